@@ -1,0 +1,179 @@
+"""Images per second of the module under Lightning, beside the best plain PyTorch loop and the usual tutorial loop.
+
+`python -m benchmarks.train_step [models=dcgan,resnet_gan] [precision=32-true] [rounds=12] [steps=6]`
+
+All three play the same networks, losses and batches (64², batch 32) in one process, in turns of a few steps, so that whatever else the
+machine does falls on all alike; the ratio of each turn is taken, and the median of the ratios is shown with its quartiles.
+- tutorial: D on reals and on fakes with a backward each, G through an unfrozen D, losses read by `.item()` each step, plain Adam and
+  SGD, an averaged generator kept by a Python loop (as in PyTorch's DCGAN tutorial, plus the average).
+- plain: the fakes generated once and shared, the other player frozen, channels last, fused optimisers, a foreach average.
+- module: `AdversarialModule` under `pytorch_lightning.Trainer` from the project's own configuration, logging to metrics.csv.
+"""
+
+import copy
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+from torch.utils.data import DataLoader, IterableDataset
+
+from medgan_pl.callbacks import MetricsTable
+from medgan_pl.console import configuration_folder
+from medgan_pl.module import AdversarialModule, frozen, to_channels_last
+from medgan_pl.train import build_module, quiet_libraries
+
+Step = Callable[[Tensor], None]
+
+
+def tutorial(g: nn.Module, d: nn.Module, latent: int) -> Step:
+    average = copy.deepcopy(g)
+    adam = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999), foreach=False)
+    sgd = torch.optim.SGD(d.parameters(), lr=0.02, momentum=0.5, foreach=False)
+    shown = []
+
+    def step(real: Tensor) -> None:
+        fake = g(torch.randn(len(real), latent))
+        d.zero_grad()
+        loss_real = softplus(-d(real)).mean()
+        loss_real.backward()
+        loss_fake = softplus(d(fake.detach())).mean()
+        loss_fake.backward()
+        sgd.step()
+        g.zero_grad()
+        loss = softplus(-d(fake)).mean()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            for own, new in zip(average.parameters(), g.parameters(), strict=True):
+                own.lerp_(new, 0.001)
+        shown.append((loss_real.item() + loss_fake.item(), loss.item()))
+
+    return step
+
+
+def plain(g: nn.Module, d: nn.Module, latent: int, bf16: bool) -> Step:
+    to_channels_last(g)
+    to_channels_last(d)
+    average = copy.deepcopy(g)
+    adam = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True)
+    sgd = torch.optim.SGD(d.parameters(), lr=0.02, momentum=0.5, fused=True)
+
+    def step(real: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            fake = g(torch.randn(len(real), latent))
+            loss = softplus(-d(real).float()).mean() + softplus(d(fake.detach()).float()).mean()
+        loss.backward()
+        sgd.step()
+        sgd.zero_grad()
+        with frozen(d), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = softplus(-d(fake).float()).mean()
+            loss.backward()
+        adam.step()
+        adam.zero_grad()
+        torch._foreach_lerp_(list(average.parameters()), list(g.parameters()), 0.001)
+
+    return step
+
+
+class Endless(IterableDataset):
+    def __init__(self, batches: Tensor) -> None:
+        self.batches = batches
+
+    def __iter__(self):
+        while True:
+            for batch in self.batches:
+                yield {"image": batch}
+
+
+class Data(pl.LightningDataModule):
+    classes = ()
+
+    def __init__(self, batches: Tensor) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def sizes(self) -> dict[str, int]:
+        return {"train": self.batches.shape[0] * self.batches.shape[1]}
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Endless(self.batches), batch_size=None)
+
+
+class Turns(pl.Callback):
+    """Times `steps` of Lightning's, then lets each rival take as many, and so on."""
+
+    def __init__(self, rivals: dict[str, Step], batches: Tensor, steps: int, rounds: int) -> None:
+        self.rivals, self.batches, self.steps, self.rounds = rivals, batches, steps, rounds
+        self.seconds: dict[str, list[float]] = {name: [] for name in ("module", *rivals)}
+        self.start = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: AdversarialModule, batch: dict, batch_idx: int) -> None:
+        if batch_idx % self.steps:
+            return
+        if batch_idx:
+            self.seconds["module"].append(time.perf_counter() - self.start)
+            for name, step in self.rivals.items():
+                start = time.perf_counter()
+                for i in range(self.steps):
+                    step(self.batches[i % len(self.batches)])
+                self.seconds[name].append(time.perf_counter() - start)
+        if batch_idx >= self.rounds * self.steps:
+            trainer.should_stop = True
+        self.start = time.perf_counter()
+
+
+def measure(model: str, precision: str, rounds: int, steps: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        config = OmegaConf.to_container(
+            compose("config", overrides=[f"model={model}", f"run_dir={folder}", "total_images=100000000", "logger=csv"]), resolve=True
+        )
+        module = build_module(config)
+        latent = config["model"]["latent"]
+        batches = torch.rand(8, 32, 1, 64, 64) * 2 - 1
+        pair = (module.generator, module.discriminator)
+        rivals = {
+            "plain": plain(*(copy.deepcopy(net) for net in pair), latent, precision == "bf16-mixed"),
+            "tutorial": tutorial(*(copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in pair), latent),
+        }
+        turns = Turns(rivals, batches, steps, rounds + 2)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            precision=precision,
+            max_epochs=-1,
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            logger=[MetricsTable(Path(folder) / "metrics.csv")],
+            callbacks=[turns],
+        )
+        trainer.fit(module, datamodule=Data(batches))
+    seconds = {name: values[2:] for name, values in turns.seconds.items()}  # the first two rounds warm up
+    images = {name: 32 * steps / statistics.median(values) for name, values in seconds.items()}
+    print(f"{model} {precision}: " + ", ".join(f"{name} {value:.1f} images/s" for name, value in images.items()))
+    for rival in rivals:
+        ratios = [theirs / ours for ours, theirs in zip(seconds["module"], seconds[rival], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f"  module / {rival}: {middle:.3f} (quartiles {low:.3f} to {high:.3f}, {len(ratios)} turns of {steps} steps)")
+
+
+def main() -> None:
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    quiet_libraries()
+    torch.set_flush_denormal(True)
+    for model in given.get("models", "dcgan,resnet_gan").split(","):
+        measure(model, given.get("precision", "32-true"), int(given.get("rounds", 12)), int(given.get("steps", 6)))
+
+
+if __name__ == "__main__":
+    main()

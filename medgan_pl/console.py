@@ -1,0 +1,73 @@
+"""How the entry points speak: log lines above the progress bar, the manual behind --help, one message for an error."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger("medgan_pl")
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes log lines through rich's console, so that they stand above a live progress bar instead of tearing it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich import get_console
+
+        get_console().print(self.format(record), soft_wrap=True, markup=False, highlight=False)
+
+
+def configuration_folder() -> Path:
+    """`conf/`: inside the package where it was installed from a wheel, beside the package in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def describe_groups(folder: Path, *, skip: tuple[str, ...] = ("hydra",)) -> str:
+    """Every group of the configuration with its options, each with the comment its file opens with."""
+    lines = []
+    for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in skip):
+        options = sorted(group.glob("*.yaml"))
+        if options:
+            lines.append(f"  {group.name}")
+            for option in options:
+                comments = (line for line in option.read_text(encoding="utf-8").splitlines() if not line.startswith("# @"))
+                lines.append(f"    {option.stem:<16} {next(comments, '').lstrip('# ')}")
+    return "\n".join(lines)
+
+
+def describe_keys(file: Path) -> str:
+    """The commented keys of a configuration file, with their default values, as they stand there."""
+    keys = [line.rstrip() for line in file.read_text(encoding="utf-8").splitlines() if "  # " in line and line[0] not in " #-"]
+    return "\n".join(f"  {line}" for line in keys)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What really went wrong, under the wrappers that Hydra puts around an error while it builds an object."""
+    while type(error).__module__.startswith("hydra") and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def one_message(trace: Path | None) -> Iterator[None]:
+    """Turns an error into one message and exit code 1; the traceback goes to the file `trace`, or to the screen with MEDGAN_TRACEBACK=1."""
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get("MEDGAN_TRACEBACK") == "1":
+            raise
+        cause = root_cause(error)
+        where = f"\nwhere: {error.full_key}" if getattr(error, "full_key", "") else ""
+        told = f"; the traceback is in {trace}" if trace else "; MEDGAN_TRACEBACK=1 shows the traceback"
+        expected = isinstance(cause, (ValueError, TypeError, OSError, FloatingPointError, KeyError, ImportError))
+        kind = "" if expected and str(cause) else f"{type(cause).__name__}: "
+        sys.stdout.flush()
+        print(f"error: {kind}{cause}{where}{'' if expected else told}", file=sys.stderr)
+        if trace:
+            with trace.open("a", encoding="utf-8") as file:
+                file.write(traceback.format_exc())
+        raise SystemExit(1) from None

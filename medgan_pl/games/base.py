@@ -1,0 +1,89 @@
+"""What every game shares: the players' losses by one objective and one penalty, on whatever is generated and judged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from medgan_pl.batch import Batch, require
+
+Critic = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Two verbs on logits; `paired` where the generator's needs the real logits too. See losses/adversarial.py."""
+
+    paired: bool
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """A weighted term on D's gradient, paid in the turns that are `due`. See losses/penalties.py."""
+
+    def due(self, step: int) -> bool: ...
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor: ...
+
+
+@dataclass
+class Losses:
+    """What a player pays: `terms` are already weighted, summed and differentiated, and shown; `watch` is only shown. All scalars."""
+
+    terms: dict[str, Tensor]
+    watch: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor:
+        return torch.stack([term.float() for term in self.terms.values()]).sum()
+
+
+class Game:
+    """Who generates what from which keys of the batch, who judges what, and who pays what.
+
+    A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. A new game says `draw`, `generate`
+    and `critic`; the losses are the adversarial ones, to which it may add its own terms.
+    """
+
+    def __init__(self, *, objective: Objective, penalty: Penalty) -> None:
+        self.objective, self.penalty = objective, penalty
+
+    def draw(self, batch: Batch) -> Batch:
+        """The batch with the game's own random inputs added, once a step, so that its parts can be played one after the other."""
+        return batch
+
+    def generate(self, g: nn.Module, batch: Batch) -> Tensor:
+        """The fakes (B, C, *S) in [-1, 1]; a function of the drawn batch alone."""
+        raise NotImplementedError
+
+    def critic(self, d: nn.Module, batch: Batch) -> Critic:
+        """D with its condition filled in: images (B, C, *S) to logits (B, …), higher = more real."""
+        return d
+
+    def real(self, batch: Batch) -> Tensor:
+        """What the fakes are held against."""
+        return require(batch, "image", "it is the real side of the game")
+
+    def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Tensor, turn: int) -> Losses:
+        """What D pays for telling `real` from `fake` (detached); `turn` counts D's steps, for lazy penalties."""
+        critic, real = self.critic(d, batch), self.real(batch)
+        real_logits, fake_logits = critic(real), critic(fake)
+        losses = Losses(
+            terms={"adversarial": self.objective.discriminator(real_logits, fake_logits)},
+            watch={"real": real_logits.mean(), "fake": fake_logits.mean()},
+        )
+        if self.penalty.due(turn):
+            losses.terms["penalty"] = self.penalty(critic, real, fake)
+        return losses
+
+    def generator_losses(self, d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
+        """What G pays for `fake`, judged by a frozen D."""
+        critic = self.critic(d, batch)
+        real_logits = critic(self.real(batch)) if self.objective.paired else None
+        return Losses(terms={"adversarial": self.objective.generator(critic(fake), real_logits)})

@@ -1,0 +1,133 @@
+"""Penalties on the discriminator's gradient with respect to its input.
+
+Each is called as `penalty(critic, real, fake)`, with `critic` from images (B, C, *S) to logits (B, *), and returns a scalar that is already
+weighted: weight × every × value. A lazy penalty, added only where `due(step)`, so has the same mean strength as one added each step
+(Karras et al. 2020, arXiv 1912.04958, appendix B).
+
+D(x) of one image is the mean of its logits: the same mean the objective takes, so that `weight` means the same for one logit and for a map
+of patches (who sums the map penalises h × w patches up to (h w)² times as hard). Everything runs in float32 outside autocast,
+and the graph is kept for the second derivative. The images are detached: a penalty is the discriminator's affair alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+Real = Float[Tensor, "real_count channels *space"]
+Fake = Float[Tensor, "fake_count ..."]
+Penalty = Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class NoPenalty:
+    """Zero, and never due."""
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+        return torch.zeros((), device=real.device)
+
+
+@dataclass(frozen=True)
+class R1:
+    """weight/2 · E‖∇D(x)‖² on real images: D may not react to a step off the data.
+
+    Raises ValueError for weight <= 0, every < 1, and a critic that does not depend on its input.
+
+    Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9.
+    """
+
+    weight: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        _validate(self.weight, self.every)
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+        return self.weight * self.every / 2 * _squared_norms(critic, real).mean()
+
+
+@dataclass(frozen=True)
+class R1R2:
+    """weight/2 · (E‖∇D(x)‖² + E‖∇D(G(z))‖²): on the real images and on the fakes.
+
+    Raises ValueError for weight <= 0, every < 1, and a critic that does not depend on its input.
+
+    Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9 and 10; both together: Huang et al. 2025 (arXiv 2501.05441), section 2.2.
+    """
+
+    weight: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        _validate(self.weight, self.every)
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+        # Two passes and not one on both together: the critic carries the condition of one batch.
+        return self.weight * self.every / 2 * (_squared_norms(critic, real).mean() + _squared_norms(critic, fake).mean())
+
+
+@dataclass(frozen=True)
+class WassersteinPenalty:
+    """weight · E(‖∇D(x̂)‖ - 1)², x̂ = t x + (1 - t) G(z), t uniform on [0, 1) and one for each image: D climbs by 1 a unit of distance.
+
+    t comes from the global generator of random numbers.
+    Raises ValueError for weight <= 0, every < 1, real and fake of unequal shapes, and a critic that does not depend on its input.
+
+    Source: Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3, with their weight of 10.
+    """
+
+    weight: float = 10.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        _validate(self.weight, self.every)
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+        if real.shape != fake.shape:
+            raise ValueError(
+                f"WassersteinPenalty draws lines between reals and fakes: the shapes must be equal, got real {tuple(real.shape)} "
+                f"and fake {tuple(fake.shape)}; draw as many fakes as there are reals"
+            )
+        real, fake = real.detach().float(), fake.detach().float()
+        t = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device)  # (B, 1, ..., 1)
+        # The slope of the square root at 0 is infinite: 1e-12 keeps it finite where the critic is flat, and is not seen elsewhere.
+        norms = (_squared_norms(critic, t * real + (1 - t) * fake) + 1e-12).sqrt()
+        return self.weight * self.every * (norms - 1).square().mean()
+
+
+def _squared_norms(critic: Critic, images: Tensor) -> Tensor:
+    """‖∇D(x)‖² of each image, (B,), with the graph to the critic's weights."""
+    with torch.autocast(device_type=images.device.type, enabled=False):
+        images = images.detach().float().requires_grad_()
+        logits = critic(images)
+        # Each logit sees its own image only (batch normalisation in D breaks this), so the gradient of the sum holds all of them.
+        total = logits.reshape(len(images), -1).mean(1).sum()
+        gradient = torch.autograd.grad(total, images, create_graph=True, allow_unused=True)[0] if total.requires_grad else None
+        if gradient is None:
+            raise ValueError(
+                "a gradient penalty needs a critic whose logits depend on the images; there is no path from them to the logits: "
+                "does the critic ignore or detach its input, or run under no_grad?"
+            )
+        return gradient.flatten(1).square().sum(1)
+
+
+def _validate(weight: float, every: int) -> None:
+    if weight <= 0:
+        raise ValueError(f"`weight` must be above 0, got {weight}; for no penalty use penalty=none")
+    if every < 1:
+        raise ValueError(f"`every` must be 1 (each step) or more, got {every}")

@@ -1,0 +1,42 @@
+"""The average of a generator's weights over the images it has seen (Yazıcı et al. 2019), by half-life (Karras et al. 2020)."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Average(nn.Module):
+    """Keeps an exponential average of a network's parameters and float buffers; whole-number buffers are copied.
+
+    After n images the weight of the older average is 0.5 ** (n / h), h = min(`halflife_images`, `ramp` × images shown so far): the ramp
+    lets the average forget the first, useless weights of a short run.
+
+    - `halflife_images`: > 0, in real images; 500 k images at batch 32 is the half-life of decay 0.99996.
+    - `ramp`: > 0, as a share of the images shown; None switches it off.
+    """
+
+    def __init__(self, network: nn.Module, halflife_images: float = 10_000, ramp: float | None = 0.1) -> None:
+        super().__init__()
+        if halflife_images <= 0 or (ramp is not None and ramp <= 0):
+            raise ValueError(f"`halflife_images` and `ramp` must be over 0, got {halflife_images} and {ramp}; ramp=null means none")
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.halflife_images, self.ramp = halflife_images, ramp
+
+    def train(self, mode: bool = True) -> "Average":
+        """The average never trains: its batch norm uses the averaged statistics whatever mode the module around it is in."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, *, images: int, new_images: int) -> None:
+        """Moves the average towards `network` after `new_images` more images, `images` in all."""
+        halflife = self.halflife_images if self.ramp is None else min(self.halflife_images, self.ramp * images)
+        share = 1 - 0.5 ** (new_images / halflife)
+        mine, theirs = list(self.network.parameters()), list(network.parameters())
+        for own, new in zip(self.network.buffers(), network.buffers(), strict=True):
+            if own.is_floating_point():
+                mine.append(own)
+                theirs.append(new)
+            else:
+                own.copy_(new)
+        torch._foreach_lerp_(mine, theirs, share)

@@ -1,0 +1,121 @@
+"""Residual generator and discriminator in the shape of SNGAN (Miyato et al. 2018, appendix B.4), for any number of halvings.
+
+One block a resolution; channels are `width` at the full size, double at each halving, and stop at 8 × `width`.
+"""
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, Condition, Verdict, halve, normalise_spectrum, space
+
+
+def channels_at(level: int, width: int) -> int:
+    """Channels after `level` halvings of the full size."""
+    return width * 2 ** min(level, 3)
+
+
+class UpBlock(nn.Module):
+    """Doubles every axis: norm, ReLU, up, conv, norm, ReLU, conv, beside a skip of a 1×1 convolution and the same doubling.
+
+    The skip convolves before it doubles: a 1×1 convolution and nearest-neighbour doubling commute, at a quarter of the work (an eighth in 3-D).
+    """
+
+    def __init__(self, spatial_dims: int, before: int, after: int) -> None:
+        super().__init__()
+        conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
+        self.norm1, self.conv1 = norm(before), conv(before, after, 3, padding=1, bias=False)
+        self.norm2, self.conv2 = norm(after), conv(after, after, 3, padding=1)
+        self.skip = conv(before, after, 1, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *doubled"]:
+        h = self.conv1(F.interpolate(F.relu(self.norm1(x)), scale_factor=2))
+        return self.conv2(F.relu(self.norm2(h))) + F.interpolate(self.skip(x), scale_factor=2)
+
+
+class DownBlock(nn.Module):
+    """Halves every axis: (norm, LeakyReLU), conv, (norm), LeakyReLU, conv, average, beside a skip averaged and then convolved 1×1.
+
+    The block that reads the image (`first`) starts with its convolution: an image is no activation to be rectified.
+    """
+
+    def __init__(self, spatial_dims: int, before: int, after: int, *, batch_norm: bool, first: bool) -> None:
+        super().__init__()
+        conv = CONV[spatial_dims]
+        norm = BATCH_NORM[spatial_dims] if batch_norm else nn.Identity
+        self.enter = nn.Identity() if first else nn.Sequential(norm(before), nn.LeakyReLU(0.2))
+        self.conv1 = conv(before, after if first else before, 3, padding=1)
+        self.norm2 = norm(after if first else before)
+        self.conv2 = conv(after if first else before, after, 3, padding=1)
+        self.skip = conv(before, after, 1, bias=False)
+        self.average = AVERAGE_POOL[spatial_dims](2)
+
+    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *halved"]:
+        h = self.conv1(self.enter(x))
+        h = self.average(self.conv2(F.leaky_relu(self.norm2(h), 0.2)))
+        return h + self.skip(self.average(x))
+
+
+def initialise(network: nn.Module) -> None:
+    """Xavier-uniform weights, gain √2 on the 3×3 (they follow a rectifier) and 1 on the skips (Miyato et al. 2018, code note); biases 0."""
+    for layer in network.modules():
+        if isinstance(layer, (*CONV.values(), nn.Linear)):
+            gain = math.sqrt(2) if isinstance(layer, tuple(CONV.values())) and layer.kernel_size[0] == 3 else 1.0
+            nn.init.xavier_uniform_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class ResNetGenerator(nn.Module):
+    """z (B, latent) -> image (B, channels, *size) in [-1, 1]."""
+
+    def __init__(
+        self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int = 16, latent: int = 128, classes: int = 0
+    ) -> None:
+        super().__init__()
+        halvings, base = halve(space(size, spatial_dims))
+        deep = channels_at(halvings, width)
+        self.condition = Condition(latent, classes)
+        self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
+        levels = range(halvings, 0, -1)
+        self.blocks = nn.Sequential(*[UpBlock(spatial_dims, channels_at(i, width), channels_at(i - 1, width)) for i in levels])
+        self.norm = BATCH_NORM[spatial_dims](width)
+        self.to_image = CONV[spatial_dims](width, channels, 3, padding=1)
+        initialise(self)
+
+    def forward(self, z: Float[Tensor, "b latent"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b c *space"]:
+        h = self.blocks(self.start(self.condition(z, label)))
+        return self.to_image(F.relu(self.norm(h))).tanh()
+
+
+class ResNetDiscriminator(nn.Module):
+    """image (B, channels, *size) in [-1, 1] -> logits (B,). `batch_norm` and `spectral_norm` are each on or off."""
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 16,
+        classes: int = 0,
+        batch_norm: bool = True,
+        spectral_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        halvings, _ = halve(space(size, spatial_dims))
+        plan = [channels] + [channels_at(level, width) for level in range(1, halvings + 1)]
+        pairs = enumerate(zip(plan[:-1], plan[1:], strict=True))
+        self.blocks = nn.Sequential(*[DownBlock(spatial_dims, a, b, batch_norm=batch_norm, first=i == 0) for i, (a, b) in pairs])
+        self.norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()
+        self.verdict = Verdict(plan[-1], classes)
+        initialise(self)
+        if spectral_norm:
+            normalise_spectrum(self)
+
+    def forward(self, image: Float[Tensor, "b c *space"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
+        h = F.leaky_relu(self.norm(self.blocks(image)), 0.2)
+        return self.verdict(h.flatten(2).mean(2), label)

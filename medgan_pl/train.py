@@ -1,0 +1,217 @@
+"""Trains a GAN: `python -m medgan_pl.train model=resnet_gan data=chest_xray`; `--help` is the manual.
+
+The heavy imports come inside the functions, so that the manual and a mistyped option answer at once.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.console import configuration_folder, describe_groups, describe_keys, log, one_message
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.module import AdversarialModule
+
+MANUAL = """\
+medgan_pl.train: train a generative adversarial network on medical images
+
+  python -m medgan_pl.train [group=option …] [key=value …]
+
+Examples
+  python -m medgan_pl.train model=resnet_gan data=chest_xray
+      the default: chest films of the embedded phantom cohort, nothing to download
+  python -m medgan_pl.train data.root=/data/chest_xray data.size=128 total_images=500000 trainer.precision=bf16-mixed
+      your own films: PNG, JPEG, TIFF or DICOM in folders, or a CSV (image,label,patient,split)
+  python -m medgan_pl.train -m model=dcgan,resnet_gan objective=hinge,relativistic penalty=r1 seed=1,2
+      a sweep: every combination, one after the other, in multirun/<date>/<time>/<n>/
+
+Groups and their options (for a player: optimizer@optimizer_d=adam, schedule@schedule_g=cosine)
+{groups}
+
+Keys and their defaults (those of a group: data.size=128, model.width=32, penalty.weight=0.1)
+{keys}
+
+Going on and looking
+  python -m medgan_pl.train resume=outputs/<date>/<time>           goes on in that folder with its settings; more can be given: total_images=…
+  python -m medgan_pl.train --cfg job --resolve [overrides]         prints the whole configuration and stops; --info and --hydra-help tell more
+  MEDGAN_TRACEBACK=1                                                shows the traceback behind an error
+
+The run folder outputs/<date>/<time>/ holds config.yaml, metrics.csv, curves.png, samples/, checkpoints/, train.log and wandb/.
+"""
+
+
+def manual() -> str:
+    folder = configuration_folder()
+    return MANUAL.format(groups=describe_groups(folder), keys=describe_keys(folder / "config.yaml"))
+
+
+def continued(arguments: list[str]) -> list[str]:
+    """With resume=<run folder or checkpoint>, the command line of that run with the new arguments behind, writing to the same folder."""
+    given = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("resume=")]
+    if not given or given[-1] in ("auto", "never"):
+        return arguments
+    path = Path(given[-1]).resolve()
+    run = path.parent.parent if path.suffix == ".ckpt" else path
+    checkpoint = path if path.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"`resume` must be a run folder with checkpoints/last.ckpt, or a checkpoint; {checkpoint} does not exist")
+    from omegaconf import OmegaConf
+
+    record = run / ".hydra" / "overrides.yaml"
+    if not record.is_file():
+        raise FileNotFoundError(f"`resume` needs {record}, where the run's own settings stand; it does not exist")
+    own = [str(override) for override in OmegaConf.load(record) if not str(override).startswith("resume=")]
+    new = [argument for argument in arguments if not argument.startswith("resume=")]
+    return [*own, *new, f"resume='{checkpoint}'", f"hydra.run.dir='{run}'"]
+
+
+def main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(manual())
+        return
+    with one_message(None):
+        sys.argv[1:] = continued(sys.argv[1:])
+    import hydra
+
+    hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="config")(run)()
+
+
+def run(config: "DictConfig") -> float:
+    """One run under Hydra; what a sweeper minimises comes back: the best value of `monitor`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    with one_message(Path(HydraConfig.get().runtime.output_dir) / "train.log"):
+        return train(config)
+
+
+def train(config: "DictConfig") -> float:
+    """Builds data, module, callbacks, loggers and trainer from the configuration, and trains; the best value of `monitor` comes back."""
+    quiet_libraries()
+    import torch
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from pytorch_lightning.utilities import rank_zero_only
+
+    torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
+    say = rank_zero_only(log.info)
+    run_dir = Path(config.run_dir)
+    checkpoint = checkpoint_to_resume(str(config.resume), run_dir)
+    data = instantiate(config.data, _convert_="all")
+    plain: dict[str, Any] = {**OmegaConf.to_container(config, resolve=True, throw_on_missing=True), "phantom": data.phantom}
+    if rank_zero_only.rank == 0:
+        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(plain, run_dir / "config.yaml")
+        data.prepare_data()
+    data.setup("fit")
+    check_data(plain, data)
+    for line in data.describe():
+        say(line)
+    module = build_module(plain)
+    say(f"generator {count(module.generator)}, discriminator {count(module.discriminator)} weights; {config.total_images:,} images to show")
+
+    loggers = [instantiate(node, _convert_="all") for node in config.logger.values() if OmegaConf.is_config(node)]
+    callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items()}
+    trainer = instantiate(
+        config.trainer,
+        callbacks=list(callbacks.values()),
+        logger=loggers,
+        max_epochs=-1,  # the module ends the run, by images
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(run_dir),
+    )
+    trainer.val_check_interval = max(1, round(config.validate_every / (config.data.batch_size * trainer.world_size)))
+    for logger in loggers:
+        logger.log_hyperparams(plain)
+    try:
+        if checkpoint is None:
+            trainer.validate(module, datamodule=data, verbose=False)  # the untrained generator: the value to fall from
+        else:
+            say(f"going on from {checkpoint}")
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(quiet=True)
+    say(f"{module.images:,} images shown; the run is in {run_dir}")
+    return callbacks["checkpoints"].best
+
+
+def quiet_libraries() -> None:
+    """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, and
+    its worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in."""
+    import warnings
+
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*in eval mode at the start of training.*", ".*isinstance.treespec, LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def checkpoint_to_resume(resume: str, run_dir: Path) -> str | None:
+    """The checkpoint that `resume` means: a path as it stands, auto = this run folder's last.ckpt if it has one, never = none."""
+    if resume == "never":
+        return None
+    if resume == "auto":
+        last = run_dir / "checkpoints" / "last.ckpt"
+        return str(last) if last.is_file() else None
+    return resume
+
+
+def check_data(config: dict[str, Any], data: Any) -> None:
+    """Holds the model against the data it is to learn, before anything is built."""
+    classes, found = config["model"]["classes"], len(data.classes)
+    if classes and classes != found:
+        names = ", ".join(data.classes) or "none: the data has no labels"
+        raise ValueError(
+            f"`model.classes` must be 0 or the number of classes of the data, got {classes}; the data has {found} ({names}); "
+            f"use model.classes={found}"
+        )
+    if config["image"]["spatial_dims"] != data.spatial_dims:
+        raise ValueError(
+            f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {data.spatial_dims}"
+        )
+
+
+# What a configuration may build. A checkpoint travels between people, and instantiating whatever it names would run their code.
+ALLOWED_TARGETS = ("medgan_pl.", "torch.optim.")
+
+
+def check_targets(node: Any) -> None:
+    """ValueError for a `_target_` outside ALLOWED_TARGETS anywhere in the plain containers of `node`."""
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and not str(target).startswith(ALLOWED_TARGETS):
+            raise ValueError(f"a module's `_target_` must start with one of {', '.join(ALLOWED_TARGETS)}, got {target}")
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        check_targets(child)
+
+
+def build_module(config: dict[str, Any]) -> "AdversarialModule":
+    """The module of a resolved configuration in plain containers, its first weights keyed by the seed."""
+    from hydra.utils import instantiate
+
+    from medgan_pl.keys import Stream, key_randomness
+
+    check_targets(config["module"])
+    key_randomness(config["seed"], 0, 0, Stream.INIT)
+    module = instantiate(config["module"], _convert_="all")
+    module.config = config
+    return module
+
+
+def count(network: Any) -> str:
+    """The number of weights, in words a person reads: 1.4 M."""
+    weights = sum(weight.numel() for weight in network.parameters())
+    return f"{weights / 1e6:.1f} M" if weights >= 1e5 else f"{weights:,}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What all tests share. Shapes written in annotations are checked here and only here, by jaxtyping with beartype (typecheck.py)."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jaxtyping import install_import_hook
+
+with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.metrics"], "typecheck.checked"):
+    import medgan_pl.losses.adversarial
+    import medgan_pl.losses.penalties
+    import medgan_pl.metrics.distances
+    import medgan_pl.networks.average
+    import medgan_pl.networks.dcgan
+    import medgan_pl.networks.mlp
+    import medgan_pl.networks.resnet  # noqa: F401
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from medgan_pl.console import configuration_folder
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in an empty folder, without the user's caches, accounts or network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDGAN_CACHE", str(tmp_path / "cache"))
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(tmp_path / "mpl")))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Composes the configuration of a run with overrides, resolved into plain containers, as train.py keeps it."""
+
+    def compose_plain(*overrides: str) -> dict[str, Any]:
+        with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+            config = compose("config", overrides=[f"run_dir={tmp_path / 'run'}", *overrides])
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+    return compose_plain

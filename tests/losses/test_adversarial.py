@@ -1,0 +1,152 @@
+"""Every objective against its formula, written out here in plain Python floats."""
+
+import math
+import pickle
+
+import pytest
+import torch
+
+from medgan_pl.losses.adversarial import Hinge, LeastSquares, NonSaturating, Relativistic, Saturating, Wasserstein
+
+ALL = [NonSaturating(), Saturating(), LeastSquares(), Hinge(), Wasserstein(), Relativistic()]
+REAL = [0.3, -1.7, 2.5, 0.9]
+FAKE = [-0.4, 1.2, -3.1, 0.05]
+
+
+def log_sigmoid(x):
+    return math.log(1 / (1 + math.exp(-x)))
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def entropy(real, fake):
+    return -mean(log_sigmoid(r) for r in real) - mean(math.log(1 - 1 / (1 + math.exp(-f))) for f in fake)
+
+
+BY_HAND = [
+    (NonSaturating(), entropy, lambda real, fake: -mean(log_sigmoid(f) for f in fake)),
+    (Saturating(), entropy, lambda real, fake: mean(math.log(1 - 1 / (1 + math.exp(-f))) for f in fake)),
+    (
+        LeastSquares(),
+        lambda real, fake: 0.5 * mean((r - 1) ** 2 for r in real) + 0.5 * mean(f**2 for f in fake),
+        lambda real, fake: 0.5 * mean((f - 1) ** 2 for f in fake),
+    ),
+    (
+        LeastSquares(real_target=0.9, fake_target=-1.0),
+        lambda real, fake: 0.5 * mean((r - 0.9) ** 2 for r in real) + 0.5 * mean((f + 1) ** 2 for f in fake),
+        lambda real, fake: 0.5 * mean((f - 0.9) ** 2 for f in fake),
+    ),
+    (
+        Hinge(),
+        lambda real, fake: mean(max(0.0, 1 - r) for r in real) + mean(max(0.0, 1 + f) for f in fake),
+        lambda real, fake: -mean(fake),
+    ),
+    (Wasserstein(), lambda real, fake: mean(fake) - mean(real), lambda real, fake: -mean(fake)),
+    (
+        Relativistic(),
+        lambda real, fake: -mean(log_sigmoid(r - f) for r, f in zip(real, fake, strict=True)),
+        lambda real, fake: -mean(log_sigmoid(f - r) for r, f in zip(real, fake, strict=True)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("objective", "discriminator", "generator"), BY_HAND)
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (2, 1, 2), (1, 1, 2, 2, 1)])
+def test_values_are_the_formula(objective, discriminator, generator, shape):
+    real, fake = torch.tensor(REAL).reshape(shape), torch.tensor(FAKE).reshape(shape)
+    d, g = objective.discriminator(real, fake), objective.generator(fake, real)
+    assert d.shape == g.shape == ()
+    assert d.item() == pytest.approx(discriminator(REAL, FAKE), rel=1e-5)
+    assert g.item() == pytest.approx(generator(REAL, FAKE), rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", ALL)
+def test_gradients_are_finite_differences(objective):
+    real = torch.tensor(REAL, dtype=torch.float64, requires_grad=True)
+    fake = torch.tensor(FAKE, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(objective.discriminator, (real, fake))
+    assert torch.autograd.gradcheck(objective.generator, (fake, real))
+
+
+@pytest.mark.parametrize("objective", ALL)
+@pytest.mark.parametrize(("real_value", "fake_value"), [(200, 200), (200, -200), (-200, 200), (-200, -200)])
+def test_far_logits_stay_finite(objective, real_value, fake_value):
+    real = torch.full((3,), float(real_value), requires_grad=True)
+    fake = torch.full((3,), float(fake_value), requires_grad=True)
+    for loss in (objective.discriminator(real, fake), objective.generator(fake, real)):
+        gradients = torch.autograd.grad(loss, (real, fake), allow_unused=True)
+        assert loss.isfinite()
+        assert all(g is None or g.isfinite().all() for g in gradients)
+
+
+def test_far_logits_have_their_limits():
+    far = torch.full((2,), 200.0)
+    assert NonSaturating().discriminator(-far, far).item() == pytest.approx(400)
+    assert NonSaturating().generator(-far).item() == pytest.approx(200)
+    assert Saturating().generator(far).item() == pytest.approx(-200)
+    assert Hinge().discriminator(far, -far).item() == 0
+    assert Hinge().discriminator(-far, far).item() == pytest.approx(402)
+    assert Relativistic().discriminator(-far, far).item() == pytest.approx(400)
+
+
+def test_generator_of_a_beaten_gan_still_learns_only_without_saturation():
+    fake = torch.full((1,), -30.0, requires_grad=True)
+    assert torch.autograd.grad(NonSaturating().generator(fake), fake)[0].item() == pytest.approx(-1)
+    assert abs(torch.autograd.grad(Saturating().generator(fake), fake)[0].item()) < 1e-12
+
+
+def test_hinge_has_its_corners_at_one():
+    real = torch.tensor([0.9, 1.1], requires_grad=True)
+    fake = torch.tensor([-0.9, -1.1], requires_grad=True)
+    gradients = torch.autograd.grad(Hinge().discriminator(real, fake), (real, fake))
+    assert gradients[0].tolist() == [-0.5, 0]
+    assert gradients[1].tolist() == [0.5, 0]
+
+
+@pytest.mark.parametrize("objective", ALL)
+def test_every_generator_raises_its_logits_and_every_discriminator_parts_them(objective):
+    real, fake = torch.tensor([0.1, -0.2], requires_grad=True), torch.tensor([0.2, 0.1], requires_grad=True)
+    towards_real, towards_fake = torch.autograd.grad(objective.discriminator(real, fake), (real, fake))
+    assert (towards_real < 0).all()
+    assert (towards_fake > 0).all()
+    assert (torch.autograd.grad(objective.generator(fake, real), fake)[0] < 0).all()
+
+
+@pytest.mark.parametrize("objective", ALL)
+def test_half_precision_is_widened(objective):
+    real, fake = torch.tensor([300.0], dtype=torch.float16), torch.tensor([-300.0], dtype=torch.float16)
+    for loss in (objective.discriminator(real, fake), objective.generator(fake, real)):
+        assert loss.dtype == torch.float32
+        assert loss.isfinite()
+
+
+@pytest.mark.parametrize("objective", [o for o in ALL if not o.paired])
+def test_unpaired_objectives_need_no_real_and_take_unequal_batches(objective):
+    assert objective.generator(torch.zeros(3)).isfinite()
+    assert objective.discriminator(torch.zeros(2, 1), torch.zeros(5, 1)).isfinite()
+
+
+def test_relativistic_pairs_rows():
+    assert [o for o in ALL if o.paired] == [Relativistic()]
+    real, fake = torch.tensor([5.0, -5.0]), torch.tensor([5.0, -5.0])
+    assert Relativistic().discriminator(real, fake).item() == pytest.approx(math.log(2))
+    assert Relativistic().discriminator(real, fake.flip(0)).item() > 4
+    with pytest.raises(ValueError, match=r"real_logits \(2,\) and fake_logits \(3,\)"):
+        Relativistic().discriminator(torch.zeros(2), torch.zeros(3))
+    with pytest.raises(ValueError, match="as many fakes"):
+        Relativistic().generator(torch.zeros(1), torch.zeros(3))
+    with pytest.raises(ValueError, match="real_logits"):
+        Relativistic().generator(torch.zeros(2))
+
+
+def test_least_squares_needs_two_targets():
+    with pytest.raises(ValueError, match="must differ"):
+        LeastSquares(real_target=0.5, fake_target=0.5)
+
+
+@pytest.mark.parametrize("objective", ALL)
+def test_objectives_are_plain_values(objective):
+    assert pickle.loads(pickle.dumps(objective)) == objective

@@ -1,0 +1,210 @@
+"""Distances against scipy, closed forms and plain loops."""
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import nn
+
+from medgan_pl.metrics.distances import FeatureDistances, frechet_distance, kernel_distance
+from medgan_pl.metrics.features import RandomFeatures
+
+
+def normal(rows, columns, seed=0):
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def by_scipy(a, b):
+    a, b = a.numpy(), b.numpy()
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(cov_a @ cov_b)
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * root.real)
+
+
+class Moments(nn.Module):
+    """A tiny extractor with weights: mean, spread and corner of each image."""
+
+    name = "moments"
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images):
+        pixels = images.flatten(1)
+        return self.dropout(torch.stack([pixels.mean(1), pixels.std(1), pixels[:, 0]], 1) * self.scale)
+
+
+@pytest.mark.parametrize(("n", "m"), [(200, 200), (300, 50), (40, 90)])
+def test_frechet_is_scipys(n, m):
+    mixing = normal(12, 12, seed=3)
+    a, b = normal(n, 12) @ mixing, normal(m, 12, seed=1) * 1.5 + 0.3
+    assert frechet_distance(a, b).item() == pytest.approx(by_scipy(a, b), rel=1e-8)
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 9), (6, 300), (2, 2)])
+def test_frechet_with_fewer_rows_than_features(n, m):
+    """scipy fails on singular products; the root is taken from the eigenvalues of the same symmetric matrix instead."""
+    a, b = normal(n, 20), normal(m, 20, seed=1) + 0.5
+    cov_a, cov_b = np.cov(a.numpy(), rowvar=False), np.cov(b.numpy(), rowvar=False)
+    values, vectors = np.linalg.eigh(cov_a)
+    root_a = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    overlap = np.sqrt(np.linalg.eigvalsh(root_a @ cov_b @ root_a).clip(0)).sum()
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum().item() + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap
+    assert frechet_distance(a, b).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_of_gaussians_with_known_moments():
+    """Whitened exactly, then given axis-parallel covariances: ‖μ‖² + Σ (s - t)²."""
+    x = normal(400, 5)
+    x = x - x.mean(0)
+    white = x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
+    s, t = torch.tensor([1.0, 2.0, 0.5, 3.0, 0.0]).double(), torch.tensor([2.0, 2.0, 1.5, 0.5, 1.0]).double()
+    shift = torch.tensor([0.0, 1.0, 0.0, -2.0, 0.0]).double()
+    assert frechet_distance(white * s, white * t + shift).item() == pytest.approx(5 + ((s - t) ** 2).sum().item(), rel=1e-9)
+
+
+def test_frechet_properties():
+    a, b = normal(50, 8), normal(60, 8, seed=1) + 1
+    rotation = torch.linalg.qr(normal(8, 8, seed=2)).Q
+    value = frechet_distance(a, b).item()
+    assert frechet_distance(b, a).item() == pytest.approx(value, rel=1e-10)
+    assert frechet_distance(a @ rotation, b @ rotation).item() == pytest.approx(value, rel=1e-10)
+    assert frechet_distance(a, a[torch.randperm(50)]).item() == pytest.approx(0, abs=1e-10)
+    assert frechet_distance(3 * a, 3 * b).item() == pytest.approx(9 * value, rel=1e-10)
+
+
+def test_frechet_bias_falls_with_the_count():
+    small, large = (
+        np.mean([frechet_distance(normal(n, 10, 2 * s), normal(n, 10, 2 * s + 1)).item() for s in range(20)]) for n in (50, 200)
+    )
+    assert 3 < small / large < 5  # four times the images, about a quarter of the bias
+
+
+def kernel_loop(a, b):
+    def k(x, y):
+        return (float(x @ y) / len(x) + 1) ** 3
+
+    n, m = len(a), len(b)
+    within_a = sum(k(a[i], a[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    within_b = sum(k(b[i], b[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return within_a + within_b - 2 * sum(k(x, y) for x in a for y in b) / (n * m)
+
+
+@pytest.mark.parametrize(("n", "m"), [(12, 12), (9, 17), (2, 3)])
+def test_kernel_distance_is_the_double_loop(n, m):
+    a, b = normal(n, 6), normal(m, 6, seed=1) * 1.3 + 0.4
+    assert kernel_distance(a, b).item() == pytest.approx(kernel_loop(a, b), rel=1e-10)
+
+
+def test_kernel_distance_is_unbiased():
+    same = torch.stack([kernel_distance(normal(20, 5, 2 * s), normal(20, 5, 2 * s + 1)) for s in range(100)])
+    assert same.min() < 0 < same.max()
+    assert abs(same.mean()) < 3 * same.std() / 10
+    apart = [torch.stack([kernel_distance(normal(n, 5, 2 * s), normal(n, 5, 2 * s + 1) + 1) for s in range(40)]).mean() for n in (10, 60)]
+    assert apart[0].item() == pytest.approx(apart[1].item(), rel=0.1)
+
+
+def test_kernel_distance_of_large_sets_is_the_mean_over_keyed_draws():
+    a, b = normal(400, 4), normal(300, 4, seed=1) + 0.5
+    whole = kernel_distance(a, b).item()
+    drawn = kernel_distance(a, b, subsets=30, subset_size=100).item()
+    state = torch.get_rng_state()
+    assert kernel_distance(a, b, subsets=30, subset_size=100).item() == drawn
+    assert torch.equal(torch.get_rng_state(), state)
+    assert drawn != whole
+    assert drawn == pytest.approx(whole, rel=0.1)
+    assert kernel_distance(a, b, subsets=30, subset_size=100, seed=1).item() != drawn
+    assert kernel_distance(a, b, subset_size=400).item() == whole
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_distances_refuse_what_they_cannot_judge(distance):
+    with pytest.raises(ValueError, match="2 rows or more of each, got 1 and 5"):
+        distance(torch.zeros(1, 3), torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="with one F"):
+        distance(torch.zeros(5, 3), torch.zeros(5, 4))
+    with pytest.raises(ValueError, match="NaN"):
+        distance(torch.zeros(5, 3), torch.full((5, 3), float("nan")))
+
+
+def pictures(count, seed, shape=(1, 16, 16)):
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_metric_is_the_distances_of_the_features():
+    extractor = RandomFeatures(width=4)
+    fake, real = pictures(12, 0) * 0.5, pictures(15, 1)
+    metric = FeatureDistances(extractor)
+    metric.update(fake[:5], real[:7])
+    metric.update(fake[5:], real[7:])
+    values = metric.compute()
+    assert list(values) == ["fd_random", "kid_random"]
+    assert values["fd_random"].dtype == torch.float32
+    assert values["fd_random"].item() == pytest.approx(frechet_distance(extractor(fake), extractor(real)).item(), rel=1e-4)
+    assert values["kid_random"].item() == pytest.approx(kernel_distance(extractor(fake), extractor(real)).item(), rel=1e-4)
+    metric.reset()
+    metric.update(real, real)
+    assert metric.compute()["fd_random"].item() == pytest.approx(0, abs=1e-5)
+
+
+def test_two_metrics_merged_are_one_over_all():
+    fake, real = pictures(20, 0), pictures(20, 1)
+    whole, first, second = (FeatureDistances(Moments()) for _ in range(3))
+    whole.update(fake, real)
+    first.update(fake[:8], real[:8])
+    second.update(fake[8:], real[8:])
+    first.merge_state(second)
+    for key, value in whole.compute().items():
+        assert first.compute()[key].item() == pytest.approx(value.item(), rel=1e-5), key
+
+
+def test_three_dimensional_images():
+    metric = FeatureDistances(RandomFeatures(spatial_dims=3, width=2))
+    metric.update(pictures(3, 0, (1, 16, 16, 16)), pictures(3, 1, (1, 16, 16, 16)))
+    assert all(value.isfinite() for value in metric.compute().values())
+
+
+def test_extractor_is_frozen_and_stays_in_eval_mode():
+    metric = FeatureDistances(Moments())
+    holder = nn.Sequential(metric).train()
+    assert not any(p.requires_grad for p in holder.parameters())
+    assert not metric.extractor.dropout.training
+    metric.update(pictures(4, 0), pictures(4, 0))
+    assert not metric.fake[0].requires_grad
+    assert torch.equal(metric.fake[0], metric.real[0])
+    assert "fd_moments" in metric.compute()
+
+
+def test_checkpoint_holds_no_features():
+    metric = FeatureDistances(RandomFeatures(width=2))
+    metric.update(pictures(4, 0), pictures(4, 1))
+    assert metric.state_dict() == {}
+    copy = pickle.loads(pickle.dumps(metric))
+    assert copy.compute()["fd_random"] == metric.compute()["fd_random"]
+
+
+def test_metric_errors():
+    metric = FeatureDistances(RandomFeatures(width=2))
+    with pytest.raises(ValueError, match="call update"):
+        metric.compute()
+    with pytest.raises(ValueError, match=r"fake \(2, 1, 16, 16\) and real \(2, 1, 32, 32\)"):
+        metric.update(pictures(2, 0), pictures(2, 0, (1, 32, 32)))
+    with pytest.raises(ValueError, match="set `channels`"):
+        metric.update(pictures(2, 0, (3, 16, 16)), pictures(2, 0, (3, 16, 16)))
+    broken = pictures(2, 0)
+    broken[1, 0, 3, 3] = float("nan")
+    with pytest.raises(ValueError, match="the fake images given to the metric hold NaN"):
+        metric.update(broken, pictures(2, 0))
+    with pytest.raises(ValueError, match="the real images"):
+        metric.update(pictures(2, 0), broken)
+    for arguments in ({"subsets": 0}, {"subset_size": 1}):
+        with pytest.raises(ValueError, match="`subsets`"):
+            FeatureDistances(RandomFeatures(width=2), **arguments)
+    single = FeatureDistances(RandomFeatures(width=2))
+    single.update(pictures(1, 0), pictures(4, 0))
+    with pytest.raises(ValueError, match="got 1 and 4"):
+        single.compute()

@@ -1,0 +1,218 @@
+"""The module: whose turn, who learns, what is counted, averaged, saved; by value."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from games_of_numbers import NumbersData
+from torch import Tensor, nn
+
+from medgan_pl.callbacks import Checkpoints, MetricsTable, read_table
+from medgan_pl.module import AdversarialModule, frozen
+from medgan_pl.train import build_module
+
+TINY = ("seed=3", "data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4", "logger=csv")
+
+
+def weights(network: nn.Module) -> list[Tensor]:
+    return [value.detach().clone() for value in network.state_dict().values()]
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def fit(module: AdversarialModule, folder: Path, data: NumbersData | None = None, **options: Any) -> pl.Trainer:
+    checkpoint = options.pop("ckpt_path", None)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        val_check_interval=options.pop("val_check_interval", 1000),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=[MetricsTable(folder / "metrics.csv")],
+        callbacks=[Checkpoints(folder / "checkpoints", "val/fd_random")],
+        **options,
+    )
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    trainer.fit(module, datamodule=data or NumbersData(), ckpt_path=checkpoint, weights_only=True)
+    return trainer
+
+
+@pytest.mark.parametrize(("players", "moved"), [("[d]", "d"), ("[g]", "g")])
+def test_a_stage_moves_its_player_alone(settings, tmp_path, players, moved) -> None:
+    module = build_module(settings(*TINY, "total_images=16", f"stages.both.players={players}"))
+    players = {"g": module.generator, "d": module.discriminator}
+    before = {name: [weight.detach().clone() for weight in player.parameters()] for name, player in players.items()}
+    fit(module, tmp_path)
+    assert {name: not equal(before[name], list(player.parameters())) for name, player in players.items()} == {
+        "g": moved == "g",
+        "d": moved == "d",
+    }
+
+
+def test_stages_take_turns_by_images(settings, tmp_path) -> None:
+    module = build_module(
+        settings(*TINY, "total_images=24", "log_every=4", "stages=d_g_both", "stages.d_only.images=8", "stages.g_only.images=8")
+    )
+    fit(module, tmp_path)
+    table = read_table(tmp_path / "metrics.csv")
+    assert table["train/d/loss"][0] == [4, 8, 20, 24]
+    assert table["train/g/loss"][0] == [12, 16, 20, 24]
+
+
+def test_d_plays_more_often_than_g(settings, tmp_path) -> None:
+    module = build_module(settings(*TINY, "total_images=24", "log_every=4", "d_per_g=3"))
+    fit(module, tmp_path)
+    table = read_table(tmp_path / "metrics.csv")
+    assert table["train/d/loss"][0] == [4, 8, 12, 16, 20, 24]
+    assert table["train/g/loss"][0] == [12, 24]
+    assert (module.images, module.turns_d) == (24, 6)
+
+
+def test_losses_reach_only_their_player(settings) -> None:
+    module = build_module(settings(*TINY))
+    batch = module.game.draw({"image": torch.rand(4, 1, 16, 16)})
+    fake = module.game.generate(module.generator, batch)
+    module.game.discriminator_losses(module.discriminator, batch, fake.detach(), 0).total.backward()
+    assert all(weight.grad is None for weight in module.generator.parameters())
+    module.discriminator.zero_grad(set_to_none=True)
+    with frozen(module.discriminator):
+        module.game.generator_losses(module.discriminator, batch, fake).total.backward()
+    assert all(weight.grad is None for weight in module.discriminator.parameters())
+    assert all(weight.grad is not None for weight in module.generator.parameters())
+    assert all(weight.requires_grad for weight in module.discriminator.parameters())
+
+
+def test_g_is_judged_by_the_d_just_updated(settings, tmp_path, monkeypatch) -> None:
+    module = build_module(settings(*TINY, "total_images=4"))
+    before, judges = weights(module.discriminator), []
+    real = module.game.generator_losses
+    monkeypatch.setattr(module.game, "generator_losses", lambda d, *rest: (judges.append(weights(d)), real(d, *rest))[1])
+    fit(module, tmp_path)
+    assert len(judges) == 1
+    assert not equal(before, judges[0])
+
+
+@pytest.mark.parametrize("extra", [(), ("objective=relativistic", "penalty=r1r2", "penalty.every=1")])
+def test_parts_add_up_to_the_whole_batch(settings, tmp_path, extra) -> None:
+    plain = (*TINY, "total_images=12", "model=dcgan", "model.width=4", "model.discriminator.batch_norm=false", "clip_d=1", *extra)
+    plain += ("optimizer@optimizer_g=sgd", "optimizer_g.lr=0.1")  # Adam would blow rounding up to its step size
+    modules = [build_module(settings(*plain, f"accumulate={parts}")) for parts in (1, 3)]
+    for i, module in enumerate(modules):
+        for layer in module.generator.modules():  # batch norm sees the part, not the batch
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        module.generator.train = lambda mode=True, g=module.generator: g
+        fit(module, tmp_path / str(i), NumbersData(batch_size=6))
+    for whole, parts in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+def test_more_parts_than_images(settings, tmp_path) -> None:
+    with pytest.raises(ValueError, match="8 parts of a batch of 4"):
+        fit(build_module(settings(*TINY, "accumulate=8")), tmp_path)
+
+
+def test_clipping_bounds_the_step(settings, tmp_path) -> None:
+    module = build_module(settings(*TINY, "total_images=4", "clip_d=0.01", "optimizer_d.momentum=0", "optimizer_d.lr=1"))
+
+    def flat() -> Tensor:
+        return torch.cat([weight.detach().reshape(-1) for weight in module.discriminator.parameters()])
+
+    before = flat()
+    fit(module, tmp_path)
+    assert float((flat() - before).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_learning_rates_follow_their_schedules(settings, tmp_path) -> None:
+    module = build_module(settings(*TINY, "total_images=16", "log_every=4", "schedule@schedule_d=linear", "schedule_d.decay_from=0"))
+    fit(module, tmp_path)
+    table = read_table(tmp_path / "metrics.csv")
+    assert table["train/d/lr"][1] == pytest.approx([0.05, 0.0375, 0.025, 0.0125])
+    assert table["train/g/lr"][1] == pytest.approx([2e-4] * 4)
+
+
+def test_the_sum_of_the_terms_is_the_loss(settings, tmp_path) -> None:
+    module = build_module(settings(*TINY, "total_images=8", "log_every=4", "penalty=r1", "penalty.every=1"))
+    fit(module, tmp_path)
+    table = read_table(tmp_path / "metrics.csv")
+    summed = [a + b for a, b in zip(table["train/d/adversarial"][1], table["train/d/penalty"][1], strict=True)]
+    assert table["train/d/loss"][1] == pytest.approx(summed, rel=1e-5)
+
+
+def test_resumed_equals_uninterrupted(settings, tmp_path) -> None:
+    through = build_module(settings(*TINY, "total_images=64", "log_every=8"))
+    fit(through, tmp_path / "a", val_check_interval=8)
+    first = build_module(settings(*TINY, "total_images=32", "log_every=8"))
+    fit(first, tmp_path / "b", val_check_interval=8)
+    second = build_module(settings(*TINY, "total_images=64", "log_every=8"))
+    fit(second, tmp_path / "b", val_check_interval=8, ckpt_path=str(tmp_path / "b" / "checkpoints" / "last.ckpt"))
+    assert second.images == 64
+    assert equal(weights(through), weights(second))
+    tables = [read_table(tmp_path / run / "metrics.csv") for run in "ab"]
+    for key in ("train/d/loss", "val/fd_random"):
+        assert tables[0][key] == tables[1][key]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(settings, tmp_path, monkeypatch) -> None:
+    module = build_module(settings(*TINY, "total_images=400", "log_every=4"))
+    real = module.game.discriminator_losses
+
+    def poisoned(*arguments):
+        losses = real(*arguments)
+        if module.images >= 40:
+            losses.terms["adversarial"] = losses.terms["adversarial"] * torch.nan
+        return losses
+
+    monkeypatch.setattr(module.game, "discriminator_losses", poisoned)
+    with pytest.raises(FloatingPointError, match="`train/d/loss` must be finite, got nan"):
+        fit(module, tmp_path, val_check_interval=8)
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["medgan_pl"]["images"] == 32
+    assert all(value.isfinite().all() for value in state["state_dict"].values() if value.is_floating_point())
+
+
+def test_validation_uses_the_average_and_the_same_noise(settings, tmp_path) -> None:
+    module = build_module(settings(*TINY, "total_images=4"))
+    trainer = fit(module, tmp_path)
+    first = trainer.callback_metrics["val/fd_random"].clone()
+    torch.manual_seed(99)
+    trainer.validate(module, datamodule=NumbersData(), verbose=False)
+    assert torch.equal(first, trainer.callback_metrics["val/fd_random"])
+    with torch.no_grad():
+        for weight in module.average.network.parameters():
+            weight.mul_(0)
+    trainer.validate(module, datamodule=NumbersData(), verbose=False)
+    assert not torch.equal(first, trainer.callback_metrics["val/fd_random"])
+
+
+def test_noise_differs_by_step_and_by_seed(settings) -> None:
+    from medgan_pl.keys import Stream, key_randomness
+
+    def draw(*key: int) -> Tensor:
+        key_randomness(*key, Stream.STEP)
+        return torch.randn(8)
+
+    assert torch.equal(draw(0, 0, 32), draw(0, 0, 32))
+    others = [draw(1, 0, 32), draw(0, 1, 32), draw(0, 0, 64)]
+    assert not any(torch.equal(draw(0, 0, 32), other) for other in others)
+
+
+@pytest.mark.parametrize("key", ["total_images", "log_every", "d_per_g", "accumulate"])
+def test_counts_must_be_counts(settings, key) -> None:
+    with pytest.raises(Exception, match=f"`{key}` must be at least 1, got 0"):
+        build_module(settings(*TINY, f"{key}=0"))
+
+
+def test_two_seeds_two_networks_same_seed_same(settings) -> None:
+    modules = [build_module(settings(*TINY, f"seed={seed}")) for seed in (1, 1, 2)]
+    assert equal(weights(modules[0]), weights(modules[1]))
+    assert not equal(weights(modules[0]), weights(copy.deepcopy(modules[2])))
