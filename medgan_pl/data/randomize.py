@@ -1,0 +1,52 @@
+"""Random augmentation of a whole batch at once, on the device it is on."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Randomize:
+    """Scales, turns, shifts, mirrors and roughens each image of a batch at random; all off (0, False) gives the very same tensor back.
+
+    scale: largest relative change of size, drawn log-uniformly between 1/(1+scale) and 1+scale. rotate_deg: largest turn in degrees, in
+    the plane of the last two axes. shift: largest move as a fraction of each side (with `scale`, a random crop). flip: mirror the last
+    axis half the time; wrong for chests, whose heart is on the left. noise: standard deviation of white Gaussian noise.
+    Scale, turn and shift are one bilinear resampling; what lies outside repeats the border. Draws from torch's global generator.
+    """
+
+    def __init__(self, *, scale: float = 0.0, rotate_deg: float = 0.0, shift: float = 0.0, flip: bool = False, noise: float = 0.0) -> None:
+        for name, value, top in (("scale", scale, 1.0), ("rotate_deg", rotate_deg, 180.0), ("shift", shift, 0.5), ("noise", noise, 1.0)):
+            if not 0 <= value <= top:
+                raise ValueError(f"data.augment.{name} must lie in 0 to {top:g}, got {value}; 0 turns it off")
+        self.scale, self.rotate_deg, self.shift, self.flip, self.noise = scale, rotate_deg, shift, flip, noise
+
+    def __call__(self, image: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
+        """(B, C, H, W) or (B, C, D, H, W) in [-1, 1], to the same."""
+        if self.scale or self.rotate_deg or self.shift:
+            grid = F.affine_grid(self.motion(image), list(image.shape), align_corners=False)
+            image = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        if self.flip:
+            mirrored = torch.rand(len(image), device=image.device) < 0.5
+            image = torch.where(mirrored.view(-1, *[1] * (image.ndim - 1)), image.flip(-1), image)
+        if self.noise:
+            image = (image + self.noise * torch.randn_like(image)).clamp(-1, 1)
+        return image
+
+    def motion(self, image: Tensor) -> Tensor:
+        """(B, n, n+1), n = 2 or 3: for each image the map from new to old places, in `affine_grid`'s coordinates (x first, [-1, 1])."""
+        n, size = image.ndim - 2, len(image)
+
+        def uniform(*shape: int) -> Tensor:
+            return 2 * torch.rand(size, *shape, device=image.device) - 1
+
+        factor = torch.exp(uniform() * math.log1p(self.scale))  # (B,)
+        angle = uniform() * math.radians(self.rotate_deg)
+        turn = torch.eye(n, device=image.device).repeat(size, 1, 1)
+        turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
+        sides = torch.tensor(image.shape[:1:-1], device=image.device, dtype=turn.dtype)  # x first
+        # In pixels a turn is a turn; in fractions of the sides it is one only for a square.
+        turn = turn * (sides / sides[:, None]) / factor.view(-1, 1, 1)
+        return torch.cat([turn, 2 * self.shift * uniform(n, 1)], dim=2).to(image.dtype)

@@ -1,0 +1,125 @@
+"""Every configuration plays: each model against each objective and each penalty builds and takes a real step; every option composes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch.optim import Optimizer
+
+from medgan_pl.console import configuration_folder, describe_groups
+from medgan_pl.games.base import Losses
+from medgan_pl.module import AdversarialModule, frozen
+from medgan_pl.train import build_module
+
+FOLDER = configuration_folder()
+HOUSE = FOLDER.parent
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
+
+
+TINY = ("data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")
+SPACES = {"2-D": (), "3-D": ("image.spatial_dims=3",)}
+
+
+def play(module: AdversarialModule, spatial_dims: int, classes: int, channels: int = 1) -> tuple[Losses, Losses]:
+    """One turn of D and one of G, with the configured optimisers, by hand; every gradient must be finite and every player must move."""
+    optimizer_g, optimizer_d = module.configure_optimizers()
+    image = torch.rand(4, channels, *(16,) * spatial_dims) * 2 - 1
+    batch = module.game.draw({"image": image, "label": torch.arange(4) % max(1, classes)})
+    fake = module.game.generate(module.generator, batch)
+    paid_d = module.game.discriminator_losses(module.discriminator, batch, fake.detach(), 0)
+    step(module.discriminator, optimizer_d, paid_d)
+    with frozen(module.discriminator):
+        paid_g = module.game.generator_losses(module.discriminator, batch, fake)
+        step(module.generator, optimizer_g, paid_g)
+    return paid_d, paid_g
+
+
+def step(player: torch.nn.Module, optimizer: Optimizer, losses: Losses) -> None:
+    before = [weight.detach().clone() for weight in player.parameters()]
+    losses.total.backward()
+    for name, weight in player.named_parameters():
+        assert weight.grad is not None, f"{name} got no gradient"
+        assert weight.grad.isfinite().all(), name
+    optimizer.step()
+    assert any(not torch.equal(old, new) for old, new in zip(before, player.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("objective", options("objective"))
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_plays_every_objective(settings, model, objective, space) -> None:
+    module = build_module(settings(f"model={model}", f"objective={objective}", *TINY, *SPACES[space]))
+    play(module, 3 if space == "3-D" else 2, classes=0)
+    before = [weight.clone() for weight in module.average.network.parameters()]
+    module.average.update(module.generator, images=1000, new_images=100)
+    assert any(not torch.equal(old, new) for old, new in zip(before, module.average.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("penalty", options("penalty"))
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_plays_every_penalty_with_labels(settings, model, penalty) -> None:
+    module = build_module(settings(f"model={model}", f"penalty={penalty}", "model.classes=2", *TINY))
+    paid, _ = play(module, 2, classes=2)
+    assert ("penalty" in paid.terms) == (penalty != "none")
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_with_other_channels_and_spectral_norm(settings, model) -> None:
+    play(build_module(settings(f"model={model}", "data.channels=3", "model.discriminator.spectral_norm=true", *TINY)), 2, 0, channels=3)
+
+
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+def test_every_optimizer_serves_either_player(settings, optimizer) -> None:
+    module = build_module(settings(f"optimizer@optimizer_d={optimizer}", f"optimizer@optimizer_g={optimizer}", *TINY))
+    play(module, 2, classes=0)
+
+
+@pytest.mark.parametrize("schedule", options("schedule"))
+def test_every_schedule_is_a_factor(settings, schedule) -> None:
+    module = build_module(settings(f"schedule@schedule_g={schedule}", *TINY))
+    assert all(0 <= module.schedules[0](images, 100) <= 1 for images in range(0, 101, 10))
+
+
+def test_the_defaults_are_adam_for_g_and_sgd_for_d(settings) -> None:
+    optimizer_g, optimizer_d = build_module(settings(*TINY)).configure_optimizers()
+    assert isinstance(optimizer_g, torch.optim.Adam)
+    assert isinstance(optimizer_d, torch.optim.SGD)
+
+
+@pytest.mark.parametrize("trainer", options("trainer"))
+def test_every_trainer_composes(settings, trainer) -> None:
+    node = settings(f"trainer={trainer}")["trainer"]
+    if trainer in ("auto", "cpu"):
+        instantiate(node, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g in ("stages", "logger", "data", "game", "metrics", "experiment") for o in options(g)])
+def test_every_option_composes(settings, group, option) -> None:
+    settings(f"{group}={option}")
+
+
+@pytest.mark.parametrize("study", sorted((HOUSE / "experiments").glob("*/study.yaml")), ids=lambda path: path.parent.name)
+def test_every_study_composes(study: Path, tmp_path: Path) -> None:
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        overrides = [f"hydra.searchpath=[file://{study.parent.parent}]", f"+{study.parent.name}=study", f"run_dir={tmp_path}"]
+        config = compose("config", overrides=overrides, return_hydra_config=True)
+        sweep = config.hydra.sweeper.params
+        assert sweep, "a study sweeps over something"
+        for key, values in sweep.items():
+            compose("config", overrides=[*overrides, f"{key}={str(values).split(',')[0]}"])
+    assert OmegaConf.is_config(config.module)
+    for name in ("README.md", "results.csv"):
+        assert (study.parent / name).is_file(), name
+
+
+def test_every_option_says_what_it_is() -> None:
+    for line in describe_groups(FOLDER).splitlines():
+        if line.startswith("    "):
+            option, _, sentence = line.strip().partition(" ")
+            assert len(sentence.strip()) > 5, option
