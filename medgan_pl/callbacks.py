@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from medgan_pl.batch import Batch
-from medgan_pl.keys import Stream, key_randomness
+from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.module import AdversarialModule
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,8 @@ def to_grid(images: Tensor, columns: int) -> Image.Image:
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
     grid = make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=1, pad_value=-1)
-    return Image.fromarray(((grid + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    pixels = ((grid[: images.shape[1]] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()  # make_grid paints grey in three channels
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
 class SampleGrid(pl.Callback):
@@ -156,7 +157,7 @@ def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int
     """A drawn batch for the generator, one place for each of `labels`; place i depends on (seed, first + i) alone."""
     places = []
     for i, label in enumerate(labels.to(module.device), first):
-        key_randomness(seed, 0, i, Stream.SAMPLES)
+        key_randomness(seed, 0, i, Purpose.SAMPLES)
         places.append(module.game.draw({"label": label[None]}))
     return {key: torch.cat([place[key] for place in places]) for key in places[0]}
 
@@ -197,7 +198,7 @@ class Checkpoints(pl.Callback):
     def save(self, trainer: pl.Trainer, *names: str) -> None:
         for name in names:
             beside = self.folder / f"{name}.part"
-            trainer.save_checkpoint(beside)
+            trainer.save_checkpoint(beside, weights_only=False)  # with the optimisers
             if trainer.is_global_zero:
                 os.replace(beside, self.folder / name)
 

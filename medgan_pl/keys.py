@@ -1,4 +1,4 @@
-"""All randomness of a run is keyed: the same (seed, rank, count, stream) gives the same numbers, whatever happened before."""
+"""All randomness of a run is keyed: the same (seed, rank, count, purpose) gives the same numbers, whatever happened before."""
 
 from enum import IntEnum
 
@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 
-class Stream(IntEnum):
-    """What the numbers are for; two streams of one step never share their randomness."""
+class Purpose(IntEnum):
+    """What the numbers are for; two purposes of one step never share their randomness."""
 
     INIT = 0
     STEP = 1  # noise, penalties, dropout of one training step; count = images shown
@@ -16,10 +16,10 @@ class Stream(IntEnum):
     SAMPLES = 4  # noise of the sample grids and of `sample`; count = number of the batch
 
 
-def key_randomness(seed: int, rank: int, count: int, stream: Stream) -> None:
+def key_randomness(seed: int, rank: int, count: int, purpose: Purpose) -> None:
     """Sets torch's global generators (CPU and every CUDA device) from the key; costs about 30 µs.
 
     One global generator keyed once a step serves noise, augmentation, penalties and dropout alike, so a resumed run draws what the
     uninterrupted one would have drawn, and two ranks never draw the same.
     """
-    torch.manual_seed(int(np.random.SeedSequence((seed, rank, count, int(stream))).generate_state(1, np.uint64)[0]))
+    torch.manual_seed(int(np.random.SeedSequence((seed, rank, count, int(purpose))).generate_state(1, np.uint64)[0]))

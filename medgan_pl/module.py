@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from medgan_pl.batch import Batch
 from medgan_pl.games.base import Game, Losses
-from medgan_pl.keys import Stream, key_randomness
+from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.networks.average import Average
 from medgan_pl.schedules import Constant, Stage, stage_at
 
@@ -100,7 +100,7 @@ class AdversarialModule(pl.LightningModule):
     # Turns ----------------------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        key_randomness(self.seed, self.global_rank, self.images, Stream.STEP)
+        key_randomness(self.seed, self.global_rank, self.images, Purpose.STEP)
         batch = self.game.draw(batch)
         size = len(batch["image"])
         players = self.stages[self.stage].players
@@ -238,7 +238,7 @@ class AdversarialModule(pl.LightningModule):
             metric.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        key_randomness(self.seed, self.global_rank, batch_idx, Stream.VALIDATION)
+        key_randomness(self.seed, self.global_rank, batch_idx, Purpose.VALIDATION)
         fake = self.generate(self.game.draw(batch))
         with torch.autocast(self.device.type, enabled=False):
             for metric in self.metrics.values():

@@ -29,11 +29,10 @@ Keys and their defaults
 """
 
 
-def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
-    """The module of a checkpoint, in evaluation mode: `module.generate(batch)` is its averaged generator.
+def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
+    """What a checkpoint holds, nothing unpickled but tensors and plain containers.
 
-    Nothing is unpickled but tensors and plain containers, and nothing is built but the project's own classes and torch's optimisers.
-    FileNotFoundError if there is no such file, ValueError if it is not a medgan_pl checkpoint or its weights do not fit its own settings.
+    FileNotFoundError if there is no such file, ValueError if it is not a whole medgan_pl checkpoint.
     """
     import pickle
 
@@ -44,10 +43,21 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
         raise FileNotFoundError(f"`checkpoint` must be a checkpoint file, such as outputs/<date>/<time>/checkpoints/best.ckpt; got {path}")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        config = checkpoint["medgan_pl"]["config"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} must be a whole checkpoint written by medgan_pl.train; it is not: {str(error).splitlines()[0]}") from error
-    module = build_module(config)
+        checkpoint["medgan_pl"]["config"]["model"], checkpoint["state_dict"]
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} must be a whole checkpoint written by medgan_pl.train; it is not: {why}") from error
+    return checkpoint
+
+
+def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
+    """The module of a checkpoint, in evaluation mode: `module.generate(batch)` is its averaged generator.
+
+    Nothing is built but the project's own classes and torch's optimisers. Errors as `read_checkpoint`, and ValueError if the weights do not
+    fit the settings stored with them.
+    """
+    checkpoint = read_checkpoint(path, device)
+    module = build_module(checkpoint["medgan_pl"]["config"])
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
@@ -86,7 +96,7 @@ def sample(config: "DictConfig") -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     module = load(config.checkpoint, device)
     labels = wanted_labels(module, config.label, config.n)
-    output = Path(config.output or Path(config.checkpoint).resolve().parent.parent / "generated")
+    output = Path(config.checkpoint).resolve().parent.parent / "generated" if config.output is None else Path(str(config.output))
     output.mkdir(parents=True, exist_ok=True)
     first = []
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):

@@ -101,6 +101,8 @@ def train(config: "DictConfig") -> float:
     checkpoint = checkpoint_to_resume(str(config.resume), run_dir)
     data = instantiate(config.data, _convert_="all")
     plain: dict[str, Any] = {**OmegaConf.to_container(config, resolve=True, throw_on_missing=True), "phantom": data.phantom}
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, plain)
     if rank_zero_only.rank == 0:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(plain, run_dir / "config.yaml")
@@ -138,7 +140,7 @@ def train(config: "DictConfig") -> float:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     finally:
         if "wandb" in sys.modules:
-            sys.modules["wandb"].finish(quiet=True)
+            sys.modules["wandb"].finish()
     say(f"{module.images:,} images shown; the run is in {run_dir}")
     return callbacks["checkpoints"].best
 
@@ -146,7 +148,11 @@ def train(config: "DictConfig") -> float:
 def quiet_libraries() -> None:
     """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, and
     its worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in."""
+    import os
     import warnings
+
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run folder says where things are; its WandbLogger trips over a retired setting
+    import pytorch_lightning  # noqa: F401  (sets the levels of its loggers when it is imported)
 
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -162,6 +168,23 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> str | None:
         last = run_dir / "checkpoints" / "last.ckpt"
         return str(last) if last.is_file() else None
     return resume
+
+
+def check_checkpoint(path: str, config: dict[str, Any]) -> None:
+    """ValueError, before anything is written, if the checkpoint to go on from is torn or of another model."""
+    from medgan_pl.sample import read_checkpoint
+
+    change = difference(read_checkpoint(path)["medgan_pl"]["config"]["model"], config["model"], "model")
+    if change:
+        raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
+
+
+def difference(a: Any, b: Any, where: str) -> list[str]:
+    """Each place at which two trees of plain containers differ, as "key: a, b"."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted(a.keys() | b.keys())
+        return [line for key in keys for line in difference(a.get(key), b.get(key), f"{where}.{key}")]
+    return [] if a == b else [f"{where}: {a}, {b}"]
 
 
 def check_data(config: dict[str, Any], data: Any) -> None:
@@ -198,10 +221,10 @@ def build_module(config: dict[str, Any]) -> "AdversarialModule":
     """The module of a resolved configuration in plain containers, its first weights keyed by the seed."""
     from hydra.utils import instantiate
 
-    from medgan_pl.keys import Stream, key_randomness
+    from medgan_pl.keys import Purpose, key_randomness
 
     check_targets(config["module"])
-    key_randomness(config["seed"], 0, 0, Stream.INIT)
+    key_randomness(config["seed"], 0, 0, Purpose.INIT)
     module = instantiate(config["module"], _convert_="all")
     module.config = config
     return module

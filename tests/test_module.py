@@ -195,10 +195,10 @@ def test_validation_uses_the_average_and_the_same_noise(settings, tmp_path) -> N
 
 
 def test_noise_differs_by_step_and_by_seed(settings) -> None:
-    from medgan_pl.keys import Stream, key_randomness
+    from medgan_pl.keys import Purpose, key_randomness
 
     def draw(*key: int) -> Tensor:
-        key_randomness(*key, Stream.STEP)
+        key_randomness(*key, Purpose.STEP)
         return torch.randn(8)
 
     assert torch.equal(draw(0, 0, 32), draw(0, 0, 32))

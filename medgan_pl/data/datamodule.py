@@ -20,6 +20,7 @@ from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.records import SPLITS, Record, split_by_patient, straddling
 from medgan_pl.data.sources import CohortSource, FileSource, Source
 from medgan_pl.data.stream import Batches, Stream
+from medgan_pl.keys import Purpose, key_randomness
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,8 @@ class FilmDataModule(pl.LightningDataModule):
         return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augments training batches on their device."""
+        """Augments training batches on their device, by numbers keyed to the step."""
         if self.trainer and self.trainer.training:
+            key_randomness(self.seed, self.trainer.global_rank, self.trainer.lightning_module.images, Purpose.AUGMENT)
             return {**batch, "image": self.randomize(batch["image"])}
         return batch
