@@ -100,6 +100,8 @@ class Curves(pl.Callback):
         from matplotlib.figure import Figure
 
         columns = read_table(self.table)
+        if not any(key.startswith("train/") for key in columns):
+            return  # the look at the untrained networks: a point is no curve
         panels = {
             "loss": [key for key in columns if key in ("train/d/loss", "train/g/loss")],
             "mean logit of D": [key for key in columns if key in ("train/d/real", "train/d/fake")],

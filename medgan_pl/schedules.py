@@ -22,7 +22,7 @@ class Linear(Constant):
     """After the warm-up 1 until `decay_from` of the run (a share of `total_images`), then straight down to `final`."""
 
     decay_from: float = 0.5
-    final: float = 0.0
+    final: float = 0.1
 
     def __call__(self, images: int, total_images: int) -> float:
         done = min(1.0, max(0.0, images / total_images - self.decay_from) / max(1e-9, 1 - self.decay_from))

@@ -114,6 +114,10 @@ def train(config: "DictConfig") -> float:
     module = build_module(plain)
     say(f"generator {count(module.generator)}, discriminator {count(module.discriminator)} weights; {config.total_images:,} images to show")
 
+    if any(node.get("_target_", "").endswith("WandbLogger") for node in plain["logger"].values() if isinstance(node, dict)):
+        import wandb
+
+        wandb.setup(wandb.Settings(silent=True))  # the run folder says where things are
     loggers = [instantiate(node, _convert_="all") for node in config.logger.values() if OmegaConf.is_config(node)]
     callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items()}
     trainer = instantiate(
@@ -140,7 +144,7 @@ def train(config: "DictConfig") -> float:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     finally:
         if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
+            sys.modules["wandb"].finish()  # else the next run of a sweep would write into this one
     say(f"{module.images:,} images shown; the run is in {run_dir}")
     return callbacks["checkpoints"].best
 
@@ -148,10 +152,8 @@ def train(config: "DictConfig") -> float:
 def quiet_libraries() -> None:
     """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, and
     its worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in."""
-    import os
     import warnings
 
-    os.environ.setdefault("WANDB_SILENT", "true")  # the run folder says where things are; its WandbLogger trips over a retired setting
     import pytorch_lightning  # noqa: F401  (sets the levels of its loggers when it is imported)
 
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):

@@ -45,10 +45,9 @@ class FilmDataModule(pl.LightningDataModule):
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         split_seed: int = 0,
         max_corrupt: float = 0.01,
-        need_labels: bool = False,
         crop: bool = True,
         percentiles: Sequence[float] = (0.5, 99.5),
-        batch_size: int = 32,
+        batch_size: int = 16,
         workers: int = 0,
         cache_dir: str = "~/.cache/medgan_pl",
         cohort: Mapping[str, int] | None = None,
@@ -70,8 +69,6 @@ class FilmDataModule(pl.LightningDataModule):
             else FileSource(Path(root).expanduser(), patient_pattern)
         )
         self.classes = self.source.classes
-        if need_labels and not self.classes:
-            raise ValueError(f"this model needs labels, none in {self.source.title}; use class folders or a CSV column `label`")
         if split == "folders" and not {"train", "val"} <= self.source.splits:
             given = f"splits {', '.join(sorted(self.source.splits)) or 'none'} in {self.source.title}"
             raise ValueError(f"data.split=folders needs films in train and in val, got {given}; data.split=patient splits anew")
