@@ -1,7 +1,7 @@
 """Images per second of the loader, beside the training step that waits for it: `python -m benchmarks.data [size=64] [batches=200]`.
 
-Films of the embedded cohort (prepared once, into the user's cache), gathered as a training run gathers them: no workers, whole batches from
-the memory-mapped cache, then the same with augmentation, the same with two worker processes, and the step of the default model. Turns of all
+Films of the embedded cohort (prepared once, into the user's cache), gathered as a training run gathers them: no workers, whole batches
+from the memory-mapped cache; then the same with augmentation, with two worker processes, and the step of the default model. Turns of all
 four are interleaved in one process; medians are shown.
 """
 

@@ -1,4 +1,4 @@
-"""Gathers the runs of a sweep into one table: `python experiments/collect.py multirun/optimizer_for_d > experiments/optimizer_for_d/results.csv`.
+"""Gathers the runs of a sweep into one table: `python experiments/collect.py multirun/<study> > experiments/<study>/results.csv`.
 
 A row a run: what was set for it, the images shown, the distance before the first step, the last and the lowest, and the images per second.
 """

@@ -11,7 +11,8 @@
 | `record`     | (B,)          | int64   | row of the data module's table of records                          |
 | `z`          | (B, latent)   | float32 | the noise of this step, added by the game's `draw`                 |
 
-Never a MetaTensor past the pipeline (2-3x slower on small operations). Hounsfield units, uint16 and [0, 1] live only in `data/` and `metrics/`.
+Never a MetaTensor past the pipeline (2-3x slower on small operations). Hounsfield units, uint16 and [0, 1] live only in `data/` and
+`metrics/`.
 """
 
 from torch import Tensor

@@ -14,7 +14,8 @@ from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -46,7 +47,10 @@ class MetricsTable(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration stands in config.yaml."""
 
+    @rank_zero_only
     def forget_after(self, images: int) -> None:
+        if all(int(row["images"]) <= images for row in self.rows):
+            return
         self.rows = [row for row in self.rows if int(row["images"]) <= images]
         self._rewrite()
 
@@ -135,7 +139,7 @@ def to_grid(images: Tensor, columns: int) -> Image.Image:
 
 
 class SampleGrid(pl.Callback):
-    """samples/<images>.png at each validation: the averaged generator on the same noise each time; one class a column where there are some."""
+    """samples/<images>.png at each validation: the averaged generator on the same noise each time; each column one class."""
 
     def __init__(self, folder: str | Path, n: int = 64, seed: int = 0) -> None:
         if n < 1:

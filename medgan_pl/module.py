@@ -164,7 +164,7 @@ class AdversarialModule(pl.LightningModule):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["initial_lr"] = float(group["lr"])
-        if self._trainer is not None and "16-mixed" == self.trainer.precision and any(self.clips):
+        if self._trainer is not None and self.trainer.precision == "16-mixed" and any(self.clips):
             for name, optimizer in zip("gd", optimizers, strict=True):
                 if any(group.get("fused") for group in optimizer.param_groups):
                     raise ValueError(f"clipping under precision 16-mixed needs unscaled gradients: set optimizer_{name}.fused=false")
@@ -274,5 +274,3 @@ def to_channels_last(network: nn.Module) -> None:
         for dims, layout in ((2, torch.channels_last), (3, torch.channels_last_3d)):
             if isinstance(layer, (getattr(nn, f"Conv{dims}d"), getattr(nn, f"ConvTranspose{dims}d"))):
                 layer.to(memory_format=layout)
-
-

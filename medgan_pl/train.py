@@ -35,9 +35,9 @@ Keys and their defaults (those of a group: data.size=128, model.width=32, penalt
 {keys}
 
 Going on and looking
-  python -m medgan_pl.train resume=outputs/<date>/<time>           goes on in that folder with its settings; more can be given: total_images=…
-  python -m medgan_pl.train --cfg job --resolve [overrides]         prints the whole configuration and stops; --info and --hydra-help tell more
-  MEDGAN_TRACEBACK=1                                                shows the traceback behind an error
+  python -m medgan_pl.train resume=outputs/<date>/<time>     goes on in that folder with its settings, and others given here: total_images=…
+  python -m medgan_pl.train --cfg job [overrides]             prints the whole configuration and stops; --hydra-help tells more
+  MEDGAN_TRACEBACK=1                                          shows the traceback behind an error
 
 The run folder outputs/<date>/<time>/ holds config.yaml, metrics.csv, curves.png, samples/, checkpoints/, train.log and wandb/.
 """
@@ -95,14 +95,15 @@ def train(config: "DictConfig") -> float:
     from omegaconf import OmegaConf
     from pytorch_lightning.utilities import rank_zero_only
 
+    from medgan_pl.callbacks import MetricsTable
+
     torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
     say = rank_zero_only(log.info)
     run_dir = Path(config.run_dir)
     checkpoint = checkpoint_to_resume(str(config.resume), run_dir)
     data = instantiate(config.data, _convert_="all")
     plain: dict[str, Any] = {**OmegaConf.to_container(config, resolve=True, throw_on_missing=True), "phantom": data.phantom}
-    if checkpoint is not None:
-        check_checkpoint(checkpoint, plain)
+    shown = check_checkpoint(checkpoint, plain) if checkpoint else 0
     if rank_zero_only.rank == 0:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(plain, run_dir / "config.yaml")
@@ -136,6 +137,8 @@ def train(config: "DictConfig") -> float:
     trainer.val_check_interval = max(1, round(config.validate_every / (config.data.batch_size * trainer.world_size)))
     for logger in loggers:
         logger.log_hyperparams(plain)
+        if isinstance(logger, MetricsTable):
+            logger.forget_after(shown)
     try:
         if checkpoint is None:
             trainer.validate(module, datamodule=data, verbose=False)  # the untrained generator: the value to fall from
@@ -172,13 +175,15 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> str | None:
     return resume
 
 
-def check_checkpoint(path: str, config: dict[str, Any]) -> None:
-    """ValueError, before anything is written, if the checkpoint to go on from is torn or of another model."""
+def check_checkpoint(path: str, config: dict[str, Any]) -> int:
+    """The images shown to a checkpoint to go on from; ValueError, before anything is written, if it is torn or of another model."""
     from medgan_pl.sample import read_checkpoint
 
-    change = difference(read_checkpoint(path)["medgan_pl"]["config"]["model"], config["model"], "model")
+    state = read_checkpoint(path)["medgan_pl"]
+    change = difference(state["config"]["model"], config["model"], "model")
     if change:
         raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
+    return state["images"]
 
 
 def difference(a: Any, b: Any, where: str) -> list[str]:

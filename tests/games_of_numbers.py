@@ -13,7 +13,9 @@ from medgan_pl.batch import Batch
 class Numbers(IterableDataset):
     """Endless batches; image i is keyed by i alone, so a stream can start anywhere."""
 
-    def __init__(self, batch_size: int, shape: tuple[int, ...], start: int = 0, stop: int | None = None, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, batch_size: int, shape: tuple[int, ...], start: int = 0, stop: int | None = None, rank: int = 0, world: int = 1
+    ) -> None:
         self.batch_size, self.shape, self.start, self.stop, self.rank, self.world = batch_size, shape, start, stop, rank, world
 
     def __iter__(self) -> Iterator[Batch]:

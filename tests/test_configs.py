@@ -99,7 +99,10 @@ def test_every_trainer_composes(settings, trainer) -> None:
         instantiate(node, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g in ("stages", "logger", "data", "game", "metrics", "experiment") for o in options(g)])
+OTHERS = [(group, option) for group in ("stages", "logger", "data", "game", "metrics", "experiment") for option in options(group)]
+
+
+@pytest.mark.parametrize(("group", "option"), OTHERS)
 def test_every_option_composes(settings, group, option) -> None:
     settings(f"{group}={option}")
 

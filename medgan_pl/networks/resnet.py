@@ -5,6 +5,7 @@ One block a resolution; channels are `width` at the full size, double at each ha
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ def channels_at(level: int, width: int) -> int:
 class UpBlock(nn.Module):
     """Doubles every axis: norm, ReLU, up, conv, norm, ReLU, conv, beside a skip of a 1×1 convolution and the same doubling.
 
-    The skip convolves before it doubles: a 1×1 convolution and nearest-neighbour doubling commute, at a quarter of the work (an eighth in 3-D).
+    The skip convolves before it doubles: the two commute, and it is a quarter of the work (an eighth in 3-D).
     """
 
     def __init__(self, spatial_dims: int, before: int, after: int) -> None:
@@ -108,7 +109,7 @@ class ResNetDiscriminator(nn.Module):
         super().__init__()
         halvings, _ = halve(space(size, spatial_dims))
         plan = [channels] + [channels_at(level, width) for level in range(1, halvings + 1)]
-        pairs = enumerate(zip(plan[:-1], plan[1:], strict=True))
+        pairs = enumerate(pairwise(plan))
         self.blocks = nn.Sequential(*[DownBlock(spatial_dims, a, b, batch_norm=batch_norm, first=i == 0) for i, (a, b) in pairs])
         self.norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()
         self.verdict = Verdict(plan[-1], classes)
