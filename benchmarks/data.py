@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from medgan_pl.batch import Batch
 from medgan_pl.console import configuration_folder
 from medgan_pl.data.randomize import Randomize
-from medgan_pl.module import frozen
+from medgan_pl.networks.layers import frozen
 from medgan_pl.train import build_module
 
 ROUNDS = 7

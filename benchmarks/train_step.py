@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from medgan_pl.callbacks import MetricsTable
 from medgan_pl.console import configuration_folder
-from medgan_pl.module import AdversarialModule, frozen, to_channels_last
+from medgan_pl.module import AdversarialModule
+from medgan_pl.networks.layers import frozen, to_channels_last
 from medgan_pl.train import build_module, quiet_libraries
 
 Step = Callable[[Tensor], None]

@@ -6,8 +6,7 @@ What is generated, judged and paid is the game's; this file knows no loss.
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,23 +18,8 @@ from medgan_pl.batch import Batch
 from medgan_pl.games.base import Game, Losses
 from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.networks.average import Average
+from medgan_pl.networks.layers import frozen, to_channels_last
 from medgan_pl.schedules import Constant, Stage, stage_at
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Inside, the network's weights ask for no gradient: it judges, it does not learn.
-
-    Frozen weights also stay out of autocast's cache, which would otherwise show G the discriminator from before its step.
-    """
-    learning = [weight for weight in network.parameters() if weight.requires_grad]
-    for weight in learning:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in learning:
-            weight.requires_grad_(True)
 
 
 class AdversarialModule(pl.LightningModule):
@@ -266,11 +250,3 @@ class AdversarialModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["medgan_pl"]
         self.images, self.turns_d, self.classes = state["images"], state["turns_d"], state["classes"]
-
-
-def to_channels_last(network: nn.Module) -> None:
-    """Stores the weights of convolutions channels last, which the CPU and tensor cores read faster; values and shapes stay."""
-    for layer in network.modules():
-        for dims, layout in ((2, torch.channels_last), (3, torch.channels_last_3d)):
-            if isinstance(layer, (getattr(nn, f"Conv{dims}d"), getattr(nn, f"ConvTranspose{dims}d"))):
-                layer.to(memory_format=layout)

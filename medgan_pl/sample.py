@@ -3,8 +3,9 @@
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from medgan_pl.checks import read_checkpoint
 from medgan_pl.console import configuration_folder, describe_keys, log, one_message
 from medgan_pl.train import build_module, quiet_libraries
 
@@ -27,27 +28,6 @@ Examples
 Keys and their defaults
 {keys}
 """
-
-
-def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
-    """What a checkpoint holds, nothing unpickled but tensors and plain containers.
-
-    FileNotFoundError if there is no such file, ValueError if it is not a whole medgan_pl checkpoint.
-    """
-    import pickle
-
-    import torch
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"`checkpoint` must be a checkpoint file, such as outputs/<date>/<time>/checkpoints/best.ckpt; got {path}")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        checkpoint["medgan_pl"]["config"]["model"], checkpoint["state_dict"]
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} must be a whole checkpoint written by medgan_pl.train; it is not: {why}") from error
-    return checkpoint
 
 
 def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":

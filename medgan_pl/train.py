@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgan_pl.checks import check_checkpoint, check_data, check_settings, check_targets
 from medgan_pl.console import configuration_folder, describe_groups, describe_keys, log, one_message
 
 if TYPE_CHECKING:
@@ -100,27 +101,17 @@ def train(config: "DictConfig") -> float:
     torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
     say = rank_zero_only(log.info)
     run_dir = Path(config.run_dir)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check_settings(plain)
+    # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
     checkpoint = checkpoint_to_resume(str(config.resume), run_dir)
-    data = instantiate(config.data, _convert_="all")
-    plain: dict[str, Any] = {**OmegaConf.to_container(config, resolve=True, throw_on_missing=True), "phantom": data.phantom}
     shown = check_checkpoint(checkpoint, plain) if checkpoint else 0
-    if rank_zero_only.rank == 0:
-        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(plain, run_dir / "config.yaml")
-        data.prepare_data()
-    data.setup("fit")
+    data = instantiate(config.data, _convert_="all")
     check_data(plain, data)
-    for line in data.describe():
-        say(line)
+    plain["phantom"] = data.phantom
     module = build_module(plain)
-    say(f"generator {count(module.generator)}, discriminator {count(module.discriminator)} weights; {config.total_images:,} images to show")
-
-    if any(node.get("_target_", "").endswith("WandbLogger") for node in plain["logger"].values() if isinstance(node, dict)):
-        import wandb
-
-        wandb.setup(wandb.Settings(silent=True))  # the run folder says where things are
-    loggers = [instantiate(node, _convert_="all") for node in config.logger.values() if OmegaConf.is_config(node)]
     callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items()}
+    loggers = build_loggers(plain["logger"])
     trainer = instantiate(
         config.trainer,
         callbacks=list(callbacks.values()),
@@ -135,6 +126,15 @@ def train(config: "DictConfig") -> float:
         default_root_dir=str(run_dir),
     )
     trainer.val_check_interval = max(1, round(config.validate_every / (config.data.batch_size * trainer.world_size)))
+
+    if trainer.is_global_zero:
+        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(plain, run_dir / "config.yaml")
+        data.prepare_data()
+    data.setup("fit")
+    for line in data.describe():
+        say(line)
+    say(f"generator {count(module.generator)}, discriminator {count(module.discriminator)} weights; {config.total_images:,} images to show")
     for logger in loggers:
         logger.log_hyperparams(plain)
         if isinstance(logger, MetricsTable):
@@ -175,53 +175,15 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> str | None:
     return resume
 
 
-def check_checkpoint(path: str, config: dict[str, Any]) -> int:
-    """The images shown to a checkpoint to go on from; ValueError, before anything is written, if it is torn or of another model."""
-    from medgan_pl.sample import read_checkpoint
+def build_loggers(nodes: dict[str, Any]) -> list[Any]:
+    """The loggers of the configuration; wandb is kept from writing over the screen, as the run folder says where things are."""
+    from hydra.utils import instantiate
 
-    state = read_checkpoint(path)["medgan_pl"]
-    change = difference(state["config"]["model"], config["model"], "model")
-    if change:
-        raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
-    return state["images"]
+    if "wandb" in nodes:
+        import wandb
 
-
-def difference(a: Any, b: Any, where: str) -> list[str]:
-    """Each place at which two trees of plain containers differ, as "key: a, b"."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = sorted(a.keys() | b.keys())
-        return [line for key in keys for line in difference(a.get(key), b.get(key), f"{where}.{key}")]
-    return [] if a == b else [f"{where}: {a}, {b}"]
-
-
-def check_data(config: dict[str, Any], data: Any) -> None:
-    """Holds the model against the data it is to learn, before anything is built."""
-    classes, found = config["model"]["classes"], len(data.classes)
-    if classes and classes != found:
-        names = ", ".join(data.classes) or "none: the data has no labels"
-        raise ValueError(
-            f"`model.classes` must be 0 or the number of classes of the data, got {classes}; the data has {found} ({names}); "
-            f"use model.classes={found}"
-        )
-    if config["image"]["spatial_dims"] != data.spatial_dims:
-        raise ValueError(
-            f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {data.spatial_dims}"
-        )
-
-
-# What a configuration may build. A checkpoint travels between people, and instantiating whatever it names would run their code.
-ALLOWED_TARGETS = ("medgan_pl.", "torch.optim.")
-
-
-def check_targets(node: Any) -> None:
-    """ValueError for a `_target_` outside ALLOWED_TARGETS anywhere in the plain containers of `node`."""
-    if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(ALLOWED_TARGETS):
-            raise ValueError(f"a module's `_target_` must start with one of {', '.join(ALLOWED_TARGETS)}, got {target}")
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    for child in children:
-        check_targets(child)
+        wandb.setup(wandb.Settings(silent=True))
+    return [instantiate(node, _convert_="all") for node in nodes.values() if isinstance(node, dict)]
 
 
 def build_module(config: dict[str, Any]) -> "AdversarialModule":

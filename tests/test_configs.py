@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from medgan_pl.console import configuration_folder, describe_groups
 from medgan_pl.games.base import Losses
-from medgan_pl.module import AdversarialModule, frozen
+from medgan_pl.module import AdversarialModule
+from medgan_pl.networks.layers import frozen
 from medgan_pl.train import build_module
 
 FOLDER = configuration_folder()

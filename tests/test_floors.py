@@ -13,7 +13,7 @@ FLOORS = {
     3: ("module", "callbacks", "data.datamodule"),
     2: ("games", "metrics"),
     1: ("networks", "losses", "augment", "data", "schedules"),
-    0: ("batch", "keys", "console", ""),
+    0: ("batch", "keys", "console", "checks", ""),
 }
 ONLY_FROM = {"hydra": 4, "omegaconf": 4, "wandb": 4, "pytorch_lightning": 3}
 MAY_LOOK = {("callbacks", "module"), ("sample", "train")}  # a callback looks at the module; sample builds as train does

@@ -11,7 +11,8 @@ from games_of_numbers import NumbersData
 from torch import Tensor, nn
 
 from medgan_pl.callbacks import Checkpoints, MetricsTable, read_table
-from medgan_pl.module import AdversarialModule, frozen
+from medgan_pl.module import AdversarialModule
+from medgan_pl.networks.layers import frozen
 from medgan_pl.train import build_module
 
 TINY = ("seed=3", "data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4", "logger=csv")

@@ -55,7 +55,7 @@ class FilmDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.size = (size, size) if isinstance(size, int) else tuple(int(n) for n in size)
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.split, self.fractions, self.split_seed, self.max_corrupt = split, tuple(fractions), split_seed, max_corrupt
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.cache_dir = Path(cache_dir).expanduser()
@@ -77,7 +77,7 @@ class FilmDataModule(pl.LightningDataModule):
         self.rows: dict[str, np.ndarray] = {}
 
     def check(self, channels: int, percentiles: Sequence[float]) -> None:
-        if len(self.size) != 2 or min(self.size) < 4:
+        if len(self.size) != 2 or not all(isinstance(n, int) and n >= 4 for n in self.size):
             raise ValueError(f"data.size must be a number or [H, W] of at least 4 pixels, got {self.size}")
         if channels != 1:
             raise ValueError(f"data.channels must be 1 (a film is grey), got {channels}")

@@ -1,7 +1,8 @@
-"""What the families share: choosing the dimension, checking sizes, the conditional head, spectral norm."""
+"""What the families share: choosing the dimension, checking sizes, the conditional head, spectral norm, freezing, memory layout."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
@@ -76,3 +77,27 @@ def normalise_spectrum(network: nn.Module) -> None:
     for layer in list(network.modules()):
         if isinstance(layer, (*CONV.values(), nn.Linear, nn.Embedding)):
             spectral_norm(layer)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Inside, the network's weights ask for no gradient: it judges, it does not learn.
+
+    Frozen weights also stay out of autocast's cache, which would otherwise show G the discriminator from before its step.
+    """
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad_(True)
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Stores the weights of convolutions channels last, which the CPU and tensor cores read faster; values and shapes stay."""
+    for layer in network.modules():
+        for dims, layout in ((2, torch.channels_last), (3, torch.channels_last_3d)):
+            if isinstance(layer, (CONV[dims], CONV_TRANSPOSE[dims])):
+                layer.to(memory_format=layout)
