@@ -1,6 +1,6 @@
 """Images per second of the module under Lightning, beside the best plain PyTorch loop and the usual tutorial loop.
 
-`python -m benchmarks.train_step [models=dcgan,resnet_gan] [precision=32-true] [rounds=12] [steps=6]`
+`python -m benchmarks.train_step [models=dcgan,resnet_gan] [precision=32-true] [rounds=12] [steps=8]`
 
 All three play the same networks, losses and batches (64², batch 32) in one process, in turns of a few steps, so that whatever else the
 machine does falls on all alike; the ratio of each turn is taken, and the median of the ratios is shown with its quartiles.
@@ -11,10 +11,12 @@ machine does falls on all alike; the ratio of each turn is taken, and the median
 """
 
 import copy
+import itertools
 import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from medgan_pl.callbacks import MetricsTable
 from medgan_pl.console import configuration_folder
+from medgan_pl.games.base import Penalty
 from medgan_pl.module import AdversarialModule
 from medgan_pl.networks.layers import frozen, to_channels_last
 from medgan_pl.train import build_module, quiet_libraries
@@ -35,8 +38,8 @@ from medgan_pl.train import build_module, quiet_libraries
 Step = Callable[[Tensor], None]
 
 
-def tutorial(g: nn.Module, d: nn.Module, latent: int) -> Step:
-    average = copy.deepcopy(g)
+def tutorial(g: nn.Module, d: nn.Module, latent: int, penalty: Penalty) -> Step:
+    average = copy.deepcopy(g).requires_grad_(False)
     adam = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999), foreach=False)
     sgd = torch.optim.SGD(d.parameters(), lr=0.02, momentum=0.5, foreach=False)
     shown = []
@@ -48,6 +51,8 @@ def tutorial(g: nn.Module, d: nn.Module, latent: int) -> Step:
         loss_real.backward()
         loss_fake = softplus(d(fake.detach())).mean()
         loss_fake.backward()
+        if penalty.due(len(shown)):
+            penalty(d, real, fake).backward()
         sgd.step()
         g.zero_grad()
         loss = softplus(-d(fake)).mean()
@@ -61,17 +66,20 @@ def tutorial(g: nn.Module, d: nn.Module, latent: int) -> Step:
     return step
 
 
-def plain(g: nn.Module, d: nn.Module, latent: int, bf16: bool) -> Step:
+def plain(g: nn.Module, d: nn.Module, latent: int, penalty: Penalty, bf16: bool) -> Step:
     to_channels_last(g)
     to_channels_last(d)
-    average = copy.deepcopy(g)
+    average = copy.deepcopy(g).requires_grad_(False)
     adam = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True)
     sgd = torch.optim.SGD(d.parameters(), lr=0.02, momentum=0.5, fused=True)
+    turns = itertools.count()
 
     def step(real: Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             fake = g(torch.randn(len(real), latent))
             loss = softplus(-d(real).float()).mean() + softplus(d(fake.detach()).float()).mean()
+        if penalty.due(next(turns)):
+            loss = loss + penalty(d, real, fake)
         loss.backward()
         sgd.step()
         sgd.zero_grad()
@@ -80,7 +88,8 @@ def plain(g: nn.Module, d: nn.Module, latent: int, bf16: bool) -> Step:
             loss.backward()
         adam.step()
         adam.zero_grad()
-        torch._foreach_lerp_(list(average.parameters()), list(g.parameters()), 0.001)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(g.parameters()), 0.001)
 
     return step
 
@@ -142,8 +151,10 @@ def measure(model: str, precision: str, rounds: int, steps: int) -> None:
         batches = torch.rand(8, 32, 1, 64, 64) * 2 - 1
         pair = (module.generator, module.discriminator)
         rivals = {
-            "plain": plain(*(copy.deepcopy(net) for net in pair), latent, precision == "bf16-mixed"),
-            "tutorial": tutorial(*(copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in pair), latent),
+            "plain": plain(*(copy.deepcopy(net) for net in pair), latent, module.game.penalty, precision == "bf16-mixed"),
+            "tutorial": tutorial(
+                *(copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in pair), latent, module.game.penalty
+            ),
         }
         turns = Turns(rivals, batches, steps, rounds + 2)
         trainer = pl.Trainer(
@@ -171,9 +182,10 @@ def measure(model: str, precision: str, rounds: int, steps: int) -> None:
 def main() -> None:
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     quiet_libraries()
+    warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
     torch.set_flush_denormal(True)
     for model in given.get("models", "dcgan,resnet_gan").split(","):
-        measure(model, given.get("precision", "32-true"), int(given.get("rounds", 12)), int(given.get("steps", 6)))
+        measure(model, given.get("precision", "32-true"), int(given.get("rounds", 12)), int(given.get("steps", 8)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ What is generated, judged and paid is the game's; this file knows no loss.
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,6 +80,7 @@ class AdversarialModule(pl.LightningModule):
         self.classes: list[str] = []
         self.row: dict[str, float] = {}
         self._values: dict[str, list[Tensor]] = defaultdict(list)
+        self._turns: Counter[str] = Counter()
 
     # Turns ----------------------------------------------------------------------------------------------------------------------
 
@@ -131,7 +132,8 @@ class AdversarialModule(pl.LightningModule):
                 fake = fakes[i]
             losses = self._losses(player, part, fake)
             self.manual_backward(losses.total * share)
-            self._note(f"train/{player}", losses, share)
+            self._note(player, losses, share)
+        self._turns[player] += 1
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -180,19 +182,20 @@ class AdversarialModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self._logged, self._since = self.images, time.perf_counter()
 
-    def _note(self, prefix: str, losses: Losses, share: float) -> None:
-        shown = {"loss": losses.total} if len(losses.terms) == 1 else {"loss": losses.total, **losses.terms}
-        for name, value in {**shown, **losses.watch}.items():
-            self._values[f"{prefix}/{name}"].append(value.detach() * (share * self.accumulate))
+    def _note(self, player: str, losses: Losses, share: float) -> None:
+        for name, value in {"loss": losses.total, **losses.terms, **losses.watch}.items():
+            self._values[f"train/{player}/{name}"].append(value.detach() * share)
 
     def log_interval(self) -> None:
         """Reduces what was noted since the last row and writes one; the only place where the host waits for the device."""
         if self.images == self._logged:
             return
         keys = sorted(self._values)
-        means = torch.stack([torch.stack(self._values[key]).float().mean() for key in keys])
+        # Over all turns of the player, so that a lazy penalty counts 0 where it is not due and the terms add up to the loss.
+        means = torch.stack([torch.stack(self._values[key]).float().sum() / self._turns[key.split("/")[1]] for key in keys])
         values = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
         self._values.clear()
+        self._turns.clear()
         seconds = time.perf_counter() - self._since
         row = dict(zip(keys, values, strict=True))
         for name, value in row.items():
