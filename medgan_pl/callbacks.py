@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -169,14 +170,16 @@ def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int
 
 
 class Checkpoints(pl.Callback):
-    """checkpoints/last.ckpt at each validation, at the end and on Ctrl-C, and best.ckpt, the one with the lowest `monitor`.
+    """checkpoints/last.ckpt at each validation, at the end and on Ctrl-C, and best.ckpt, that of the lowest `monitor`.
 
-    Written beside and moved into place: a kill or a full disk during a save leaves the one before it whole.
+    Written beside and moved into place: a kill or a full disk during a save leaves the one before it whole. Ctrl-C ends the run after the
+    step it falls into, with a validation and a save, so that the run can go on as if it had not stopped; a second one ends it at once.
     """
 
     def __init__(self, folder: str | Path, monitor: str) -> None:
         self.folder, self.monitor = Path(folder), monitor
         self.best = math.inf
+        self.interrupted = False
 
     def state_dict(self) -> dict[str, float]:
         return {"best": self.best}
@@ -184,24 +187,38 @@ class Checkpoints(pl.Callback):
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.best = state["best"]
 
+    def on_train_start(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
+        def stop(*_: Any) -> None:
+            signal.signal(signal.SIGINT, self.usual)
+            log.info("stopping after this step; Ctrl-C again ends at once, without saving")
+            trainer.should_stop = self.interrupted = True
+
+        if trainer.world_size == 1:  # several ranks would stop at different steps and wait for each other
+            self.usual = signal.signal(signal.SIGINT, stop)
+
+    def on_train_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
+        if trainer.world_size == 1:
+            signal.signal(signal.SIGINT, self.usual)
+
     def on_validation_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
         if self.monitor not in trainer.callback_metrics:
             shown = ", ".join(key for key in trainer.callback_metrics if key.startswith("val/"))
             raise ValueError(f"`monitor` must be one of the validation metrics, got {self.monitor}; there are: {shown}")
+        if trainer.state.fn != "fit":
+            return  # the look at the untrained networks before the first step: nothing to keep
         value = float(trainer.callback_metrics[self.monitor])
         better = value < self.best
         self.best = min(self.best, value)
-        if trainer.state.fn != "fit":
-            return  # the look at the untrained networks before the first step: nothing to keep
-        self.save(trainer, "last.ckpt", *(["best.ckpt"] if better else []))
-        log.info("%9d images  %s %.5g%s", module.images, self.monitor, value, "  (best so far)" if better else "")
+        self.save(trainer, module, "last.ckpt", *(["best.ckpt"] if better else []))
+        rank_zero_only(log.info)("%9d images  %s %.5g%s", module.images, self.monitor, value, "  (best so far)" if better else "")
 
-    def on_exception(self, trainer: pl.Trainer, module: AdversarialModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt) and module.images:
-            self.save(trainer, "last.ckpt")
-            log.info("stopped at %d images; go on with: python -m medgan_pl.train resume=%s", module.images, self.folder.parent)
-
-    def save(self, trainer: pl.Trainer, *names: str) -> None:
+    def save(self, trainer: pl.Trainer, module: AdversarialModule, *names: str) -> None:
+        # A loss can be finite and its gradient not: the weights are the last thing to look at before they are kept.
+        if not all(norm.isfinite() for norm in torch._foreach_norm(list(module.parameters()))):
+            raise FloatingPointError(
+                f"the weights must be finite, and are not after {module.images} images; they are not saved: go on from the last "
+                "checkpoint with a lower optimizer_d.lr or optimizer_g.lr, or with clip_d=1 clip_g=1"
+            )
         for name in names:
             beside = self.folder / f"{name}.part"
             trainer.save_checkpoint(beside, weights_only=False)  # with the optimisers

@@ -19,16 +19,24 @@ COUNTS = {
 }
 
 
+def select(config: dict[str, Any], key: str) -> Any:
+    """The value under a dotted key: data.size."""
+    return reduce(lambda node, name: node[name], key.split("."), config)
+
+
 def check_settings(config: dict[str, Any]) -> None:
     """ValueError for a count that is none, and for a GPU that is not there."""
     import torch
 
     for key, least in COUNTS.items():
-        value = reduce(lambda node, name: node[name], key.split("."), config)
+        value = select(config, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"`{key}` must be a whole number of at least {least}, got {value}")
-    if config["trainer"]["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+    trainer = config["trainer"]
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")
+    if trainer["sync_batchnorm"] and (trainer["accelerator"] == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("trainer.sync_batchnorm=true needs CUDA GPUs, and there is none; use trainer.sync_batchnorm=false on the CPU")
 
 
 def check_data(config: dict[str, Any], data: Any) -> None:
@@ -46,7 +54,7 @@ def check_data(config: dict[str, Any], data: Any) -> None:
         )
 
 
-def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a checkpoint holds, nothing unpickled but tensors and plain containers.
 
     FileNotFoundError if there is no such file, ValueError if it is not a whole medgan_pl checkpoint.
@@ -59,7 +67,7 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"`checkpoint` must be a checkpoint file, such as outputs/<date>/<time>/checkpoints/best.ckpt; got {path}")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["medgan_pl"]["config"]["model"], checkpoint["state_dict"]
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
@@ -73,6 +81,13 @@ def check_checkpoint(path: str, config: dict[str, Any]) -> int:
     change = difference(state["config"]["model"], config["model"], "model")
     if change:
         raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
+    # Another split could show the run its own held-out patients, and another seed is another run.
+    fixed = ["seed", *(f"data.{key}" for key in ("root", "size", "split", "split_seed", "fractions", "cohort"))]
+    moved = [line for key in fixed for line in difference(select(state["config"], key), select(config, key), key)]
+    if moved:
+        raise ValueError(f"a run must go on with its own data and seed; they differ (checkpoint, here): {'; '.join(moved)}")
+    if state["images"] >= config["total_images"]:
+        raise ValueError(f"the run has shown {state['images']:,} images already; to go on, give total_images=… above that")
     return state["images"]
 
 
@@ -84,16 +99,52 @@ def difference(a: Any, b: Any, where: str) -> list[str]:
     return [] if a == b else [f"{where}: {a}, {b}"]
 
 
-# What a configuration may build. A checkpoint travels between people, and instantiating whatever it names would run their code.
-ALLOWED_TARGETS = ("medgan_pl.", "torch.optim.")
+# Where the classes live that a configuration may build. A checkpoint travels between people, and building whatever it names would run their
+# code; a prefix of the written name would not do, since the path to it may lead through any module imported on the way.
+ALLOWED_PACKAGES = (
+    "medgan_pl.module",
+    "medgan_pl.networks",
+    "medgan_pl.losses",
+    "medgan_pl.games",
+    "medgan_pl.metrics",
+    "medgan_pl.schedules",
+)
 
 
 def check_targets(node: Any) -> None:
-    """ValueError for a `_target_` outside ALLOWED_TARGETS anywhere in the plain containers of `node`."""
+    """ValueError for anything in the plain containers of `node` that would build or evaluate more than the project's classes and torch's
+    optimisers: each `_target_` must be the full name of such a class, and no string may be an interpolation."""
     if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(ALLOWED_TARGETS):
-            raise ValueError(f"a module's `_target_` must start with one of {', '.join(ALLOWED_TARGETS)}, got {target}")
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    for child in children:
-        check_targets(child)
+        if "_target_" in node:
+            check_target(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            check_targets(child)
+    elif isinstance(node, str) and "${" in node:
+        raise ValueError(f"a stored configuration must be resolved, got the interpolation {node}")
+    elif not isinstance(node, str | int | float | bool | None):
+        raise ValueError(f"a stored configuration must be plain containers, got a {type(node).__name__}")
+
+
+def check_target(target: Any) -> None:
+    """ValueError unless `target` is the full name of a class in ALLOWED_PACKAGES, or of an optimiser in torch.optim."""
+    import importlib
+
+    import torch
+
+    package, _, name = str(target).rpartition(".")
+    allowed = package == "torch.optim" or any(package == root or package.startswith(f"{root}.") for root in ALLOWED_PACKAGES)
+    if allowed:
+        try:
+            found = getattr(importlib.import_module(package), name, None)
+        except ImportError:
+            found = None
+        if isinstance(found, type) and (
+            found.__module__ == package or (package == "torch.optim" and issubclass(found, torch.optim.Optimizer))
+        ):
+            return
+    raise ValueError(
+        f"a module's `_target_` must be the full name of a class in {', '.join(ALLOWED_PACKAGES)}, or of an optimiser in torch.optim; "
+        f"got {target}"
+    )

@@ -57,6 +57,9 @@ def one_message(trace: Path | None) -> Iterator[None]:
     """Turns an error into one message and exit code 1; the traceback goes to the file `trace`, or to the screen with MEDGAN_TRACEBACK=1."""
     try:
         yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         if os.environ.get("MEDGAN_TRACEBACK") == "1":
             raise

@@ -26,7 +26,8 @@ class AdversarialModule(pl.LightningModule):
     """Plays a game between a generator and a discriminator by manual optimisation.
 
     One batch is one turn of D and, each `d_per_g`-th batch, one turn of G against the D just updated. Both see the same fakes, generated
-    once; with `accumulate` > 1 the batch is played in that many parts, whose gradients add up to the whole batch's.
+    once; with `accumulate` > 1 the batch is played in that many parts, whose gradients add up to the whole batch's (batch norm sees the
+    part).
     Progress is `images`: real images shown, over all devices, counted once whoever plays.
 
     - `optimizer_g`, `optimizer_d`: called with the parameters. `schedule_g`, `schedule_d`: (images, total_images) -> factor on the rate.
@@ -201,8 +202,8 @@ class AdversarialModule(pl.LightningModule):
         for name, value in row.items():
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"`{name}` must be finite, got {value} between {self._logged} and {self.images} images; the checkpoints hold the last "
-                    "good state: resume with a lower optimizer_d.lr or optimizer_g.lr, or with clip_d=1 clip_g=1"
+                    f"`{name}` must be finite, got {value} between {self._logged} and {self.images} images; nothing of it is saved: "
+                    "go on from the last checkpoint with a lower optimizer_d.lr or optimizer_g.lr, or with clip_d=1 clip_g=1"
                 )
         for name, optimizer in zip("gd", self.optimizers(use_pl_optimizer=False), strict=True):
             row[f"train/{name}/lr"] = optimizer.param_groups[0]["lr"]
@@ -251,5 +252,6 @@ class AdversarialModule(pl.LightningModule):
         checkpoint["medgan_pl"] = {"images": self.images, "turns_d": self.turns_d, "classes": classes, "config": self.config}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time bounds each start, not all together
         state = checkpoint["medgan_pl"]
         self.images, self.turns_d, self.classes = state["images"], state["turns_d"], state["classes"]

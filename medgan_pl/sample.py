@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.checks import read_checkpoint
-from medgan_pl.console import configuration_folder, describe_keys, log, one_message
+from medgan_pl.console import configuration_folder, describe_keys, one_message
 from medgan_pl.train import build_module, quiet_libraries
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     Nothing is built but the project's own classes and torch's optimisers. Errors as `read_checkpoint`, and ValueError if the weights do not
     fit the settings stored with them.
     """
-    checkpoint = read_checkpoint(path, device)
+    checkpoint = read_checkpoint(path)
     module = build_module(checkpoint["medgan_pl"]["config"])
     try:
         module.load_state_dict(checkpoint["state_dict"])
@@ -69,14 +69,18 @@ def sample(config: "DictConfig") -> None:
     from medgan_pl.callbacks import fixed_batch, to_grid
 
     for name in ("n", "batch_size"):
-        if config[name] < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {config[name]}")
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
     if config.checkpoint is None:
         raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda needs a CUDA GPU that torch can see, and there is none; use device=cpu")
     module = load(config.checkpoint, device)
     labels = wanted_labels(module, config.label, config.n)
-    output = Path(config.checkpoint).resolve().parent.parent / "generated" if config.output is None else Path(str(config.output))
+    run = Path(config.checkpoint).resolve().parent.parent
+    # Beside the run it comes from; a checkpoint that was copied elsewhere has no run folder around it.
+    output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
     output.mkdir(parents=True, exist_ok=True)
     first = []
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):
@@ -86,7 +90,7 @@ def sample(config: "DictConfig") -> None:
             to_grid(image[None], columns=1).save(output / f"{i:06d}.png")
         first += list(images[: max(0, 64 - len(first))])
     to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
-    log.info("%d images and grid.png are in %s", config.n, output)
+    print(f"{config.n} images and grid.png are in {output}")
 
 
 def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Tensor":

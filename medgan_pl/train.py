@@ -50,9 +50,12 @@ def manual() -> str:
 
 
 def continued(arguments: list[str]) -> list[str]:
-    """With resume=<run folder or checkpoint>, the command line of that run with the new arguments behind, writing to the same folder."""
-    given = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("resume=")]
-    if not given or given[-1] in ("auto", "never"):
+    """With resume=<run folder or checkpoint>, the command line of that run with the new arguments behind, writing to the same folder.
+
+    With a hydra.run.dir the arguments stand as they are; so do those with which Lightning starts the other ranks.
+    """
+    given = [argument.split("=", 1)[1].strip("'\"") for argument in arguments if argument.startswith("resume=")]
+    if not given or given[-1] in ("auto", "never") or any(argument.startswith("hydra.run.dir=") for argument in arguments):
         return arguments
     path = Path(given[-1]).resolve()
     run = path.parent.parent if path.suffix == ".ckpt" else path
@@ -110,6 +113,7 @@ def train(config: "DictConfig") -> float:
     check_data(plain, data)
     plain["phantom"] = data.phantom
     module = build_module(plain)
+    module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
     callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items()}
     loggers = build_loggers(plain["logger"])
     trainer = instantiate(
@@ -149,6 +153,9 @@ def train(config: "DictConfig") -> float:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()  # else the next run of a sweep would write into this one
     say(f"{module.images:,} images shown; the run is in {run_dir}")
+    if callbacks["checkpoints"].interrupted:
+        say(f"to go on: python -m medgan_pl.train resume={run_dir}")
+        raise SystemExit(130)
     return callbacks["checkpoints"].best
 
 

@@ -4,9 +4,11 @@ import csv
 import importlib
 import logging
 import math
+import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from PIL import Image
 
 import medgan_pl
 from medgan_pl.callbacks import read_table
+from medgan_pl.train import continued
 
 TINY = (
     "data.size=16",
@@ -114,8 +117,7 @@ class TestRunFolder:
         best, last = (torch.load(finished / "checkpoints" / name, weights_only=True)["medgan_pl"] for name in ("best.ckpt", "last.ckpt"))
         assert last["images"] == 64
         trained = dict(zip(images[1:], values[1:], strict=True))
-        if min(trained.values()) < values[0]:
-            assert best["images"] == min(trained, key=trained.get)
+        assert best["images"] == min(trained, key=trained.get)
 
     def test_the_log_tells_the_data(self, finished: Path) -> None:
         text = (finished / "train.log").read_text()
@@ -147,11 +149,12 @@ class TestSample:
     def test_pngs_and_one_grid(self, finished: Path, tmp_path: Path) -> None:
         checkpoint = finished / "checkpoints" / "best.ckpt"
         command("sample", f"checkpoint={checkpoint}", "n=5", f"output={tmp_path / 'a'}", "device=cpu")
-        command("sample", f"checkpoint={checkpoint}", "n=3", "batch_size=2", f"output={tmp_path / 'b'}", "device=cpu")
+        said = command("sample", f"checkpoint={checkpoint}", "n=3", "batch_size=2", f"output={tmp_path / 'b'}", "device=cpu")
         names = sorted(path.name for path in (tmp_path / "a").iterdir())
         assert names == [f"{i:06d}.png" for i in range(5)] + ["grid.png"]
         assert picture(tmp_path / "a" / "000000.png").mode == "L"
         assert not (tmp_path / "outputs").exists()
+        assert "3 images and grid.png are in" in said.stdout
         for i in range(3):  # image i of a seed is the same whatever n and batch_size are
             a, b = (np.asarray(picture(tmp_path / x / f"{i:06d}.png")).astype(int) for x in "ab")
             assert abs(a - b).max() <= 1
@@ -170,7 +173,7 @@ class TestSample:
             ((), "`checkpoint` must be given"),
             (("checkpoint=broken.ckpt",), "must be a whole checkpoint written by medgan_pl.train"),
             (("checkpoint=other.ckpt",), "must be a whole checkpoint written by medgan_pl.train"),
-            (("checkpoint={best}", "n=0"), "`n` must be at least 1"),
+            (("checkpoint={best}", "n=0"), "`n` must be a whole number of at least 1"),
             (("checkpoint={best}", "label=normal"), "`label` needs a conditional model"),
         ],
     )
@@ -183,15 +186,27 @@ class TestSample:
         assert message in said
         assert "Traceback" not in said
 
-    def test_a_checkpoint_that_names_foreign_code_is_refused(self, finished: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "node",
+        [
+            {"_target_": "shutil.rmtree", "path": "x"},
+            {"_target_": "medgan_pl.callbacks.os.getcwd"},
+            {"_target_": "torch.optim.optimizer.torch.load", "f": "x", "weights_only": False},
+            {"_target_": "medgan_pl.train.train"},
+            {"_target_": "torch.optim.lr_scheduler.math.floor"},
+            "${oc.create:{_target_:os.getcwd}}",
+            ({"_target_": "os.getcwd"},),
+        ],
+    )
+    def test_a_checkpoint_that_names_foreign_code_is_refused(self, finished: Path, tmp_path: Path, node) -> None:
         state = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
-        state["medgan_pl"]["config"]["module"]["average"] = {"_target_": "shutil.rmtree", "path": str(tmp_path)}
+        state["medgan_pl"]["config"]["module"]["average"] = node
         torch.save(state, tmp_path / "evil.ckpt")
-        with pytest.raises(ValueError, match=r"got shutil\.rmtree"):
+        with pytest.raises(ValueError, match=r"`_target_` must be the full name|must be resolved|must be plain containers"):
             medgan_pl.load(tmp_path / "evil.ckpt")
 
 
-def test_a_run_goes_on_in_its_folder_with_its_settings() -> None:
+def test_a_run_goes_on_in_its_folder_with_its_settings(here) -> None:
     command("train", *TINY, "logger=csv", "hydra.run.dir=here")
     before = rows(Path("here"))
     done = command("train", "resume=here", "total_images=96")
@@ -202,6 +217,33 @@ def test_a_run_goes_on_in_its_folder_with_its_settings() -> None:
     state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
     assert state["images"] == 96
     assert state["config"]["model"]["width"] == 4
+    for change, message in (("total_images=96", "has shown 96 images already"), ("data.split_seed=5", "data.split_seed: 0, 5")):
+        code, said = here("train", "resume=here", change)
+        assert code == 1
+        assert message in said
+
+
+def test_the_command_line_that_goes_on_is_itself_one_that_goes_on(finished: Path) -> None:
+    once = continued([f"resume={finished}", "total_images=96"])
+    assert continued(once) == once
+    assert "data.size=16" in once
+    assert once[-1] == f"hydra.run.dir='{finished}'"
+
+
+def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on() -> None:
+    settings = [*TINY, "logger=csv", "total_images=1000000", "log_every=8", "hydra.run.dir=here"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "medgan_pl.train", *settings], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    until = time.monotonic() + 120
+    while not (Path("here/metrics.csv").exists() and len(rows(Path("here"))) > 3) and time.monotonic() < until:
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert "to go on: python -m medgan_pl.train resume=" in said
+    state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
+    assert state["images"] == int(rows(Path("here"))[-1]["images"])
 
 
 def test_multirun_writes_a_folder_each() -> None:

@@ -25,6 +25,29 @@ from medgan_pl.keys import Purpose, key_randomness
 log = logging.getLogger(__name__)
 
 
+def check(root: Any, size: Any, channels: Any, split: Any, fractions: Any, max_corrupt: Any, percentiles: Any) -> None:
+    """Raises ValueError for a setting that cannot be, of whatever type the command line made of it."""
+    if root is not None and not str(root).strip():
+        raise ValueError(f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out")
+    sides = [size, size] if isinstance(size, int) else size
+    if not are_numbers(sides, 2, int) or min(sides) < 4:
+        raise ValueError(f"data.size must be a number or [H, W] of at least 4 whole pixels, got {size!r}")
+    if channels != 1:
+        raise ValueError(f"data.channels must be 1 (a film is grey), got {channels!r}")
+    if split not in ("patient", "folders"):
+        raise ValueError(f"data.split must be patient or folders, got {split!r}")
+    if not are_numbers(fractions, 3) or min(fractions) < 0 or min(fractions[:2]) == 0 or not abs(sum(fractions) - 1) <= 1e-6:
+        raise ValueError(f"data.fractions must be [train, val, test], sum to 1, train and val above 0, got {fractions!r}")
+    if not are_numbers(percentiles, 2) or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise ValueError(f"data.percentiles must be [low, high] with 0 <= low < high <= 100, got {percentiles!r}")
+    if not are_numbers([max_corrupt], 1) or not 0 <= max_corrupt <= 1:
+        raise ValueError(f"data.max_corrupt must be a share in 0 to 1, got {max_corrupt!r}")
+
+
+def are_numbers(values: Any, count: int, kind: type | tuple[type, ...] = (int, float)) -> bool:
+    return isinstance(values, Sequence) and len(values) == count and all(isinstance(n, kind) for n in values)
+
+
 class FilmDataModule(pl.LightningDataModule):
     """Chest films from a folder, a CSV or the embedded cohort: `conf/data/chest_xray.yaml` says what each argument means.
 
@@ -55,11 +78,14 @@ class FilmDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check(root, size, channels, split, fractions, max_corrupt, percentiles)
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.split, self.fractions, self.split_seed, self.max_corrupt = split, tuple(fractions), split_seed, max_corrupt
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.cache_dir = Path(cache_dir).expanduser()
-        self.check(channels, percentiles)
         self.pipeline = FilmPipeline(size=self.size, crop=crop, percentiles=(float(percentiles[0]), float(percentiles[1])))
         self.randomize = Randomize(**(augment or {}))
         self.phantom = root is None
@@ -75,23 +101,6 @@ class FilmDataModule(pl.LightningDataModule):
         self.spatial_dims, self.channels = 2, channels
         self.records: list[Record] = []
         self.rows: dict[str, np.ndarray] = {}
-
-    def check(self, channels: int, percentiles: Sequence[float]) -> None:
-        if len(self.size) != 2 or not all(isinstance(n, int) and n >= 4 for n in self.size):
-            raise ValueError(f"data.size must be a number or [H, W] of at least 4 pixels, got {self.size}")
-        if channels != 1:
-            raise ValueError(f"data.channels must be 1 (a film is grey), got {channels}")
-        if self.split not in ("patient", "folders"):
-            raise ValueError(f"data.split must be patient or folders, got {self.split!r}")
-        if len(self.fractions) != 3 or min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6 or min(self.fractions[:2]) == 0:
-            raise ValueError(f"data.fractions must be train, val, test, sum to 1, train and val above 0, got {list(self.fractions)}")
-        if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
-            raise ValueError(f"data.percentiles must be low, high with 0 <= low < high <= 100, got {list(percentiles)}")
-        if not 0 <= self.max_corrupt <= 1:
-            raise ValueError(f"data.max_corrupt must be a share in 0 to 1, got {self.max_corrupt}")
-        for name, value, least in (("batch_size", self.batch_size, 1), ("workers", self.workers, 0), ("seed", self.seed, 0)):
-            if value < least:
-                raise ValueError(f"data.{name} must be {least} or more, got {value}")
 
     def prepare_data(self) -> None:
         """Fills the cache; raises as `setup` does, so a run that cannot go well stops here."""

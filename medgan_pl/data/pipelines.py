@@ -13,10 +13,10 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.pixels import apply_modality_lut
 from torch import Tensor
 
-from medgan_pl.data.records import DICOM_SUFFIXES
+from medgan_pl.data.records import is_dicom
 
 # Part of every cache's key: raise it whenever the same file would come out otherwise.
-VERSION = 1
+VERSION = 2
 
 
 class FilmError(ValueError):
@@ -34,7 +34,7 @@ class FilmReader(ImageReader):
 
     def read(self, data: Any, **kwargs: Any) -> np.ndarray:
         path = Path(data[0] if isinstance(data, (tuple, list)) else data)
-        return read_dicom(path) if path.suffix.lower() in DICOM_SUFFIXES else read_picture(path)
+        return read_dicom(path) if is_dicom(path) else read_picture(path)
 
     def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict]:
         return img, {}

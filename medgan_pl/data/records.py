@@ -10,8 +10,7 @@ from pathlib import Path
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
-DICOM_SUFFIXES = (".dcm", ".dicom", "")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", *DICOM_SUFFIXES)
+PICTURES, DICOMS, OTHERS = (".png", ".jpg", ".jpeg", ".tif", ".tiff"), (".dcm", ".dicom"), (".txt", ".csv", ".json")
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,11 @@ class Record:
     digest: str
 
 
-def is_film(path: Path) -> bool:
-    """Whether the file is a PNG, JPEG, TIFF or DICOM by its suffix, or, without a suffix, a DICOM by its preamble."""
-    if path.suffix:
-        return path.suffix.lower() in SUFFIXES
+def is_dicom(path: Path) -> bool:
+    """Whether the file is a DICOM: by a known suffix, else (no suffix, or the end of a UID such as `1.2.840.5`) by its preamble."""
+    suffix = path.suffix.lower()
+    if suffix in (*PICTURES, *DICOMS, *OTHERS):
+        return suffix in DICOMS
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
@@ -49,13 +49,13 @@ def find_films(root: Path) -> tuple[list[Film], str]:
     """The films under `root` and a line about its layout: `{train,val,test}/{class}/`, `{class}/`, split folders of no class, or flat.
 
     Hidden files, `__MACOSX` and files of other kinds are left out; the line counts the last.
-    Raises FileNotFoundError for a root that is missing or holds no film, ValueError for one that mixes layouts.
+    Raises FileNotFoundError for a root that is missing or holds no film, ValueError for one that mixes layouts or lies a folder too high.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"data.root must be a folder of films or a .csv file, got {root}, which is neither; null is the phantom")
     files = sorted(p for p in root.rglob("*") if p.is_file() and not hidden(p.relative_to(root)))
-    films = [p for p in files if is_film(p)]
-    others = Counter(p.suffix or p.name for p in files if not is_film(p))
+    films = [p for p in files if p.suffix.lower() in PICTURES or is_dicom(p)]
+    others = Counter(p.suffix or p.name for p in sorted({*files} - {*films}))
     if not films:
         held = ", ".join(f"{n} {kind}" for kind, n in others.most_common(5)) or "no file at all"
         raise FileNotFoundError(f"data.root must hold PNG, JPEG, TIFF or DICOM films, got {root}, which holds {held}")
@@ -77,6 +77,12 @@ def by_layout(root: Path, paths: list[Path]) -> tuple[list[Film], str]:
         raise ValueError(f"films must lie either in folders or flat; {root} holds {loose} loose films beside {', '.join(sorted(tops)[:5])}")
     if splits and splits != tops:
         raise ValueError(f"the folders of {root} must be either splits or classes, got both: {', '.join(sorted(tops)[:8])}")
+    inner = {p.parts[1] for p in paths if len(p.parts) > 2 and p.parts[1].lower() in SPLIT_NAMES}
+    if inner and not splits and len(tops) == 1 and all(len(p.parts) > 2 for p in paths):
+        raise ValueError(
+            f"data.root must hold the split folders itself, got {root}, whose one folder {min(tops)} holds {', '.join(sorted(inner))}; "
+            f"use data.root={root / min(tops)}"
+        )
     if not splits:
         label = "classes" if tops else "no label"
         return [Film(str(p), root / p, label=p.parts[0] if tops else None) for p in paths], f"one folder, {label}"
@@ -95,9 +101,12 @@ def read_csv(table: Path) -> tuple[list[Film], str]:
     """
     if not table.is_file():
         raise FileNotFoundError(f"data.root must be a folder of films or a .csv file, got {table}, which does not exist")
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{table} must be UTF-8 text, got the byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
     if "image" not in (reader.fieldnames or ()):
         raise ValueError(f"{table} must have a column `image`, got {', '.join(reader.fieldnames or ()) or 'no header'}")
     if not rows:

@@ -11,7 +11,7 @@ from typing import Protocol
 from medgan_pl.data import phantom
 from medgan_pl.data.cache import Task, content_digests
 from medgan_pl.data.pipelines import dicom_patient, read_film
-from medgan_pl.data.records import DICOM_SUFFIXES, Film, Record, find_films, identity_from, read_csv, tabulate
+from medgan_pl.data.records import Film, Record, find_films, identity_from, is_dicom, read_csv, tabulate
 
 
 class Source(Protocol):
@@ -53,7 +53,7 @@ class FileSource:
         return tabulate(self.films, identities, digests)
 
     def identity(self, film: Film) -> str | None:
-        asked = not film.identity and film.path.suffix.lower() in DICOM_SUFFIXES
+        asked = not film.identity and is_dicom(film.path)
         return identity_from(film, self.pattern, dicom_patient(film.path) if asked else None)
 
     def tasks(self, records: list[Record]) -> list[Task]:

@@ -247,23 +247,51 @@ def test_a_missing_or_empty_root_never_falls_back(tmp_path):
     [
         ({"size": 2}, "data.size must be"),
         ({"size": [16, 16, 16]}, "data.size must be"),
+        ({"size": 64.5}, "data.size must be .* got 64.5"),
+        ({"size": "big"}, "data.size must be .* got 'big'"),
+        ({"size": None}, "data.size must be .* got None"),
+        ({"size": [16, "x"]}, r"data.size must be .* got \[16, 'x'\]"),
         ({"channels": 3}, "data.channels must be 1"),
         ({"split": "random"}, "data.split must be patient or folders"),
         ({"split": "folders"}, "data.split=folders needs films in train and in val, got splits none"),
         ({"patient_pattern": "("}, "data.patient_pattern must be a regular expression"),
         ({"fractions": [0.8, 0.1]}, "data.fractions must be"),
         ({"fractions": [0.9, 0.0, 0.1]}, "data.fractions must be"),
+        ({"fractions": 0.8}, "data.fractions must be .* got 0.8"),
+        ({"fractions": ["a", 0.1, 0.1]}, "data.fractions must be .* got"),
+        ({"fractions": [float("nan"), 0.5, 0.5]}, "data.fractions must be .* got"),
         ({"max_corrupt": 1.5}, "data.max_corrupt must be"),
+        ({"max_corrupt": "x"}, "data.max_corrupt must be .* got 'x'"),
         ({"percentiles": [99, 1]}, "data.percentiles must be"),
-        ({"batch_size": 0}, "data.batch_size must be 1 or more, got 0"),
-        ({"seed": -1}, "data.seed must be 0 or more"),
+        ({"percentiles": 5}, "data.percentiles must be .* got 5"),
+        ({"percentiles": [1, 50, 99]}, "data.percentiles must be .* got"),
+        ({"percentiles": ["a", "b"]}, "data.percentiles must be .* got"),
+        ({"batch_size": 0}, "data.batch_size must be a whole number of 1 or more, got 0"),
+        ({"batch_size": "x"}, "data.batch_size must be .* got 'x'"),
+        ({"workers": 1.5}, "data.workers must be .* got 1.5"),
+        ({"seed": -1}, "data.seed must be a whole number of 0 or more"),
+        ({"root": ""}, "data.root must be a folder, .* got ''; name one, or leave data.root out"),
+        ({"root": " "}, "data.root must be a folder, .* got ' '"),
         ({"augment": {"scale": 3}}, "data.augment.scale must lie in"),
     ],
 )
 def test_bad_settings_are_refused_at_construction(tmp_path, options, words):
     root = write_films(tmp_path / "films", 3)
     with pytest.raises(ValueError, match=words):
-        FilmDataModule(root=str(root), **{**SMALL, **options})
+        FilmDataModule(**{"root": str(root), **SMALL, **options})
+
+
+def test_films_named_by_their_uid_are_read_as_dicom(tmp_path):
+    root = tmp_path / "films"
+    root.mkdir()
+    for i in range(30):
+        write_dicom(root / f"1.2.840.113.{i}", np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16), patient=f"P{i // 3}")
+    (root / "notes.5").write_text("no film")
+    data = module(root)
+    assert len(data.records) == 30
+    assert data.source.nameless == 0
+    assert len({record.patient for record in data.records}) == 10
+    assert "left out: 1 .5" in data.describe()[0]
 
 
 def test_too_few_patients_and_enlarged_films(tmp_path):

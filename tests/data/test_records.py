@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgan_pl.data.records import Film, find_films, identity_from, read_csv, split_by_patient, straddling, tabulate
+from medgan_pl.data.records import Film, find_films, identity_from, is_dicom, read_csv, split_by_patient, straddling, tabulate
 
 THIRDS = {"train": 0.6, "val": 0.2, "test": 0.2}
 PATTERN = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+|^\d{8}(?=_\d{3}\.)")
@@ -24,6 +24,9 @@ def picture(path, value=0):
         (["Train/1.png", "valid/2.png"], [None, None], ["train", "val"]),
         (["a/1.png", "b/2.jpg", "b/deep/3.tif"], ["a", "b", "b"], [None] * 3),
         (["1.png", "2.jpeg"], [None, None], [None, None]),
+        (["ill/1.png", "ill/2.png"], ["ill", "ill"], [None, None]),
+        (["ill/1.png", "ill/test/2.png"], ["ill", "ill"], [None, None]),
+        (["ill/jane/1.png", "ill/john/2.png"], ["ill", "ill"], [None, None]),
     ],
 )
 def test_layouts(tmp_path, names, labels, splits):
@@ -45,6 +48,12 @@ def test_layouts(tmp_path, names, labels, splits):
         (["1.png", "a/2.png"], ValueError, "1 loose films beside a"),
         (["train/1.png", "other/2.png"], ValueError, "splits or classes, got both: other, train"),
         (["train/a/1.png", "val/2.png"], ValueError, "such as val/2.png"),
+        (
+            ["xray/train/a/1.png", "xray/Test/b/2.png", "__MACOSX/xray/train/a/1.png"],
+            ValueError,
+            "one folder xray holds Test, train; use data.root=",
+        ),
+        (["xray/train/1.png", "xray/xray/train/1.png", "xray/__MACOSX/x/1.png"], ValueError, "one folder xray holds train; use data.root="),
     ],
 )
 def test_bad_folders(tmp_path, names, error, words):
@@ -52,6 +61,23 @@ def test_bad_folders(tmp_path, names, error, words):
         picture(tmp_path / name) if name.endswith("png") else (tmp_path / name).write_text("")
     with pytest.raises(error, match=re.escape(words)):
         find_films(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "preamble", "dicom"),
+    [
+        ("1.2.840.113.5", b"DICM", True),
+        ("1.2.840.113.5", b"none", False),
+        ("IM0001", b"DICM", True),
+        ("IM0001", b"none", False),
+        ("a.DCM", b"none", True),
+        ("a.png", b"DICM", False),
+        ("a.txt", b"DICM", False),
+    ],
+)
+def test_a_dicom_is_known_by_its_suffix_or_its_preamble(tmp_path, name, preamble, dicom):
+    (tmp_path / name).write_bytes(bytes(128) + preamble)
+    assert is_dicom(tmp_path / name) == dicom
 
 
 def test_a_missing_root_is_an_error(tmp_path):
@@ -108,6 +134,12 @@ def test_patients_from_file_names(name, identity):
 def test_csv_beats_dicom_beats_name():
     assert identity_from(Film("person1_1.png", identity="Jane"), PATTERN, "77") == "Jane"
     assert identity_from(Film("person1_1.png"), PATTERN, "77") == "77"
+
+
+def test_a_csv_that_is_not_utf8_is_named(tmp_path):
+    (tmp_path / "t.csv").write_bytes("image,label\n1.png,gesünder\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"t\.csv must be UTF-8 text, got the byte 0xfc; save it as UTF-8"):
+        read_csv(tmp_path / "t.csv")
 
 
 def table(n_patients=40, films=3):
