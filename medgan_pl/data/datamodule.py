@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 def check(root: Any, size: Any, channels: Any, split: Any, fractions: Any, max_corrupt: Any, percentiles: Any) -> None:
     """Raises ValueError for a setting that cannot be, of whatever type the command line made of it."""
     if root is not None and not str(root).strip():
-        raise ValueError(f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out")
+        raise ValueError(
+            f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out"
+        )
     sides = [size, size] if isinstance(size, int) else size
     if not are_numbers(sides, 2, int) or min(sides) < 4:
         raise ValueError(f"data.size must be a number or [H, W] of at least 4 whole pixels, got {size!r}")

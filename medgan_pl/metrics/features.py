@@ -21,7 +21,7 @@ class RandomFeatures(nn.Module):
     Values with other `seed` or `width`, or of other image sizes, must not be compared.
     Raises ValueError for other channels, another number of axes, or sides below 16.
 
-    Source: Naeem et al. 2020 (arXiv 2002.09797), section 3.3: embeddings by a random network are fair where the data are far from ImageNet.
+    Source: Naeem et al. 2020 (arXiv 2002.09797): embeddings by a random network are fair where the data are far from ImageNet.
     They take the last layer of VGG16. We pool all levels of a small network; the zero sums and the logarithm were chosen on chest films of
     64²: in units of the distance of two real halves they put blurred and noisy films five times as far away, shuffled ones twice.
     """
