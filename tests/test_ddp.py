@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import TINY
+from command_line import TINY
 
 # A run of medgan_pl.train that also writes what each rank saw and what became of it. Lightning starts rank 1 by this same file.
 SCRIPT = """

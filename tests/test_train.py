@@ -1,89 +1,19 @@
 """The command line as a user meets it: real processes, the run folder, resuming, sweeps, sampling, and one message for each mistake."""
 
-import csv
-import importlib
-import logging
 import math
 import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from command_line import TINY, command, picture, rows, wandb_records
 from omegaconf import OmegaConf
-from PIL import Image
 
-import medgan_pl
 from medgan_pl.callbacks import read_table
 from medgan_pl.train import continued
-
-TINY = (
-    "data.size=16",
-    "data.cohort.patients=60",
-    "data.batch_size=8",
-    "model.width=4",
-    "model.latent=8",
-    "metrics.random.extractor.width=4",
-    "total_images=64",
-    "log_every=16",
-    "validate_every=32",
-    "callbacks.samples.n=9",
-    "trainer=cpu",
-)
-
-
-def command(module: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", f"medgan_pl.{module}", *arguments], capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def picture(path: Path) -> Image.Image:
-    """An image read whole, its file closed."""
-    with Image.open(path) as file:
-        return file.copy()
-
-
-def wandb_records(data: bytes) -> Iterator[bytes]:
-    """The records of an offline run file: a LevelDB log (blocks of 32 KiB; checksum, length, type before each piece) behind 7 bytes."""
-    assert data[:4] == b":W&B"
-    place, record = 7, b""
-    while place + 7 <= len(data):
-        left = 32768 - place % 32768
-        if left < 7:
-            place += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        record += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            yield record
-            record = b""
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run with all defaults but its size, shared by the tests that only read it."""
-    with pytest.MonkeyPatch.context() as patch:
-        place = tmp_path_factory.mktemp("user")
-        patch.chdir(place)
-        patch.setenv("MEDGAN_CACHE", str(place / "cache"))
-        patch.setenv("WANDB_MODE", "offline")
-        command("train", "model=resnet_gan", "data=chest_xray", *TINY)
-    (run,) = (place / "outputs").glob("*/*")
-    return run
 
 
 class TestRunFolder:
@@ -145,67 +75,6 @@ class TestRunFolder:
         assert list((path.parent / "files" / "media").rglob("*.png"))
 
 
-class TestSample:
-    def test_pngs_and_one_grid(self, finished: Path, tmp_path: Path) -> None:
-        checkpoint = finished / "checkpoints" / "best.ckpt"
-        command("sample", f"checkpoint={checkpoint}", "n=5", f"output={tmp_path / 'a'}", "device=cpu")
-        said = command("sample", f"checkpoint={checkpoint}", "n=3", "batch_size=2", f"output={tmp_path / 'b'}", "device=cpu")
-        names = sorted(path.name for path in (tmp_path / "a").iterdir())
-        assert names == [f"{i:06d}.png" for i in range(5)] + ["grid.png"]
-        assert picture(tmp_path / "a" / "000000.png").mode == "L"
-        assert not (tmp_path / "outputs").exists()
-        assert "3 images and grid.png are in" in said.stdout
-        for i in range(3):  # image i of a seed is the same whatever n and batch_size are
-            a, b = (np.asarray(picture(tmp_path / x / f"{i:06d}.png")).astype(int) for x in "ab")
-            assert abs(a - b).max() <= 1
-        assert (tmp_path / "a" / "000000.png").read_bytes() != (tmp_path / "a" / "000001.png").read_bytes()
-
-    def test_load_gives_the_averaged_generator(self, finished: Path) -> None:
-        module = medgan_pl.load(finished / "checkpoints" / "last.ckpt")
-        assert (module.images, module.training) == (64, False)
-        image = module.generate(module.game.draw({"label": torch.zeros(2, dtype=torch.long)}))
-        assert image.shape == (2, 1, 16, 16)
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (("checkpoint=nowhere.ckpt",), "`checkpoint` must be a checkpoint file"),
-            ((), "`checkpoint` must be given"),
-            (("checkpoint=broken.ckpt",), "must be a whole checkpoint written by medgan_pl.train"),
-            (("checkpoint=other.ckpt",), "must be a whole checkpoint written by medgan_pl.train"),
-            (("checkpoint={best}", "n=0"), "`n` must be a whole number of at least 1"),
-            (("checkpoint={best}", "label=normal"), "`label` needs a conditional model"),
-        ],
-    )
-    def test_mistakes(self, finished: Path, arguments, message, here) -> None:
-        best = finished / "checkpoints" / "best.ckpt"
-        Path("broken.ckpt").write_bytes(best.read_bytes()[:5000])
-        torch.save({"state_dict": {}}, "other.ckpt")
-        code, said = here("sample", *(argument.format(best=best) for argument in arguments))
-        assert code == 1
-        assert message in said
-        assert "Traceback" not in said
-
-    @pytest.mark.parametrize(
-        "node",
-        [
-            {"_target_": "shutil.rmtree", "path": "x"},
-            {"_target_": "medgan_pl.callbacks.os.getcwd"},
-            {"_target_": "torch.optim.optimizer.torch.load", "f": "x", "weights_only": False},
-            {"_target_": "medgan_pl.train.train"},
-            {"_target_": "torch.optim.lr_scheduler.math.floor"},
-            "${oc.create:{_target_:os.getcwd}}",
-            ({"_target_": "os.getcwd"},),
-        ],
-    )
-    def test_a_checkpoint_that_names_foreign_code_is_refused(self, finished: Path, tmp_path: Path, node) -> None:
-        state = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
-        state["medgan_pl"]["config"]["module"]["average"] = node
-        torch.save(state, tmp_path / "evil.ckpt")
-        with pytest.raises(ValueError, match=r"`_target_` must be the full name|must be resolved|must be plain containers"):
-            medgan_pl.load(tmp_path / "evil.ckpt")
-
-
 def test_a_run_goes_on_in_its_folder_with_its_settings(here) -> None:
     command("train", *TINY, "logger=csv", "hydra.run.dir=here")
     before = rows(Path("here"))
@@ -254,37 +123,6 @@ def test_multirun_writes_a_folder_each() -> None:
     assert [target.split(".")[-1] for target in targets] == ["DCGANGenerator", "MLPGenerator"]
     assert all((run / "checkpoints" / "last.ckpt").is_file() and (run / "train.log").is_file() for run in runs)
     assert not list(Path("multirun").rglob("*.wandb"))
-
-
-def test_labels_condition_the_model_and_its_samples(tmp_path: Path) -> None:
-    command("train", *TINY, "model.classes=4", "logger=csv", "hydra.run.dir=here")
-    for label in ("nodule", "0"):
-        command("sample", "checkpoint=here/checkpoints/last.ckpt", "n=2", f"label={label}", f"output=class_{label}", "device=cpu")
-    assert Path("class_nodule/000000.png").read_bytes() != Path("class_0/000000.png").read_bytes()
-    done = command("sample", "checkpoint=here/checkpoints/last.ckpt", "label=flu", code=1)
-    assert "`label` must be one of normal, " in done.stderr
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str]]]:
-    """Runs an entry point in this process, which spares the seconds of its imports: (exit code, what it said)."""
-
-    def call(name: str, *arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        code = 0
-        try:
-            importlib.import_module(f"medgan_pl.{name}").main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        for handler in logging.getLogger().handlers:
-            if isinstance(handler, logging.FileHandler):
-                handler.close()
-        return code, "".join(capfd.readouterr())
-
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield call
-    root.handlers, root.level = handlers, level
 
 
 @pytest.mark.parametrize(

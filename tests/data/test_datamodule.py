@@ -1,6 +1,5 @@
 """The data module: sources, splits, the endless stream, and what the trainer gets."""
 
-import inspect
 import logging
 import os
 from itertools import islice
@@ -10,12 +9,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from test_pipelines import write_dicom
 
-from medgan_pl.data.datamodule import FilmDataModule, Stream
-from medgan_pl.data.randomize import Randomize
+from medgan_pl.data.datamodule import FilmDataModule
 
 SMALL = {"size": 16, "batch_size": 4, "cache_dir": "cache"}
 
@@ -79,26 +76,6 @@ def test_held_out_films_come_once_in_order(tmp_path):
         shares += torch.cat([batch["record"] for batch in data.val_dataloader()]).tolist()
     data.trainer = None
     assert sorted(shares) == data.rows["val"].tolist()
-
-
-@pytest.mark.parametrize("length", [3, 8, 50])
-def test_stream_covers_every_place_once_over_all_ranks(length):
-    world, batch, steps = 3, 4, 25
-    ranks = [list(islice(Stream(length, batch, 7, rank, world), steps)) for rank in range(world)]
-    shown = [index for step in range(steps) for rank in ranks for index in rank[step]]
-    one = [index for indices in islice(Stream(length, world * batch, 7), steps) for index in indices]
-    assert shown == one
-    for epoch in range(len(shown) // length):
-        assert sorted(shown[epoch * length : (epoch + 1) * length]) == list(range(length))
-    if length > 3:
-        assert shown[:length] != shown[length : 2 * length]
-
-
-def test_stream_begun_in_the_middle_is_the_tail():
-    whole = list(islice(Stream(10, 4, 0, 1, 2), 20))
-    assert list(islice(Stream(10, 4, 0, 1, 2, start=8 * 7), 13)) == whole[7:]
-    with pytest.raises(ValueError, match="length >= 1"):
-        Stream(0, 4, 0)
 
 
 class Watcher(pl.LightningModule):
@@ -234,53 +211,6 @@ def test_the_dicom_patient_is_used_and_never_kept(tmp_path, caplog):
     assert b"SECRET" not in kept
 
 
-def test_a_missing_or_empty_root_never_falls_back(tmp_path):
-    with pytest.raises(FileNotFoundError, match="which is neither"):
-        FilmDataModule(root=str(tmp_path / "nowhere"), **SMALL)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="no file at all"):
-        FilmDataModule(root=str(tmp_path / "empty"), **SMALL)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"size": 2}, "data.size must be"),
-        ({"size": [16, 16, 16]}, "data.size must be"),
-        ({"size": 64.5}, "data.size must be .* got 64.5"),
-        ({"size": "big"}, "data.size must be .* got 'big'"),
-        ({"size": None}, "data.size must be .* got None"),
-        ({"size": [16, "x"]}, r"data.size must be .* got \[16, 'x'\]"),
-        ({"channels": 3}, "data.channels must be 1"),
-        ({"split": "random"}, "data.split must be patient or folders"),
-        ({"split": "folders"}, "data.split=folders needs films in train and in val, got splits none"),
-        ({"patient_pattern": "("}, "data.patient_pattern must be a regular expression"),
-        ({"fractions": [0.8, 0.1]}, "data.fractions must be"),
-        ({"fractions": [0.9, 0.0, 0.1]}, "data.fractions must be"),
-        ({"fractions": 0.8}, "data.fractions must be .* got 0.8"),
-        ({"fractions": ["a", 0.1, 0.1]}, "data.fractions must be .* got"),
-        ({"fractions": [float("nan"), 0.5, 0.5]}, "data.fractions must be .* got"),
-        ({"max_corrupt": 1.5}, "data.max_corrupt must be"),
-        ({"max_corrupt": "x"}, "data.max_corrupt must be .* got 'x'"),
-        ({"percentiles": [99, 1]}, "data.percentiles must be"),
-        ({"percentiles": 5}, "data.percentiles must be .* got 5"),
-        ({"percentiles": [1, 50, 99]}, "data.percentiles must be .* got"),
-        ({"percentiles": ["a", "b"]}, "data.percentiles must be .* got"),
-        ({"batch_size": 0}, "data.batch_size must be a whole number of 1 or more, got 0"),
-        ({"batch_size": "x"}, "data.batch_size must be .* got 'x'"),
-        ({"workers": 1.5}, "data.workers must be .* got 1.5"),
-        ({"seed": -1}, "data.seed must be a whole number of 0 or more"),
-        ({"root": ""}, "data.root must be a folder, .* got ''; name one, or leave data.root out"),
-        ({"root": " "}, "data.root must be a folder, .* got ' '"),
-        ({"augment": {"scale": 3}}, "data.augment.scale must lie in"),
-    ],
-)
-def test_bad_settings_are_refused_at_construction(tmp_path, options, words):
-    root = write_films(tmp_path / "films", 3)
-    with pytest.raises(ValueError, match=words):
-        FilmDataModule(**{"root": str(root), **SMALL, **options})
-
-
 def test_films_named_by_their_uid_are_read_as_dicom(tmp_path):
     root = tmp_path / "films"
     root.mkdir()
@@ -318,17 +248,3 @@ def test_the_overlap_of_the_kermany_films():
     anew = "\n".join(module(root).describe())
     assert "0 of 3118 patient groups" in anew
     assert "(62 in all), 0 in more than one split" in anew
-
-
-def test_the_yaml_says_what_the_code_does(monkeypatch):
-    """Each argument stands in the YAML with the same default, so that Python and the command line mean the same."""
-    monkeypatch.delenv("MEDGAN_CACHE")
-    config = OmegaConf.load(Path(__file__).parents[2] / "conf/data/chest_xray.yaml")
-    config = OmegaConf.to_container(OmegaConf.create({"seed": 0, "data": config}), resolve=True)["data"]
-    assert config.pop("_target_") == "medgan_pl.data.datamodule.FilmDataModule"
-    assert config.pop("cohort") == {"patients": 2000, "seed": 0}
-    augment = inspect.signature(Randomize).parameters
-    assert config.pop("augment") == {name: parameter.default for name, parameter in augment.items()}
-    arguments = inspect.signature(FilmDataModule).parameters
-    defaults = {name: p.default for name, p in arguments.items() if name not in ("cohort", "augment")}
-    assert config == {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
