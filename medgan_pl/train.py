@@ -4,6 +4,7 @@ The heavy imports come inside the functions, so that the manual and a mistyped o
 """
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,20 +117,7 @@ def train(config: "DictConfig") -> float:
     module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
     callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items()}
     loggers = build_loggers(plain["logger"])
-    trainer = instantiate(
-        config.trainer,
-        callbacks=list(callbacks.values()),
-        logger=loggers,
-        max_epochs=-1,  # the module ends the run, by images
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=str(run_dir),
-    )
-    trainer.val_check_interval = max(1, round(config.validate_every / (config.data.batch_size * trainer.world_size)))
+    trainer = build_trainer(config, list(callbacks.values()), loggers)
 
     if trainer.is_global_zero:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -180,6 +168,27 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> str | None:
         last = run_dir / "checkpoints" / "last.ckpt"
         return str(last) if last.is_file() else None
     return resume
+
+
+def build_trainer(config: "DictConfig", callbacks: list[Any], loggers: list[Any]) -> Any:
+    """Lightning's Trainer, left to drive devices, precision and loops: what counts, saves, shows and shuffles is ours."""
+    from hydra.utils import instantiate
+
+    trainer = instantiate(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        max_epochs=-1,  # the module ends the run, by images
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=config.run_dir,
+    )
+    trainer.val_check_interval = math.ceil(config.validate_every / (config.data.batch_size * trainer.world_size))
+    return trainer
 
 
 def build_loggers(nodes: dict[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from medgan_pl.schedules import Constant, Cosine, Linear, Stage, stage_at
 def test_factors_by_value() -> None:
     assert [Constant()(n, 100) for n in (0, 50, 100)] == [1, 1, 1]
     assert [Constant(warmup_images=10)(n, 100) for n in (0, 4, 9, 50)] == [0.1, 0.5, 1, 1]
-    assert [Linear(decay_from=0.5)(n, 100) for n in (0, 50, 75, 100)] == [1, 1, 0.5, 0]
+    assert [Linear(decay_from=0.5, final=0.0)(n, 100) for n in (0, 50, 75, 100)] == [1, 1, 0.5, 0]
     assert Linear(decay_from=0.0, final=0.2)(50, 100) == pytest.approx(0.6)
     assert [Cosine()(n, 100) for n in (0, 50, 100)] == pytest.approx([1, 0.5, 0])
     assert Cosine(final=0.1)(25, 100) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
