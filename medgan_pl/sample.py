@@ -50,9 +50,10 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(MANUAL.format(keys=describe_keys(configuration_folder() / "sample.yaml")))
         return
-    import hydra
+    with one_message(None):
+        import hydra
 
-    hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="sample")(run)()
+        hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="sample")(run)()
 
 
 def run(config: "DictConfig") -> None:

@@ -79,9 +79,9 @@ def main() -> None:
         return
     with one_message(None):
         sys.argv[1:] = continued(sys.argv[1:])
-    import hydra
+        import hydra
 
-    hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="config")(run)()
+        hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="config")(run)()
 
 
 def run(config: "DictConfig") -> float:
