@@ -1,7 +1,9 @@
 """How the entry points speak: log lines above the progress bar, the manual behind --help, one message for an error."""
 
+import difflib
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -43,6 +45,20 @@ def describe_keys(file: Path) -> str:
     """The commented keys of a configuration file, with their default values, as they stand there."""
     keys = [line.rstrip() for line in file.read_text(encoding="utf-8").splitlines() if "  # " in line and line[0] not in " #-"]
     return "\n".join(f"  {line}" for line in keys)
+
+
+def suggest(arguments: list[str], folder: Path) -> list[str]:
+    """For each key=value on the command line whose key has a name that stands nowhere in the configuration, the nearest that does."""
+    known = {path.name for path in folder.iterdir() if path.is_dir()}
+    for file in folder.rglob("*.yaml"):
+        known.update(re.findall(r"^\s*(\w+):", file.read_text(encoding="utf-8"), re.MULTILINE))
+    hints = []
+    for argument in arguments:
+        for name in re.split(r"[.@/]", argument.split("=")[0].lstrip("+~")):
+            if "=" in argument and name not in known:
+                near = " or ".join(f"`{word}`" for word in difflib.get_close_matches(name, known, n=3))
+                hints.append(f"there is no `{name}` in the configuration" + (f"; did you mean {near}?" if near else ""))
+    return hints
 
 
 def root_cause(error: BaseException) -> BaseException:

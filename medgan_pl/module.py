@@ -3,14 +3,16 @@
 What is generated, judged and paid is the game's; this file knows no loss.
 """
 
+import logging
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,6 +22,8 @@ from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.networks.average import Average
 from medgan_pl.networks.layers import frozen, to_channels_last
 from medgan_pl.schedules import Constant, Stage, stage_at
+
+log = logging.getLogger(__name__)
 
 
 class AdversarialModule(pl.LightningModule):
@@ -82,6 +86,7 @@ class AdversarialModule(pl.LightningModule):
         self.row: dict[str, float] = {}
         self._values: dict[str, list[Tensor]] = defaultdict(list)
         self._turns: Counter[str] = Counter()
+        self._told = ""
 
     # Turns ----------------------------------------------------------------------------------------------------------------------
 
@@ -89,7 +94,7 @@ class AdversarialModule(pl.LightningModule):
         key_randomness(self.seed, self.global_rank, self.images, Purpose.STEP)
         batch = self.game.draw(batch)
         size = len(batch["image"])
-        players = self.stages[self.stage].players
+        players = self._players()
         d_plays = "d" in players
         g_plays = "g" in players and (not d_plays or (self.turns_d + 1) % self.d_per_g == 0)
         optimizer_g, optimizer_d = self.optimizers()
@@ -112,6 +117,14 @@ class AdversarialModule(pl.LightningModule):
             self.log_interval()
         if self.images >= self.total_images:
             self.trainer.should_stop = True
+
+    def _players(self) -> Sequence[str]:
+        """Who plays now; a run of several stages says so when one begins."""
+        stage = self.stage
+        if stage != self._told and len(self.stages) > 1:
+            rank_zero_only(log.info)("%9d images  stage %s: %s", self.images, stage, " and ".join(self.stages[stage].players))
+        self._told = stage
+        return self.stages[stage].players
 
     def _parts(self, batch: Batch, size: int) -> list[Batch]:
         if self.accumulate == 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medgan_pl.checks import read_checkpoint
 from medgan_pl.console import configuration_folder, describe_keys, one_message
-from medgan_pl.train import build_module, quiet_libraries
+from medgan_pl.train import build_module, launch, quiet_libraries
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,9 +51,7 @@ def main() -> None:
         print(MANUAL.format(keys=describe_keys(configuration_folder() / "sample.yaml")))
         return
     with one_message(None):
-        import hydra
-
-        hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="sample")(run)()
+        launch(run, "sample")
 
 
 def run(config: "DictConfig") -> None:

@@ -6,11 +6,12 @@ The heavy imports come inside the functions, so that the manual and a mistyped o
 import logging
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.checks import check_checkpoint, check_data, check_settings, check_targets
-from medgan_pl.console import configuration_folder, describe_groups, describe_keys, log, one_message
+from medgan_pl.console import configuration_folder, describe_groups, describe_keys, log, one_message, suggest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -79,9 +80,20 @@ def main() -> None:
         return
     with one_message(None):
         sys.argv[1:] = continued(sys.argv[1:])
-        import hydra
+        launch(run, "config")
 
-        hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="config")(run)()
+
+def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
+    """Composes the configuration `name` from the command line and hands it to `task`; a mistyped key is answered with the nearest ones."""
+    import hydra
+
+    folder = configuration_folder()
+    try:
+        hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(task)()
+    except SystemExit:
+        for hint in suggest([argument for argument in sys.argv[1:] if not argument.startswith("hydra.")], folder):
+            print(f"hint: {hint}", file=sys.stderr)
+        raise
 
 
 def run(config: "DictConfig") -> float:

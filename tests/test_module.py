@@ -59,7 +59,8 @@ def test_a_stage_moves_its_player_alone(settings, tmp_path, players, moved) -> N
     }
 
 
-def test_stages_take_turns_by_images(settings, tmp_path) -> None:
+def test_stages_take_turns_by_images(settings, tmp_path, caplog) -> None:
+    caplog.set_level("INFO")
     module = build_module(
         settings(*TINY, "total_images=24", "log_every=4", "stages=d_g_both", "stages.d_only.images=8", "stages.g_only.images=8")
     )
@@ -67,6 +68,8 @@ def test_stages_take_turns_by_images(settings, tmp_path) -> None:
     table = read_table(tmp_path / "metrics.csv")
     assert table["train/d/loss"][0] == [4, 8, 20, 24]
     assert table["train/g/loss"][0] == [12, 16, 20, 24]
+    said = [record.getMessage().split("images  ")[1] for record in caplog.records if "stage" in record.getMessage()]
+    assert said == ["stage d_only: d", "stage g_only: g", "stage both: d and g"]
 
 
 def test_d_plays_more_often_than_g(settings, tmp_path) -> None:

@@ -129,8 +129,9 @@ def test_multirun_writes_a_folder_each() -> None:
     ("arguments", "message"),
     [
         (("model=resnet_gam",), "resnet_gan"),
-        (("modle=resnet_gan",), "modle"),
-        (("data.siez=64",), "siez"),
+        (("modle=resnet_gan",), "there is no `modle` in the configuration; did you mean `module` or `mode` or `model`?"),
+        (("data.siez=64",), "there is no `siez` in the configuration; did you mean `size`?"),
+        (("model=resnet_gam",), "dcgan"),
         (("data.size=100",), "`size` must be a multiple of 16 for 4 halvings, got 100; use 96 or 112"),
         (("data.root=/nowhere",), "/nowhere"),
         (("data.root=empty",), "empty"),

@@ -1,5 +1,6 @@
 """What every game shares: the players' losses by one objective and one penalty, on whatever is generated and judged."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -44,7 +45,7 @@ class Losses:
         return torch.stack([term.float() for term in self.terms.values()]).sum()
 
 
-class Game:
+class Game(ABC):
     """Who generates what from which keys of the batch, who judges what, and who pays what.
 
     A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. A new game says `draw`, `generate`
@@ -58,9 +59,9 @@ class Game:
         """The batch with the game's own random inputs added, once a step, so that its parts can be played one after the other."""
         return batch
 
+    @abstractmethod
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         """The fakes (B, C, *S) in [-1, 1]; a function of the drawn batch alone."""
-        raise NotImplementedError
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         """D with its condition filled in: images (B, C, *S) to logits (B, …), higher = more real."""
