@@ -1,31 +1,219 @@
-"""Images per second of the loader, beside the training step that waits for it: `python -m benchmarks.data [size=64] [batches=200]`.
+"""The loader beside what people use today, and beside the training step that waits for it.
 
-Films of the embedded cohort (prepared once, into the user's cache), gathered as a training run gathers them: no workers, whole batches
-from the memory-mapped cache; then the same with augmentation, with two worker processes, and the step of the default model. Turns of all
-four are interleaved in one process; medians are shown.
+`python -m benchmarks.data [volumes=16] [slices=64] [size=256] [patch=64] [rounds=7] [seconds=0.4]`
+
+Chest CT of the embedded cohort, `volumes` of them, `slices` × `size` × `size` voxels, is written as int16 .nii.gz to a temporary folder.
+Everybody then makes batches of 16 float32 images in [-1, 1] of it: MONAI's transforms on the files, its PersistentDataset and
+CacheDataset under its own DataLoader, a bare NumPy gather from memory as the limit, and ours under the real DataLoader. Turns of
+`seconds` are interleaved in one process, whoever else uses the machine; medians of `rounds` turns, and of the ratios in each round.
+Memory: anonymous pages (RssAnon), each loader alone in a process of its own. Wait: the part of a whole turn (next batch, training step)
+that goes by before the batch is there. About three minutes.
 """
 
+import re
 import statistics
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from itertools import islice
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
+from itertools import cycle, islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from monai import transforms as mt
+from monai.data import CacheDataset, DataLoader, PersistentDataset
 from omegaconf import OmegaConf
+from torch.utils.data import Dataset, RandomSampler
 
 from medgan_pl.batch import Batch
 from medgan_pl.console import configuration_folder
+from medgan_pl.data.datamodule import ImageDataModule
+from medgan_pl.data.modalities import CT
+from medgan_pl.data.phantom import draw_patient
 from medgan_pl.data.randomize import Randomize
 from medgan_pl.networks.layers import frozen
 from medgan_pl.train import build_module
 
-ROUNDS = 7
+BATCH = 16
+READ = (mt.LoadImaged("image"), mt.EnsureChannelFirstd("image"), mt.ScaleIntensityRanged("image", -1000, 400, -1, 1, clip=True))
+PLAIN = mt.EnsureTyped("image", track_meta=False)  # a MetaTensor's every operation costs more than a small one's work
+SLICES_FIRST = mt.Transposed("image", (0, 3, 1, 2))
+ONE, ALL = "MONAI, .nii.gz read for each slice", "MONAI, .nii.gz read once for all its slices"
+CACHED, KIND = "CacheDataset, slice axis last", "CacheDataset, no copy, no MetaTensor"
+CROPPED, KIND_CROPPED = "CacheDataset + RandSpatialCropd", "CacheDataset + RandSpatialCropd, no copy"
+BARE, OURS = "bare NumPy gather of float32 in memory", "medgan_pl, no workers"
+TARGETS = {ONE: 200, ALL: 200, CACHED: 15, KIND: 15, BARE: 0.5, CROPPED: 3, KIND_CROPPED: 3}
 
 
-def stepper(config: dict) -> Callable[[Batch], None]:
+class RandomSlice(mt.RandomizableTransform):
+    """A random slice of {"image": (1, *S)} along `axis`, without the cost of RandSpatialCropd."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        volume = item["image"]
+        return {"image": volume.select(self.axis, self.R.randint(volume.shape[self.axis]))}
+
+
+class SliceOf(mt.Transform):
+    """{"image": file, "slice": k} -> slice k; the last volume is remembered, else it would take minutes to fill a PersistentDataset."""
+
+    def __init__(self) -> None:
+        self.volume = lru_cache(1)(lambda file: mt.Compose(READ)({"image": file})["image"])
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        return {"image": self.volume(item["image"])[..., item["slice"]].contiguous()}
+
+
+def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> list[dict[str, str]]:
+    """`count` volumes in train/, the least that ours asks for in val/; MONAI's list of the first."""
+    for split, index in [("train", i) for i in range(count)] + [("val", count)]:
+        scan = CT().simulate(draw_patient(0, index), shape)
+        stored = nib.Nifti1Image(scan.pixels.T.round().astype(np.int16), scan.affine[:, [2, 1, 0, 3]])  # axes as NIfTI has them
+        (folder / split).mkdir(exist_ok=True, parents=True)
+        nib.save(stored, folder / split / f"{index:03}.nii.gz")
+    return [{"image": str(file)} for file in sorted((folder / "train").iterdir())]
+
+
+def configured(folder: Path, *overrides: str) -> tuple[ImageDataModule, dict[str, Any]]:
+    """The data module of the project's own configuration, set up, and the configuration."""
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        chosen = compose("config", overrides=["run_dir=unused", f"data.cache.dir='{folder}/cache'", *overrides])
+    config = OmegaConf.to_container(chosen, resolve=True)
+    data = instantiate(config["data"], _convert_="all")
+    data.setup()
+    return data, config
+
+
+def of_volumes(folder: Path, *overrides: str) -> tuple[ImageDataModule, dict[str, Any]]:
+    return configured(folder, "data=ct", f"data.root='{folder}/volumes'", "data.split=folders", "data.slices.foreground=0", *overrides)
+
+
+def ours(folder: Path, *overrides: str) -> Iterator[Batch]:
+    return iter(of_volumes(folder, *overrides)[0].train_dataloader())
+
+
+def monai(dataset: Dataset) -> Iterator[Batch]:
+    """Shuffled without end, so that starting an epoch costs nothing."""
+    return iter(DataLoader(dataset, batch_size=BATCH, sampler=RandomSampler(dataset, replacement=True, num_samples=10**9)))
+
+
+def cached(files: list[dict[str, str]], *transforms: Any, copy_cache: bool = True) -> Iterator[Batch]:
+    return monai(CacheDataset(files, mt.Compose([*READ, *transforms]), num_workers=1, progress=False, copy_cache=copy_cache))
+
+
+def one_slice_each_read(files: list[dict[str, str]], slices: int) -> Iterator[Batch]:
+    read, rng = mt.Compose(READ), np.random.default_rng(0)
+    while True:
+        yield {"image": read(files[rng.integers(len(files))])["image"][..., rng.integers(slices)].contiguous()[None]}
+
+
+def all_slices_each_read(files: list[dict[str, str]]) -> Iterator[Batch]:
+    read = mt.Compose(READ)
+    for file in cycle(files):
+        yield {"image": read(file)["image"].permute(3, 0, 1, 2).contiguous()}
+
+
+def gathered(images: np.ndarray) -> Iterator[Batch]:
+    rng = np.random.default_rng(0)
+    while True:
+        yield {"image": torch.from_numpy(images[rng.integers(len(images), size=BATCH)])}
+
+
+def ways_2d(folder: Path, files: list[dict[str, str]], slices: int, size: int) -> dict[str, Iterator[Batch]]:
+    side, augment = f"data.size={size}", Randomize(scale=0.1, rotate_deg=5.0, shift=0.05, noise=0.02)
+    data, _ = of_volumes(folder, side)
+    images = data.gather(data.rows["train"], data.rows["train"]).numpy()
+    each = [{**file, "slice": k} for file in files for k in range(slices)]
+    persistent = PersistentDataset(each, SliceOf(), cache_dir=folder / "persistent")
+    for index in range(len(persistent)):
+        persistent[index]
+    return {
+        ONE: one_slice_each_read(files, slices),
+        ALL: all_slices_each_read(files),
+        "PersistentDataset, a .pt for each slice": monai(persistent),
+        CACHED: cached(files, RandomSlice(-1)),
+        KIND: cached(files, PLAIN, RandomSlice(-1), copy_cache=False),
+        "CacheDataset, no copy, slice axis first": cached(files, SLICES_FIRST, PLAIN, RandomSlice(1), copy_cache=False),
+        BARE: gathered(images),
+        OURS: ours(folder, side),
+        "medgan_pl, 2 workers": ours(folder, side, "data.workers=2"),
+        "medgan_pl, no workers, augmented": ({"image": augment(batch["image"])} for batch in ours(folder, side)),
+    }
+
+
+def ways_3d(folder: Path, files: list[dict[str, str]], patch: int) -> dict[str, Iterator[Batch]]:
+    crop = mt.RandSpatialCropd("image", (patch,) * 3, random_size=False)
+    return {
+        CROPPED: cached(files, crop),
+        KIND_CROPPED: cached(files, PLAIN, crop, copy_cache=False),
+        OURS: ours(folder, "image.spatial_dims=3", f"data.size={patch}", "data.patches=64"),
+    }
+
+
+def speed(batches: Iterator[Batch], shape: tuple[int, ...], seconds: float) -> float:
+    """Images a second over at least `seconds`; each must be a float32 (1, *shape)."""
+    start, images = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < seconds or not images:
+        image = next(batches)["image"]
+        if image.dtype != torch.float32 or image.shape[1:] != (1, *shape):
+            raise RuntimeError(f"every way must make float32 images (1, {shape}), got {image.dtype} {tuple(image.shape[1:])}")
+        images += len(image)
+    return images / passed
+
+
+def compare(title: str, ways: dict[str, Iterator[Batch]], shape: tuple[int, ...], rounds: int, seconds: float) -> None:
+    """Prints for each way its speed, how many times as fast ours is, and how many times it was meant to be."""
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):  # the first, of one batch, warms up
+        for name, batches in ways.items():
+            speeds[name].append(speed(batches, shape, seconds if turn else 0))
+    print(f"\n{title:<50}{'images/s':>10}   ours is")
+    for name, values in speeds.items():
+        ratio = statistics.median(own / other for own, other in zip(speeds[OURS][1:], values[1:], strict=True))
+        target = f"   target {TARGETS[name]:g} x" if name in TARGETS else ""
+        print(f"{name:<50}{statistics.median(values[1:]):>10,.0f}{ratio:>10,.1f} x{target}")
+
+
+def resident_mib() -> dict[str, float]:
+    status = Path("/proc/self/status").read_text()
+    return {name: int(kib) / 1024 for name, kib in re.findall(r"(RssAnon|RssFile):\s+(\d+)", status)}
+
+
+def growth_mib(build: Callable[..., Iterator[Batch]], *arguments: Any, **options: Any) -> dict[str, float]:
+    """What a loader adds to this process by being built and 64 batches being drawn."""
+    warnings.simplefilter("ignore")
+    before, batches = resident_mib(), build(*arguments, **options)
+    for _ in islice(batches, 64):
+        pass
+    return {name: mib - before[name] for name, mib in resident_mib().items()}
+
+
+def memory(folder: Path, files: list[dict[str, str]], size: int) -> None:
+    print(f"\n{'memory of the loaders of slices':<50}{'anonymous':>14}   pages of files, which the system may drop")
+    for name, work in {
+        CACHED: partial(growth_mib, cached, files, RandomSlice(-1)),
+        KIND: partial(growth_mib, cached, files, PLAIN, RandomSlice(-1), copy_cache=False),
+        OURS: partial(growth_mib, ours, folder, f"data.size={size}"),
+    }.items():
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            grown = pool.submit(work).result()
+        target = "   target: a tenth of CacheDataset's" if name == OURS else ""
+        print(f"{name:<50}{grown['RssAnon']:>10.0f} MiB{grown['RssFile']:>8.0f} MiB{target}")
+
+
+def stepper(config: dict[str, Any]) -> Callable[[Batch], None]:
     """A bare step of the configured game: D, then G through the frozen D; nothing logged or averaged, so rather too fast than too slow."""
     module = build_module(config)
     optimizer_g, optimizer_d = module.configure_optimizers()
@@ -44,41 +232,41 @@ def stepper(config: dict) -> Callable[[Batch], None]:
     return step
 
 
-def seconds(work: Callable[[Batch], object], batches: Iterator[Batch], count: int) -> float:
-    start = time.perf_counter()
-    for batch in islice(batches, count):
-        work(batch)
-    return time.perf_counter() - start
+def wait(title: str, data: ImageDataModule, config: dict[str, Any], turns: int) -> None:
+    batches, step = iter(data.train_dataloader()), stepper(config)
+    times = []
+    for _ in range(turns + 1):
+        start = time.perf_counter()
+        batch = next(batches)
+        came = time.perf_counter()
+        step(batch)
+        times.append((came - start, time.perf_counter() - came))
+    waits, steps = zip(*times[1:], strict=True)
+    share = statistics.median(waited / (waited + stepped) for waited, stepped in times[1:])
+    print(f"{title:<50}{1000 * statistics.median(waits):>8.2f} ms {1000 * statistics.median(steps):>8,.0f} ms {100 * share:>8.2f} %")
+
+
+def measure(folder: Path, volumes: int, slices: int, size: int, patch: int, rounds: int, seconds: float) -> None:
+    files = write_volumes(folder / "volumes", volumes, (slices, size, size))
+    compare(f"slices of {size}²", ways_2d(folder, files, slices, size), (size, size), rounds, seconds)
+    compare(f"patches of {patch}³", ways_3d(folder, files, patch), (patch,) * 3, rounds, seconds)
+    memory(folder, files, size)
+    print(f"\n{'the default model, batches of 16':<50}{'wait':>11}{'step':>12}{'of both':>11}   target: at most 2 %")
+    wait("films of 64²", *configured(folder, "data.cohort.patients=200"), rounds)
+    wait("patches of 32³", *of_volumes(folder, "image.spatial_dims=3", "data.size=32", "data.patches=64"), rounds)
 
 
 def main() -> None:
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    size, count = int(given.get("size", 64)), int(given.get("batches", 200))
+    options = {"volumes": 16, "slices": 64, "size": 256, "patch": 64, "rounds": 7, "seconds": 0.4}
+    for argument in sys.argv[1:]:
+        key, _, value = argument.partition("=")
+        if key not in options:
+            sys.exit(__doc__)
+        options[key] = type(options[key])(value)
+    warnings.simplefilter("ignore")  # MONAI's, of readers that are not installed
     torch.set_flush_denormal(True)
-    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        overrides = [f"data.size={size}", "run_dir=unused"]
-        config = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
-    streams = {}
-    for workers in (0, 2):
-        data = instantiate({**config["data"], "workers": workers}, _convert_="all")
-        data.prepare_data()
-        data.setup("fit")
-        streams[workers] = iter(data.train_dataloader())
-    augment = Randomize(scale=0.1, rotate_deg=5.0, shift=0.05, noise=0.02)
-    step, batch_size = stepper(config), config["data"]["batch_size"]
-    ways = {
-        "loader, no workers": (lambda batch: None, streams[0], count),
-        "loader, no workers, augmented": (lambda batch: augment(batch["image"]), streams[0], max(1, count // 10)),
-        "loader, 2 workers": (lambda batch: None, streams[2], count),
-        "training step": (step, streams[0], max(1, count // 40)),
-    }
-    speeds = {name: [] for name in ways}
-    for _ in range(ROUNDS + 1):  # the first warms up
-        for name, (work, stream, number) in ways.items():
-            speeds[name].append(number * batch_size / seconds(work, stream, number))
-    for name, values in speeds.items():
-        middle = statistics.median(values[1:])
-        print(f"{name:<30} {middle:12,.0f} images/s   {middle / statistics.median(speeds['training step'][1:]):10,.1f} x the training step")
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), **options)
 
 
 if __name__ == "__main__":

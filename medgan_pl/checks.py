@@ -19,6 +19,10 @@ COUNTS = {
 }
 
 
+# What a run may change of its data when it goes on: how fast it comes and how it is stored and varied, not what it is.
+FREE = ("batch_size", "workers", "cache", "augment", "max_corrupt", "seed")
+
+
 def select(config: dict[str, Any], key: str) -> Any:
     """The value under a dotted key: data.size."""
     return reduce(lambda node, name: node[name], key.split("."), config)
@@ -81,9 +85,9 @@ def check_checkpoint(path: str, config: dict[str, Any]) -> int:
     change = difference(state["config"]["model"], config["model"], "model")
     if change:
         raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
-    # Another split could show the run its own held-out patients, and another seed is another run.
-    fixed = ["seed", *(f"data.{key}" for key in ("root", "size", "split", "split_seed", "fractions", "cohort"))]
-    moved = [line for key in fixed for line in difference(select(state["config"], key), select(config, key), key)]
+    # Another split could show the run its own held-out patients, other images are another task, and another seed is another run.
+    moved = difference(state["config"]["seed"], config["seed"], "seed")
+    moved += difference(*({key: value for key, value in c["data"].items() if key not in FREE} for c in (state["config"], config)), "data")
     if moved:
         raise ValueError(f"a run must go on with its own data and seed; they differ (checkpoint, here): {'; '.join(moved)}")
     if state["images"] >= config["total_images"]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medgan_pl.batch import Batch
+from medgan_pl.data.intensity import Inverse
 from medgan_pl.games.base import Game, Losses
 from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.networks.average import Average
@@ -83,6 +84,7 @@ class AdversarialModule(pl.LightningModule):
         self.seed, self.config = seed, config
         self.images = self.turns_d = 0
         self.classes: list[str] = []
+        self.inverse: Inverse | None = None  # of the checkpoint it was loaded from: from [-1, 1] to native units and space
         self.row: dict[str, float] = {}
         self._values: dict[str, list[Tensor]] = defaultdict(list)
         self._turns: Counter[str] = Counter()
@@ -262,9 +264,12 @@ class AdversarialModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         classes = list(self.trainer.datamodule.classes)
-        checkpoint["medgan_pl"] = {"images": self.images, "turns_d": self.turns_d, "classes": classes, "config": self.config}
+        inverse = self.trainer.datamodule.inverse.plain()
+        state = {"images": self.images, "turns_d": self.turns_d, "classes": classes, "inverse": inverse, "config": self.config}
+        checkpoint["medgan_pl"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time bounds each start, not all together
         state = checkpoint["medgan_pl"]
         self.images, self.turns_d, self.classes = state["images"], state["turns_d"], state["classes"]
+        self.inverse = Inverse.from_plain(state["inverse"])

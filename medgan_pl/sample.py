@@ -3,14 +3,14 @@
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medgan_pl.checks import read_checkpoint
 from medgan_pl.console import configuration_folder, describe_keys, one_message
 from medgan_pl.train import build_module, launch, quiet_libraries
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    from omegaconf import DictConfig, ListConfig
     from torch import Tensor
 
     from medgan_pl.module import AdversarialModule
@@ -24,6 +24,8 @@ Examples
   python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt n=64
       64 PNGs and grid.png in outputs/<date>/<time>/generated/
   python -m medgan_pl.sample checkpoint=… n=500 label=pneumonia seed=7 output=/data/synthetic
+  python -m medgan_pl.sample checkpoint=… format=[nifti,dicom]
+      in native units (HU) with spacing; every file says it is synthetic, a .json beside it what made it
 
 Keys and their defaults
 {keys}
@@ -60,7 +62,7 @@ def run(config: "DictConfig") -> None:
 
 
 def sample(config: "DictConfig") -> None:
-    """Writes `n` 8-bit PNGs and a grid of the first 64; image i of a seed is the same whatever `n` and `batch_size` are."""
+    """Writes `n` images with their sidecars and a grid of the first 64; image i of a seed is the same whatever `n` and `batch_size` are."""
     quiet_libraries()
     import torch
     from rich.progress import track
@@ -70,6 +72,7 @@ def sample(config: "DictConfig") -> None:
     for name in ("n", "batch_size"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
+    formats = wanted_formats(config.format)
     if config.checkpoint is None:
         raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
@@ -80,16 +83,77 @@ def sample(config: "DictConfig") -> None:
     run = Path(config.checkpoint).resolve().parent.parent
     # Beside the run it comes from; a checkpoint that was copied elsewhere has no run folder around it.
     output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
-    output.mkdir(parents=True, exist_ok=True)
+    writer = Writer(module, output, formats, Path(config.checkpoint), config.seed)
     first = []
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):
-        batch = fixed_batch(module, labels[start : start + config.batch_size], config.seed, start)
-        images = module.generate(batch).cpu()
-        for i, image in enumerate(images, start):
-            to_grid(image[None], columns=1).save(output / f"{i:06d}.png")
+        part = labels[start : start + config.batch_size]
+        images = module.generate(fixed_batch(module, part, config.seed, start)).float().cpu()
+        for i, (image, label) in enumerate(zip(images, part.tolist(), strict=True), start):
+            writer.write(i, image, label)
         first += list(images[: max(0, 64 - len(first))])
     to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
-    print(f"{config.n} images and grid.png are in {output}")
+    print(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
+
+
+FORMATS = ("png", "png16", "nifti", "dicom")
+
+
+def wanted_formats(given: "str | ListConfig") -> list[str]:
+    formats = [given] if isinstance(given, str) else list(given)
+    if not formats or set(formats) - set(FORMATS) or {"png", "png16"} <= set(formats):
+        raise ValueError(f"`format` must be of {', '.join(FORMATS)}, or several, [png,nifti], but one depth of PNG; got {given}")
+    return formats
+
+
+class Writer:
+    """Writes generated images (C, *S) in [-1, 1] in native units and in space, each with its sidecar (`data/export`)."""
+
+    def __init__(self, module: "AdversarialModule", output: Path, formats: list[str], checkpoint: Path, seed: int) -> None:
+        from datetime import UTC, datetime
+
+        from medgan_pl.data.export import Provenance, sha256
+
+        self.inverse, self.classes, self.output, self.formats = module.inverse, module.classes, output, formats
+        size = module.config["data"]["size"]
+        shape = (size,) * module.config["image"]["spatial_dims"] if isinstance(size, int) else tuple(size)
+        self.affine = self.inverse.affine(shape)
+        if "nifti" in formats and self.affine is None:
+            raise ValueError("format=nifti needs a place in space, and films have none; use format=png16 or dicom")
+        self.conditional = bool(module.config["model"]["classes"])
+        self.provenance = Provenance(
+            model=module.config["model"]["generator"]["_target_"].split(".")[-1],
+            checkpoint_sha256=sha256(checkpoint),
+            seed=seed,
+            images_seen=module.images,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            config=shareable(module.config),
+        )
+        output.mkdir(parents=True, exist_ok=True)
+
+    def write(self, index: int, image: "Tensor", label: int) -> None:
+        from medgan_pl.data.export import Facts, write_dicom, write_nifti, write_png, write_sidecar
+
+        values = self.inverse(image).numpy()
+        low, high = min(low for low, _ in self.inverse.levels), max(high for _, high in self.inverse.levels)
+        name = self.classes[label] if self.conditional else None
+        facts = Facts(index, self.inverse.unit, low, high, self.inverse.spacing_mm, name)
+        for kind in self.formats:
+            if kind == "nifti":
+                path = self.output / f"{index:06d}.nii.gz"
+                write_nifti(path, values, self.affine)
+            elif kind == "dicom":
+                path = self.output / (f"{index:06d}.dcm" if values.ndim == 2 else f"{index:06d}")
+                write_dicom(path, values, facts, self.provenance, modality=self.inverse.modality, affine=self.affine)
+            else:
+                path = self.output / f"{index:06d}.png"
+                write_png(path, values, bits=16 if kind == "png16" else 8, low=low, high=high)
+            write_sidecar(path, self.provenance, facts)
+
+
+def shareable(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without what tells of this machine and its users: paths, loggers, callbacks."""
+    kept = {key: value for key, value in config.items() if key not in ("run_dir", "resume", "logger", "callbacks", "module", "trainer")}
+    return kept | {"data": {key: value for key, value in config["data"].items() if key not in ("root", "cache")}}
 
 
 def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Tensor":

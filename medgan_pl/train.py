@@ -28,10 +28,14 @@ Examples
       the default: chest films of the embedded phantom cohort, nothing to download
   python -m medgan_pl.train data.root=/data/chest_xray data.size=128 total_images=500000 trainer.precision=bf16-mixed
       your own films: PNG, JPEG, TIFF or DICOM in folders, or a CSV (image,label,patient,split)
+  python -m medgan_pl.inspect data=ct data.root=/data/chest_ct
+      look at the data first: what there is, what is wrong with which file, a contact sheet
+  python -m medgan_pl.train data=ct data.root=/data/chest_ct data.spacing_mm=1.5 data.size=256
+      axial slices of DICOM series, NIfTI, NRRD or MetaImage; volumes with image.spatial_dims=3 data.size=[64,96,96]
   python -m medgan_pl.train -m model=dcgan,resnet_gan objective=hinge,relativistic penalty=r1 seed=1,2
       a sweep: every combination, one after the other, in multirun/<date>/<time>/<n>/
 
-Groups and their options (for a player: optimizer@optimizer_d=adam, schedule@schedule_g=cosine)
+Groups and their options (of a player: optimizer@optimizer_d=adam, schedule@schedule_d=…; of the data: intensity@data.intensity=z_score)
 {groups}
 
 Keys and their defaults (those of a group: data.size=128, model.width=32, penalty.weight=0.1)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from medgan_pl.batch import Batch
+from medgan_pl.data.intensity import Inverse
 
 
 class Numbers(IterableDataset):
@@ -32,6 +33,7 @@ class Numbers(IterableDataset):
 class NumbersData(pl.LightningDataModule):
     classes = ("even", "odd")
     phantom = True
+    inverse = Inverse(((-1.0, 1.0),), "numbers", "CR", None, None)
 
     def __init__(self, batch_size: int = 4, shape: tuple[int, ...] = (1, 16, 16)) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The deterministic part of a pipeline, run once per content: one memory-mapped array per (set of films, pipeline)."""
+"""The deterministic part of a pipeline, run once per content: one memory-mapped array per (set of scans, pipeline, number format)."""
 
 import fcntl
 import hashlib
@@ -8,12 +8,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -21,135 +21,254 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medgan_pl.data.pipelines import FilmError
+from medgan_pl.data.intensity import Levels, Unit
+from medgan_pl.data.pipelines import Prepared
+from medgan_pl.data.scan import Scan, ScanError
 
 log = logging.getLogger(__name__)
 
-# uint16 over [-1, 1]: a step is 2 / 65535, so a stored pixel is at most 1.53e-5 off.
-LEVELS = 65535
 
+class Format:
+    """How a number in [-1, 1] is stored: `dtype` uint16 or uint8 (even steps), float16, float32 (as it is)."""
 
-def quantise(image: Tensor) -> np.ndarray:
-    """[-1, 1] float -> uint16."""
-    return ((image.numpy().clip(-1, 1) + 1) * (LEVELS / 2)).round().astype(np.uint16)
+    # The largest error on the [-1, 1] scale: half a step; of float16 half its spacing in [0.5, 1].
+    ERRORS: Mapping[str, float] = {"uint16": 1 / 65535, "uint8": 1 / 255, "float16": 2**-12, "float32": 2**-25}
 
+    def __init__(self, dtype: str) -> None:
+        if dtype not in self.ERRORS:
+            raise ValueError(f"data.cache.dtype must be one of {', '.join(self.ERRORS)}, got {dtype}")
+        self.dtype, self.error = np.dtype(dtype), self.ERRORS[dtype]
+        self.steps = np.iinfo(self.dtype).max if self.dtype.kind == "u" else None
 
-def restore(stored: np.ndarray) -> Tensor:
-    """uint16 -> [-1, 1] float32, a fresh contiguous tensor of the same shape."""
-    image = stored.astype(np.float32)  # by NumPy: a batch is too small to be worth waking torch's threads, which training keeps busy
-    image *= 2 / LEVELS
-    image -= 1
-    return torch.from_numpy(image)
+    def quantise(self, image: Tensor) -> np.ndarray:
+        """[-1, 1] float -> stored."""
+        values = image.numpy()
+        return (((values.clip(-1, 1) + 1) * (self.steps / 2)).round() if self.steps else values).astype(self.dtype)
+
+    def restore(self, stored: np.ndarray) -> Tensor:
+        """Stored -> [-1, 1] float32, a fresh contiguous tensor of the same shape."""
+        image = stored.astype(np.float32)  # by NumPy: a batch is too small to be worth waking torch's threads, which training keeps busy
+        if self.steps:
+            image *= 2 / self.steps
+            image -= 1
+        return torch.from_numpy(image)
+
+    def check(self, levels: Levels, unit: Unit) -> float:
+        """The largest error of a value stored so, in `unit`. Raises ValueError for more than one."""
+        loss = unit.loss(self.error, levels)
+        if loss > 1:
+            low, high = max(levels, key=lambda pair: pair[1] - pair[0])
+            raise ValueError(
+                f"data.cache.dtype must keep every value within 1 {unit.of_loss}, got {self.dtype}, which loses up to {loss:.3g} between "
+                f"{low:g} and {high:g}; use data.cache.dtype={'uint16' if self.dtype == np.uint8 else 'float32'}"
+            )
+        return loss
 
 
 @dataclass(frozen=True)
 class Task:
-    """What fills one row: `digest` names the content, `read()` gives (C, H, W) in native units or raises FilmError."""
+    """What fills an entry: `digest` names the content, `read()` gives a Scan or raises ScanError, `unit(scan)` tells its numbers' unit."""
 
     digest: str
-    read: Callable[[], np.ndarray]
+    read: Callable[[], Scan]
+    unit: Callable[[Scan], Unit]
 
 
 class Cache:
-    """An array (N, C, *S) of uint16 on disk, one row per digest, opened when first read (so it travels to worker processes as a path)."""
+    """What one set of scans became under one pipeline, opened when first read (so it travels to worker processes as a path).
+
+    `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and what `Entries` tells of it}; `unusable`: digest -> why.
+    """
 
     def __init__(self, folder: Path) -> None:
-        index = json.loads((folder / "index.json").read_text())
-        self.folder, self.shape = folder, tuple(index["shape"])
-        self.rows: dict[str, int] = {digest: row for row, digest in enumerate(index["digests"])}
-        self.corrupt: dict[str, str] = index["corrupt"]
-        self.enlarged: int = index["enlarged"]
-        self._pixels: np.ndarray | None = None
+        self.folder = folder
+        self.format = Format(json.loads((folder / "format.json").read_text())["dtype"])
+        found = dict(journal(folder))
+        self.entries: dict[str, dict[str, Any]] = {digest: entry for digest, entry in found.items() if "shape" in entry}
+        self.unusable: dict[str, str] = {digest: entry["unusable"] for digest, entry in found.items() if "unusable" in entry}
+        self._values: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pixels": None}
+        return {**self.__dict__, "_values": None}
 
-    def images(self, rows: np.ndarray) -> Tensor:
-        """Rows (B,) -> images (B, C, *S) float32 in [-1, 1]."""
-        if self._pixels is None:
-            self._pixels = np.memmap(self.folder / "pixels.u16", np.uint16, "r", shape=self.shape)
-        return restore(self._pixels[rows])
+    @property
+    def values(self) -> np.ndarray:
+        """(elements,) of the stored type."""
+        if self._values is None:
+            self._values = np.asarray(np.memmap(self.folder / "values.bin", self.format.dtype, "r"))
+        return self._values
+
+    def images(self, rows: np.ndarray, shape: Sequence[int]) -> Tensor:
+        """Rows (B,) of a cache whose images all have one `shape` (C, *S) -> (B, C, *S) float32 in [-1, 1]."""
+        return self.format.restore(self.values.reshape(-1, *shape)[rows])
+
+    def patches(self, digests: Sequence[str], corners: np.ndarray, patch: Sequence[int]) -> Tensor:
+        """Of each scan (1, C, *S) the patch that starts at `corners` (B, 3), fractions of the room there is -> (B, C, *patch)."""
+        cut = []
+        for digest, corner in zip(digests, corners, strict=True):
+            entry = self.entries[digest]
+            channels, *shape = entry["shape"][1:]
+            volume = self.values[entry["offset"] :][: channels * int(np.prod(shape))].reshape(channels, *shape)
+            starts = [int(c * (n - p + 1)) for c, n, p in zip(corner, shape, patch, strict=True)]
+            cut.append(volume[(slice(None), *(slice(s, s + p) for s, p in zip(starts, patch, strict=True)))])
+        return self.format.restore(np.stack(cut))
+
+    def picture(self, digest: str) -> Tensor:
+        """(H, W) in [-1, 1] of a scan, to look at: the middle of its images, of a volume the middle slice, the first channel."""
+        entry = self.entries[digest]
+        values = self.values[entry["offset"] :][: int(np.prod(entry["shape"]))].reshape(entry["shape"])
+        image = values[len(values) // 2, 0]
+        return self.format.restore(image if image.ndim == 2 else image[len(image) // 2])
 
 
 class Pipeline(Protocol):
-    """(C, H, W) in native units -> (1, *size) in [-1, 1]; `settings` is all that the result depends on besides the input."""
+    """Scan -> Prepared, or ScanError; `settings` is all that the result depends on besides the scan."""
 
-    size: tuple[int, ...]
     settings: Mapping[str, Any]
 
-    def __call__(self, film: np.ndarray) -> Tensor: ...
+    def __call__(self, scan: Scan) -> Prepared: ...
 
 
-def prepare(tasks: Iterable[Task], pipeline: Pipeline, cache_dir: Path, workers: int = 2) -> Cache:
+def prepare(tasks: Iterable[Task], pipeline: Pipeline, folder: Path, dtype: str = "uint16", workers: int = 2) -> Cache:
     """The cache of these tasks under this pipeline, made now unless it is there.
 
-    `workers` processes share the work (0: this one). It is built aside and moved into place whole: a kill or Ctrl-C leaves nothing
-    that looks like a cache. Processes that want the same one wait for the first. Raises OSError when the disk has too little room.
+    `workers` processes share the work (0: this one), each holding one scan. It is built aside, scan after scan, and moved into place
+    whole: a kill or Ctrl-C leaves nothing that looks like a cache, and the next call goes on after the last scan that was whole.
+    Processes that want the same one wait for the first. Raises OSError when the disk is full, ValueError for a lossy `dtype`.
     """
     tasks = sorted({task.digest: task for task in tasks}.values(), key=lambda task: task.digest)
     digests = [task.digest for task in tasks]
-    key = hashlib.blake2b(json.dumps([pipeline.settings, digests], sort_keys=True).encode(), digest_size=10).hexdigest()
-    folder = cache_dir / key
-    if folder.is_dir():
-        return Cache(folder)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with locked(cache_dir / f"{key}.lock"):
-        if not folder.is_dir():
-            aside = cache_dir / f"{key}.unfinished"
-            shutil.rmtree(aside, ignore_errors=True)  # a killed run's; the lock is ours, so nobody is writing it
-            try:
-                build(tasks, pipeline, aside, workers)
-                aside.rename(folder)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-    return Cache(folder)
+    key = hashlib.blake2b(json.dumps([pipeline.settings, dtype, digests], sort_keys=True).encode(), digest_size=10).hexdigest()
+    whole = folder / key
+    if whole.is_dir():
+        return Cache(whole)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f"{key}.lock"):
+        if not whole.is_dir():
+            aside = folder / f"{key}.unfinished"
+            build(tasks, pipeline, aside, Format(dtype), workers)
+            aside.rename(whole)
+    return Cache(whole)
 
 
-def build(tasks: list[Task], pipeline: Pipeline, folder: Path, workers: int) -> None:
-    shape, started = (len(tasks), 1, *pipeline.size), time.monotonic()
-    needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(folder.parent).free
-    if needed > 0.95 * free:
-        raise OSError(f"the cache needs {needed / 2**30:.1f} GiB, {folder.parent} has {free / 2**30:.1f}; free some or set data.cache_dir")
-    folder.mkdir()
-    np.memmap(folder / "pixels.u16", np.uint16, "w+", shape=shape).flush()
-    rows = Rows(tasks, pipeline, folder / "pixels.u16", shape)
-    few = len(tasks) < 64  # not worth starting processes for
-    workers = 0 if few else workers
+def build(tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format, workers: int) -> None:
+    started = time.monotonic()
+    folder.mkdir(exist_ok=True)
+    (folder / "format.json").write_text(json.dumps({"dtype": form.dtype.name}))
+    mend(folder)
+    done = {digest for digest, _ in journal(folder)}
+    left = [task for task in tasks if task.digest not in done]
+    if done:
+        log.info("going on with a preparation that was stopped: %d of %d are done", len(done), len(tasks))
+    few = len(left) < 4  # not worth starting processes for
     loader = DataLoader(
-        rows,
+        Entries(left, pipeline, folder, form),
         batch_size=None,
-        num_workers=workers,
-        prefetch_factor=8 if workers else None,
+        num_workers=0 if few else min(workers, len(left)),
         generator=torch.Generator(),  # else the loader draws from the global one
     )
-    corrupt, enlarged = {}, 0
-    for row, reason, small in watched(loader, len(tasks), "preparing films"):
-        enlarged += small
-        if reason:
-            corrupt[tasks[row].digest] = reason
-    index = {"shape": shape, "digests": [t.digest for t in tasks], "corrupt": corrupt, "enlarged": enlarged}
-    (folder / "index.json").write_text(json.dumps(index))
-    log.info("prepared %d films in %.1f s: %s", len(tasks), time.monotonic() - started, folder.with_suffix(""))
+    for error in watched(loader, len(left), "preparing images"):
+        if error is not None:
+            raise error
+    for name in ("values.bin", "journal.jsonl"):  # before the rename says that they are whole
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    log.info("prepared %d images or volumes in %.1f s: %s", len(left), time.monotonic() - started, folder.with_suffix(""))
 
 
-class Rows(Dataset):
-    """Element i fills row i of the array on disk and tells (i, reason it is unusable or "", whether it was enlarged)."""
+class Entries(Dataset):
+    """Element i reads, prepares and appends task i; it is None, or the error that must stop the whole: raised in a worker process, its
+    message would be that process's traceback."""
 
-    def __init__(self, tasks: list[Task], pipeline: Pipeline, path: Path, shape: tuple[int, ...]) -> None:
-        self.tasks, self.pipeline, self.path, self.shape = tasks, pipeline, path, shape
+    def __init__(self, tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format) -> None:
+        self.tasks, self.pipeline, self.folder, self.format = tasks, pipeline, folder, form
 
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def __getitem__(self, row: int) -> tuple[int, str, bool]:
+    def __getitem__(self, index: int) -> Exception | None:
         try:
-            film = self.tasks[row].read()
-            image = quantise(self.pipeline(film))
-        except FilmError as error:
-            return row, str(error), False
-        offset = 2 * row * int(np.prod(self.shape[1:]))
-        np.memmap(self.path, np.uint16, "r+", offset, self.shape[1:])[:] = image
-        return row, "", min(film.shape[1:]) < min(self.shape[2:])
+            self.fill(self.tasks[index])
+        except (OSError, ValueError, RuntimeError) as error:
+            if error.__cause__ is not None:  # MONAI's wrapper about a mistake of ours, whose traceback is wanted
+                raise
+            return error
+        return None
+
+    def fill(self, task: Task) -> None:
+        try:
+            scan = task.read()
+            prepared, unit = self.pipeline(scan), task.unit(scan)
+        except ScanError as error:
+            append(self.folder, task.digest, {"unusable": str(error)}, None)
+            return
+        entry = {
+            "shape": list(prepared.images.shape),
+            "levels": prepared.levels,
+            "spacing_mm": prepared.spacing_mm,
+            "affine": None if prepared.affine is None else prepared.affine.tolist(),
+            "facts": prepared.facts,
+            "unit": unit.name,
+            "loss": self.format.check(prepared.levels, unit),
+            "loss_unit": unit.of_loss,
+        }
+        append(self.folder, task.digest, entry, self.format.quantise(prepared.images))
+
+
+def append(folder: Path, digest: str, entry: dict[str, Any], values: np.ndarray | None) -> None:
+    """Adds an entry. The values go where the last whole line says they end: what a killed process wrote behind that is written over."""
+    with (folder / "journal.jsonl").open("a+b") as lines:
+        fcntl.flock(lines, fcntl.LOCK_EX)
+        end = end_of(lines)
+        if values is not None:
+            room = shutil.disk_usage(folder).free
+            if values.nbytes > 0.95 * room:
+                raise OSError(
+                    f"the cache needs another {values.nbytes / 2**30:.2g} GiB, {folder.parent} has {room / 2**30:.2g}; free some "
+                    "or set data.cache.dir"
+                )
+            with (folder / "values.bin").open("r+b") as file:
+                file.seek(end * values.itemsize)
+                values.tofile(file)
+            entry = {**entry, "offset": end, "crc": zlib.crc32(np.ascontiguousarray(values))}
+            end += values.size
+        lines.write(json.dumps([digest, entry, end]).encode() + b"\n")
+
+
+def end_of(lines: BinaryIO) -> int:
+    """Elements of values.bin that the journal knows of; they stand at the end of its last line."""
+    size = lines.seek(0, os.SEEK_END)
+    lines.seek(max(0, size - 32))
+    tail = lines.read()
+    return int(tail[tail.rindex(b",") + 1 : -2]) if size else 0
+
+
+def journal(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a cache's journal: (digest, entry)."""
+    path = folder / "journal.jsonl"
+    if path.is_file():
+        with path.open("rb") as lines:
+            for line in lines:
+                digest, entry, _ = json.loads(line)
+                yield digest, entry
+
+
+def mend(folder: Path) -> None:
+    """Cuts off the first entry that is torn, or whose values are not those it was written for, and all behind it: a kill, a power cut."""
+    itemsize = np.dtype(json.loads((folder / "format.json").read_text())["dtype"]).itemsize
+    kept = end = 0
+    with (folder / "journal.jsonl").open("a+b") as lines, (folder / "values.bin").open("a+b") as values:
+        lines.seek(0)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            _, entry, stop = json.loads(line)
+            values.seek(end * itemsize)
+            if "crc" in entry and zlib.crc32(values.read((stop - end) * itemsize)) != entry["crc"]:
+                break
+            kept, end = kept + len(line), stop
+        lines.truncate(kept)
+        values.truncate(end * itemsize)
 
 
 def watched(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
@@ -181,30 +300,3 @@ def locked(path: Path) -> Iterator[None]:
             log.info("another process is preparing the same films; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def content_digests(paths: list[Path], cache_dir: Path) -> list[str]:
-    """blake2b of each file's bytes, 32 hex digits; remembered in `cache_dir` by (path, size, time of change), itself hashed."""
-    memory = cache_dir / "digests.json"
-    known: dict[str, str] = json.loads(memory.read_text()) if memory.is_file() else {}
-    keys = [state(path) for path in paths]
-    new = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
-    if new:
-        with ThreadPoolExecutor(4) as pool:
-            hashes = pool.map(digest, [path for _, path in new])
-            known |= dict(zip([key for key, _ in new], watched(hashes, len(new), "hashing films"), strict=True))
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        aside = memory.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(known))
-        aside.replace(memory)
-    return [known[key] for key in keys]
-
-
-def state(path: Path) -> str:
-    stat = path.stat()
-    return hashlib.blake2b(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode(), digest_size=12).hexdigest()
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

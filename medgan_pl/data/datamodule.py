@@ -1,10 +1,10 @@
-"""Chest films as Lightning wants them: prepared once, split by patient, streamed in whole batches."""
+"""Images of a modality as Lightning wants them: prepared once, split by patient, streamed in whole batches."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,169 +14,223 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from medgan_pl.batch import Batch
-from medgan_pl.data.cache import available_cores, prepare
-from medgan_pl.data.pipelines import FilmPipeline
+from medgan_pl.data import summary
+from medgan_pl.data.cache import Cache, Format, available_cores, prepare
+from medgan_pl.data.intensity import Intensity, Inverse
+from medgan_pl.data.layouts import Film, Layout, Patches, Slices, Whole
+from medgan_pl.data.modalities import Modality
+from medgan_pl.data.pipelines import Pipeline
 from medgan_pl.data.randomize import Randomize
-from medgan_pl.data.records import SPLITS, Record, split_by_patient, straddling
+from medgan_pl.data.records import Record
+from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import CohortSource, FileSource, Source
-from medgan_pl.data.stream import Batches, Stream
+from medgan_pl.data.split import SPLITS, split_by_patient, straddling
+from medgan_pl.data.stream import Batches, Crops, Rows, Stream
 from medgan_pl.keys import Purpose, key_randomness
 
 log = logging.getLogger(__name__)
 
 
-def check(root: Any, size: Any, channels: Any, split: Any, fractions: Any, max_corrupt: Any, percentiles: Any) -> None:
-    """Raises ValueError for a setting that cannot be, of whatever type the command line made of it."""
-    if root is not None and not str(root).strip():
-        raise ValueError(
-            f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out"
-        )
-    sides = [size, size] if isinstance(size, int) else size
-    if not are_numbers(sides, 2, int) or min(sides) < 4:
-        raise ValueError(f"data.size must be a number or [H, W] of at least 4 whole pixels, got {size!r}")
-    if channels != 1:
-        raise ValueError(f"data.channels must be 1 (a film is grey), got {channels!r}")
-    if split not in ("patient", "folders"):
-        raise ValueError(f"data.split must be patient or folders, got {split!r}")
-    if not are_numbers(fractions, 3) or min(fractions) < 0 or min(fractions[:2]) == 0 or not abs(sum(fractions) - 1) <= 1e-6:
-        raise ValueError(f"data.fractions must be [train, val, test], sum to 1, train and val above 0, got {fractions!r}")
-    if not are_numbers(percentiles, 2) or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise ValueError(f"data.percentiles must be [low, high] with 0 <= low < high <= 100, got {percentiles!r}")
-    if not are_numbers([max_corrupt], 1) or not 0 <= max_corrupt <= 1:
-        raise ValueError(f"data.max_corrupt must be a share in 0 to 1, got {max_corrupt!r}")
+class ImageDataModule(pl.LightningDataModule):
+    """Films, slices, volumes or patches from files or the embedded cohort: `conf/data/*.yaml` say what each argument means.
 
-
-def are_numbers(values: Any, count: int, kind: type | tuple[type, ...] = (int, float)) -> bool:
-    return isinstance(values, Sequence) and len(values) == count and all(isinstance(n, kind) for n in values)
-
-
-class FilmDataModule(pl.LightningDataModule):
-    """Chest films from a folder, a CSV or the embedded cohort: `conf/data/chest_xray.yaml` says what each argument means.
-
-    `prepare_data` reads and normalises every film into the cache, `setup` opens it and splits; both may be called again and need no
-    trainer. After `setup`: `records` (a list of Record; a batch's `record` counts in it), `rows` (split -> its rows of `records`).
-    From the start: `classes` (label names by number; empty without labels), `phantom` (whether the films are simulated), `size` (H, W),
+    `prepare_data` reads and normalises every scan into the cache, `setup` opens it and splits; both may be called again and need no
+    trainer. After `setup`: `records` (a list of Record; a batch's `record` counts in it), `rows` (split -> its rows of the table of images:
+    all slices or patches of all records, in order), `inverse` (from [-1, 1] back to native units and space), `found`.
+    From the start: `classes` (label names by number; empty without labels), `phantom` (whether the scans are simulated), `size`,
     `spatial_dims`, `channels`.
     """
 
     def __init__(
         self,
         *,
+        modality: Modality,
+        intensity: Intensity,
         root: str | None = None,
+        spatial_dims: int = 2,
         size: int | Sequence[int] = 64,
         channels: int = 1,
+        spacing_mm: float | Sequence[float] | None = None,
+        crop: bool = True,
+        slices: Mapping[str, Any] | None = None,
+        patches: int = 0,
+        classes: str = "folders",
         split: str = "patient",
-        patient_pattern: str = r"person\d+|(?:NORMAL2-)?IM-\d+|^\d{8}(?=_\d{3}\.)",
+        patient_pattern: str = r"^[^/]+(?=/)",
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         split_seed: int = 0,
+        duplicates: str = "refuse",
         max_corrupt: float = 0.01,
-        crop: bool = True,
-        percentiles: Sequence[float] = (0.5, 99.5),
         batch_size: int = 16,
         workers: int = 0,
-        cache_dir: str = "~/.cache/medgan_pl",
-        cohort: Mapping[str, int] | None = None,
+        cache: Mapping[str, str] | None = None,
+        cohort: Mapping[str, Any] | None = None,
         augment: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check(root, size, channels, split, fractions, max_corrupt, percentiles)
-        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-        self.split, self.fractions, self.split_seed, self.max_corrupt = split, tuple(fractions), split_seed, max_corrupt
+        check(
+            root=root, split=split, classes=classes, fractions=fractions, max_corrupt=max_corrupt, duplicates=duplicates,
+            counts={"batch_size": (batch_size, 1), "workers": (workers, 0), "seed": (seed, 0), "patches": (patches, 0)},
+        )  # fmt: skip
+        if channels != intensity.channels:
+            raise ValueError(
+                f"data.channels must be the channels of the intensity, got {channels}; use data.channels={intensity.channels}, "
+                "or as many data.intensity.windows_hu"
+            )
+        self.modality, self.spatial_dims, self.channels = modality, spatial_dims, channels
+        self.size = numbers("size", size, spatial_dims, 4, whole=True)
+        self.patches = patches if spatial_dims == 3 else 0
+        spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, spatial_dims, 0)
+        self.layout = self.laid_out(spacing, crop, slices or {})
+        self.pipeline = Pipeline(self.layout, intensity, modality.settings)
+        self.split, self.fractions, self.split_seed = split, tuple(fractions), split_seed
+        self.max_corrupt, self.duplicates = max_corrupt, duplicates
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self.cache_dir = Path(cache_dir).expanduser()
-        self.pipeline = FilmPipeline(size=self.size, crop=crop, percentiles=(float(percentiles[0]), float(percentiles[1])))
+        cache = {"dir": "~/.cache/medgan_pl", "dtype": "uint16", **(cache or {})}
+        self.cache_dir, self.cache_dtype = Path(cache["dir"]).expanduser(), cache["dtype"]
+        Format(self.cache_dtype)
         self.randomize = Randomize(**(augment or {}))
         self.phantom = root is None
-        self.source: Source = (
-            CohortSource(**{"patients": 2000, "seed": 0, **(cohort or {})}, size_px=self.size)
-            if root is None
-            else FileSource(Path(root).expanduser(), patient_pattern)
-        )
+        self.source = self.opened(root, patient_pattern, classes, {"patients": 2000, "seed": 0, "shape": None, **(cohort or {})})
         self.classes = self.source.classes
         if split == "folders" and not {"train", "val"} <= self.source.splits:
             given = f"splits {', '.join(sorted(self.source.splits)) or 'none'} in {self.source.title}"
-            raise ValueError(f"data.split=folders needs films in train and in val, got {given}; data.split=patient splits anew")
-        self.spatial_dims, self.channels = 2, channels
+            raise ValueError(f"data.split=folders needs images in train and in val, got {given}; data.split=patient splits anew")
+        self.table: list[Record] = []
         self.records: list[Record] = []
         self.rows: dict[str, np.ndarray] = {}
+
+    def laid_out(self, spacing_mm: Sequence[float] | None, crop: bool, slices: Mapping[str, Any]) -> Layout:
+        if self.modality.spatial_dims == 2:
+            if self.spatial_dims == 3:
+                raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")
+            if spacing_mm is not None:
+                raise ValueError(f"data.spacing_mm must be null for films (few say theirs), got {list(spacing_mm)}; set data.size")
+            return Film(size=self.size, crop=crop)
+        if self.spatial_dims == 2:
+            return Slices(size=self.size, spacing_mm=spacing_mm, crop=crop, **slices)
+        if self.patches:
+            return Patches(patch=self.size, spacing_mm=spacing_mm)
+        return Whole(size=self.size, spacing_mm=spacing_mm, crop=crop)
+
+    def opened(self, root: str | None, patient_pattern: str, classes: str, cohort: Mapping[str, Any]) -> Source:
+        if root is not None:
+            return FileSource(Path(root).expanduser(), self.modality, patient_pattern, classes == "folders", self.cache_dir)
+        shape = cohort["shape"] or self.size
+        return CohortSource(self.modality, cohort["patients"], cohort["seed"], tuple(shape))
 
     def prepare_data(self) -> None:
         """Fills the cache; raises as `setup` does, so a run that cannot go well stops here."""
         self.setup()
 
-    def setup(self, stage: str | None = None) -> None:
-        """Splits, and opens the cache (making it if need be).
+    def read(self) -> None:
+        """Reads every scan into the cache and judges nothing; then `table` are the records found, `unusable` says why some are not."""
+        if self.table:
+            return
+        table = self.source.table()
+        workers = available_cores(8 if self.modality.spatial_dims == 2 else 4)  # each holds a scan in memory
+        self.cache = prepare(self.source.tasks(table), self.pipeline, self.cache_dir, self.cache_dtype, workers)
+        self.unusable = self.source.unusable | {r.name: self.cache.unusable[r.digest] for r in table if r.digest in self.cache.unusable}
+        self.table = table
 
-        Raises ValueError for patients too few to split, for more than `max_corrupt` unusable films, and for an empty train or val split.
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the cache (making it if need be) and splits.
+
+        Raises ValueError for more than `max_corrupt` unusable scans, for patients too few to split, for identical images on two sides, and
+        for an empty train or val split.
         """
         if self.records:
             return
-        table = self.source.table(self.cache_dir)
-        if self.split == "patient":
-            splits = split_by_patient(table, dict(zip(SPLITS, self.fractions, strict=True)), self.split_seed)
-            table = [replace(record, split=split) for record, split in zip(table, splits, strict=True)]
-        cache = prepare(self.source.tasks(table), self.pipeline, self.cache_dir, available_cores())
-        corrupt = {record.name: cache.corrupt[record.digest] for record in table if record.digest in cache.corrupt}
-        self.judge(corrupt, len(table))
-        self.unusable = len(corrupt)
-        records = [record for record in table if record.digest not in cache.corrupt]
-        self.rows = {s: np.array([row for row, r in enumerate(records) if r.split == s], np.int64) for s in SPLITS}
+        self.read()
+        self.judge(self.unusable, len(self.table) + len(self.source.unusable))
+        cache = self.cache
+        usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
+        records = self.without_duplicates(self.divided(usable))
+        counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
+        self.found = summary.Found(
+            records, counts, cache, self.unusable, self.source.skipped, len(usable) - len(records), self.source.nameless
+        )
+        self.image_records = np.repeat(np.arange(len(records)), counts)  # for each image the row of its record
+        splits = np.array([r.split for r in records])[self.image_records]
+        self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}
+        if self.split == "none":
+            self.rows["val"] = self.rows["train"]
         if not (len(self.rows["train"]) and len(self.rows["val"])):
-            raise ValueError(f"train and val must each hold a usable film, got {self.sizes()} from {self.source.title}")
-        self.cache, self.cache_rows = cache, np.array([cache.rows[r.digest] for r in records], np.int64)
+            raise ValueError(f"train and val must each hold a usable image, got {self.sizes()} from {self.source.title}")
+        self.gather = self.gatherer(cache, records, counts)
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
+        self.inverse = self.inverted(cache, records)
         self.records = records
 
-    def judge(self, corrupt: dict[str, str], total: int) -> None:
-        """Lists the unusable films, in a warning or, above `max_corrupt`, in a ValueError."""
-        if not corrupt:
-            return
-        shown = "; ".join(f"{name}: {why}" for name, why in list(corrupt.items())[:20])
-        more = f"; and {len(corrupt) - 20} more" if len(corrupt) > 20 else ""
-        line = f"{len(corrupt)} of {total} films ({100 * len(corrupt) / total:.2g} %) that cannot be used: {shown}{more}"
-        if len(corrupt) > self.max_corrupt * total:
+    def divided(self, records: list[Record]) -> list[Record]:
+        """The records with the splits they came with, or new ones; for split=none all of them in train."""
+        if self.split == "folders":
+            return records
+        if self.split == "none":
+            return [replace(record, split="train") for record in records]
+        splits = split_by_patient(records, dict(zip(SPLITS, self.fractions, strict=True)), self.split_seed)
+        return [replace(record, split=split) for record, split in zip(records, splits, strict=True)]
+
+    def without_duplicates(self, records: list[Record]) -> list[Record]:
+        """The records with no image on two sides: refused, or left out of train, then of val, for the sake of what is held out."""
+        across = straddling([r.pixels for r in records], [r.split for r in records])
+        if not across:
+            return records
+        if self.duplicates == "refuse":
+            places: dict[str, list[Record]] = {}
+            for record in records:
+                places.setdefault(record.pixels, []).append(record)
+            torn = [same for same in places.values() if len({r.split for r in same}) > 1]
+            shown = "; ".join(" = ".join(f"{r.name} ({r.split})" for r in same[:3]) for same in torn[:5])
             raise ValueError(
-                f"at most {100 * self.max_corrupt:g} % of the films may be unusable (data.max_corrupt), got {line}; repair or remove them"
+                f"no image may stand in two splits, got {across} identical ones: {shown}; use data.split=patient, which splits anew, or "
+                "data.duplicates=drop, which keeps the copy that is held out"
+            )
+        side: dict[str, int] = {}
+        for record in records:
+            side[record.pixels] = max(side.get(record.pixels, 0), SPLITS.index(record.split))
+        return [record for record in records if SPLITS.index(record.split) == side[record.pixels]]
+
+    def gatherer(self, cache: Cache, records: list[Record], counts: list[int]) -> Rows | Crops:
+        if self.patches:
+            return Crops(cache, [records[row].digest for row in self.image_records], self.size, self.seed)
+        shape = (self.channels, *self.size)
+        first = [cache.entries[r.digest]["offset"] // int(np.prod(shape)) for r in records]
+        return Rows(cache, np.concatenate([np.arange(f, f + n) for f, n in zip(first, counts, strict=True)]), shape)
+
+    def inverted(self, cache: Cache, records: list[Record]) -> Inverse:
+        """From the training scans alone."""
+        entries = [cache.entries[r.digest] for r in records if r.split == "train"]
+        levels = tuple(
+            (median(e["levels"][c][0] for e in entries), median(e["levels"][c][1] for e in entries)) for c in range(self.channels)
+        )
+        spacings = [entry["spacing_mm"] for entry in entries if entry["spacing_mm"]]
+        spacing_mm = tuple(median(values) for values in zip(*spacings, strict=True)) if spacings else None
+        return Inverse(levels, entries[0]["unit"], self.modality.name, spacing_mm, self.layout.directions)
+
+    def judge(self, unusable: dict[str, str], total: int) -> None:
+        """Lists the unusable scans, in a warning or, above `max_corrupt`, in a ValueError."""
+        if not unusable:
+            return
+        shown = "; ".join(f"{name}: {why}" for name, why in list(unusable.items())[:20])
+        more = f"; and {len(unusable) - 20} more" if len(unusable) > 20 else ""
+        line = f"{len(unusable)} of {total} that cannot be used ({100 * len(unusable) / total:.2g} %): {shown}{more}"
+        if len(unusable) > self.max_corrupt * total:
+            raise ValueError(
+                f"at most {100 * self.max_corrupt:g} % may be unusable (data.max_corrupt), got {line}; repair or remove them, or see them "
+                "all with python -m medgan_pl.inspect"
             )
         rank_zero_only(log.warning)("going on without %s", line)
 
     def sizes(self) -> dict[str, int]:
-        """Films per split."""
+        """Images per split."""
         return {split: len(rows) for split, rows in self.rows.items()}
 
     def describe(self) -> list[str]:
-        """Plain lines for the log: the source, then what is in each split, patients, overlap, duplicates, corrupt films."""
-        lines = [self.source.title]
-        for split in SPLITS:
-            members = [self.records[row] for row in self.rows[split]]
-            classes = Counter(r.label for r in members)
-            by_class = f" ({', '.join(f'{name} {classes[name]}' for name in self.classes)})" if self.classes else ""
-            lines.append(f"{split}: {len(members)} films of {len({r.patient for r in members})} patients{by_class}")
-        splits = [r.split for r in self.records]
-        patients, digests = [r.patient for r in self.records], [r.digest for r in self.records]
-        both = straddling(patients, splits)
-        lines.append(
-            f"{both} of {len(set(patients))} patient groups stand in more than one split"
-            + ("; results on val and test will look too good; data.split=patient splits anew" if both else "")
-        )
-        same = [n for n in Counter(digests).values() if n > 1]
-        if same:
-            lines.append(
-                f"{len(same)} groups of identical films ({sum(same)} in all), {straddling(digests, splits)} in more than one split"
-            )
-        if torn := straddling(digests, [r.label for r in self.records]):
-            lines.append(f"{torn} groups of identical films carry different labels")
-        if self.source.nameless:
-            lines.append(f"{self.source.nameless} films name no patient (CSV, PatientID, data.patient_pattern): each counts as its own")
-        if self.unusable:
-            lines.append(f"{self.unusable} films cannot be used and are left out")
-        if self.cache.enlarged:
-            lines.append(f"{self.cache.enlarged} films are smaller than {self.size[0]}×{self.size[1]} and were enlarged")
-        return lines
+        """Plain lines for the log: the source, then `summary.lines`."""
+        held = ["WARNING: data.split=none holds nothing out: validation sees the training images"] if self.split == "none" else []
+        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *held]
 
     def place(self) -> tuple[int, int]:
         """(rank, world)."""
@@ -184,7 +238,7 @@ class FilmDataModule(pl.LightningDataModule):
 
     def loader(self, split: str, batches: Any) -> DataLoader:
         return DataLoader(
-            Batches(self.cache, self.rows[split], self.cache_rows, self.labels),
+            Batches(self.gather, self.rows[split], self.image_records, self.labels),
             batch_size=None,
             sampler=batches,
             num_workers=self.workers,
@@ -207,11 +261,11 @@ class FilmDataModule(pl.LightningDataModule):
         return self.loader("test", self.in_order("test"))
 
     def in_order(self, split: str) -> list[list[int]]:
-        """Each film of a held-out split once, in order; rank r takes every world-th from r on. The last batch may be smaller."""
+        """Each image of a held-out split once, in order; rank r takes every world-th from r on. The last batch may be smaller."""
         self.setup()
         rank, world = self.place()
         if not len(self.rows[split]):
-            raise ValueError(f"no film is in the {split} split ({self.sizes()}); raise its part of data.fractions, or give it a folder")
+            raise ValueError(f"no image is in the {split} split ({self.sizes()}); raise its part of data.fractions, or give it a folder")
         mine = list(range(rank, len(self.rows[split]), world))
         return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
 

@@ -1,199 +1,162 @@
-"""Reading exactly what is stored, refusing what is no film, and normalising it."""
+"""From a scan to what is cached: what is refused, the contrast, the grid, and the facts that are kept."""
 
-import io
+import json
 
 import numpy as np
-import pydicom
 import pytest
 import torch
-from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from medgan_pl.data.pipelines import FilmError, FilmPipeline, dicom_patient, read_film
+from medgan_pl.data.intensity import FullRange, Percentiles, Window, ZScore
+from medgan_pl.data.layouts import Film, Slices, Whole
+from medgan_pl.data.modalities import CT, MRI, XRay
+from medgan_pl.data.pipelines import Pipeline
+from medgan_pl.data.scan import Scan, ScanError
 
-RAMP8 = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
-RAMP16 = (np.arange(12 * 10, dtype=np.uint16) * 517 + 3).reshape(12, 10)
-
-
-def write_dicom(path, stored, photometric="MONOCHROME2", patient="SECRET-ID-77", **tags):
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    ds = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    ds.PatientID, ds.PatientName, ds.Modality = patient, "Doe^Jane", "DX"
-    ds.Rows, ds.Columns = stored.shape[-2:]
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, photometric
-    ds.BitsAllocated = ds.BitsStored = 16
-    ds.HighBit, ds.PixelRepresentation = 15, int(stored.dtype == np.int16)
-    for name, value in tags.items():
-        setattr(ds, name, value)
-    ds.PixelData = stored.tobytes()
-    ds.save_as(path)
-    return path
+AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])[:, [2, 1, 0, 3]]
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("ramp", [RAMP8, RAMP16], ids=["8bit", "16bit"])
-def test_grey_files_come_out_exact(tmp_path, suffix, ramp):
-    Image.fromarray(ramp).save(tmp_path / f"x.{suffix}")
-    film = read_film(tmp_path / f"x.{suffix}")
-    assert film.dtype == np.float32
-    assert np.array_equal(film, ramp[None])
+def films(size=(4, 4), crop=True, percentiles=(0, 100)):
+    return Pipeline(Film(size=size, crop=crop), Percentiles(*percentiles))
 
 
-def test_jpeg_and_grey_stored_as_colour(tmp_path):
-    grey = Image.fromarray(RAMP8)
-    grey.save(tmp_path / "a.jpg", quality=100)
-    assert np.abs(read_film(tmp_path / "a.jpg") - RAMP8).max() <= 2
-    for mode in ("RGB", "RGBA", "LA", "P"):
-        grey.convert(mode).save(tmp_path / "c.png")
-        assert np.array_equal(read_film(tmp_path / "c.png"), RAMP8[None])
+def film(pixels, **options):
+    return Scan(np.asarray(pixels, np.float32), **options)
 
 
-def test_white_is_zero_tiff_is_inverted_at_8_and_16_bit(tmp_path):
-    for ramp, top in ((RAMP8, 255), (RAMP16, 65535)):
-        Image.fromarray(ramp).save(tmp_path / "x.tif", tiffinfo={262: 0})
-        stored = np.asarray(Image.open(tmp_path / "x.tif"))
-        assert np.array_equal(read_film(tmp_path / "x.tif")[0], stored if top == 255 else top - ramp.astype(np.float32))
+def volume(pixels, **options):
+    return Scan(np.asarray(pixels, np.float32), (1.0, 1.0, 1.0), AFFINE, **options)
 
 
-def test_dicom_rescale_and_monochrome1(tmp_path):
-    stored = RAMP16.astype(np.int16)
-    two = read_film(write_dicom(tmp_path / "2.dcm", stored, RescaleSlope=2, RescaleIntercept=-1024))
-    assert np.array_equal(two[0], stored.astype(np.float32) * 2 - 1024)
-    one = read_film(write_dicom(tmp_path / "1.dcm", stored, "MONOCHROME1", RescaleSlope=2, RescaleIntercept=-1024))
-    assert np.array_equal(one, two.max() + two.min() - two)
-    pipeline = FilmPipeline(size=(6, 5), crop=True, percentiles=(0, 100))
-    assert torch.allclose(pipeline(one), -pipeline(two), atol=1e-6)
-
-
-@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-def test_dicom_padding_becomes_the_darkest_value(tmp_path, photometric):
-    stored = np.arange(100, 220, dtype=np.int16).reshape(12, 10)
-    stored[:, 0] = -2000  # written as 63536 by some makers
-    film = read_film(write_dicom(tmp_path / "p.dcm", stored, photometric, PixelPaddingValue=-2000, RescaleSlope=1, RescaleIntercept=-1024))[
-        0
-    ]
-    inside = stored[:, 1:].astype(np.float32) - 1024
-    expected = inside if photometric == "MONOCHROME2" else inside.max() + inside.min() - inside
-    assert np.array_equal(film[:, 1:], expected)
-    assert (film[:, 0] == expected.min()).all()
-
-
-def test_dicom_without_a_suffix_and_its_patient(tmp_path):
-    path = write_dicom(tmp_path / "IM0001", RAMP16.astype(np.uint16))
-    assert read_film(path).shape == (1, 12, 10)
-    assert dicom_patient(path) == "SECRET-ID-77"
-    assert dicom_patient(write_dicom(tmp_path / "anonymous.dcm", RAMP16, patient="")) is None
-
-
-def png16_colour():
-    """A 16-bit RGB PNG by hand: Pillow can neither write one nor read one as such."""
-    import struct
-    import zlib
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + struct.pack(">24H", *range(y * 24, y * 24 + 24)) for y in range(8))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
-def saved(image, kind, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def bad_files():
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    grey = Image.fromarray(noise[..., 0])
-    see_through = Image.fromarray(noise[..., 0]).convert("RGBA")
-    see_through.putalpha(100)
-    yield "colour.png", saved(Image.fromarray(noise), "PNG"), "1 channel, got 3 that differ"
-    yield "alpha.png", saved(see_through, "PNG"), "opaque"
-    yield "deep.png", png16_colour(), "16-bit colour"
-    yield "pages.tif", saved(grey, "TIFF", save_all=True, append_images=[grey]), "got 2 pages"
-    yield "cmyk.jpg", saved(Image.fromarray(noise).convert("CMYK"), "JPEG"), "must be grey, got CMYK"
-    yield "cut.png", saved(grey, "PNG")[:2000], "corrupt or truncated"
-    yield "cut.jpg", saved(grey, "JPEG")[:1200], "corrupt or truncated"
-    yield "cut.tif", saved(grey, "TIFF")[:2000], "truncated|cut off"
-    yield "text.png", b"this is not a film", "not a PNG, JPEG or TIFF"
-    yield "empty.png", b"", "not a PNG, JPEG or TIFF"
-    yield "text.dcm", b"this is not a film", "a DICOM that is corrupt"
-
-
-@pytest.mark.parametrize(("name", "content", "words"), list(bad_files()), ids=[name for name, _, _ in bad_files()])
-def test_what_is_no_film_is_refused(tmp_path, name, content, words):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(FilmError, match=words) as error:
-        read_film(tmp_path / name)
-    assert str(tmp_path) not in str(error.value)  # the reason is kept in the cache: no name, no identity
-
-
-def test_bad_dicoms_are_refused(tmp_path):
-    path = write_dicom(tmp_path / "c.dcm", RAMP16, "RGB", SamplesPerPixel=3, PlanarConfiguration=0)
-    ds = pydicom.dcmread(path)
-    ds.PixelData = np.arange(360, dtype=np.uint16).tobytes()
-    ds.save_as(path)
-    with pytest.raises(FilmError, match="got 3 that differ"):
-        read_film(path)
-    with pytest.raises(FilmError, match="one frame, got 2"):
-        read_film(write_dicom(tmp_path / "m.dcm", np.stack([RAMP16, RAMP16]), NumberOfFrames=2))
-    whole = write_dicom(tmp_path / "t.dcm", RAMP16).read_bytes()
-    (tmp_path / "t.dcm").write_bytes(whole[:-50])
-    with pytest.raises(FilmError, match="corrupt, truncated") as error:
-        read_film(tmp_path / "t.dcm")
-    assert "SECRET" not in str(error.value)
+def slices(size, **options):
+    return Slices(size=size, spacing_mm=None, crop=True, **options)
 
 
 @pytest.mark.parametrize(
-    ("film", "words"),
+    ("pipeline", "scan", "words"),
     [
-        (np.full((1, 8, 8), np.nan, np.float32), "got 64 NaN or infinite of 64"),
-        (np.where(np.eye(8)[None] > 0, np.inf, 1).astype(np.float32), "got 8 NaN"),
-        (np.full((1, 8, 8), 7, np.float32), "got 7 in every pixel"),
-        (np.concatenate([np.ones(1), np.zeros(399)]).reshape(1, 20, 20).astype(np.float32), "almost constant"),
-        (np.zeros((3, 8, 8), np.float32), r"must be \(1, H, W\)"),
+        (films(), film(np.full((8, 8), np.nan)), "got 64 NaN or infinite of 64"),
+        (films(), film(np.where(np.eye(8) > 0, np.inf, 1)), "got 8 NaN"),
+        (films(), film(np.full((8, 8), 7)), "it must show something, got 7 everywhere"),
+        (films(percentiles=(0.5, 99.5)), film(np.eye(20)[:1] * np.eye(20)), "almost constant"),
+        (films((2, 2)), film(np.pad(np.ones((2, 2)), ((0, 0), (0, 8)))), "almost constant"),  # all that is shown is 0
+        (Pipeline(slices((8, 8)), Window([[-1000, 400]])), volume(np.random.rand(4, 8, 8) - 1024), "every one of its 4 slices is empty"),
+        (
+            Pipeline(slices((8, 8)), Window([[-1000, 400]])),
+            volume(np.arange(256).reshape(4, 8, 8) + 1000),
+            r"nothing lies between the levels .*-1000.*; values 1000 to 1255",
+        ),
+        (Pipeline(slices((8, 8)), ZScore()), volume(np.zeros((2, 8, 8))), "got 0 everywhere"),
+        (Pipeline(slices((8, 8)), FullRange()), volume(np.random.rand(2, 8, 8)), "no bit depth"),
     ],
 )
-def test_unusable_pixels(film, words):
-    with pytest.raises(FilmError, match=words):
-        FilmPipeline(size=(4, 4), crop=True, percentiles=(0.5, 99.5))(film)
+def test_unusable_scans(pipeline, scan, words):
+    with pytest.raises(ScanError, match=words):
+        pipeline(scan)
+
+
+def test_other_errors_are_not_taken_for_faults_of_the_file(monkeypatch):
+    pipeline = films()
+    monkeypatch.setattr(pipeline.layout, "cut", lambda scan, fill: 1 / 0)
+    with pytest.raises(RuntimeError) as error:
+        pipeline(film(np.eye(8)))
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
 
 
 def test_contrast_is_by_percentiles_and_clipped():
-    film = np.linspace(100, 300, 10_000, dtype=np.float32).reshape(1, 100, 100)
-    film[0, 0, 0] = 1e6  # one hot pixel does not darken the film
-    out = FilmPipeline(size=(100, 100), crop=True, percentiles=(1, 99))(film)
-    low, high = np.percentile(film, [1, 99]).astype(np.float32)
-    assert torch.allclose(out, torch.from_numpy((film - low) / (high - low) * 2 - 1).clamp(-1, 1), atol=1e-4)
+    pixels = np.linspace(100, 300, 10_000, dtype=np.float32).reshape(100, 100)
+    pixels[0, 0] = 1e6  # one hot pixel does not darken the film
+    out = films((100, 100), percentiles=(1, 99))(film(pixels)).images
+    low, high = np.percentile(pixels, [1, 99]).astype(np.float32)
+    assert torch.allclose(out[0, 0], torch.from_numpy((pixels - low) / (high - low) * 2 - 1).clamp(-1, 1), atol=1e-4)
     assert type(out) is torch.Tensor
     assert out.dtype == torch.float32
 
 
+def test_padding_has_no_say_in_the_contrast():
+    pixels = np.linspace(100, 300, 64, dtype=np.float32).reshape(8, 8)
+    padding = np.zeros((8, 8), bool)
+    padding[:4] = True
+    prepared = films((8, 8))(film(pixels, padding=padding))
+    assert np.allclose(prepared.levels, [[pixels[4, 0], 300]])
+    assert prepared.facts["padding"] == 0.5
+    assert (prepared.images[0, 0, :4] == -1).all()
+
+
 def test_crop_and_pad_keep_the_proportions():
-    film = np.zeros((1, 40, 80), np.float32)
-    film[0, 10:30, 30:50] = 1.0  # a square about the centre stays one
-    film[0, 20, 0] = 0.5
-    cropped = FilmPipeline(size=(20, 20), crop=True, percentiles=(0, 100))(film)
+    pixels = np.zeros((40, 80), np.float32)
+    pixels[10:30, 30:50] = 1.0  # a square about the centre stays one
+    pixels[20, 0] = 0.5
+    cropped = films((20, 20))(film(pixels)).images[0]
     assert (cropped > 0).sum() == 100
     assert (cropped[0, 5:15, 5:15] > 0).all()
-    padded = FilmPipeline(size=(20, 20), crop=False, percentiles=(0, 100))(film)
+    padded = films((20, 20), crop=False)(film(pixels)).images[0]
     assert abs((padded + 1).sum() / 2 - 25) < 0.05  # the same 400 pixels of 6400, in 400
     assert (padded[0, :5] == -1).all()
-    assert FilmPipeline(size=(10, 40), crop=True, percentiles=(0, 100))(film).shape == (1, 10, 40)
+    assert films((10, 40))(film(pixels)).images.shape == (1, 1, 10, 40)
 
 
 def test_shrinking_does_not_alias_and_keeps_the_mean():
-    stripes = np.tile(np.array([0.0, 1.0], np.float32), (1, 64, 32))  # the finest there are
-    out = FilmPipeline(size=(16, 16), crop=True, percentiles=(0, 100))(stripes)
-    assert out.abs().max() < 1e-6
-    assert FilmPipeline(size=(128, 128), crop=True, percentiles=(0, 100))(stripes).shape == (1, 128, 128)
+    stripes = np.tile(np.array([0.0, 1.0], np.float32), (64, 32))  # the finest there are
+    stripes[:4, :4] = 1
+    small = films((16, 16))(film(stripes)).images[0, 0]
+    assert small[0, 0] == 1
+    assert small.flatten()[1:].abs().max() < 1e-6
+    assert films((128, 128))(film(stripes)).images.shape == (1, 1, 128, 128)
+
+
+def test_windows_are_channels_and_hu_are_exact():
+    hu = np.random.default_rng(0).integers(-1200, 1500, (5, 16, 16)).astype(np.float32)
+    windows = [[-1000, 400], [-160, 240]]
+    prepared = Pipeline(slices((16, 16), foreground=0.0), Window(windows))(volume(hu))
+    assert prepared.images.shape == (5, 2, 16, 16)
+    assert prepared.levels == ((-1000, 400), (-160, 240))
+    for channel, (low, high) in enumerate(windows):
+        back = (prepared.images[:, channel].numpy() + 1) / 2 * (high - low) + low
+        assert np.abs(back - hu.clip(low, high)).max() < 1e-3
+
+
+def test_outside_the_volume_is_the_lowest_level_and_not_0_hu():
+    hu = np.random.default_rng(0).uniform(-100, 300, (4, 8, 4))
+    prepared = Pipeline(slices((8, 8)), Window([[-160, 240], [-1000, 400]]))(volume(hu))
+    assert prepared.images.shape == (4, 2, 8, 8)
+    padded = Pipeline(Whole(size=(8, 8, 8), spacing_mm=(1.0, 1.0, 1.0), crop=True), Window([[-160, 240], [-1000, 400]]))(volume(hu))
+    assert (padded.images[0, :, :2] == -1).all()
+    assert padded.affine is not None
+
+
+def test_empty_slices_are_dropped_and_counted():
+    hu = np.full((6, 10, 10), -1000.0)
+    hu[2:4, 2:8, 2:8] = 40
+    prepared = Pipeline(slices((10, 10)), Window([[-1000, 400]]))(volume(hu))
+    assert len(prepared.images) == 2
+    assert prepared.facts["empty"] == 4
+
+
+def test_facts_are_plain_and_tell_the_scan_as_it_came():
+    pixels = np.arange(64, dtype=np.float32).reshape(8, 8)
+    facts = films((4, 4))(film(pixels, spacing_mm=(0.5, 0.25), bits=12, synthetic=True)).facts
+    assert json.loads(json.dumps(facts)) == facts
+    assert (facts["shape"], facts["spacing_mm"], facts["bits"], facts["synthetic"]) == ([8, 8], [0.5, 0.25], 12, True)
+    assert (facts["low"], facts["high"], sum(facts["histogram"]), facts["padding"]) == (0, 63, 64, 0.0)
+    assert not facts["enlarged"]
+    assert films((16, 16))(film(pixels)).facts["enlarged"]
+
+
+def test_the_hash_of_the_pixels_is_of_the_values_and_their_shape_alone():
+    pixels = np.arange(64, dtype=np.float32).reshape(8, 8)
+
+    def hashed(scan):
+        return films((4, 4))(scan).facts["pixels"]
+
+    assert hashed(film(pixels)) == hashed(film(pixels, spacing_mm=(1.0, 1.0), bits=8)) == hashed(film(np.asfortranarray(pixels)))
+    assert len({hashed(scan) for scan in (film(pixels), film(pixels.T), film(pixels.reshape(4, 16)), film(pixels + 1))}) == 4
+
+
+def test_settings_hold_all_that_the_result_depends_on():
+    pipelines = [
+        *(films(), films((4, 5)), films(crop=False), films(percentiles=(1, 99)), Pipeline(slices((4, 4)), Percentiles())),
+        # the same file read another way is another scan
+        *(Pipeline(slices((4, 4)), Percentiles(), modality.settings) for modality in (MRI(), MRI(bias_field=True), CT())),
+        *(Pipeline(Film(size=(4, 4), crop=True), Percentiles(), XRay(voi).settings) for voi in (False, True)),
+    ]
+    assert len({json.dumps(p.settings, sort_keys=True) for p in pipelines}) == len(pipelines)

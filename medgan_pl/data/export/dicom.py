@@ -1,0 +1,191 @@
+"""DICOM: CT and MR slices as one series, films as Computed Radiography; every file says in six places that no patient was there.
+
+Why CR for films: a Digital X-Ray image must name the body part, the view and the detector in coded terms, which nobody drew; CR does not.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.valuerep import format_number_as_ds
+
+from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16, write_whole
+from medgan_pl.data.scan import canonical
+
+SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage, "CR": ComputedRadiographyImageStorage}
+# Value 3 must be a term of the modality (PS3.3 C.8.2.1.1.1, C.8.3.1.1.1): AXIAL is any cross-section, OTHER any contrast. CR has none.
+IMAGE_TYPES = {"CT": ["AXIAL", "SYNTHETIC"], "MR": ["OTHER", "SYNTHETIC"], "CR": ["SYNTHETIC"]}
+# Attributes of type 2 that only a scanner or a patient could fill. Laterality is 2C, and nobody knows whether the part is one of a pair.
+UNKNOWN = "PatientBirthDate PatientSex StudyDate StudyTime AccessionNumber ReferringPhysicianName StudyID Laterality"
+UNKNOWN_OF = {
+    "CT": "PatientPosition PositionReferenceIndicator KVP AcquisitionNumber",
+    "MR": "PatientPosition PositionReferenceIndicator ScanOptions MRAcquisitionType RepetitionTime EchoTime EchoTrainLength",
+    "CR": "BodyPartExamined ViewPosition PatientOrientation",
+}
+DERIVATION_CHARACTERS = 1024  # VR ST
+PERPENDICULAR = 1e-4  # the cosine that readers let pass between rows and columns
+
+
+def write_dicom(
+    path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, *, modality: str, affine: np.ndarray | None = None
+) -> None:
+    """Writes (H, W) as one file at `path`, (D, H, W) as a folder of slices 0001.dcm …, one series; the same image gives the same bytes.
+
+    - values: native units. CT in whole HU, at most 0.5 off. MR and CR in steps of a power of two, at most 1/65535 of the range off, whole
+      numbers exact where low is whole and the range at most 65535; what lies beyond low and high is kept.
+    - modality: CT or MR with an affine (4, 4), indices of (D, H, W) -> RAS+ mm, where (H, W) is slice 0; or CR, a film (H, W) without
+      one, whose `facts.spacing_mm` is that of the detector.
+
+    Patient, study, series and instances are new, their UIDs made from the image and its origin: drawn again they are the same, and another
+    image never shares them. Dates, times and the patient's particulars are empty. The folder appears whole or not at all.
+    Raises ValueError for an unfit modality, unit, shape or affine, a folder that holds files, NaN, infinity; ScanError for a bad affine.
+    """
+    image = finite(values)
+    demand(image, facts, modality, affine)
+    slices = image if image.ndim == 3 else image[None]  # (D, H, W)
+    stored, slope, intercept = (whole_int16(slices), 1.0, 0.0) if modality == "CT" else levels(slices, facts)
+    common = header(facts, provenance, modality, identity(stored, slope, intercept, facts, provenance, modality, affine))
+    common.RescaleSlope, common.RescaleIntercept = ds(slope), ds(intercept)
+    common.RescaleType = "HU" if modality == "CT" else "US"
+    common.PixelRepresentation = int(modality == "CT")
+    files = [sliced(common, stored[k], k, affine) for k in range(len(stored))]
+    if image.ndim == 2:
+        write_whole(path, files[0])
+    else:
+        write_folder(path, {f"{k:04d}.dcm": file for k, file in enumerate(files, 1)})
+
+
+def demand(image: np.ndarray, facts: Facts, modality: str, affine: np.ndarray | None) -> None:
+    if modality not in SOP_CLASSES:
+        raise ValueError(f"`modality` must be CT, MR or CR, got {modality}; films of any kind (DX, MG) go out as CR")
+    if modality == "CT" and facts.unit != "HU":
+        raise ValueError(f"a CT must be in HU, got {facts.unit}; undo the normalisation first")
+    if modality == "CR":
+        if image.ndim != 2 or affine is not None:
+            raise ValueError(f"a CR must be one film (H, W) without an affine, got {image.shape}; write volumes as CT or MR")
+        if facts.spacing_mm is not None and len(facts.spacing_mm) != 2:
+            raise ValueError(f"a film's `spacing_mm` must be two numbers, got {facts.spacing_mm}")
+        return
+    if affine is None:
+        raise ValueError(f"{modality} needs an affine (4, 4); `centred_affine(shape, spacing_mm)` makes one")
+    canonical(image if image.ndim == 3 else image[None], affine)  # raises for an affine that is none
+    across, down = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (2, 1))
+    if abs(across @ down) > PERPENDICULAR:
+        raise ValueError(f"rows and columns must be perpendicular, got a cosine of {across @ down:.2g}; resample to a straight grid")
+
+
+def levels(slices: np.ndarray, facts: Facts) -> tuple[np.ndarray, float, float]:
+    """uint16 with slope and intercept that hold low … high and whatever lies beyond: nothing is clipped, and whole numbers stay whole."""
+    low, high = min(facts.low, slices.min()), max(facts.high, slices.max())
+    slope = 2.0 ** math.ceil(math.log2((high - low) / 65535))
+    if round((high - math.floor(low / slope) * slope) / slope) > 65535:  # the floor may cost one level
+        slope *= 2
+    slope = float(ds(slope))  # as it will be read, at most 16 characters
+    intercept = float(ds(math.floor(low / slope) * slope))
+    return np.rint((slices - intercept) / slope).clip(0, 65535).astype(np.uint16), slope, intercept
+
+
+def identity(
+    stored: np.ndarray, slope: float, intercept: float, facts: Facts, provenance: Provenance, modality: str, affine: np.ndarray | None
+) -> str:
+    """64 hexadecimal digits of everything that makes this image this image; when and under which name it was written is no part of it."""
+    place = None if affine is None else np.asarray(affine, np.float64).tolist()
+    drawn_by = [provenance.checkpoint_sha256, provenance.seed, provenance.version]
+    origin = json.dumps([drawn_by, asdict(facts), modality, stored.shape, slope, intercept, place])
+    return hashlib.sha256(origin.encode() + stored.tobytes()).hexdigest()
+
+
+def uid(identity: str, role: str) -> UID:
+    """A UID below 2.25, which anybody may use (PS3.5 B.2), from a name-based UUID."""
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'medgan_pl/{identity}/{role}').int}")
+
+
+def ds(number: float) -> str:
+    """A decimal string of at most 16 characters, the most exact there is."""
+    return format_number_as_ds(float(number))
+
+
+def header(facts: Facts, provenance: Provenance, modality: str, identity: str) -> Dataset:
+    """What all slices share: every attribute of type 1 and 2 in PS3.3 A.2.3, A.3.3, A.4.3; empty where only a scanner could know."""
+    one = Dataset()
+    one.SpecificCharacterSet = "ISO_IR 192"
+    one.SOPClassUID, one.Modality = SOP_CLASSES[modality], modality
+    one.ImageType = ["DERIVED", "SECONDARY", *IMAGE_TYPES[modality]]
+    one.SyntheticData = "YES"
+    one.PatientName, one.PatientID = "SYNTHETIC^medgan_pl", f"SYNTHETIC-{identity[:12]}"
+    one.SeriesDescription = one.StudyDescription = f"SYNTHETIC medgan_pl {modality}"
+    one.StudyInstanceUID, one.SeriesInstanceUID = uid(identity, "study"), uid(identity, "series")
+    for name in f"{UNKNOWN} {UNKNOWN_OF[modality]}".split():
+        setattr(one, name, None)
+    if modality == "MR":  # of the terms allowed, those that claim least: research mode, nothing special
+        one.ScanningSequence, one.SequenceVariant = "RM", "NONE"
+    if modality == "CR" and facts.spacing_mm is not None:
+        one.ImagerPixelSpacing = [ds(n) for n in facts.spacing_mm]
+    if modality != "CR":
+        one.FrameOfReferenceUID = uid(identity, "frame")
+    one.SeriesNumber = 1
+    one.Manufacturer, one.SoftwareVersions = "medgan_pl", provenance.version
+    one.BurnedInAnnotation = "NO"
+    one.ImageComments = clean(f"SYNTHETIC: drawn by a generative model, shows no patient. Image {facts.index}, label {facts.label}")
+    one.DerivationDescription = clean(
+        f"SYNTHETIC: medgan_pl {provenance.version}, checkpoint SHA-256 {provenance.checkpoint_sha256}, seed {provenance.seed}, "
+        f"image {facts.index}, {provenance.images_seen} training images, model {provenance.model}"
+    )
+    one.WindowCenter, one.WindowWidth = ds((facts.low + facts.high) / 2), ds(facts.high - facts.low)
+    one.VOILUTFunction = "LINEAR_EXACT"  # LINEAR takes one level off the width, which a range like 0 … 1 does not survive
+    return one
+
+
+def clean(text: str) -> str:
+    return " ".join(text.split())[:DERIVATION_CHARACTERS]
+
+
+def sliced(common: Dataset, stored: np.ndarray, k: int, affine: np.ndarray | None) -> bytes:
+    """One file: the common header, the pixels (H, W), slice k's place and its own UID."""
+    one = Dataset()
+    one.update(common)
+    one.SOPInstanceUID = UID(uid(common.SeriesInstanceUID, f"instance {k}"))
+    one.InstanceNumber = k + 1
+    one.Rows, one.Columns = stored.shape
+    one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+    one.BitsAllocated = one.BitsStored = 16
+    one.HighBit = 15
+    if affine is not None:
+        put_in_place(one, np.asarray(affine, np.float64), k)
+    one.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    one.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def put_in_place(one: Dataset, affine: np.ndarray, k: int) -> None:
+    """Image Plane (PS3.3 C.7.6.2): DICOM's x and y point left and back, ours right and front."""
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    between_slices, down, across = (np.linalg.norm(lps[:3, axis]) for axis in range(3))
+    one.ImageOrientationPatient = [ds(n) for n in (*(lps[:3, 2] / across), *(lps[:3, 1] / down))]
+    one.ImagePositionPatient = [ds(n) for n in (lps @ [k, 0, 0, 1])[:3]]
+    one.PixelSpacing = [ds(down), ds(across)]
+    one.SliceThickness = one.SpacingBetweenSlices = ds(between_slices)
+
+
+def write_folder(path: Path, files: dict[str, bytes]) -> None:
+    """Beside, then in place. Raises ValueError for a folder that holds something: of two series many a viewer makes one wrong volume."""
+    if path.is_dir() and any(path.iterdir()):
+        raise ValueError(f"the folder of a series must be new or empty, got {path}, which holds files; choose another")
+    beside = path.with_name(path.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    beside.mkdir()
+    for name, content in files.items():
+        (beside / name).write_bytes(content)
+    os.replace(beside, path)

@@ -1,0 +1,60 @@
+"""NIfTI-1: the format that loses nothing of a volume."""
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from medgan_pl.data.export.origin import finite, whole_int16, write_whole
+from medgan_pl.data.scan import canonical
+
+# "aligned to something" in NIfTI-1: 1 would claim the coordinates of a scanner, and 0 would claim nothing at all.
+ALIGNED = 2
+DESCRIP_BYTES = 79
+
+
+def centred_affine(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """The affine (4, 4), indices -> RAS+ mm, of a volume (D, H, W) with axes as in `Scan` and its centre at the origin."""
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, (world, sign) in enumerate(((2, 1), (1, -1), (0, -1))):  # to the head, to the back, to the left
+        affine[world, axis] = sign * spacing_mm[axis]
+        affine[world, 3] = -sign * spacing_mm[axis] * (shape[axis] - 1) / 2
+    return affine
+
+
+def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray, *, description: str = "", dtype: type = np.float32) -> None:
+    """Writes `values` to `path`, which ends in .nii.gz; the same image gives the same bytes.
+
+    values: (D, H, W), or (H, W) as one slice, in native units; stored as (W, H, D), as NIfTI's x, y, z are. affine: (4, 4), indices of
+    (D, H, W) -> RAS+ mm, written as sform and qform with code 2. dtype: np.float32, or np.int16, rounded to whole units (HU).
+    The header's `descrip` is "SYNTHETIC medgan_pl" and the description, 79 bytes together.
+    Raises ValueError for another ending or dtype, a longer description, values beyond int16, NaN, infinity; ScanError for a bad affine.
+    """
+    if not path.name.endswith(".nii.gz"):
+        raise ValueError(f"a NIfTI file must end in .nii.gz, got {path.name}")
+    descrip = f"SYNTHETIC medgan_pl {description}".strip().encode()
+    if len(descrip) > DESCRIP_BYTES:
+        raise ValueError(f"the mark and `description` must fit {DESCRIP_BYTES} bytes, got {len(descrip)}; shorten it")
+    volume = finite(values)
+    volume = volume[None] if volume.ndim == 2 else volume  # (D, H, W)
+    canonical(volume, affine)  # raises for an affine that is none
+    stored = np.asfortranarray(as_stored(volume, dtype).T)  # (W, H, D)
+    image = nibabel.Nifti1Image(stored, None)
+    swapped = np.asarray(affine, np.float64)[:, [2, 1, 0, 3]]
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = descrip
+    image.set_sform(swapped, ALIGNED)
+    image.set_qform(swapped, ALIGNED)
+    write_whole(path, gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
+
+
+def as_stored(volume: np.ndarray, dtype: type) -> np.ndarray:
+    if dtype is np.float32:
+        if np.abs(volume).max() > np.finfo(np.float32).max:
+            raise ValueError(f"float32 holds ±{np.finfo(np.float32).max:.3g}, got {np.abs(volume).max():.3g}; the generator has diverged")
+        return volume.astype(np.float32)
+    if dtype is not np.int16:
+        raise ValueError(f"`dtype` must be np.float32 or np.int16, got {dtype}")
+    return whole_int16(volume)

@@ -1,0 +1,102 @@
+"""Where a generated image comes from, what its numbers mean, and the JSON beside it that says both."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgan_pl import __version__
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a run of images.
+
+    - `model`: its name as the configuration has it; `config`: the whole configuration, plain containers only.
+    - `checkpoint_sha256`: 64 hexadecimal digits; `images_seen`: real images shown to it in training; `created`: ISO 8601.
+    """
+
+    model: str
+    checkpoint_sha256: str
+    seed: int
+    images_seen: int
+    created: str
+    config: dict[str, Any]
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one image of a run is: number `index` of its seed, values in `unit` (HU, signal, levels), -1 of the generator at `low`, 1 at
+    `high`; `spacing_mm` along each axis of the array, None where nobody knows; `label`: the class asked for.
+
+    Raises ValueError unless low lies below high and both are finite.
+    """
+
+    index: int
+    unit: str
+    low: float
+    high: float
+    spacing_mm: tuple[float, ...] | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        ordered(self.low, self.high)
+
+
+def ordered(low: float, high: float) -> None:
+    """Raises ValueError unless low and high are finite, low below high."""
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"`low` must lie below `high`, both finite, got {low:g} and {high:g}")
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """An image (H, W) or (D, H, W) as float64. Raises ValueError for another number of axes, no voxels, NaN or infinity."""
+    image = np.asarray(values, np.float64)
+    if image.ndim not in (2, 3) or not image.size:
+        raise ValueError(f"an image must be (H, W) or (D, H, W) and hold something, got {image.shape}; take it out of its batch first")
+    bad = int((~np.isfinite(image)).sum())
+    if bad:
+        raise ValueError(f"every value must be finite, got {bad} NaN or infinite of {image.size}; the generator has diverged")
+    return image
+
+
+def whole_int16(volume: np.ndarray) -> np.ndarray:
+    """Rounded to whole units, at most 0.5 off. Raises ValueError for values beyond -32768 … 32767."""
+    rounded = np.rint(volume)
+    if rounded.min() < -32768 or rounded.max() > 32767:
+        raise ValueError(f"int16 holds -32768 to 32767, got {rounded.min():g} to {rounded.max():g}; are these HU? else write float32 NIfTI")
+    return rounded.astype(np.int16)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Beside, then in place: a kill leaves the old file or the new one, never half of one."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+
+
+def write_sidecar(path: Path, provenance: Provenance, facts: Facts) -> Path:
+    """Writes `<name>.json` beside the image at `path`, a file or a folder of slices that is written already, and says where it is.
+
+    The whole name stays (`000001.nii.gz.json`), so an image written in two formats keeps two sidecars. The SHA-256 is that of the file,
+    for a folder those of all its files: a sidecar whose sum fits belongs to that image. Raises TypeError for a `config` JSON cannot hold.
+    """
+    sums = {"file": path.name, "file_sha256": sha256(path)} if path.is_file() else {"folder": path.name, "files_sha256": sums_in(path)}
+    content = {"synthetic": True, "generator": "medgan_pl", **sums, **asdict(facts), **asdict(provenance)}
+    sidecar = path.with_name(path.name + ".json")
+    write_whole(sidecar, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    return sidecar
+
+
+def sums_in(folder: Path) -> dict[str, str]:
+    return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

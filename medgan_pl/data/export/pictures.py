@@ -1,0 +1,39 @@
+"""PNG: for the eye, and for what trains on films."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from medgan_pl.data.export.origin import finite, ordered, write_whole
+
+
+def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float) -> None:
+    """Writes one grey PNG of `bits` 8 or 16: `low` becomes 0, `high` the greatest level, between them linear and rounded, beyond clipped.
+
+    (H, W) is written as it is. Of a volume (D, H, W), axes as in `Scan`, only the middle slices are, side by side and pixel by pixel
+    (spacing is not evened out): transverse, coronal and sagittal, head up. That is a look; write_nifti and write_dicom keep the volume.
+    The text chunk `Synthetic: medgan_pl` marks the file. Raises ValueError for other bits, low not below high, NaN or infinity.
+    """
+    if bits not in (8, 16):
+        raise ValueError(f"`bits` must be 8 or 16, got {bits}")
+    ordered(low, high)
+    image = finite(values)
+    if image.ndim == 3:
+        image = three_planes(image, low)
+    levels = np.rint((image.clip(low, high) - low) / (high - low) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+    mark = PngInfo()
+    mark.add_text("Synthetic", "medgan_pl")
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG", pnginfo=mark)
+    write_whole(path, buffer.getvalue())
+
+
+def three_planes(volume: np.ndarray, background: float) -> np.ndarray:
+    """(D, H, W) -> (max(D, H), W + W + H): the middle slices, each at the top, `background` below the shorter."""
+    d, h, w = (n // 2 for n in volume.shape)
+    planes = [volume[d], volume[::-1, h], volume[::-1, :, w]]
+    height = max(plane.shape[0] for plane in planes)
+    return np.hstack([np.pad(plane, ((0, height - len(plane)), (0, 0)), constant_values=background) for plane in planes])

@@ -1,0 +1,260 @@
+"""What differs between X-ray, CT and MRI: which files hold them, how they are read, what their numbers mean, how the cohort looks."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, Unit
+from medgan_pl.data.phantom import CLASSES, Patient, head_mri, thorax_ct
+from medgan_pl.data.phantom.film import FILM_MM, film_image
+from medgan_pl.data.readers.dicom import read_film
+from medgan_pl.data.readers.header import Header, read_header
+from medgan_pl.data.readers.itk import files_of, read_itk
+from medgan_pl.data.readers.nifti import read_nifti
+from medgan_pl.data.readers.pictures import read_picture
+from medgan_pl.data.readers.series import group_series, read_series
+from medgan_pl.data.records import DICOMS, PICTURES, Item, is_dicom
+from medgan_pl.data.scan import Scan, ScanError
+
+NIFTI, ITK = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Files put together: the `items`; `unusable`: name -> why; `skipped`: reason -> how many; `descriptions` of all series, which may name
+    a patient: for the screen of who asks, never for a file or a log."""
+
+    items: list[Item]
+    unusable: dict[str, str]
+    skipped: Counter[str]
+    descriptions: Counter[str]
+
+
+class Modality(Protocol):
+    """`name` as DICOM has it; `spatial_dims` of its scans; `kinds` of file, for messages; `settings`: what `read` depends on besides it.
+
+    `chosen`: which DICOM series it takes. `classes` are those of the cohort, as `label` counts them.
+    """
+
+    name: str
+    spatial_dims: int
+    kinds: str
+    settings: Mapping[str, Any]
+    classes: tuple[str, ...]
+    chosen: str | None
+
+    def takes(self, path: Path) -> bool:
+        """Whether the file may hold such an image, by its name or its first bytes."""
+
+    def gather(self, items: Sequence[Item]) -> Gathered:
+        """Files -> scans, each with its DICOM patient."""
+
+    def read(self, item: Item) -> Scan:
+        """Raises ScanError for a file whose content is at fault."""
+
+    def unit(self, scan: Scan) -> Unit:
+        """What the numbers of a scan are in."""
+
+    def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan: ...
+
+    def label(self, patient: Patient) -> int: ...
+
+
+class XRay:
+    """Films: PNG, JPEG, TIFF of 8 to 32 bit and DICOM, one file each. `voi`: take a DICOM as its VOI LUT or window displays it."""
+
+    name, spatial_dims, kinds, classes = "CR", 2, "PNG, JPEG, TIFF or DICOM films", CLASSES
+    chosen = None
+
+    def __init__(self, voi: bool = False) -> None:
+        self.voi = voi
+        self.settings = {"modality": self.name, "voi": voi}
+
+    def takes(self, path: Path) -> bool:
+        return path.suffix.lower() in PICTURES or is_dicom(path)
+
+    def gather(self, items: Sequence[Item]) -> Gathered:
+        headers, _ = headers_of(items)  # a film whose header cannot be read is told of when its pixels are
+        known = [item.of(headers[item.paths].patient) if item.paths in headers else item for item in items]
+        return Gathered(known, {}, Counter(), Counter(header.description for header in headers.values()))
+
+    def read(self, item: Item) -> Scan:
+        (path,) = item.paths
+        return read_film(path, voi=self.voi) if is_dicom(path) else read_picture(path)
+
+    def unit(self, scan: Scan) -> Unit:
+        return SIGNAL if scan.bits is None else GREY_LEVELS
+
+    def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
+        return Scan(film_image(patient, shape)[0], (FILM_MM / shape[0],) * 2, bits=12)
+
+    def label(self, patient: Patient) -> int:
+        return patient.label
+
+
+class Volumes:
+    """What CT and MRI share: DICOM series, NIfTI, NRRD, MetaImage.
+
+    `series`: a regular expression found in the SeriesDescription of the DICOM series to take; None takes all of the modality.
+    """
+
+    name: str
+    spatial_dims, kinds = 3, "NIfTI, NRRD, MetaImage volumes or DICOM series"
+
+    def __init__(self, series: str | None = None) -> None:
+        self.chosen = series
+        try:
+            self.series = None if series is None else re.compile(series)
+        except re.error as error:
+            raise ValueError(f"data.modality.series must be a regular expression, got {series!r}: {error}") from None
+        self.settings: dict[str, Any] = {"modality": self.name}
+
+    def takes(self, path: Path) -> bool:
+        return path.name.lower().endswith((*NIFTI, *ITK)) or (path.suffix.lower() not in PICTURES and is_dicom(path))
+
+    def gather(self, items: Sequence[Item]) -> Gathered:
+        headers, unusable = headers_of(items)
+        by_path = {item.paths[0]: item for item in items}
+        scans = [item for item in items if item.paths not in headers and item.name not in unusable]
+        scans = [item.merged(item.name, files_of(item.paths[0])) if self.detached(item) else item for item in scans]
+        skipped: Counter[str] = Counter()
+        descriptions: Counter[str] = Counter()
+        for series in group_series(list(headers.values())):
+            descriptions[series.headers[0].description] += 1
+            reason = series.skipped or self.passed_over(series.headers)
+            if reason:
+                skipped[reason] += 1
+                continue
+            first = by_path[series.headers[0].path]
+            sides = {(by_path[h.path].label, by_path[h.path].split) for h in series.headers}
+            more = f" (+{len(series.headers) - 1})" if len(series.headers) > 1 else ""
+            if len(sides) > 1:
+                unusable[first.name + more] = "its slices lie in folders of different classes or splits"
+                continue
+            paths = tuple(h.path for h in series.headers)
+            scans.append(first.merged(first.name + more, paths).of(series.headers[0].patient))
+        return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
+
+    def detached(self, item: Item) -> bool:
+        """Whether the data may lie in a second file, whose content counts too."""
+        return item.paths[0].suffix.lower() in (".mhd", ".nhdr")
+
+    def passed_over(self, headers: Sequence[Header]) -> str | None:
+        """Why a series is not for this data set, None if it is."""
+        if headers[0].modality != self.name:
+            return f"series of modality {headers[0].modality or 'unknown'}"
+        if self.series and not self.series.search(headers[0].description):
+            return "series of another description"
+        return None
+
+    def read(self, item: Item) -> Scan:
+        name = item.paths[0].name.lower()
+        if name.endswith(NIFTI):
+            return read_nifti(item.paths[0])
+        return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths)
+
+
+class CT(Volumes):
+    """CT in HU."""
+
+    name, classes = "CT", CLASSES
+
+    def unit(self, scan: Scan) -> Unit:
+        return HU
+
+    def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
+        made = thorax_ct(patient, size=shape)
+        return Scan(made.hu, made.spacing_mm, lying(made.spacing_mm))
+
+    def label(self, patient: Patient) -> int:
+        return patient.label
+
+
+class MRI(Volumes):
+    """MRI in arbitrary units. `bias_field`: even out the coil's shading by N4 (Tustison et al. 2010, IEEE TMI 29:1310; SimpleITK).
+
+    `tr_ms`, `te_ms`: of the embedded cohort's spin echo; 500 and 15 are T1-weighted, 4000 and 100 T2-weighted.
+    """
+
+    name, classes = "MR", ("normal", "lesion")
+
+    def __init__(self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0) -> None:
+        super().__init__(series)
+        if bias_field:
+            simple_itk()
+        self.bias_field, self.tr_ms, self.te_ms = bias_field, tr_ms, te_ms
+        self.settings |= {"bias_field": bias_field, "echo": [tr_ms, te_ms]}
+
+    def unit(self, scan: Scan) -> Unit:
+        return SIGNAL
+
+    def read(self, item: Item) -> Scan:
+        scan = super().read(item)
+        return even(scan) if self.bias_field else scan
+
+    def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
+        made = head_mri(patient, size=shape, tr_ms=self.tr_ms, te_ms=self.te_ms, lesion=self.label(patient) == 1)
+        scan = Scan(made.signal, made.spacing_mm, lying(made.spacing_mm))
+        return even(scan) if self.bias_field else scan
+
+    def label(self, patient: Patient) -> int:
+        return int(patient.label > 0)
+
+
+def headers_of(items: Sequence[Item]) -> tuple[dict[tuple[Path, ...], Header], dict[str, str]]:
+    """The headers of the DICOM files among the items, by their paths; and by name why some cannot be read."""
+    found, unusable = {}, {}
+
+    def look(item: Item) -> Header | str:
+        try:
+            return read_header(item.paths[0])
+        except ScanError as error:
+            return str(error)
+
+    dicoms = [item for item in items if item.paths[0].suffix.lower() in DICOMS or is_dicom(item.paths[0])]
+    with ThreadPoolExecutor(4) as pool:
+        for item, header in zip(dicoms, pool.map(look, dicoms), strict=True):
+            if isinstance(header, str):
+                unusable[item.name] = header
+            else:
+                found[item.paths] = header
+    return found, unusable
+
+
+def lying(spacing_mm: Sequence[float]) -> np.ndarray:
+    """The affine of a canonical volume of that spacing: its first voxel at the origin."""
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = spacing_mm[0], -spacing_mm[1], -spacing_mm[2], 1
+    return affine
+
+
+def even(scan: Scan) -> Scan:
+    """The scan divided by its bias field, found on a grid at most 64 voxels wide within Otsu's foreground; the median there is kept."""
+    sitk = simple_itk()
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(scan.pixels))
+    image.SetSpacing(scan.spacing_mm[::-1])
+    foreground = sitk.OtsuThreshold(image, 0, 1)
+    factors = [max(1, round(n / 64)) for n in image.GetSize()]
+    corrector = sitk.N4BiasFieldCorrectionImageFilter()
+    corrector.SetMaximumNumberOfIterations([30, 20, 10])
+    corrector.Execute(sitk.Shrink(image, factors), sitk.Shrink(foreground, factors))
+    field = np.exp(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
+    inside = sitk.GetArrayFromImage(foreground) > 0
+    pixels = scan.pixels / field
+    pixels *= np.median(scan.pixels[inside]) / np.median(pixels[inside])
+    return Scan(pixels.astype(np.float32), scan.spacing_mm, scan.affine, scan.padding, None, scan.synthetic)
+
+
+def simple_itk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError:
+        raise ImportError("data.modality.bias_field=true needs SimpleITK; pip install 'medgan_pl[n4]' or SimpleITK") from None
+    return SimpleITK

@@ -1,0 +1,271 @@
+"""DICOM, one file at a time: its one frame in native units, and a frame as a film.
+
+Nothing of a hostile file is believed before it is checked: every length is bounded by the file's, every size by scan.bound, and no more
+than one frame is ever decoded.
+"""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from PIL import Image, UnidentifiedImageError
+from pydicom.encaps import get_frame, parse_basic_offsets
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.pixels import apply_rescale, apply_windowing, get_decoder, pixel_array
+from pydicom.uid import JPEGExtended12Bit, RLELossless
+
+from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, Bounded, faults, single_channel
+from medgan_pl.data.scan import Scan, ScanError, bound
+
+HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in all, counting each of at most 2^18 reads as 1 KiB; at a time: the largest LUT has 128 KiB
+RLE_BYTES = 2**24  # 16 MiB of RLE can claim to be 64 times as much, 1 GiB and 6 s, before pydicom looks
+MAX_VALUE = 1e9
+MONOCHROME, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+ORIGIN = ["ImageType", "SeriesDescription"]
+LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"]
+STORED = ["BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
+MEANING = ["PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"]
+DISPLAY = ["VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"]
+FRAME_TAGS = [*LAYOUT, *STORED, *MEANING, *DISPLAY, *ORIGIN, "PixelSpacing", "ImagerPixelSpacing"]
+
+
+class DicomFile(Bounded):
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:  # asked by pydicom only in order to inflate the whole file, without a bound
+            raise ScanError("a DICOM must not be deflated as a whole (1.2.840.10008.1.2.1.99); store it uncompressed")
+        return super().read(size)
+
+
+def parse(file: Bounded, tags: list[str]) -> pydicom.FileDataset:
+    """The elements `tags`, the file left standing before its pixel data or at its end."""
+    try:
+        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
+    except InvalidDicomError:
+        raise ScanError("not a DICOM file, or corrupt in its first bytes") from None
+
+
+def text(found: pydicom.Dataset, name: str) -> str:
+    try:
+        value = found.get(name)
+    except Exception:  # illegible is as good as absent: what needs it says so
+        return ""
+    if isinstance(value, MultiValue):
+        return "\\".join(map(str, value))
+    return "" if value is None else str(value).strip()
+
+
+def numbers(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...] | None:
+    """`count` finite numbers, else None."""
+    try:
+        values = tuple(float(part) for part in text(found, name).split("\\"))
+    except ValueError:
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def lengths(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...] | None:
+    values = numbers(found, name, count)
+    return values if values and min(values) > 0 else None
+
+
+def whole(found: pydicom.Dataset, name: str, absent: int) -> int:
+    values = numbers(found, name, 1)
+    return int(values[0]) if values else absent
+
+
+def synthetic(found: pydicom.Dataset) -> bool:
+    """Whether ImageType or SeriesDescription says that a generator made it, as our own export writes it."""
+    return "SYNTHETIC" in text(found, "ImageType").upper().split("\\") or text(found, "SeriesDescription").upper().startswith("SYNTHETIC")
+
+
+def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
+    """The one frame of a file: values (H, W) float32 after the modality LUT or rescale, bool (H, W) where it is padding, and the header.
+
+    Raises ScanError for a fault of the file, RuntimeError where the decoder for its compression is not installed.
+    """
+    with path.open("rb") as file, faults("a DICOM that is corrupt or truncated"):
+        header = parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), FRAME_TAGS)
+        syntax = header.file_meta.get("TransferSyntaxUID")
+        if syntax is None:
+            raise ScanError("a DICOM must say its transfer syntax, got none; nobody knows how its pixels are stored")
+        expected = pixel_bytes(header)
+        file.seek(0)
+        # what was parsed above is small, so that the one large piece left is the pixels
+        whole_file = DicomFile(file, HEADER_BYTES + 3 * expected, 2 * expected + PIECE_BYTES)
+        content = pydicom.dcmread(whole_file, specific_tags=[*LAYOUT, *STORED, "PixelData"])
+        if not content.get("PixelData"):
+            raise ScanError("a DICOM image must have pixel data, got none")
+        check_pixel_data(content.PixelData, header, syntax, expected)
+    require_decoder(syntax, int(header.BitsStored))
+    with faults("a DICOM whose pixels are corrupt or truncated"):
+        # frame 0 only: the data may hold any number of further ones; unused bits as they are: pydicom would mask them without a word
+        stored = single_channel(pixel_array(content, index=0, correct_unused_bits=False))
+        if stored.shape != (header.Rows, header.Columns):
+            raise ScanError(f"pixels must be {header.Rows} × {header.Columns}, got {' × '.join(map(str, stored.shape))}")
+        padding = padded(stored, header)
+        check_bits(stored[~padding] if padding.any() else stored, header)
+        return rescaled(stored, header), padding, header
+
+
+def pixel_bytes(header: pydicom.Dataset) -> int:
+    """How many bytes the frame has uncompressed, of a header that makes sense. Raises ScanError for one that does not."""
+    if whole(header, "NumberOfFrames", 1) > 1:
+        raise ScanError(
+            f"an image must be one frame, got {header.NumberOfFrames} (an enhanced multi-frame file?); split it into single frames"
+        )
+    rows, columns, samples = (whole(header, name, 0) for name in ("Rows", "Columns", "SamplesPerPixel"))
+    bound((rows, columns), BYTES_PER_PIXEL)
+    photometric = text(header, "PhotometricInterpretation")
+    if samples != (3 if photometric in COLOUR else 1) or photometric not in (*MONOCHROME, *COLOUR):
+        raise ScanError("an image must be MONOCHROME1 or MONOCHROME2, or grey stored as RGB; its header says otherwise")
+    allocated, stored, high = (whole(header, name, 0) for name in ("BitsAllocated", "BitsStored", "HighBit"))
+    if allocated not in (8, 16, 32) or not 1 <= stored <= min(allocated, 24) or high != stored - 1:
+        raise ScanError(
+            "a pixel must have 8, 16 or 32 bits, 24 of them used at most, the low ones, "
+            f"got {allocated} allocated, {stored} stored, high bit {high}; repair the header"
+        )
+    size = rows * columns * samples * allocated // 8
+    if size > MAX_FILE_BYTES:
+        raise ScanError(f"a frame may have {MAX_FILE_BYTES:,} bytes at most, its header claims {size:,}")
+    return size
+
+
+def check_pixel_data(content: bytes, header: pydicom.Dataset, syntax: pydicom.uid.UID, expected: int) -> None:
+    """Raises ScanError for pixels of another length than the header says, of several frames, or of another compressed size."""
+    if not syntax.is_encapsulated:
+        if len(content) not in (expected, expected + expected % 2):
+            raise ScanError(f"pixel data must be {expected:,} bytes as the header says, got {len(content):,}; cut off, or a wrong header")
+        return
+    if len(parse_basic_offsets(content)) > 1:
+        raise ScanError("an image must be one frame, got several in its pixel data")
+    if syntax == RLELossless and len(content) > min(RLE_BYTES, expected + expected // 32 + PIECE_BYTES):
+        raise ScanError(
+            f"RLE must not make pixels larger, nor have more than {RLE_BYTES:,} bytes, got {len(content):,}; store it uncompressed"
+        )
+    try:
+        size = Image.open(io.BytesIO(get_frame(content, 0, number_of_frames=1)), formats=("JPEG", "JPEG2000")).size
+    except (UnidentifiedImageError, SyntaxError):
+        return  # another compression: its decoder checks
+    if size != (header.Columns, header.Rows):
+        raise ScanError(f"compressed pixels must be {header.Rows} × {header.Columns} as the header says, got {size[1]} × {size[0]}")
+
+
+def require_decoder(syntax: pydicom.uid.UID, bits: int) -> None:
+    """Raises RuntimeError where no decoder for this compression is installed: no fault of the file."""
+    if not syntax.is_encapsulated:
+        return
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ScanError("pixels are compressed in a way that nobody here knows; store them uncompressed") from None
+    # Pillow says that it can read JPEG Extended, and cannot at 12 bits
+    if not decoder.is_available or (syntax == JPEGExtended12Bit and bits > 8 and decoder.available_plugins == ("pillow",)):
+        raise RuntimeError(
+            f"a DICOM compressed as {syntax.name} needs a decoder that is not installed; "
+            "`pip install python-gdcm` (our extra is medgan_pl[compressed]), or store it uncompressed"
+        )
+
+
+def check_bits(stored: np.ndarray, header: pydicom.Dataset) -> None:
+    """Raises ScanError for values beyond BitsStored: an overlay in the unused bits, or a wrong header; nobody knows what they mean."""
+    bits, signed = int(header.BitsStored), header.PixelRepresentation == 1
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if stored.size and not low <= stored.min() <= stored.max() <= high:
+        raise ScanError(
+            f"stored values must lie in {low} … {high} ({bits} bits, {'' if signed else 'un'}signed), got {stored.min()} … {stored.max()}; "
+            "an overlay in the unused bits, or a wrong BitsStored or PixelRepresentation: repair the header"
+        )
+
+
+def padded(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
+    """Where the stored values lie in PixelPaddingValue … PixelPaddingRangeLimit (DICOM C.7.5.1.1.2); nowhere without them."""
+    if header.get("PixelPaddingValue") is None:
+        return np.zeros(stored.shape, bool)
+    limit = header.get("PixelPaddingRangeLimit")
+    ends = [int(header.PixelPaddingValue), int(header.PixelPaddingValue if limit is None else limit)]
+    span = 2 ** int(header.BitsAllocated)
+    if header.PixelRepresentation == 1:  # written unsigned by some makers: 63536 is -2000
+        ends = [end - span if end >= span // 2 else end for end in ends]
+    else:
+        ends = [end + span if end < 0 else end for end in ends]
+    return (stored >= min(ends)) & (stored <= max(ends))
+
+
+def rescaled(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
+    """Stored values -> native units as float32, computed in float64; without a LUT or a slope they are the native ones."""
+    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    if header.get("ModalityLUTSequence"):
+        return looked_up(stored, header.ModalityLUTSequence[0], header)[0].astype(np.float32)
+    if slope is None and intercept is None:
+        return stored.astype(np.float32)
+    if slope is None or intercept is None:
+        raise ScanError("RescaleSlope and RescaleIntercept must come together, got one of them; repair the header")
+    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+        raise ScanError("RescaleSlope and RescaleIntercept must be finite and the slope not 0; repair the header")
+    values = apply_rescale(stored, header).astype(np.float32)
+    if np.abs(values).max() > MAX_VALUE:
+        raise ScanError(f"values must be within ±{MAX_VALUE:g}, got up to {np.abs(values).max():g} after RescaleSlope; repair the header")
+    return values
+
+
+def looked_up(values: np.ndarray, item: pydicom.Dataset, header: pydicom.Dataset) -> tuple[np.ndarray, int]:
+    """Values through the table of a modality or VOI LUT item (DICOM C.11.1.1.1), and the bits of what comes out.
+
+    Not by pydicom, whose indices wrap around: at 256 entries for 8-bit tables, at 65536 for values that were rescaled.
+    """
+    entries, first, bits = (int(n) for n in item.LUTDescriptor)
+    entries, content = entries % 2**16 or 2**16, item.LUTData
+    if isinstance(content, bytes):
+        wide = ("<u2", ">u2")[not header.original_encoding[1]]
+        content = np.frombuffer(content, np.uint8 if len(content) in (entries, entries + entries % 2) and bits <= 8 else wide)
+    table = np.asarray(content, np.int64).reshape(-1)[:entries]
+    if not 8 <= bits <= 16 or len(table) != entries or table.min() < 0 or table.max() >= 2**bits:
+        raise ScanError("a LUT must have as many entries of as many bits as its descriptor says, got others; repair the header")
+    return table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], bits
+
+
+def read_film(path: Path, voi: bool = False) -> Scan:
+    """One frame as a film, brighter = denser: rescaled, MONOCHROME1 inverted, padding set to the least value outside it.
+
+    voi: the value as displayed, by the first VOI LUT or window of the file, in [0, 2^bits - 1] instead of native units.
+    Raises ScanError for a fault of the file, RuntimeError where the decoder for its compression is not installed.
+    """
+    values, padding, header = read_frame(path)
+    if padding.all():
+        raise ScanError("a film must show something, got padding in every pixel")
+    with faults("a DICOM whose VOI is corrupt"):
+        bits = int(header.BitsStored)
+        if voi:
+            values = displayed(values, header, bits)
+        inside = values[~padding]
+        if header.PhotometricInterpretation == "MONOCHROME1":
+            values = (2**bits - 1 if voi else inside.max() + inside.min()) - values
+        values[padding] = values[~padding].min()
+    return Scan(
+        values,
+        spacing_mm=lengths(header, "PixelSpacing", 2) or lengths(header, "ImagerPixelSpacing", 2),
+        padding=padding if padding.any() else None,
+        bits=bits,
+        synthetic=synthetic(header),
+    )
+
+
+def displayed(values: np.ndarray, header: pydicom.Dataset, bits: int) -> np.ndarray:
+    """Native values (H, W) through the file's first VOI LUT, else its first window, to float32 in [0, 2^bits - 1]."""
+    if header.PhotometricInterpretation not in MONOCHROME:
+        raise ScanError("VOI is for MONOCHROME1 and MONOCHROME2, got colour; choose percentiles instead")
+    if header.get("VOILUTSequence"):
+        shown, depth = looked_up(values, header.VOILUTSequence[0], header)
+        low, high = 0, 2**depth - 1
+    elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
+        low, high = apply_windowing(np.array([-np.inf, np.inf]), header)  # what all below and all above the window become
+        shown = apply_windowing(values, header)
+    else:
+        raise ScanError("the file must say how it is displayed, got neither a VOI LUT nor a window; choose percentiles instead of VOI")
+    shown = ((shown - low) / (high - low) * (2**bits - 1)).astype(np.float32)
+    if not np.isfinite(shown).all():
+        raise ScanError("the window must be finite and not empty; choose percentiles instead of VOI")
+    return shown

@@ -1,0 +1,91 @@
+"""What the header of a DICOM file says, as far as grouping, checking and choosing series need it."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medgan_pl.data.readers.dicom import (
+    HEADER_BYTES,
+    LAYOUT,
+    ORIGIN,
+    PIECE_BYTES,
+    DicomFile,
+    lengths,
+    numbers,
+    parse,
+    synthetic,
+    text,
+    whole,
+)
+from medgan_pl.data.readers.pictures import faults
+
+HEADER_TAGS = [
+    *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", *ORIGIN, *LAYOUT),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What grouping and checking needs of a file; None where the file does not say, or not legibly.
+
+    - `series`: 32 hex digits, the hash of StudyInstanceUID and SeriesInstanceUID; the UIDs themselves are not kept.
+    - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
+    - `position`: (x, y, z) LPS mm of the centre of the first pixel; `orientation`: where columns count up to, then where rows do.
+    - `pixel_spacing_mm`: (between rows, between columns).
+    """
+
+    path: Path
+    series: str | None
+    patient: str | None = field(repr=False)
+    description: str = field(repr=False)
+    modality: str
+    image_type: tuple[str, ...]
+    sop_class: str
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    photometric: str
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    pixel_spacing_mm: tuple[float, ...] | None
+    thickness_mm: float | None
+    between_mm: float | None
+    instance: int
+    has_pixels: bool
+    synthetic: bool
+
+
+def read_header(path: Path) -> Header:
+    """The header of a DICOM file, its pixels unread; to be called from several threads if wanted. About 1 ms.
+
+    Raises ScanError for what is no DICOM file or a corrupt one.
+    """
+    with path.open("rb") as file, faults("a DICOM with a corrupt header"):
+        bounded = DicomFile(file, HEADER_BYTES, PIECE_BYTES)
+        found = parse(bounded, HEADER_TAGS)
+        has_pixels = bounded.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+        study, series = text(found, "StudyInstanceUID"), text(found, "SeriesInstanceUID")
+        return Header(
+            path=path,
+            series=hashlib.blake2b(f"{study} {series}".encode(), digest_size=16).hexdigest() if series else None,
+            patient=text(found, "PatientID") or None,
+            description=text(found, "SeriesDescription"),
+            modality=text(found, "Modality"),
+            image_type=tuple(part.strip().upper() for part in text(found, "ImageType").split("\\")),
+            sop_class=text(found, "SOPClassUID"),
+            rows=whole(found, "Rows", 0),
+            columns=whole(found, "Columns", 0),
+            frames=whole(found, "NumberOfFrames", 1),
+            samples=whole(found, "SamplesPerPixel", 1),
+            photometric=text(found, "PhotometricInterpretation"),
+            position=numbers(found, "ImagePositionPatient", 3),
+            orientation=numbers(found, "ImageOrientationPatient", 6),
+            pixel_spacing_mm=lengths(found, "PixelSpacing", 2),
+            thickness_mm=(lengths(found, "SliceThickness", 1) or (None,))[0],
+            between_mm=(lengths(found, "SpacingBetweenSlices", 1) or (None,))[0],
+            instance=whole(found, "InstanceNumber", 0),
+            has_pixels=has_pixels,
+            synthetic=synthetic(found),
+        )

@@ -1,0 +1,221 @@
+"""A DICOM series as a volume: headers, files grouped into series, a series' slices put in order, checked and stacked."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medgan_pl.data.readers.dicom import read_frame
+from medgan_pl.data.readers.header import Header, read_header
+from medgan_pl.data.scan import MAX_SLANT_DEG, Scan, ScanError, bound, canonical, spacing_of
+
+CALIBRATED = ("CT", "PT")  # HU, Bq/ml: without a rescale the values are raw ones of another meaning
+SAME_PLACE_MM = 0.001
+# Headers round positions, to 0.1 mm at the coarsest that is common; what lies off the even grid by more is not evenly spaced.
+UNEVEN_MM, UNEVEN_SHARE = 0.06, 0.01
+
+
+@dataclass(frozen=True)
+class Series:
+    """Files of one series, by position along the slices' normal (by instance number where a position is missing).
+
+    `skipped`: why it is no volume (a localizer, a report); None if it may be one.
+    """
+
+    headers: tuple[Header, ...]
+    skipped: str | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(header.path for header in self.headers)
+
+
+def group_series(headers: Iterable[Header]) -> list[Series]:
+    """Headers of any number of files -> their series, by Study- and SeriesInstanceUID alone, in the order of each one's first path.
+
+    Localizers (scouts) and files without pixels or without a SeriesInstanceUID become series of their own, `skipped` with the reason.
+    """
+    groups = defaultdict(list)
+    for header in sorted(headers, key=lambda header: header.path):
+        groups[header.series, why_skipped(header)].append(header)
+    return [Series(tuple(in_order(members)), reason) for (_, reason), members in groups.items()]
+
+
+def why_skipped(header: Header) -> str | None:
+    if not header.has_pixels:
+        return "no image (a report, a plan, a directory)"
+    if header.series is None:
+        return "SeriesInstanceUID missing: nobody says which files belong together"
+    return "a localizer (scout), no slice of a volume" if "LOCALIZER" in header.image_type else None
+
+
+def in_order(headers: Sequence[Header]) -> list[Header]:
+    if any(header.position is None or header.orientation is None for header in headers):
+        return sorted(headers, key=lambda header: (header.instance, header.path))
+    *_, normal = directions(headers[0])
+    return sorted(headers, key=lambda header: (float(np.dot(header.position, normal)), header.instance, header.path))
+
+
+def directions(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors, LPS: where columns count up to, where rows do, and their normal; zero where the header gives none."""
+    across, down = np.array(header.orientation).reshape(2, 3)
+    vectors = across, down, np.cross(across, down)
+    return tuple(vector / max(np.linalg.norm(vector), 1e-9) for vector in vectors)
+
+
+def read_series(paths: Sequence[Path]) -> Scan:
+    """The volume that the files of one series (in any order) make, in HU (CT) or the native units, its axes as scan.canonical has them.
+
+    Refused rather than guessed, with ScanError: slices of different kinds, without position, twice at one place, missing, unevenly spaced
+    (by more than 1 % of the step and 0.06 mm), a tilted gantry, colour, MONOCHROME1, multi-frame files, CT and PET without a rescale.
+    A single slice takes its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices from 1 along the normal.
+    Raises RuntimeError where the decoder for the compression is not installed. Memory: the volume, a byte a voxel for padding, one slice.
+    """
+    if not paths:
+        raise ScanError("a series must have at least one file, got none")
+    headers = in_order([read_header(path) for path in sorted(paths)])
+    check_alike(headers)
+    affine = grid(headers)
+    bound((len(headers), headers[0].rows, headers[0].columns), np.dtype(np.float32).itemsize)
+    volume, padding, bits = stack(headers)
+    turned, turned_affine = canonical(volume, affine)
+    return Scan(
+        turned,
+        spacing_mm=spacing_of(turned_affine),
+        affine=turned_affine,
+        padding=None if padding is None else canonical(padding, affine)[0],
+        bits=bits,
+        synthetic=any(header.synthetic for header in headers),
+    )
+
+
+def check_alike(headers: Sequence[Header]) -> None:
+    """Raises ScanError unless all are single grey frames of one kind, with a position."""
+    total = len(headers)
+    for fault, bad in (
+        (
+            "a slice must be one frame, got a multi-frame (enhanced) file in {}; split it into single frames",
+            [h.frames > 1 for h in headers],
+        ),
+        ("a slice must have pixel data, got none in {}", [not h.has_pixels for h in headers]),
+        ("a slice must be grey, got colour in {}", [h.samples != 1 for h in headers]),
+        (
+            "a slice must be MONOCHROME2, got another PhotometricInterpretation in {}; inverted HU or signal would be wrong, not inverting "
+            "might be: convert it on purpose, outside",
+            [h.photometric != "MONOCHROME2" for h in headers],
+        ),
+        ("slice position (ImagePositionPatient) missing in {}", [h.position is None for h in headers]),
+        ("slice orientation (ImageOrientationPatient) missing in {}", [h.orientation is None for h in headers]),
+        ("pixel spacing (PixelSpacing) missing in {}", [h.pixel_spacing_mm is None for h in headers]),
+    ):
+        if any(bad):
+            raise ScanError(fault.format(f"{sum(bad)} of {total} files"))
+    check_same(headers)
+
+
+def check_same(headers: Sequence[Header]) -> None:
+    """Raises ScanError unless all slices are of one patient and modality, one size, spacing and orientation."""
+    if len({h.patient for h in headers}) > 1:
+        raise ScanError("all slices must be of one patient, got several PatientIDs; a series number used twice?")
+    for name, kinds in (("modality", {h.modality for h in headers}), ("size in pixels", {(h.rows, h.columns) for h in headers})):
+        if len(kinds) > 1:
+            raise ScanError(f"all slices must have the same {name}, got {len(kinds)} of them; several series in one?")
+    for name, values, tolerance in (
+        ("PixelSpacing", np.array([h.pixel_spacing_mm for h in headers]), 1e-4),
+        ("orientation", np.array([h.orientation for h in headers]), 1e-3),
+    ):
+        off = np.abs(values - np.median(values, axis=0)).max(axis=1) > tolerance
+        if off.any():
+            raise ScanError(
+                f"all slices must have the same {name}, got another in {off.sum()} of {len(headers)} files; several series in one?"
+            )
+    norms = np.linalg.norm(np.reshape(headers[0].orientation, (2, 3)), axis=1)
+    if np.abs(norms - 1).max() > 0.01:
+        raise ScanError("ImageOrientationPatient must be two unit vectors, got others; repair the header")
+
+
+def grid(headers: Sequence[Header]) -> np.ndarray:
+    """(slice, row, column) -> RAS mm, (4, 4), of slices in order; raises ScanError unless they lie on an even, straight grid."""
+    across, down, normal = directions(headers[0])
+    positions = np.array([header.position for header in headers])  # (n, 3)
+    if len(headers) == 1:
+        depth = headers[0].thickness_mm or headers[0].between_mm
+        if depth is None:
+            raise ScanError("a single slice must say how thick it is, got neither SliceThickness nor SpacingBetweenSlices")
+        step = normal * depth
+    else:
+        steps = np.diff(positions @ normal)
+        refuse_doubles(headers, steps)
+        step = (positions[-1] - positions[0]) / (len(headers) - 1)
+        tilt = np.degrees(np.arctan2(np.linalg.norm(step - (step @ normal) * normal), step @ normal))
+        if tilt > MAX_SLANT_DEG:
+            raise ScanError(
+                f"slices must be stacked along their normal within {MAX_SLANT_DEG:g}°, got {tilt:.1f}° (a tilted gantry); "
+                "resample the series to a straight grid"
+            )
+        refuse_gaps(steps)
+        off = np.abs(positions - positions[0] - np.arange(len(headers))[:, None] * step).max()
+        if off > max(UNEVEN_MM, UNEVEN_SHARE * np.linalg.norm(step)) + 1e-6:
+            raise ScanError(
+                f"slices must be evenly spaced within {UNEVEN_SHARE:.0%} of their distance (or {UNEVEN_MM:g} mm), got distances "
+                f"from {steps.min():.4g} to {steps.max():.4g} mm and positions {off:.2g} mm off; resample the series to an even grid"
+            )
+    row_mm, column_mm = headers[0].pixel_spacing_mm
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([step, down * row_mm, across * column_mm, positions[0]])
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS -> RAS
+
+
+def refuse_doubles(headers: Sequence[Header], steps: np.ndarray) -> None:
+    double = np.flatnonzero(steps < SAME_PLACE_MM)
+    if len(double):
+        first = int(double[0])
+        one, other = (read_frame(headers[i].path)[0] for i in (first, first + 1))
+        pixels = "the same pixels: a copy; remove it" if np.array_equal(one, other) else "other pixels: echoes, times or b-values? pick one"
+        raise ScanError(
+            f"each slice must have a place of its own, got {len(double)} of {len(headers)} where another lies already "
+            f"(slices {first + 1} and {first + 2} have {pixels})"
+        )
+
+
+def refuse_gaps(steps: np.ndarray) -> None:
+    usual = np.median(steps)
+    missing = np.round(steps / usual) - 1
+    gaps = np.flatnonzero((missing >= 1) & (np.abs(steps / usual - np.round(steps / usual)) < 0.1))
+    if len(gaps):
+        n, count = int(gaps[0]) + 1, int(missing[gaps[0]])
+        more = f"; {len(gaps) - 1} more gaps" if len(gaps) > 1 else ""
+        raise ScanError(
+            f"a gap of {steps[gaps[0]]:.4g} mm between slices {n} and {n + 1} where {usual:.4g} mm is usual: "
+            f"{count} slice{'s' if count > 1 else ''} missing{more}"
+        )
+
+
+def stack(headers: Sequence[Header]) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Volume (D, H, W) float32 with padding at the least value outside it, where that is (bool; None: nowhere), bits of a stored value."""
+    volume = np.empty((len(headers), headers[0].rows, headers[0].columns), np.float32)
+    padding, least, bits = None, np.inf, 0
+    for i, header in enumerate(headers):
+        try:
+            values, outside, found = read_frame(header.path)
+            if header.modality in CALIBRATED and (found.get("RescaleIntercept") is None or found.get("ModalityLUTSequence")):
+                raise ScanError(
+                    f"{header.modality} must have RescaleSlope and RescaleIntercept, got none; the units of its values are unknown"
+                )
+            if values.shape != volume.shape[1:]:
+                raise ScanError("the file has changed while it was read")
+        except ScanError as error:
+            raise ScanError(f"slice {i + 1} of {len(headers)}: {error}") from None
+        volume[i] = values
+        bits = max(bits, int(found.BitsStored))
+        least = min(least, values.min(where=~outside, initial=np.inf))
+        if outside.any():
+            padding = np.zeros(volume.shape, bool) if padding is None else padding
+            padding[i] = outside
+    if not np.isfinite(least):
+        raise ScanError("a volume must show something, got padding in every voxel")
+    if padding is not None:
+        volume[padding] = least
+    return volume, padding, bits

@@ -1,0 +1,98 @@
+"""One image as it was read: values in native units, where they lie in the patient, what must be disregarded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# A header may claim any size. 2^28 voxels (512 x 512 x 1024) are 1 GiB in float32, twice what most whole-body series hold.
+MAX_VOXELS = 2**28
+MAX_BYTES = 2**30
+# Directions are stored with few digits; a tilted CT gantry starts at about 1°.
+MAX_SLANT_DEG = 0.5
+
+
+class ScanError(ValueError):
+    """A file that cannot be used, and why. The message never names the file or its patient: it is kept in the cache."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A film (H, W) or a volume (D, H, W), float32 in native units (HU, signal, detector values).
+
+    A volume's axes are ordered and directed as canonical says: feet to head, front to back, right to left.
+
+    - `spacing_mm`: distance of voxel centres along each axis of `pixels`; None where nobody says (a PNG).
+    - `affine`: (4, 4) float64, voxel indices in the order of `pixels`' axes -> RAS+ millimetres (x to the right, y to the front, z to the
+      head, as NIfTI has it); None for films.
+    - `padding`: bool, the shape of `pixels`, where the scanner saw nothing; there `pixels` holds the least value outside. None: nowhere.
+    - `bits`: bits of a stored integer; None for floating point.
+    - `synthetic`: whether the file says it was made by a generator.
+    """
+
+    pixels: np.ndarray
+    spacing_mm: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
+    padding: np.ndarray | None = None
+    bits: int | None = None
+    synthetic: bool = False
+
+
+def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A volume and its affine with axes permuted and mirrored, never resampled, to feet-head, front-back, right-left as nearly as they go.
+
+    pixels (a, b, c) any; affine (4, 4): indices (a, b, c) -> RAS+ mm. The array that comes back may be a view.
+    Raises ScanError for an affine that is not finite, is singular, or is sheared.
+    """
+    matrix = np.asarray(affine, np.float64)
+    if not np.isfinite(matrix).all():
+        raise ScanError("the affine must be finite, got NaN or infinity; the position of the voxels is unknown")
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not (spacing > 1e-6).all() or abs(np.linalg.det(matrix[:3, :3] / np.maximum(spacing, 1e-30))) < 1e-3:
+        raise ScanError("the affine must span three directions, got a singular one; the position of the voxels is unknown")
+    directions = matrix[:3, :3] / spacing
+    slant = np.degrees(np.arcsin(np.clip(np.abs(directions.T @ directions - np.eye(3)).max(), 0, 1)))
+    if slant > MAX_SLANT_DEG:
+        raise ScanError(
+            f"the axes must be perpendicular within {MAX_SLANT_DEG:g}°, got {slant:.1f}° (a tilted gantry?); resample it to a straight grid"
+        )
+    # columns of `directions`: where each index leads, in (right, front, head)
+    wanted = np.array([[0, 0, 1], [0, -1, 0], [-1, 0, 0]], np.float64)  # rows: towards head, back, left
+    likeness = wanted @ directions  # (3 wanted, 3 axes)
+    order = assign(np.abs(likeness))
+    signs = [1 if likeness[i, axis] > 0 else -1 for i, axis in enumerate(order)]
+    change = np.zeros((4, 4))  # canonical indices -> indices as they came
+    change[3, 3] = 1
+    for i, (axis, sign) in enumerate(zip(order, signs, strict=True)):
+        change[axis, i] = sign
+        change[axis, 3] = 0 if sign > 0 else pixels.shape[axis] - 1
+    turned = pixels.transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
+    return turned, matrix @ change
+
+
+def assign(likeness: np.ndarray) -> list[int]:
+    """For each wanted direction (row) an axis (column), each used once, the surest first."""
+    order, left = [-1, -1, -1], np.array(likeness, np.float64)
+    for _ in range(3):
+        row, axis = np.unravel_index(np.argmax(left), left.shape)
+        order[row] = int(axis)
+        left[row], left[:, axis] = -1, -1
+    return order
+
+
+def spacing_of(affine: np.ndarray) -> tuple[float, ...]:
+    """The spacing in mm along each axis."""
+    return tuple(float(n) for n in np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def bound(shape: tuple[int, ...], bytes_each: int) -> None:
+    """Raises ScanError for a shape that no image has, or that would not fit in memory; to be asked before anything is allocated."""
+    if any(n < 1 for n in shape):
+        raise ScanError(f"every side must be 1 or more, got {' × '.join(map(str, shape))}")
+    voxels = 1
+    for n in shape:
+        voxels *= int(n)
+    if voxels > MAX_VOXELS or voxels * bytes_each > MAX_BYTES:
+        raise ScanError(
+            f"an image may hold {MAX_VOXELS:,} voxels and {MAX_BYTES / 2**30:g} GiB at most, its header claims "
+            f"{' × '.join(map(str, shape))} of {bytes_each} bytes; cut it up, or repair the header"
+        )

@@ -1,0 +1,43 @@
+"""What must hold of the settings of a data module, of whatever type the command line made them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def check(
+    *, root: Any, split: Any, classes: Any, fractions: Any, max_corrupt: Any, duplicates: Any, counts: Mapping[str, tuple[Any, int]]
+) -> None:
+    """Raises ValueError for a setting that cannot be. `counts`: name -> (value, least)."""
+    if root is not None and not str(root).strip():
+        raise ValueError(
+            f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out"
+        )
+    for name, value, choices in (
+        ("split", split, ("patient", "folders", "none")),
+        ("classes", classes, ("folders", "none")),
+        ("duplicates", duplicates, ("refuse", "drop")),
+    ):
+        if value not in choices:
+            raise ValueError(f"data.{name} must be {' or '.join(choices)}, got {value!r}")
+    if not are_numbers(fractions, 3) or min(fractions) < 0 or min(fractions[:2]) == 0 or not abs(sum(fractions) - 1) <= 1e-6:
+        raise ValueError(f"data.fractions must be [train, val, test], sum to 1, train and val above 0, got {fractions!r}")
+    if not are_numbers([max_corrupt], 1) or not 0 <= max_corrupt <= 1:
+        raise ValueError(f"data.max_corrupt must be a share in 0 to 1, got {max_corrupt!r}")
+    for name, (value, least) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
+
+
+def numbers(name: str, value: Any, count: int, least: float, whole: bool = False) -> tuple[Any, ...]:
+    """One number for all `count` axes, or one for each. Raises ValueError for anything else, and for one below `least` (0: not above 0)."""
+    kind = int if whole else (int, float)
+    sides = [value] * count if isinstance(value, kind) else value
+    if not are_numbers(sides, count, kind) or min(sides) < least or min(sides) <= 0:
+        axes = "[H, W]" if count == 2 else "[D, H, W]"
+        what = f"of at least {least} whole pixels or voxels" if whole else "above 0"
+        raise ValueError(f"data.{name} must be a number or {axes} {what}, got {value!r}")
+    return tuple(sides)
+
+
+def are_numbers(values: Any, count: int, kind: type | tuple[type, ...] = (int, float)) -> bool:
+    return isinstance(values, Sequence) and len(values) == count and all(isinstance(n, kind) for n in values)

@@ -1,0 +1,89 @@
+"""What a data set turned out to be, in plain lines: for the log of a run and for `medgan_pl.inspect`. No line names a patient."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medgan_pl.data.cache import Cache
+from medgan_pl.data.records import Record
+from medgan_pl.data.split import SPLITS, straddling
+
+
+@dataclass(frozen=True)
+class Found:
+    """The usable records with their splits, how many images each gave, the cache they lie in, and what is to be said of the rest.
+
+    `unusable`: name -> why. `skipped`: reason -> how many. `dropped`: duplicates left out. `nameless`: scans that name no patient.
+    """
+
+    records: Sequence[Record]
+    images: Sequence[int]
+    cache: Cache
+    unusable: dict[str, str]
+    skipped: Counter[str]
+    dropped: int
+    nameless: int
+
+    @property
+    def entries(self) -> list[dict]:
+        return [self.cache.entries[record.digest] for record in self.records]
+
+
+def lines(found: Found, classes: Sequence[str], size: Sequence[int] | None) -> list[str]:
+    """In each split: scans, images, patients, classes; then overlap, duplicates, what was left out, what is odd."""
+    said = [split_line(found, split, classes) for split in SPLITS]
+    splits = [record.split for record in found.records]
+    patients = [record.patient for record in found.records]
+    both = straddling(patients, splits)
+    said.append(
+        f"{both} of {len(set(patients))} patient groups stand in more than one split"
+        + ("; results on val and test will look too good; data.split=patient splits anew" if both else "")
+    )
+    return said + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
+
+
+def split_line(found: Found, split: str, classes: Sequence[str]) -> str:
+    rows = [row for row, record in enumerate(found.records) if record.split == split]
+    members = [found.records[row] for row in rows]
+    counts = Counter(record.label for record in members)
+    by_class = f" ({', '.join(f'{name} {counts[name]}' for name in classes)})" if classes else ""
+    images = sum(found.images[row] for row in rows)
+    cut = f" from {len(members)} scans" if images != len(members) else ""
+    return f"{split}: {images} images{cut} of {len({record.patient for record in members})} patients{by_class}"
+
+
+def duplicate_lines(found: Found) -> list[str]:
+    pixels, said = [record.pixels for record in found.records], []
+    same = [n for n in Counter(pixels).values() if n > 1]
+    if same:
+        across = straddling(pixels, [record.split for record in found.records])
+        said.append(f"{len(same)} groups of identical images ({sum(same)} in all), {across} in more than one split")
+    if torn := straddling(pixels, [record.label for record in found.records]):
+        said.append(f"{torn} groups of identical images carry different labels")
+    if found.dropped:
+        said.append(f"{found.dropped} duplicates of held-out images are left out (data.duplicates=drop)")
+    return said
+
+
+def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
+    said = []
+    if found.nameless:
+        said.append(f"{found.nameless} name no patient (CSV, PatientID, data.patient_pattern): each counts as its own")
+    if found.unusable:
+        said.append(f"{len(found.unusable)} cannot be used and are left out")
+    if found.skipped:
+        said.append("passed over: " + ", ".join(f"{n} {reason}" for reason, n in found.skipped.most_common()))
+    facts = [entry["facts"] for entry in found.entries]
+    if made := sum(fact["synthetic"] for fact in facts):
+        said.append(f"WARNING: {made} of {len(facts)} are synthetic (made by a generator); a model trained on them learns another model")
+    if empty := sum(fact["empty"] for fact in facts):
+        said.append(f"{empty} slices are empty and left out (data.slices.foreground)")
+    if small := sum(fact["enlarged"] for fact in facts):
+        said.append(f"{small} are smaller than {'×'.join(map(str, size or ()))} and were enlarged")
+    return said
+
+
+def loss_line(found: Found) -> str:
+    """What storing costs."""
+    worst = max(found.entries, key=lambda entry: entry["loss"])
+    return f"stored as {found.cache.format.dtype}: at most {worst['loss']:.2g} {worst['loss_unit']} off"
