@@ -10,8 +10,8 @@ Memory: anonymous pages (RssAnon), each loader alone in a process of its own. Wa
 that goes by before the batch is there. About three minutes.
 """
 
+import logging
 import re
-import statistics
 import sys
 import tempfile
 import time
@@ -43,8 +43,12 @@ from medgan_pl.data.randomize import Randomize
 from medgan_pl.networks.layers import frozen
 from medgan_pl.train import build_module
 
+# What MONAI says of optional readers that are not installed.
+warnings.simplefilter("ignore")
+logging.getLogger("monai").setLevel(logging.ERROR)
+
+Files = list[dict[str, str]]  # as MONAI lists them: {"image": path}
 BATCH = 16
-READ = (mt.LoadImaged("image"), mt.EnsureChannelFirstd("image"), mt.ScaleIntensityRanged("image", -1000, 400, -1, 1, clip=True))
 PLAIN = mt.EnsureTyped("image", track_meta=False)  # a MetaTensor's every operation costs more than a small one's work
 SLICES_FIRST = mt.Transposed("image", (0, 3, 1, 2))
 ONE, ALL = "MONAI, .nii.gz read for each slice", "MONAI, .nii.gz read once for all its slices"
@@ -52,6 +56,12 @@ CACHED, KIND = "CacheDataset, slice axis last", "CacheDataset, no copy, no MetaT
 CROPPED, KIND_CROPPED = "CacheDataset + RandSpatialCropd", "CacheDataset + RandSpatialCropd, no copy"
 BARE, OURS = "bare NumPy gather of float32 in memory", "medgan_pl, no workers"
 TARGETS = {ONE: 200, ALL: 200, CACHED: 15, KIND: 15, BARE: 0.5, CROPPED: 3, KIND_CROPPED: 3}
+
+
+def reading(*more: Any) -> mt.Compose:
+    """MONAI's usual chain, and `more`."""
+    scaled = mt.ScaleIntensityRanged("image", -1000, 400, -1, 1, clip=True)
+    return mt.Compose([mt.LoadImaged("image"), mt.EnsureChannelFirstd("image"), scaled, *more])
 
 
 class RandomSlice(mt.RandomizableTransform):
@@ -70,13 +80,14 @@ class SliceOf(mt.Transform):
     """{"image": file, "slice": k} -> slice k; the last volume is remembered, else it would take minutes to fill a PersistentDataset."""
 
     def __init__(self) -> None:
-        self.volume = lru_cache(1)(lambda file: mt.Compose(READ)({"image": file})["image"])
+        read = reading()
+        self.volume = lru_cache(1)(lambda file: read({"image": file})["image"])
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         return {"image": self.volume(item["image"])[..., item["slice"]].contiguous()}
 
 
-def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> list[dict[str, str]]:
+def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> Files:
     """`count` volumes in train/, the least that ours asks for in val/; MONAI's list of the first."""
     for split, index in [("train", i) for i in range(count)] + [("val", count)]:
         scan = CT().simulate(draw_patient(0, index), shape)
@@ -109,20 +120,16 @@ def monai(dataset: Dataset) -> Iterator[Batch]:
     return iter(DataLoader(dataset, batch_size=BATCH, sampler=RandomSampler(dataset, replacement=True, num_samples=10**9)))
 
 
-def cached(files: list[dict[str, str]], *transforms: Any, copy_cache: bool = True) -> Iterator[Batch]:
-    return monai(CacheDataset(files, mt.Compose([*READ, *transforms]), num_workers=1, progress=False, copy_cache=copy_cache))
+def cached(files: Files, *transforms: Any, copy_cache: bool = True) -> Iterator[Batch]:
+    return monai(CacheDataset(files, reading(*transforms), num_workers=1, progress=False, copy_cache=copy_cache))
 
 
-def one_slice_each_read(files: list[dict[str, str]], slices: int) -> Iterator[Batch]:
-    read, rng = mt.Compose(READ), np.random.default_rng(0)
-    while True:
-        yield {"image": read(files[rng.integers(len(files))])["image"][..., rng.integers(slices)].contiguous()[None]}
-
-
-def all_slices_each_read(files: list[dict[str, str]]) -> Iterator[Batch]:
-    read = mt.Compose(READ)
+def from_files(files: Files, whole: bool) -> Iterator[Batch]:
+    """One random slice of each volume read, or all of them."""
+    read, rng = reading(), np.random.default_rng(0)
     for file in cycle(files):
-        yield {"image": read(file)["image"].permute(3, 0, 1, 2).contiguous()}
+        volume = read(file)["image"].permute(3, 0, 1, 2)
+        yield {"image": (volume if whole else volume[[rng.integers(len(volume))]]).contiguous()}
 
 
 def gathered(images: np.ndarray) -> Iterator[Batch]:
@@ -131,7 +138,7 @@ def gathered(images: np.ndarray) -> Iterator[Batch]:
         yield {"image": torch.from_numpy(images[rng.integers(len(images), size=BATCH)])}
 
 
-def ways_2d(folder: Path, files: list[dict[str, str]], slices: int, size: int) -> dict[str, Iterator[Batch]]:
+def ways_2d(folder: Path, files: Files, slices: int, size: int) -> dict[str, Iterator[Batch]]:
     side, augment = f"data.size={size}", Randomize(scale=0.1, rotate_deg=5.0, shift=0.05, noise=0.02)
     data, _ = of_volumes(folder, side)
     images = data.gather(data.rows["train"], data.rows["train"]).numpy()
@@ -140,8 +147,8 @@ def ways_2d(folder: Path, files: list[dict[str, str]], slices: int, size: int) -
     for index in range(len(persistent)):
         persistent[index]
     return {
-        ONE: one_slice_each_read(files, slices),
-        ALL: all_slices_each_read(files),
+        ONE: from_files(files, whole=False),
+        ALL: from_files(files, whole=True),
         "PersistentDataset, a .pt for each slice": monai(persistent),
         CACHED: cached(files, RandomSlice(-1)),
         KIND: cached(files, PLAIN, RandomSlice(-1), copy_cache=False),
@@ -153,7 +160,7 @@ def ways_2d(folder: Path, files: list[dict[str, str]], slices: int, size: int) -
     }
 
 
-def ways_3d(folder: Path, files: list[dict[str, str]], patch: int) -> dict[str, Iterator[Batch]]:
+def ways_3d(folder: Path, files: Files, patch: int) -> dict[str, Iterator[Batch]]:
     crop = mt.RandSpatialCropd("image", (patch,) * 3, random_size=False)
     return {
         CROPPED: cached(files, crop),
@@ -167,23 +174,23 @@ def speed(batches: Iterator[Batch], shape: tuple[int, ...], seconds: float) -> f
     start, images = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds or not images:
         image = next(batches)["image"]
-        if image.dtype != torch.float32 or image.shape[1:] != (1, *shape):
-            raise RuntimeError(f"every way must make float32 images (1, {shape}), got {image.dtype} {tuple(image.shape[1:])}")
+        if (image.dtype, *image.shape[1:]) != (torch.float32, 1, *shape):
+            raise RuntimeError(f"every way must make float32 images of {shape}, got {image.dtype} of {tuple(image.shape)}")
         images += len(image)
     return images / passed
 
 
 def compare(title: str, ways: dict[str, Iterator[Batch]], shape: tuple[int, ...], rounds: int, seconds: float) -> None:
     """Prints for each way its speed, how many times as fast ours is, and how many times it was meant to be."""
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    speeds = {name: np.empty(rounds + 1) for name in ways}
     for turn in range(rounds + 1):  # the first, of one batch, warms up
         for name, batches in ways.items():
-            speeds[name].append(speed(batches, shape, seconds if turn else 0))
+            speeds[name][turn] = speed(batches, shape, seconds if turn else 0)
     print(f"\n{title:<50}{'images/s':>10}   ours is")
     for name, values in speeds.items():
-        ratio = statistics.median(own / other for own, other in zip(speeds[OURS][1:], values[1:], strict=True))
+        ratio = np.median(speeds[OURS][1:] / values[1:])
         target = f"   target {TARGETS[name]:g} x" if name in TARGETS else ""
-        print(f"{name:<50}{statistics.median(values[1:]):>10,.0f}{ratio:>10,.1f} x{target}")
+        print(f"{name:<50}{np.median(values[1:]):>10,.0f}{ratio:>10,.1f} x{target}", flush=True)
 
 
 def resident_mib() -> dict[str, float]:
@@ -193,14 +200,13 @@ def resident_mib() -> dict[str, float]:
 
 def growth_mib(build: Callable[..., Iterator[Batch]], *arguments: Any, **options: Any) -> dict[str, float]:
     """What a loader adds to this process by being built and 64 batches being drawn."""
-    warnings.simplefilter("ignore")
     before, batches = resident_mib(), build(*arguments, **options)
     for _ in islice(batches, 64):
         pass
     return {name: mib - before[name] for name, mib in resident_mib().items()}
 
 
-def memory(folder: Path, files: list[dict[str, str]], size: int) -> None:
+def memory(folder: Path, files: Files, size: int) -> None:
     print(f"\n{'memory of the loaders of slices':<50}{'anonymous':>14}   pages of files, which the system may drop")
     for name, work in {
         CACHED: partial(growth_mib, cached, files, RandomSlice(-1)),
@@ -234,16 +240,16 @@ def stepper(config: dict[str, Any]) -> Callable[[Batch], None]:
 
 def wait(title: str, data: ImageDataModule, config: dict[str, Any], turns: int) -> None:
     batches, step = iter(data.train_dataloader()), stepper(config)
-    times = []
-    for _ in range(turns + 1):
+    times = np.empty((turns + 1, 2))  # s; waiting, stepping
+    for turn in range(turns + 1):
         start = time.perf_counter()
         batch = next(batches)
         came = time.perf_counter()
         step(batch)
-        times.append((came - start, time.perf_counter() - came))
-    waits, steps = zip(*times[1:], strict=True)
-    share = statistics.median(waited / (waited + stepped) for waited, stepped in times[1:])
-    print(f"{title:<50}{1000 * statistics.median(waits):>8.2f} ms {1000 * statistics.median(steps):>8,.0f} ms {100 * share:>8.2f} %")
+        times[turn] = came - start, time.perf_counter() - came
+    waited, stepped = np.median(times[1:], axis=0)
+    share = np.median(times[1:, 0] / times[1:].sum(axis=1))
+    print(f"{title:<50}{1000 * waited:>8.2f} ms {1000 * stepped:>8,.0f} ms {100 * share:>8.2f} %")
 
 
 def measure(folder: Path, volumes: int, slices: int, size: int, patch: int, rounds: int, seconds: float) -> None:
@@ -263,7 +269,6 @@ def main() -> None:
         if key not in options:
             sys.exit(__doc__)
         options[key] = type(options[key])(value)
-    warnings.simplefilter("ignore")  # MONAI's, of readers that are not installed
     torch.set_flush_denormal(True)
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder), **options)

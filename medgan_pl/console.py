@@ -42,9 +42,18 @@ def describe_groups(folder: Path, *, skip: tuple[str, ...] = ("hydra",)) -> str:
 
 
 def describe_keys(file: Path) -> str:
-    """The commented keys of a configuration file, with their default values, as they stand there."""
-    keys = [line.rstrip() for line in file.read_text(encoding="utf-8").splitlines() if "  # " in line and line[0] not in " #-"]
-    return "\n".join(f"  {line}" for line in keys)
+    """The commented keys of a configuration file below the keys they stand under, with their default values, as they stand there."""
+    shown, above = [], []  # above: the keys that the line stands under, with their depth
+    for line in file.read_text(encoding="utf-8").splitlines():
+        depth = len(line) - len(line.lstrip())
+        if not line.strip() or line[depth] in "#-":
+            continue
+        above = [(d, key) for d, key in above if d < depth]
+        if " # " in line:
+            shown += [key for _, key in above if key not in shown]
+            shown.append(line.rstrip())
+        above.append((depth, line.rstrip()))
+    return "\n".join(f"  {line}" for line in shown)
 
 
 def suggest(arguments: list[str], folder: Path) -> list[str]:

@@ -38,7 +38,7 @@ Examples
 Groups and their options (of a player: optimizer@optimizer_d=adam, schedule@schedule_d=…; of the data: intensity@data.intensity=z_score)
 {groups}
 
-Keys and their defaults (those of a group: data.size=128, model.width=32, penalty.weight=0.1)
+Keys and their defaults (those of a group: data.size=128, model.width=32, penalty.weight=0.1; all of data: medgan_pl.inspect --help)
 {keys}
 
 Going on and looking

@@ -37,7 +37,7 @@ def film(seed, dtype=np.uint16):
     return np.random.default_rng(seed).integers(0, 250, SHAPE[1:]).astype(dtype)
 
 
-HU, FILM = volume(0), film(0)
+HU, FILM, PAIR = volume(0), film(0), ((0, volume(4)), (1, volume(5)))
 
 
 @cache
@@ -144,18 +144,15 @@ def series(name="bad", hu=HU, expected=None, **options):
     """A maker of a DICOM series in the folder `name`, its UID its own; `expected` is `hu` unless given."""
 
     def make(root):
-        options.setdefault("series_uid", f"1.2.{sum(name.encode())}")
-        write_series(root / name, hu, spacing_mm=SPACING_MM, **options)
+        write_series(root / name, hu, spacing_mm=SPACING_MM, **{"series_uid": f"1.2.{sum(name.encode())}", **options})
         return {name + "/": hu if expected is None else expected}
 
     return make
 
 
-def all_of(*makers):
-    def make(root):
-        return {name: values for maker in makers for name, values in maker(root).items()}
-
-    return make
+def two_in_a_folder(root):
+    paths = [write_series(root / "bad", values, spacing_mm=SPACING_MM, series_uid=f"1.3.{i}", prefix="ab"[i], seed=i) for i, values in PAIR]
+    return {f"bad/{one[0].name}": values for one, (_, values) in zip(paths, PAIR, strict=True)}
 
 
 def at(*slices, **tags):

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ ROWS = [
     ("our own films", "xray", make.exported_films, READ_AND_WARNED),
 ]
 SLOW = ("png, as large as may be",)  # in the test of time and memory only
+SKIPPED = {name for name, _, _, outcome in ROWS if outcome.kind == "skipped"}
 WORST = [row for row in ROWS if any(word in row[0] for word in ("30000", "65535", "bomb", "loop", *SLOW))]
 
 
@@ -187,25 +189,79 @@ def check(data, images, start, expected):
 
 @pytest.mark.parametrize(("kind", "maker", "outcome"), [pytest.param(*row[1:], id=row[0]) for row in ROWS if row[0] not in SLOW])
 def test_what_becomes_of_it(kind, maker, outcome, tmp_path, clean):
-    good = make.write_good(kind, tmp_path / "set")
-    bad = maker(tmp_path / "set")
+    root = tmp_path / "set"
+    good = make.write_good(kind, root)
+    bad = maker(root)
     if outcome.kind == "stopped":
         if set(pydicom.pixels.get_decoder(JPEGLosslessSV1).available_plugins) - {"pillow"}:
             pytest.skip("a decoder is installed")
         with pytest.raises(RuntimeError, match=outcome.words):
-            make.read(kind, tmp_path / "set")
+            make.read(kind, root)
         return
-    data = make.read(kind, tmp_path / "set")
+    data = make.read(kind, root)
     images = images_of(data)
-    for start, expected in (good | bad if outcome.kind == "read" else good).items():
+    read = good | bad if outcome.kind == "read" else good
+    assert len(images) == len(read)
+    for start, expected in read.items():
         check(data, images, start, expected)
-    alone = clean(kind)
-    assert all(np.array_equal(images[name], alone[name]) for name in alone)
-    assert len(images) == len(good) + (len(bad) if outcome.kind == "read" else 0)
-    told = "\n".join(data.unusable.values())
+    assert all(np.array_equal(images[name], image) for name, image in clean(kind).items())
+    reasons = "".join(data.unusable.values())
     assert len(data.unusable) == (outcome.kind == "skipped")
-    if outcome.kind == "skipped":
-        import re
-        assert re.search(outcome.words, told)
-    assert not any(secret in told for secret in ("SECRET", "Doe", "bad.", str(tmp_path)))
+    assert re.search(outcome.words, reasons if outcome.kind == "skipped" else "\n".join(data.describe()))
+    assert not any(word in reasons for word in ("SECRET", "Doe", "bad.", str(tmp_path)))
     assert not Path("pwned").exists()
+
+
+def test_the_payload_would_have_worked():
+    pickle.loads(pickle.dumps(make.Payload()))
+    assert Path("pwned").exists()
+
+
+def test_more_unusable_than_allowed_stop_the_run_with_their_names(tmp_path):
+    make.write_good("ct", tmp_path / "set")
+    make.bad_nifti(nifti()[:-9])(tmp_path / "set")
+    with pytest.raises(ValueError, match=r"at most 1 % may be unusable .* 1 of 3 .* bad.nii: truncated: the header claims 512 bytes"):
+        make.read("ct", tmp_path / "set", max_corrupt=0.01)
+
+
+MEASURE = """
+import json, os, sys, time
+from pathlib import Path
+from hostile_files import read
+cases = json.loads(sys.argv[1])
+for kind, root in cases[:3]:
+    read(kind, Path(root))  # whatever is imported when first needed
+for kind, root in cases:
+    started = time.monotonic()
+    child = os.fork()
+    if not child:
+        try:
+            said = list(read(kind, Path(root)).unusable.values())
+        except BaseException as error:
+            said = repr(error)
+        print(json.dumps(said), flush=True)
+        os._exit(0)
+    _, status, usage = os.wait4(child, 0)
+    print(json.dumps([status, usage.ru_maxrss, time.monotonic() - started]), flush=True)
+"""
+
+
+def test_the_worst_take_less_than_10_s_and_2_gib(tmp_path):
+    cases = []
+    for i, (name, kind, maker, _) in enumerate([(kind, kind, lambda root: None, None) for kind in ("ct", "mri", "xray")] + WORST):
+        make.write_good(kind, tmp_path / f"{i}")
+        maker(tmp_path / f"{i}")
+        cases.append((name, kind, str(tmp_path / f"{i}")))
+    place = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, json.dumps([case[1:] for case in cases])], env=place, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    measured = {name: (said, *numbers) for (name, *_), said, numbers in zip(cases, lines[::2], lines[1::2], strict=True)}
+    usual = max(measured[kind][2] for kind in ("ct", "mri", "xray"))
+    table = "\n".join(f"{name}: {(kib - usual) / 1024:.0f} MiB more than sound scans, {s:.1f} s, {said}" for name, (said, _, kib, s) in measured.items())
+    Path("/tmp/table.txt").write_text(table)
+    for name, (said, status, kib, seconds) in measured.items():
+        assert status == 0 and isinstance(said, list) and len(said) == (name in SKIPPED), table
+        assert kib - usual < 2**21 and seconds < 10, f"{name}\n{table}"

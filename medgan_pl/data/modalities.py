@@ -132,10 +132,10 @@ class Volumes:
                 skipped[reason] += 1
                 continue
             first = by_path[series.headers[0].path]
-            sides = {(by_path[h.path].label, by_path[h.path].split) for h in series.headers}
+            sides = {(item.label, item.split, item.identity) for item in (by_path[h.path] for h in series.headers)}
             more = f" (+{len(series.headers) - 1})" if len(series.headers) > 1 else ""
             if len(sides) > 1:
-                unusable[first.name + more] = "its slices lie in folders of different classes or splits"
+                unusable[first.name + more] = "its slices are given different classes, splits or patients"
                 continue
             paths = tuple(h.path for h in series.headers)
             scans.append(first.merged(first.name + more, paths).of(series.headers[0].patient))

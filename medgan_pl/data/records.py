@@ -161,17 +161,17 @@ def read_msd(table: Path) -> tuple[list[Item], str]:
     """
     try:
         listed = json.loads(table.read_text(encoding="utf-8-sig"))
-        pairs = [(entry["image"], "train") for entry in listed["training"]]
-        pairs += [(entry["image"] if isinstance(entry, dict) else entry, "test") for entry in listed.get("test", [])]
+        pairs = [(Path(entry["image"]), "train") for entry in listed["training"]]
+        pairs += [(Path(entry["image"] if isinstance(entry, dict) else entry), "test") for entry in listed.get("test", [])]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f'{table} must be a Decathlon table, {{"training": [{{"image": …}}], "test": […]}}; {error}') from None
-    outside = [name for name, _ in pairs if Path(name).is_absolute() or ".." in Path(name).parts]
+    outside = [name for name, _ in pairs if name.is_absolute() or ".." in name.parts]
     if outside:
         raise ValueError(f"{table} must name files below its own folder, got {outside[0]}")
-    absent = [name for name, _ in pairs if not (table.parent / name).is_file()]
+    absent = [str(name) for name, _ in pairs if not (table.parent / name).is_file()]
     if absent:
         raise FileNotFoundError(f"{table} lists {len(absent)} images that are not there: {', '.join(absent[:20])}")
-    items = [Item(Path(name).as_posix(), (table.parent / name,), split=split, identity=Path(name).name) for name, split in pairs]
+    items = [Item(name.as_posix(), (table.parent / name,), split=split, identity=name.name) for name, split in pairs]
     if not items:
         raise FileNotFoundError(f"{table} must list at least one image, got none")
     return items, "Decathlon dataset.json, masks left out"

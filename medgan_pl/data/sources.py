@@ -61,9 +61,7 @@ class FileSource:
         self.memory = folder / "tables" / f"{self.key()}.json"
         self.records: list[Record] = []
         self.nameless = 0
-        if self.memory.is_file():
-            self.recall()
-        else:
+        if not self.recalled():
             gathered = modality.gather(self.files)
             self.items, self.unusable, self.skipped = gathered.items, gathered.unusable, gathered.skipped
         found = self.records or self.items
@@ -88,10 +86,20 @@ class FileSource:
         rules = [TABLE_VERSION, self.modality.settings, str(self.modality.chosen), self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
-    def recall(self) -> None:
+    def recalled(self) -> bool:
+        """Whether the table is remembered and still holds: files that only headers name (a .raw) are not in the key."""
+        if not self.memory.is_file():
+            return False
         stored = json.loads(self.memory.read_text())
-        self.records = [Record(**{**record, "paths": tuple(map(Path, record["paths"]))}) for record in stored["records"]]
+        records = [Record(**{**record, "paths": tuple(map(Path, record["paths"]))}) for record in stored["records"]]
+        try:
+            if stored["states"] != states(records):
+                return False
+        except FileNotFoundError:
+            return False
+        self.records = records
         self.unusable, self.skipped, self.nameless = stored["unusable"], Counter(stored["skipped"]), stored["nameless"]
+        return True
 
     def table(self) -> list[Record]:
         if not self.records:
@@ -100,7 +108,8 @@ class FileSource:
             self.nameless = sum(identity is None for identity in identities)
             self.records = tabulate(self.items, identities, digests)
             records = [{**vars(record), "paths": [str(path) for path in record.paths]} for record in self.records]
-            kept = {"records": records, "unusable": self.unusable, "skipped": self.skipped, "nameless": self.nameless}
+            kept = {"records": records, "states": states(self.records)}
+            kept |= {"unusable": self.unusable, "skipped": self.skipped, "nameless": self.nameless}
             write_json(self.memory, kept)
         return self.records
 
@@ -181,6 +190,12 @@ def write_json(path: Path, content: Any) -> None:
 def state(path: Path) -> str:
     stat = path.stat()
     return hashlib.blake2b(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode(), digest_size=12).hexdigest()
+
+
+def states(records: list[Record]) -> str:
+    """Of all their files, in one hash."""
+    every = " ".join(state(path) for record in records for path in record.paths)
+    return hashlib.blake2b(every.encode(), digest_size=12).hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -47,8 +47,6 @@ def oddities(entry: dict[str, Any]) -> list[str]:
         odd.append(f"{facts['padding']:.0%} of it is padding")
     if facts["spacing_mm"] and max(facts["spacing_mm"]) > 4 * min(facts["spacing_mm"]):
         odd.append(f"spacing {shown(facts['spacing_mm'])} mm: one axis is much coarser than another")
-    if facts["enlarged"]:
-        odd.append(f"{shown(facts['shape'])} is smaller than what is asked for, and is enlarged")
     return odd
 
 

@@ -1,0 +1,99 @@
+"""Looking at a data set before training: what is found, what is wrong, and the exit code."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from command_line import command, picture
+from PIL import Image
+
+SMALL = ("data.size=16", "data.slices.foreground=0")
+
+
+def write_volume(path: Path, seed: int, low: float = -1000, high: float = 400) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).uniform(low, high, (12, 14, 10)).round()
+    nib.save(nib.Nifti1Image(values.astype(np.int16), np.diag([1.0, 1.0, 2.5, 1.0])), path)
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    for patient in range(12):
+        write_volume(tmp_path / "ct" / f"patient{patient}" / "chest.nii.gz", patient)
+    return tmp_path / "ct"
+
+
+def test_a_set_that_is_fit(volumes: Path, here) -> None:
+    code, said = here("inspect", "data=ct", f"data.root={volumes}", *SMALL)
+    assert code == 0
+    for line in (
+        "12 volumes",
+        "train: 100 images from 10 scans of 10 patients",
+        "size: 10 × 14 × 12 (12)",
+        "spacing: 2.5 × 1 × 1 mm (12)",
+        "bits: 16 (12)",
+        "values: -1000 to 400 HU",
+        "fit to train on",
+    ):
+        assert line in said, line
+    report = json.loads(Path("inspect/report.json").read_text())
+    assert report["unfit"] is None
+    assert report["splits"] == {"train": 100, "val": 10, "test": 10}
+    assert {scan["images"] for scan in report["scans"]} == {10}
+    assert Path("inspect/report.txt").read_text() in said
+    for name in ("contact_sheet.png", "histogram.png"):
+        pixels = np.asarray(picture(Path("inspect") / name).convert("L"))
+        assert min(pixels.shape) > 100
+        assert pixels.std() > 5
+
+
+def test_what_is_wrong_file_by_file(volumes: Path, here) -> None:
+    (volumes / "patient0" / "chest.nii.gz").write_bytes(b"no volume")
+    write_volume(volumes / "patient1" / "chest.nii.gz", 1, low=0, high=255)
+    (volumes / "patient2" / "chest.nii.gz").write_bytes((volumes / "patient3" / "chest.nii.gz").read_bytes())
+    code, said = here("inspect", "data=ct", f"data.root={volumes}", *SMALL)
+    assert code == 1
+    assert "unusable  patient0/chest.nii.gz: not a NIfTI file" in said
+    assert "odd  patient1/chest.nii.gz: no air: values from 0 to 255; is it in HU?" in said
+    assert "odd  patient3/chest.nii.gz: the same image as patient2/chest.nii.gz" in said
+    assert "UNFIT: at most 1 % may be unusable (data.max_corrupt), got 1 of 12" in said
+    assert json.loads(Path("inspect/report.json").read_text())["unfit"]
+    code, said = here("inspect", "data=ct", f"data.root={volumes}", "data.max_corrupt=0.1", *SMALL)
+    assert code == 0
+    assert "fit to train on; 2 of 11 scans are odd" in said
+
+
+def test_one_patient_is_unfit_to_be_split(tmp_path: Path, here) -> None:
+    write_volume(tmp_path / "ct" / "one" / "a.nii.gz", 0)
+    write_volume(tmp_path / "ct" / "one" / "b.nii.gz", 1)
+    write_volume(tmp_path / "ct" / "two" / "c.nii.gz", 1, high=300)
+    (tmp_path / "ct" / "two" / "c.nii.gz").unlink()
+    code, said = here("inspect", "data=ct", f"data.root={tmp_path / 'ct'}", *SMALL)
+    assert code == 1
+    assert "UNFIT: 1 patients are too few" in said
+    assert "data.split=none" in said
+
+
+def test_films_and_the_cohort(tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 4095, (20, 20)).astype(np.uint16)
+        Image.fromarray(pixels).save(tmp_path / "films" / f"{i}.png")
+    said = command("inspect", "data=xray", f"data.root={tmp_path / 'films'}", "data.size=16", f"output={tmp_path / 'look'}").stdout
+    assert "bits: 16 (12)" in said
+    assert (tmp_path / "look" / "contact_sheet.png").is_file()
+    said = command("inspect", "data=mri", "image.spatial_dims=3", "data.size=8", "data.cohort.patients=12", "data.cohort.shape=[8,8,8]").stdout
+    assert "the embedded cohort: 12 simulated patients" in said
+    assert "fit to train on" in said
+
+
+def test_help_and_mistakes(here) -> None:
+    code, said = here("inspect", "--help")
+    assert code == 0
+    for word in ("data.root", "descriptions", "spacing_mm", "foreground"):
+        assert word in said, word
+    code, said = here("inspect", "data=ct", "data.root=/nowhere")
+    assert code == 1
+    assert "data.root must be a folder or a .csv file, got /nowhere" in said
