@@ -1,13 +1,13 @@
 """The loader beside what people use today, and beside the training step that waits for it.
 
-`python -m benchmarks.data [volumes=16] [slices=64] [size=256] [patch=64] [rounds=7] [seconds=0.4]`
+`python -m benchmarks.data [volumes=16] [slices=64] [size=256] [patch=32] [rounds=7] [seconds=0.4]`
 
 Chest CT of the embedded cohort, `volumes` of them, `slices` × `size` × `size` voxels, is written as int16 .nii.gz to a temporary folder.
 Everybody then makes batches of 16 float32 images in [-1, 1] of it: MONAI's transforms on the files, its PersistentDataset and
 CacheDataset under its own DataLoader, a bare NumPy gather from memory as the limit, and ours under the real DataLoader. Turns of
-`seconds` are interleaved in one process, whoever else uses the machine; medians of `rounds` turns, and of the ratios in each round.
+`seconds` are interleaved in one process; shown are medians of `rounds` turns, and of the ratios in each round.
 Memory: anonymous pages (RssAnon), each loader alone in a process of its own. Wait: the part of a whole turn (next batch, training step)
-that goes by before the batch is there. About three minutes.
+that goes by before the batch is there. Two to three minutes.
 """
 
 import logging
@@ -263,7 +263,7 @@ def measure(folder: Path, volumes: int, slices: int, size: int, patch: int, roun
 
 
 def main() -> None:
-    options = {"volumes": 16, "slices": 64, "size": 256, "patch": 64, "rounds": 7, "seconds": 0.4}
+    options = {"volumes": 16, "slices": 64, "size": 256, "patch": 32, "rounds": 7, "seconds": 0.4}
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")
         if key not in options:

@@ -3,21 +3,18 @@
 import gzip
 import io
 import struct
-import sys
 import zlib
 from functools import cache, partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from dicom_files import write_film, write_series
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
-from pydicom.uid import RLELossless
-
-sys.path.append(str(Path(__file__).parent / "data"))  # as pytest does only once it has come to a test there
-from dicom_files import write_film, write_series
+from pydicom.uid import JPEGLosslessSV1, RLELossless
 
 from medgan_pl.console import configuration_folder
 from medgan_pl.data.datamodule import ImageDataModule
@@ -155,6 +152,19 @@ def two_in_a_folder(root):
     return {f"bad/{one[0].name}": values for one, (_, values) in zip(paths, PAIR, strict=True)}
 
 
+def jpeg_among_many(root):
+    """So many that several processes read them."""
+    series(transfer_syntax=JPEGLosslessSV1)(root)
+    for i in range(3):
+        (root / f"more{i}.nii").write_bytes(nifti(volume(10 + i)))
+    return {}
+
+
+def ct_slices(root):
+    write_series(root, HU, spacing_mm=SPACING_MM, prefix=".bad")
+    return {}
+
+
 def at(*slices, **tags):
     """Sets tags (None deletes) in some slices only: `edit` of a series."""
 
@@ -207,6 +217,15 @@ def tangle(root):
             (folder / link).symlink_to(target)
     (folder / "deep.nii").write_bytes(nifti())
     return {f"{folder.relative_to(root)}/deep.nii": HU}
+
+
+def linked_twice(root):
+    """A folder under three names; that of the first in the alphabet counts, whatever order the disk has."""
+    (root / "b").mkdir()
+    (root / "b" / "v.nii").write_bytes(nifti())
+    for link in ("c", "a"):
+        (root / link).symlink_to(root / "b")
+    return {"a/v.nii": HU}
 
 
 def png(width, height, depth=8, colour=0, rows=b"\0", extra=b""):

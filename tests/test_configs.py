@@ -100,7 +100,8 @@ def test_every_trainer_composes(settings, trainer) -> None:
         instantiate(node, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
-OTHERS = [(group, option) for group in ("stages", "logger", "data", "game", "metrics", "experiment") for option in options(group)]
+GROUPS = ("stages", "logger", "data", "intensity@data.intensity", "game", "metrics", "experiment")
+OTHERS = [(group, option) for group in GROUPS for option in options(group.split("@")[0])]
 
 
 @pytest.mark.parametrize(("group", "option"), OTHERS)

@@ -16,7 +16,8 @@ FLOORS = {
     0: ("batch", "keys", "console", "checks", ""),
 }
 ONLY_FROM = {"hydra": 4, "omegaconf": 4, "wandb": 4, "pytorch_lightning": 3}
-MAY_LOOK = {("callbacks", "module"), ("sample", "train"), ("inspect", "train")}  # a callback looks at the module; sample and inspect start and build as train does
+# A callback looks at the module; sample and inspect start and build as train does.
+MAY_LOOK = {("callbacks", "module"), ("sample", "train"), ("inspect", "train")}
 
 
 def place(name: str) -> tuple[int, str]:

@@ -84,7 +84,8 @@ def test_films_and_the_cohort(tmp_path: Path) -> None:
     said = command("inspect", "data=xray", f"data.root={tmp_path / 'films'}", "data.size=16", f"output={tmp_path / 'look'}").stdout
     assert "bits: 16 (12)" in said
     assert (tmp_path / "look" / "contact_sheet.png").is_file()
-    said = command("inspect", "data=mri", "image.spatial_dims=3", "data.size=8", "data.cohort.patients=12", "data.cohort.shape=[8,8,8]").stdout
+    small = ("data.size=8", "data.cohort.patients=12", "data.cohort.shape=[8,8,8]")
+    said = command("inspect", "data=mri", "image.spatial_dims=3", *small).stdout
     assert "the embedded cohort: 12 simulated patients" in said
     assert "fit to train on" in said
 

@@ -15,10 +15,10 @@ def test_pngs_and_one_grid(finished: Path, tmp_path: Path) -> None:
     command("sample", f"checkpoint={checkpoint}", "n=5", f"output={tmp_path / 'a'}", "device=cpu")
     said = command("sample", f"checkpoint={checkpoint}", "n=3", "batch_size=2", f"output={tmp_path / 'b'}", "device=cpu")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == [f"{i:06d}.png" for i in range(5)] + ["grid.png"]
+    assert names == sorted([f"{i:06d}.png{sidecar}" for i in range(5) for sidecar in ("", ".json")] + ["grid.png"])
     assert picture(tmp_path / "a" / "000000.png").mode == "L"
     assert not (tmp_path / "outputs").exists()
-    assert "3 images and grid.png are in" in said.stdout
+    assert "3 images as png and grid.png are in" in said.stdout
     for i in range(3):  # image i of a seed is the same whatever n and batch_size are
         a, b = (np.asarray(picture(tmp_path / x / f"{i:06d}.png")).astype(int) for x in "ab")
         assert abs(a - b).max() <= 1

@@ -126,17 +126,37 @@ def test_multirun_writes_a_folder_each() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        (("data=ct", "image.spatial_dims=2", "data.slices.axis=coronal"), "[16,16]"),
+        (("data=mri", "image.spatial_dims=3", "intensity@data.intensity=z_score"), "[16,16,16]"),
+        (("data=ct", "image.spatial_dims=3", "data.patches=2"), "[16,16,16]"),
+    ],
+    ids=["slices", "volumes", "patches"],
+)
+def test_slices_volumes_and_patches_train(settings: tuple[str, ...], size: str, here) -> None:
+    small = [value for value in TINY if not value.startswith(("data.size", "data.cohort"))]
+    small += [f"data.size={size}", "data.cohort.patients=20", "data.cohort.shape=[16,24,24]", "total_images=16", "validate_every=16"]
+    code, said = here("train", "model=dcgan", *small, *settings, "logger=csv", "hydra.run.dir=here")
+    assert code == 0, said
+    state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
+    assert state["images"] == 16
+    assert state["inverse"]["modality"] == ("MR" if "data=mri" in settings else "CT")
+    assert len(state["inverse"]["spacing_mm"]) == size.count(",") + 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("model=resnet_gam",), "resnet_gan"),
         (("modle=resnet_gan",), "there is no `modle` in the configuration; did you mean `module` or `mode` or `model`?"),
-        (("data.siez=64",), "there is no `siez` in the configuration; did you mean `size`?"),
+        (("data.siez=64",), "there is no `siez` in the configuration; did you mean `size`"),
         (("model=resnet_gam",), "dcgan"),
         (("data.size=100",), "`size` must be a multiple of 16 for 4 halvings, got 100; use 96 or 112"),
         (("data.root=/nowhere",), "/nowhere"),
         (("data.root=empty",), "empty"),
         (("model.classes=3",), "use model.classes=4"),
-        (("image.spatial_dims=3",), "`image.spatial_dims` must be that of the data"),
+        (("image.spatial_dims=3",), "`image.spatial_dims` must be 2 for films, got 3"),
         (("total_images=0",), "`total_images` must be a whole number of at least 1, got 0"),
         (("seed=x",), "`seed` must be a whole number of at least 0, got x"),
         (("data.size=abc",), "data.size must be a number or [H, W]"),

@@ -22,6 +22,10 @@ from medgan_pl.data.readers.series import group_series, read_series
 from medgan_pl.data.records import DICOMS, PICTURES, Item, is_dicom
 from medgan_pl.data.scan import Scan, ScanError
 
+# Modalities (PS3.3 C.7.3.1.1.1) that are told by name; what else stands in that field might name a patient.
+TOLD = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
+# Of these no single image is a film.
+SLICED = ("CT", "MR", "NM", "PT", "SEG", "US")
 NIFTI, ITK = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
 
 
@@ -81,8 +85,10 @@ class XRay:
 
     def gather(self, items: Sequence[Item]) -> Gathered:
         headers, _ = headers_of(items)  # a film whose header cannot be read is told of when its pixels are
-        known = [item.of(headers[item.paths].patient) if item.paths in headers else item for item in items]
-        return Gathered(known, {}, Counter(), Counter(header.description for header in headers.values()))
+        slices = {paths: header.modality for paths, header in headers.items() if header.modality in SLICED}
+        known = [item.of(headers[item.paths].patient) if item.paths in headers else item for item in items if item.paths not in slices]
+        skipped = Counter(f"images of modality {modality}, which are no films" for modality in slices.values())
+        return Gathered(known, {}, skipped, Counter(header.description for header in headers.values()))
 
     def read(self, item: Item) -> Scan:
         (path,) = item.paths
@@ -125,6 +131,7 @@ class Volumes:
         scans = [item.merged(item.name, files_of(item.paths[0])) if self.detached(item) else item for item in scans]
         skipped: Counter[str] = Counter()
         descriptions: Counter[str] = Counter()
+        hollow = {header.series for header in headers.values() if not header.has_pixels and header.series}
         for series in group_series(list(headers.values())):
             descriptions[series.headers[0].description] += 1
             reason = series.skipped or self.passed_over(series.headers)
@@ -132,13 +139,15 @@ class Volumes:
                 skipped[reason] += 1
                 continue
             first = by_path[series.headers[0].path]
-            sides = {(item.label, item.split, item.identity) for item in (by_path[h.path] for h in series.headers)}
-            more = f" (+{len(series.headers) - 1})" if len(series.headers) > 1 else ""
-            if len(sides) > 1:
-                unusable[first.name + more] = "its slices are given different classes, splits or patients"
+            name = first.name + (f" (+{len(series.headers) - 1})" if len(series.headers) > 1 else "")
+            if series.headers[0].series in hollow:
+                unusable[name] = "some files of the series have no pixel data: the volume would lack slices"
+                continue
+            if len({(item.label, item.split, item.identity) for item in (by_path[h.path] for h in series.headers)}) > 1:
+                unusable[name] = "its slices are given different classes, splits or patients"
                 continue
             paths = tuple(h.path for h in series.headers)
-            scans.append(first.merged(first.name + more, paths).of(series.headers[0].patient))
+            scans.append(first.merged(name, paths).of(series.headers[0].patient))
         return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
 
     def detached(self, item: Item) -> bool:
@@ -147,8 +156,9 @@ class Volumes:
 
     def passed_over(self, headers: Sequence[Header]) -> str | None:
         """Why a series is not for this data set, None if it is."""
-        if headers[0].modality != self.name:
-            return f"series of modality {headers[0].modality or 'unknown'}"
+        modality = headers[0].modality
+        if modality != self.name:
+            return f"series of modality {modality}" if modality in TOLD else "series of another modality"
         if self.series and not self.series.search(headers[0].description):
             return "series of another description"
         return None

@@ -71,7 +71,8 @@ def facts_of(scan: Scan) -> dict[str, Any]:
     low, high = float(scan.pixels.min()), float(scan.pixels.max())
     counts, _ = np.histogram(scan.pixels, 64, (low, high))
     content = hashlib.blake2b(str(scan.pixels.shape).encode(), digest_size=16)
-    content.update(np.ascontiguousarray(scan.pixels))
+    for part in scan.pixels:  # not all at once: turned volumes are views, and would be copied
+        content.update(np.ascontiguousarray(part))
     return {
         "shape": list(scan.pixels.shape),
         "spacing_mm": scan.spacing_mm and list(scan.spacing_mm),

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
@@ -23,7 +23,7 @@ class Item:
     paths: tuple[Path, ...] = ()
     label: str | None = None
     split: str | None = None
-    identity: str | None = None
+    identity: str | None = field(default=None, repr=False)  # never into a log
     inner: str = ""
 
     def of(self, identity: str | None) -> "Item":
@@ -70,7 +70,7 @@ def walk(root: Path) -> tuple[list[Path], Counter[str]]:
             folders.clear()
             continue
         seen.add((place.st_dev, place.st_ino))
-        folders[:] = [name for name in folders if not hidden(Path(name))]
+        folders[:] = sorted(name for name in folders if not hidden(Path(name)))  # of several links to a folder the first name counts
         for path in (Path(folder, name) for name in names if not hidden(Path(name))):
             if path.is_file():
                 files.append(path)

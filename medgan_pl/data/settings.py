@@ -1,5 +1,6 @@
 """What must hold of the settings of a data module, of whatever type the command line made them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,4 +41,7 @@ def numbers(name: str, value: Any, count: int, least: float, whole: bool = False
 
 
 def are_numbers(values: Any, count: int, kind: type | tuple[type, ...] = (int, float)) -> bool:
-    return isinstance(values, Sequence) and len(values) == count and all(isinstance(n, kind) for n in values)
+    """Whether `values` are `count` finite numbers of that kind."""
+    if not isinstance(values, Sequence) or len(values) != count:
+        return False
+    return all(isinstance(n, kind) and not isinstance(n, bool) and math.isfinite(n) for n in values)

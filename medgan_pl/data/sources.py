@@ -17,7 +17,7 @@ from medgan_pl.data.records import Item, Record, find, identity_from, read_csv, 
 from medgan_pl.data.scan import Scan
 
 # Part of a remembered table's key: raise it whenever the same files would be put together otherwise.
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 
 class Source(Protocol):
@@ -93,7 +93,7 @@ class FileSource:
         stored = json.loads(self.memory.read_text())
         records = [Record(**{**record, "paths": tuple(map(Path, record["paths"]))}) for record in stored["records"]]
         try:
-            if stored["states"] != states(records):
+            if not records or stored["states"] != states(records):
                 return False
         except FileNotFoundError:
             return False
@@ -117,7 +117,13 @@ class FileSource:
         return self.modality.gather(self.files).descriptions
 
     def tasks(self, records: list[Record]) -> list[Task]:
-        return [Task(r.digest, partial(self.modality.read, Item(r.name, r.paths)), self.modality.unit) for r in records]
+        return [Task(r.digest, partial(self.scan, Item(r.name, r.paths)), self.modality.unit) for r in records]
+
+    def scan(self, item: Item) -> Scan:
+        try:
+            return self.modality.read(item)
+        except RuntimeError as error:  # a fault of the installation, not of the file
+            raise RuntimeError(f"{item.name}: {error}") from None
 
 
 class CohortSource:

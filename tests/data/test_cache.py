@@ -77,7 +77,12 @@ def test_a_stored_number_is_as_exact_as_promised(dtype):
         ("uint8", ((0, 80),), HU, 80 / 510),
         ("float16", ((-1000, 400),), HU, 1400 / 2**13),
         ("float32", ((0, 2**20),), GREY_LEVELS, 2**-6),
-        ("uint8", ((-1000, 400),), HU, r"within 1 HU, got uint8, which loses up to 2.75 between -1000 and 400; use data.cache.dtype=uint16"),
+        (
+            "uint8",
+            ((-1000, 400),),
+            HU,
+            r"within 1 HU, got uint8, which loses up to 2.75 between -1000 and 400; use data.cache.dtype=uint16",
+        ),
         ("uint8", ((0, 1.0),), SIGNAL, r"within 1 thousandths of the range, got uint8, which loses up to 1.96"),
         ("uint8", ((0, 80), (-1000, 400)), HU, r"loses up to 2.75 between -1000 and 400"),
         ("float16", ((0, 65535),), GREY_LEVELS, r"got float16, which loses up to 8 .*; use data.cache.dtype=float32"),
@@ -99,7 +104,7 @@ def test_what_storing_costs_is_true_or_refused(dtype, levels, unit, loss):
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(ValueError, match="data.cache.dtype must be one of uint16, uint8, float16, float32, got int8"):
+    with pytest.raises(ValueError, match=r"data\.cache\.dtype must be one of uint16, uint8, float16, float32, got int8"):
         Format("int8")
 
 

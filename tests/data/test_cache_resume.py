@@ -67,8 +67,8 @@ def test_ctrl_c_leaves_no_cache_and_only_the_rest_is_read_again(tmp_path, caplog
 
 def stop_after(n, folder, log):
     """The unfinished cache of 8 films of which `n` are whole."""
+    stopping = [*listed(n, counted, log), *(Task(f"{i:032x}", interrupt, in_signal) for i in range(n, 8))]
     with pytest.raises(KeyboardInterrupt):
-        stopping = [*listed(n, counted, log), *(Task(f"{i:032x}", interrupt, in_signal) for i in range(n, 8))]
         prepare(stopping, pipeline(), folder, workers=0)
     log.unlink(missing_ok=True)
     (unfinished,) = folder.glob("*.unfinished")

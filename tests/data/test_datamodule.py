@@ -9,12 +9,21 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from dicom_files import write_film
 from PIL import Image
-from test_pipelines import write_dicom
 
-from medgan_pl.data.datamodule import FilmDataModule
+from medgan_pl.data.datamodule import ImageDataModule
+from medgan_pl.data.intensity import Percentiles
+from medgan_pl.data.modalities import XRay
+from medgan_pl.data.phantom import draw_patient
+from medgan_pl.data.scan import Scan
 
-SMALL = {"size": 16, "batch_size": 4, "cache_dir": "cache"}
+SMALL = {"size": 16, "batch_size": 4, "cache": {"dir": "cache"}}
+
+
+def films(**options):
+    """The data module of films, as conf/data/chest_xray.yaml makes it."""
+    return ImageDataModule(**{"modality": XRay(), "intensity": Percentiles(), "patient_pattern": r"person\d+", **SMALL, **options})
 
 
 def write_films(root, n=30, per_patient=3, classes=("ill", "well"), split=""):
@@ -26,7 +35,7 @@ def write_films(root, n=30, per_patient=3, classes=("ill", "well"), split=""):
 
 
 def module(root, **options):
-    data = FilmDataModule(root=str(root), **{**SMALL, **options})
+    data = films(root=str(root), **options)
     data.prepare_data()
     data.setup()
     return data
@@ -45,8 +54,8 @@ def test_a_batch(tmp_path):
         record = data.records[row]
         assert record.split == "train"
         assert data.classes[label] == record.label
-        stored = np.asarray(Image.open(record.path), np.float32)[None]
-        assert (data.pipeline(stored) - image).abs().max() < 1.6e-5
+        stored = Scan(np.asarray(Image.open(record.paths[0]), np.float32))
+        assert (data.pipeline(stored).images[0] - image).abs().max() < 1.6e-5
 
 
 def test_same_seed_same_batches_and_no_patient_on_two_sides(tmp_path):
@@ -130,20 +139,57 @@ def test_loading_in_processes_gives_the_same_batches(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
 
 
-def test_folders_split_reports_its_overlap(tmp_path):
-    root = tmp_path / "films"
+def folders(root):
     for split, n in (("train", 12), ("val", 6), ("test", 3)):
         write_films(root, n, split=split)
-    (root / "val/ill/copy.png").write_bytes((root / "train/ill/person0_0.png").read_bytes())
-    data = module(root, split="folders")
+    return root
+
+
+def test_folders_split_reports_its_overlap(tmp_path):
+    data = module(folders(tmp_path / "films"), split="folders")
     lines = "\n".join(data.describe())
-    assert data.sizes() == {"train": 12, "val": 7, "test": 3}
-    assert "2 of 5 patient groups stand in more than one split" in lines
-    assert "1 groups of identical films (2 in all), 1 in more than one split" in lines
-    assert "1 films name no patient" in lines
-    assert "val: 7 films of 3 patients (ill 4, well 3)" in lines
+    assert data.sizes() == {"train": 12, "val": 6, "test": 3}
+    assert "2 of 4 patient groups stand in more than one split; results on val and test will look too good" in lines
+    assert "val: 6 images of 2 patients (ill 3, well 3)" in lines
+    anew = module(tmp_path / "films", fractions=[0.4, 0.3, 0.3])
+    assert "0 of 4 patient groups stand in more than one split" in "\n".join(anew.describe())
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_an_image_on_two_sides_is_refused_or_its_copy_dropped(tmp_path, suffix):
+    """Also where the files differ and only the pixels are the same."""
+    root = folders(tmp_path / "films")
+    with Image.open(root / "train/ill/person0_0.png") as film:
+        film.save(root / f"val/ill/copy.{suffix}")
+    with pytest.raises(
+        ValueError, match=rf"no image may stand in two splits, got 1 identical ones: .*person0_0.png \(train\).*copy.{suffix} \(val\)"
+    ):
+        module(root, split="folders")
+    data = module(root, split="folders", duplicates="drop")
+    lines = "\n".join(data.describe())
+    assert data.sizes() == {"train": 11, "val": 7, "test": 3}
+    assert "1 duplicates of held-out images are left out" in lines
+    assert "1 name no patient" in lines
+    assert not {r.pixels for r in data.records if r.split == "train"} & {r.pixels for r in data.records if r.split != "train"}
     anew = module(root, fractions=[0.4, 0.3, 0.3])
-    assert "0 of 5 patient groups stand in more than one split" in "\n".join(anew.describe())
+    lines = "\n".join(anew.describe())
+    assert "1 groups of identical images (2 in all), 0 in more than one split" in lines
+    assert sum(anew.sizes().values()) == 22
+
+
+def test_without_a_split_all_is_for_training_and_said_so(tmp_path):
+    data = module(write_films(tmp_path / "films"), split="none")
+    assert data.sizes() == {"train": 30, "val": 30, "test": 0}
+    assert any("holds nothing out" in line for line in data.describe())
+
+
+def test_synthetic_films_are_warned_about(tmp_path):
+    root = tmp_path / "films"
+    root.mkdir()
+    for i in range(30):
+        made = {"ImageType": ["DERIVED", "SYNTHETIC"]} if i < 2 else {}
+        write_film(root / f"{i}.dcm", np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16), patient_id=f"P{i}", **made)
+    assert any("WARNING: 2 of 30 are synthetic" in line for line in module(root).describe())
 
 
 def test_a_csv_root(tmp_path):
@@ -153,12 +199,12 @@ def test_a_csv_root(tmp_path):
     data = module(tmp_path / "t.csv", split="folders")
     assert data.sizes() == {"train": 8, "val": 4, "test": 0}
     assert data.classes == ("a", "b")
-    with pytest.raises(ValueError, match="no film is in the test split"):
+    with pytest.raises(ValueError, match="no image is in the test split"):
         data.test_dataloader()
 
 
 def test_the_embedded_cohort(tmp_path, caplog):
-    data = FilmDataModule(cohort={"patients": 12}, **SMALL)
+    data = films(cohort={"patients": 12})
     data.prepare_data()
     assert data.phantom
     assert data.describe()[0] == "the embedded cohort: 12 simulated patients, seed 0 (data.root is null; no real patient is in it)"
@@ -167,7 +213,7 @@ def test_the_embedded_cohort(tmp_path, caplog):
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (4, 1, 16, 16)
     index = int(data.records[batch["record"][0]].name[1:])
-    assert batch["label"][0] == data.source.cohort.label(index)
+    assert batch["label"][0] == draw_patient(0, index).label
 
 
 def test_unlabelled_films_have_no_labels(tmp_path):
@@ -182,15 +228,16 @@ def test_corrupt_films_among_good_ones(tmp_path, caplog):
     (root / "ill/person0_0.png").write_bytes(b"broken")
     Image.fromarray(np.full((20, 20), 9, np.uint8)).save(root / "well/person0_1.png")
     with pytest.raises(
-        ValueError, match=r"at most 1 % .* 2 of 60 films \(3.3 %\).*person0_0.png: not a PNG.*person0_1.png: .* got 9 in every"
+        ValueError,
+        match=r"at most 1 % .* 2 of 60 that cannot be used \(3.3 %\).*person0_0.png: not a PNG.*person0_1.png: .* got 9 everywhere",
     ):
         module(root)
     with caplog.at_level(logging.WARNING):
         data = module(root, max_corrupt=0.05)
-    assert "going on without 2 of 60 films" in caplog.text
+    assert "going on without 2 of 60 that cannot be used" in caplog.text
     assert "ill/person0_0.png: not a PNG" in caplog.text
     assert sum(data.sizes().values()) == 58
-    assert "2 films cannot be used and are left out" in data.describe()
+    assert "2 cannot be used and are left out" in data.describe()
 
 
 def test_the_dicom_patient_is_used_and_never_kept(tmp_path, caplog):
@@ -199,7 +246,7 @@ def test_the_dicom_patient_is_used_and_never_kept(tmp_path, caplog):
     root.mkdir()
     for i in range(30):
         stored = np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16)
-        write_dicom(root / f"{i}.dcm", stored, patient=f"SECRET-{i // 3}")
+        write_film(root / f"{i}.dcm", stored, patient_id=f"SECRET-{i // 3}")
     (root / "30.dcm").write_bytes((root / "0.dcm").read_bytes()[:-100])
     data = module(root, max_corrupt=0.1)
     assert len({record.patient for record in data.records}) == 10
@@ -215,7 +262,7 @@ def test_films_named_by_their_uid_are_read_as_dicom(tmp_path):
     root = tmp_path / "films"
     root.mkdir()
     for i in range(30):
-        write_dicom(root / f"1.2.840.113.{i}", np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16), patient=f"P{i // 3}")
+        write_film(root / f"1.2.840.113.{i}", np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16), patient_id=f"P{i // 3}")
     (root / "notes.5").write_text("no film")
     data = module(root)
     assert len(data.records) == 30
@@ -230,7 +277,7 @@ def test_too_few_patients_and_enlarged_films(tmp_path):
         module(root)
     data = module(write_films(tmp_path / "more"), size=[32, 24])
     assert next(iter(data.train_dataloader()))["image"].shape == (4, 1, 32, 24)
-    assert "30 films are smaller than 32×24 and were enlarged" in data.describe()
+    assert "30 are smaller than 32×24 and were enlarged" in data.describe()
 
 
 @pytest.mark.real
@@ -244,7 +291,7 @@ def test_the_overlap_of_the_kermany_films():
         lines = "\n".join(data.describe())
         assert data.sizes() == {"train": 4099, "val": 878, "test": 879}
         assert f"{straddling} patient groups stand in more than one split" in lines
-        assert "30 groups of identical films (62 in all)" in lines
+        assert "30 groups of identical images (62 in all)" in lines
     anew = "\n".join(module(root).describe())
     assert "0 of 3118 patient groups" in anew
     assert "(62 in all), 0 in more than one split" in anew

@@ -111,7 +111,9 @@ def test_to_unit_by_hand():
     assert torch.allclose(out[1], torch.tensor([-1.0, -1, -1, 0, 1, 1, 1]))
 
 
-@pytest.mark.parametrize("levels", [((-1000.0, 400.0),), ((-1024.0, 3071.0), (-160.0, 240.0)), ((-160.0, 240.0), (-1000.0, 400.0), (0.0, 80.0))])
+@pytest.mark.parametrize(
+    "levels", [((-1000.0, 400.0),), ((-1024.0, 3071.0), (-160.0, 240.0)), ((-160.0, 240.0), (-1000.0, 400.0), (0.0, 80.0))]
+)
 def test_there_and_back_is_exact_within_the_windows(levels):
     low, high = min(low for low, _ in levels), max(high for _, high in levels)
     native = torch.linspace(low, high, 4001)

@@ -179,7 +179,7 @@ def bad_files():
     yield "gzip, long tail", gzip.compress(good + b"\0" * 4097), "more than 4096 bytes follow"
     yield "long tail", good + b"\0" * 4097, "more than 4096 bytes follow"
     yield "members", gzip.compress(b"", mtime=0) * (2**16 + 1), "members"
-    yield "30000 cubed", dims(3, 30000, 30000, 30000), "at most"
+    yield "30000 cubed", dims(3, 30000, 30000, 30000), "may hold"
     yield "negative side", dims(3, -4, 5, 6), "1 or more"
     yield "zero side", dims(3, 4, 0, 6), "1 or more"
     yield "zero times", dims(4, 4, 5, 6, 0), "1 or more"

@@ -55,7 +55,7 @@ def test_the_digest_of_a_series_is_of_all_its_files_in_any_order(tmp_path):
         path.write_text(path.name)
 
     def one(*names):
-        (found,) = content_digests([Item("s", tuple(tmp_path / name for name in names))], tmp_path / "c")
+        (found,) = content_digests([Item("s", tuple(tmp_path / name for name in names))], tmp_path / "cache")
         return found
 
     assert one("a", "b", "c") == one("c", "a", "b")
@@ -135,7 +135,7 @@ def test_only_the_series_of_that_description(tmp_path):
     found = source(tmp_path, MRI(series="(?i)flair"))
     assert [item.paths[0].parent.name for item in found.items] == ["b"]
     assert found.skipped == {"series of another description": 1}
-    with pytest.raises(FileNotFoundError, match="must hold .* of CT, got .*, which holds 2 series of modality MR"):
+    with pytest.raises(FileNotFoundError, match=r"must hold .* of CT, got .*, which holds 2 series of modality MR"):
         source(tmp_path, CT())
     with pytest.raises(ValueError, match="series must be a regular expression"):
         MRI(series="(")

@@ -1,6 +1,7 @@
 """Splits without a patient, or an image, on two sides."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_no_patient_and_no_duplicate_in_two_splits():
 def test_the_same_values_in_other_files_join_their_patients(seed):
     records = [replace(r, pixels=f"own {r.digest}") for r in table()]
     chain = [records[0], records[3], records[9], records[20]]
-    for i, (a, b) in enumerate(zip(chain, chain[1:], strict=False)):  # a is like b, b like c, c like d: all four patients are one
+    for i, (a, b) in enumerate(pairwise(chain)):  # a is like b, b like c, c like d: all four patients are one
         records += [replace(a, digest=f"{i}a", pixels=f"same {i}"), replace(b, digest=f"{i}b", pixels=f"same {i}")]
     splits = split_by_patient(records, THIRDS, seed)
     assert straddling([r.patient for r in records], splits) == 0
