@@ -56,6 +56,9 @@ def inspect(config: "DictConfig") -> bool:
 
     from medgan_pl.data.survey import draw_histogram, survey, table_lines
 
+    output, root = Path(config.output).absolute(), config.data.root
+    if root is not None and output.is_relative_to(Path(root).expanduser().absolute()):
+        raise ValueError(f"`output` must lie outside data.root, or the next look finds this one's pictures; got {output}")
     data: ImageDataModule = instantiate(config.data, _convert_="all")
     if config.descriptions:
         for description, count in data.source.descriptions().most_common():
@@ -73,7 +76,6 @@ def inspect(config: "DictConfig") -> bool:
     lines.append(f"UNFIT: {unfit}" if unfit else "fit to train on" + (f"; {odd} of {len(scans)} scans are odd, see above" if odd else ""))
     text = "\n".join(lines) + "\n"
     print(text, end="")
-    output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "report.txt").write_text(text, encoding="utf-8")
     report = {"unfit": unfit, "unusable": data.unusable, "skipped": data.source.skipped, "splits": data.sizes(), "scans": scans}

@@ -5,15 +5,13 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,48 +19,13 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medgan_pl.data.intensity import Levels, Unit
+from medgan_pl.data.formats import Format
+from medgan_pl.data.intensity import Unit
+from medgan_pl.data.journal import append, journal, mend
 from medgan_pl.data.pipelines import Prepared
 from medgan_pl.data.scan import Scan, ScanError
 
 log = logging.getLogger(__name__)
-
-
-class Format:
-    """How a number in [-1, 1] is stored: `dtype` uint16 or uint8 (even steps), float16, float32 (as it is)."""
-
-    # The largest error on the [-1, 1] scale: half a step; of float16 half its spacing in [0.5, 1].
-    ERRORS: Mapping[str, float] = {"uint16": 1 / 65535, "uint8": 1 / 255, "float16": 2**-12, "float32": 2**-25}
-
-    def __init__(self, dtype: str) -> None:
-        if dtype not in self.ERRORS:
-            raise ValueError(f"data.cache.dtype must be one of {', '.join(self.ERRORS)}, got {dtype}")
-        self.dtype, self.error = np.dtype(dtype), self.ERRORS[dtype]
-        self.steps = np.iinfo(self.dtype).max if self.dtype.kind == "u" else None
-
-    def quantise(self, image: Tensor) -> np.ndarray:
-        """[-1, 1] float -> stored."""
-        values = image.numpy()
-        return (((values.clip(-1, 1) + 1) * (self.steps / 2)).round() if self.steps else values).astype(self.dtype)
-
-    def restore(self, stored: np.ndarray) -> Tensor:
-        """Stored -> [-1, 1] float32, a fresh contiguous tensor of the same shape."""
-        image = stored.astype(np.float32)  # by NumPy: a batch is too small to be worth waking torch's threads, which training keeps busy
-        if self.steps:
-            image *= 2 / self.steps
-            image -= 1
-        return torch.from_numpy(image)
-
-    def check(self, levels: Levels, unit: Unit) -> float:
-        """The largest error of a value stored so, in `unit`. Raises ValueError for more than one."""
-        loss = unit.loss(self.error, levels)
-        if loss > 1:
-            low, high = max(levels, key=lambda pair: pair[1] - pair[0])
-            raise ValueError(
-                f"data.cache.dtype must keep every value within 1 {unit.of_loss}, got {self.dtype}, which loses up to {loss:.3g} between "
-                f"{low:g} and {high:g}; use data.cache.dtype={'uint16' if self.dtype == np.uint8 else 'float32'}"
-            )
-        return loss
 
 
 @dataclass(frozen=True)
@@ -213,62 +176,6 @@ class Entries(Dataset):
             "loss_unit": unit.of_loss,
         }
         append(self.folder, task.digest, entry, self.format.quantise(prepared.images))
-
-
-def append(folder: Path, digest: str, entry: dict[str, Any], values: np.ndarray | None) -> None:
-    """Adds an entry. The values go where the last whole line says they end: what a killed process wrote behind that is written over."""
-    with (folder / "journal.jsonl").open("a+b") as lines:
-        fcntl.flock(lines, fcntl.LOCK_EX)
-        end = end_of(lines)
-        if values is not None:
-            room = shutil.disk_usage(folder).free
-            if values.nbytes > 0.95 * room:
-                raise OSError(
-                    f"the cache needs another {values.nbytes / 2**30:.2g} GiB, {folder.parent} has {room / 2**30:.2g}; free some "
-                    "or set data.cache.dir"
-                )
-            with (folder / "values.bin").open("r+b") as file:
-                file.seek(end * values.itemsize)
-                values.tofile(file)
-            entry = {**entry, "offset": end, "crc": zlib.crc32(np.ascontiguousarray(values))}
-            end += values.size
-        lines.write(json.dumps([digest, entry, end]).encode() + b"\n")
-
-
-def end_of(lines: BinaryIO) -> int:
-    """Elements of values.bin that the journal knows of; they stand at the end of its last line."""
-    size = lines.seek(0, os.SEEK_END)
-    lines.seek(max(0, size - 32))
-    tail = lines.read()
-    return int(tail[tail.rindex(b",") + 1 : -2]) if size else 0
-
-
-def journal(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a cache's journal: (digest, entry)."""
-    path = folder / "journal.jsonl"
-    if path.is_file():
-        with path.open("rb") as lines:
-            for line in lines:
-                digest, entry, _ = json.loads(line)
-                yield digest, entry
-
-
-def mend(folder: Path) -> None:
-    """Cuts off the first entry that is torn, or whose values are not those it was written for, and all behind it: a kill, a power cut."""
-    itemsize = np.dtype(json.loads((folder / "format.json").read_text())["dtype"]).itemsize
-    kept = end = 0
-    with (folder / "journal.jsonl").open("a+b") as lines, (folder / "values.bin").open("a+b") as values:
-        lines.seek(0)
-        for line in lines:
-            if not line.endswith(b"\n"):
-                break
-            _, entry, stop = json.loads(line)
-            values.seek(end * itemsize)
-            if "crc" in entry and zlib.crc32(values.read((stop - end) * itemsize)) != entry["crc"]:
-                break
-            kept, end = kept + len(line), stop
-        lines.truncate(kept)
-        values.truncate(end * itemsize)
 
 
 def watched(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from medgan_pl.batch import Batch
 from medgan_pl.data import summary
-from medgan_pl.data.cache import Cache, Format, available_cores, prepare
+from medgan_pl.data.cache import Cache, available_cores, prepare
+from medgan_pl.data.formats import Format
 from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.layouts import Film, Layout, Patches, Slices, Whole
 from medgan_pl.data.modalities import Modality
@@ -47,6 +48,7 @@ class ImageDataModule(pl.LightningDataModule):
         modality: Modality,
         intensity: Intensity,
         root: str | None = None,
+        files: str | None = None,
         spatial_dims: int = 2,
         size: int | Sequence[int] = 64,
         channels: int = 1,
@@ -92,7 +94,8 @@ class ImageDataModule(pl.LightningDataModule):
         Format(self.cache_dtype)
         self.randomize = Randomize(**(augment or {}))
         self.phantom = root is None
-        self.source = self.opened(root, patient_pattern, classes, {"patients": 2000, "seed": 0, "shape": None, **(cohort or {})})
+        named = {"patient_pattern": patient_pattern, "classes": classes == "folders", "files": files}
+        self.source = self.opened(root, {"patients": 2000, "seed": 0, "shape": None, **(cohort or {})}, named)
         self.classes = self.source.classes
         if split == "folders" and not {"train", "val"} <= self.source.splits:
             given = f"splits {', '.join(sorted(self.source.splits)) or 'none'} in {self.source.title}"
@@ -114,9 +117,9 @@ class ImageDataModule(pl.LightningDataModule):
             return Patches(patch=self.size, spacing_mm=spacing_mm)
         return Whole(size=self.size, spacing_mm=spacing_mm, crop=crop)
 
-    def opened(self, root: str | None, patient_pattern: str, classes: str, cohort: Mapping[str, Any]) -> Source:
+    def opened(self, root: str | None, cohort: Mapping[str, Any], files: Mapping[str, Any]) -> Source:
         if root is not None:
-            return FileSource(Path(root).expanduser(), self.modality, patient_pattern, classes == "folders", self.cache_dir)
+            return FileSource(Path(root).expanduser(), self.modality, folder=self.cache_dir, splits=self.split == "folders", **files)
         shape = cohort["shape"] or self.size
         return CohortSource(self.modality, cohort["patients"], cohort["seed"], tuple(shape))
 
@@ -145,6 +148,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.read()
         self.judge(self.unusable, len(self.table) + len(self.source.unusable))
         cache = self.cache
+        self.check_units(cache)
         usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
         records = self.without_duplicates(self.divided(usable))
         counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
@@ -162,6 +166,13 @@ class ImageDataModule(pl.LightningDataModule):
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
         self.inverse = self.inverted(cache, records)
         self.records = records
+
+    def check_units(self, cache: Cache) -> None:
+        units = {entry["unit"] for entry in cache.entries.values()}
+        if len(units) > 1:
+            names = [next(r.name for r in self.table if cache.entries.get(r.digest, {}).get("unit") == unit) for unit in sorted(units)]
+            pairs = ", ".join(f"{unit} ({name})" for unit, name in zip(sorted(units), names, strict=True))
+            raise ValueError(f"all scans must be in one unit, got {pairs}; bring them to one, or choose some with data.files")
 
     def divided(self, records: list[Record]) -> list[Record]:
         """The records with the splits they came with, or new ones; for split=none all of them in train."""
@@ -215,7 +226,7 @@ class ImageDataModule(pl.LightningDataModule):
             return
         shown = "; ".join(f"{name}: {why}" for name, why in list(unusable.items())[:20])
         more = f"; and {len(unusable) - 20} more" if len(unusable) > 20 else ""
-        line = f"{len(unusable)} of {total} that cannot be used ({100 * len(unusable) / total:.2g} %): {shown}{more}"
+        line = f"{len(unusable)} of {total} that cannot be used ({100 * len(unusable) / total:.1f} %): {shown}{more}"
         if len(unusable) > self.max_corrupt * total:
             raise ValueError(
                 f"at most {100 * self.max_corrupt:g} % may be unusable (data.max_corrupt), got {line}; repair or remove them, or see them "
@@ -229,8 +240,10 @@ class ImageDataModule(pl.LightningDataModule):
 
     def describe(self) -> list[str]:
         """Plain lines for the log: the source, then `summary.lines`."""
+        unused = self.split == "patient" and self.source.splits
+        given = ["the splits that came with the data are not used; data.split=folders keeps them"] if unused else []
         held = ["WARNING: data.split=none holds nothing out: validation sees the training images"] if self.split == "none" else []
-        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *held]
+        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *given, *held]
 
     def place(self) -> tuple[int, int]:
         """(rank, world)."""
@@ -266,6 +279,10 @@ class ImageDataModule(pl.LightningDataModule):
         rank, world = self.place()
         if not len(self.rows[split]):
             raise ValueError(f"no image is in the {split} split ({self.sizes()}); raise its part of data.fractions, or give it a folder")
+        if len(self.rows[split]) < world:
+            raise ValueError(
+                f"the {split} split must hold an image for each of {world} devices, got {len(self.rows[split])}; raise data.fractions"
+            )
         mine = list(range(rank, len(self.rows[split]), world))
         return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
 

@@ -25,16 +25,21 @@ def to_unit(pixels: Tensor, levels: Levels) -> Tensor:
 
 
 def from_unit(image: Tensor, levels: Levels) -> Tensor:
-    """(C, *S) in [-1, 1] -> (*S) native. Of several channels each voxel takes the narrowest that is not clipped there, else the widest."""
+    """(C, *S) in [-1, 1] -> (*S) native.
+
+    Of several channels each voxel takes the value of the one that the others agree with most: that under which all channels, windowed
+    anew, would be nearest to what they are (sum of squares), the narrowest window where two agree alike. A value outside a window puts that
+    channel at its end, and there it has no say, even where a generator comes only near the end.
+    """
     if len(image) != len(levels):
         raise ValueError(f"an image must have a channel for each of {len(levels)} windows, got {len(image)}")
-    order = sorted(range(len(levels)), key=lambda c: levels[c][0] - levels[c][1])  # the widest first
-    native = None
-    for c in order:
-        low, high = levels[c]
-        values = (image[c].clamp(-1, 1) + 1) * ((high - low) / 2) + low
-        native = values if native is None else torch.where(image[c].abs() < 1, values, native)
-    return native
+    image = image.clamp(-1, 1)
+    native = torch.stack([(image[c] + 1) * ((high - low) / 2) + low for c, (low, high) in enumerate(levels)])  # (C, *S)
+    if len(levels) == 1:
+        return native[0]
+    order = sorted(range(len(levels)), key=lambda c: levels[c][1] - levels[c][0])  # the narrowest first
+    off = torch.stack([(to_unit(native[c], levels) - image).square().sum(0) for c in order])  # (C, *S)
+    return native[order].gather(0, off.argmin(0, keepdim=True))[0]
 
 
 class Intensity(Protocol):
@@ -65,23 +70,26 @@ class Window:
 
 
 class Percentiles:
-    """The percentiles `low`, `high` (0 to 100) of the scan, padding left out; robust against a bright implant or a hot pixel.
+    """The percentiles `low_percentile`, `high_percentile` (0 to 100) of the scan, padding left out.
 
     `nonzero` leaves out voxels of value 0 too: the air around a skull-stripped brain.
     """
 
     channels = 1
 
-    def __init__(self, low: float = 0.5, high: float = 99.5, nonzero: bool = False) -> None:
-        if not 0 <= low < high <= 100:
-            raise ValueError(f"data.intensity.low and .high must be percentiles with 0 <= low < high <= 100, got {low} and {high}")
-        self.low, self.high, self.nonzero = low, high, nonzero
-        self.settings = {"percentiles": [low, high], "nonzero": nonzero}
+    def __init__(self, low_percentile: float = 0.5, high_percentile: float = 99.5, nonzero: bool = False) -> None:
+        ends = (low_percentile, high_percentile)
+        if not 0 <= ends[0] < ends[1] <= 100:
+            raise ValueError(
+                f"data.intensity.low_percentile and high_percentile must be 0 <= low < high <= 100, got {ends[0]} and {ends[1]}"
+            )
+        self.ends, self.nonzero = ends, nonzero
+        self.settings = {"percentiles": list(ends), "nonzero": nonzero}
 
     def levels(self, scan: Scan) -> Levels:
-        low, high = np.percentile(seen(scan, self.nonzero), [self.low, self.high])
+        low, high = np.percentile(seen(scan, self.nonzero), self.ends)
         if not low < high:
-            raise ScanError(f"almost constant: the {self.low:g}th and {self.high:g}th percentiles are equal")
+            raise ScanError(f"almost constant: the {self.ends[0]:g}th and {self.ends[1]:g}th percentiles are equal")
         return ((float(low), float(high)),)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medgan_pl.data.geometry import Fit
-from medgan_pl.data.scan import Scan
+from medgan_pl.data.scan import MAX_VOXELS, Scan, ScanError, bound
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,11 @@ class Slices(Layout):
         count = scan.pixels.shape[self.axis]
         first, end = (round(share * count) for share in self.part)
         volume = np.moveaxis(scan.pixels, self.axis, 0)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)
+        if len(volume) * self.size[0] * self.size[1] > MAX_VOXELS // 2:
+            raise ScanError(
+                f"the slices of a volume may hold {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {self.size[0]} × {self.size[1]}; "
+                "take fewer with data.slices.step or data.slices.part"
+            )
         if self.axis != 0:
             volume = volume[:, ::-1]  # rows from the head down
         spacing = [s for axis, s in enumerate(scan.spacing_mm) if axis != self.axis]
@@ -146,5 +151,6 @@ class Patches(Layout):
     def cut(self, scan: Scan, fill: float) -> Cut:
         spacing = self.spacing_mm or scan.spacing_mm
         shape = [max(p, round(n * s / t)) for n, s, t, p in zip(scan.pixels.shape, scan.spacing_mm, spacing, self.patch, strict=True)]
+        bound(tuple(shape), 4)
         pixels, grid = Fit(shape, spacing)(torch.from_numpy(np.ascontiguousarray(scan.pixels)), scan.spacing_mm, fill)
         return Cut(pixels[None], spacing, scan.affine @ grid, finer(grid))

@@ -19,11 +19,12 @@ from medgan_pl.data.readers.itk import files_of, read_itk
 from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.pictures import read_picture
 from medgan_pl.data.readers.series import group_series, read_series
-from medgan_pl.data.records import DICOMS, PICTURES, Item, is_dicom
+from medgan_pl.data.records import DICOMS, PICTURES, Item, is_dicom, several
 from medgan_pl.data.scan import Scan, ScanError
 
 # Modalities (PS3.3 C.7.3.1.1.1) that are told by name; what else stands in that field might name a patient.
 TOLD = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # Of these no single image is a film.
 SLICED = ("CT", "MR", "NM", "PT", "SEG", "US")
 NIFTI, ITK = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -95,10 +96,11 @@ class XRay:
         return read_film(path, voi=self.voi) if is_dicom(path) else read_picture(path)
 
     def unit(self, scan: Scan) -> Unit:
-        return SIGNAL if scan.bits is None else GREY_LEVELS
+        whole = scan.bits is not None and not np.any(scan.pixels % 1)  # rescaled films are on a scale of their own
+        return GREY_LEVELS if whole else SIGNAL
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
-        return Scan(film_image(patient, shape)[0], (FILM_MM / shape[0],) * 2, bits=12)
+        return Scan(np.rint(film_image(patient, shape)[0]), (FILM_MM / shape[0],) * 2, bits=12)
 
     def label(self, patient: Patient) -> int:
         return patient.label
@@ -139,7 +141,7 @@ class Volumes:
                 skipped[reason] += 1
                 continue
             first = by_path[series.headers[0].path]
-            name = first.name + (f" (+{len(series.headers) - 1})" if len(series.headers) > 1 else "")
+            name = several(first.name, len(series.headers))
             if series.headers[0].series in hollow:
                 unusable[name] = "some files of the series have no pixel data: the volume would lack slices"
                 continue
@@ -148,17 +150,23 @@ class Volumes:
                 continue
             paths = tuple(h.path for h in series.headers)
             scans.append(first.merged(name, paths).of(series.headers[0].patient))
+        if self.series and not headers:
+            raise ValueError(
+                "data.modality.series chooses among DICOM series, and there is none; choose files by their path with data.files"
+            )
         return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
 
     def detached(self, item: Item) -> bool:
         """Whether the data may lie in a second file, whose content counts too."""
-        return item.paths[0].suffix.lower() in (".mhd", ".nhdr")
+        return item.paths[0].name.lower().endswith(ITK)
 
     def passed_over(self, headers: Sequence[Header]) -> str | None:
         """Why a series is not for this data set, None if it is."""
         modality = headers[0].modality
         if modality != self.name:
             return f"series of modality {modality}" if modality in TOLD else "series of another modality"
+        if headers[0].sop_class.startswith(SECONDARY_CAPTURE):
+            return "secondary captures (reports, screenshots)"
         if self.series and not self.series.search(headers[0].description):
             return "series of another description"
         return None

@@ -69,10 +69,10 @@ def facts_of(scan: Scan) -> dict[str, Any]:
     """Of the scan as it came: shape, spacing, bits, range, a histogram of 64 bins over it, the share of padding, whether it is synthetic,
     and `pixels`, the hash of its values: equal for equal images, whatever their files say."""
     low, high = float(scan.pixels.min()), float(scan.pixels.max())
-    counts, _ = np.histogram(scan.pixels, 64, (low, high))
-    content = hashlib.blake2b(str(scan.pixels.shape).encode(), digest_size=16)
-    for part in scan.pixels:  # not all at once: turned volumes are views, and would be copied
+    counts, content = np.zeros(64, np.int64), hashlib.blake2b(str(scan.pixels.shape).encode(), digest_size=16)
+    for part in scan.pixels if scan.pixels.ndim == 3 else [scan.pixels]:  # slice by slice: whole, a volume would be copied
         content.update(np.ascontiguousarray(part))
+        counts += np.histogram(part.astype(np.float64) - low, 64, (0, high - low))[0]
     return {
         "shape": list(scan.pixels.shape),
         "spacing_mm": scan.spacing_mm and list(scan.spacing_mm),

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+# More folders than this, with fewer images in each than that, are patients and no classes.
+MANY, FEW_EACH = 10, 20
+# The end of the name of a mask beside its image.
+MASK_NAME = re.compile(r"[-_.](seg|segmentation|mask|label|labels|gt)$", re.IGNORECASE)
 PICTURES, DICOMS, OTHERS = (".png", ".jpg", ".jpeg", ".tif", ".tiff"), (".dcm", ".dicom"), (".txt", ".csv", ".json")
 
 
@@ -46,6 +50,11 @@ class Record:
     split: str | None
     digest: str
     pixels: str = ""
+
+
+def several(name: str, files: int) -> str:
+    """The name of a scan in several files, by that of the first."""
+    return f"{name} (+{files - 1})" if files > 1 else name
 
 
 def is_dicom(path: Path) -> bool:
@@ -109,7 +118,9 @@ def hidden(path: Path) -> bool:
 
 
 def is_mask(path: Path, root: Path) -> bool:
-    """Whether it lies in a folder `labels…`, `masks…` or `segmentations…` that has a sister `images…`."""
+    """Whether its name ends as in MASK_NAME, or it lies in a folder `labels…`, `masks…`, `segmentations…` that has a sister `images…`."""
+    if MASK_NAME.search(path.name.split(".")[0]):
+        return True
     for depth, part in enumerate(path.parts[:-1]):
         if part.lower().startswith(("labels", "masks", "segmentations")):
             return any(p.is_dir() and p.name.lower().startswith("images") for p in root.joinpath(*path.parts[:depth]).iterdir())
@@ -123,7 +134,9 @@ def by_layout(root: Path, paths: list[Path], classes: bool) -> tuple[list[Item],
     if tops and loose and (classes or splits):
         raise ValueError(f"images must lie either in folders or flat; {root} holds {loose} loose ones beside {', '.join(sorted(tops)[:5])}")
     if splits and splits != tops:
-        raise ValueError(f"the folders of {root} must be either splits or classes, got both: {', '.join(sorted(tops)[:8])}")
+        if classes:
+            raise ValueError(f"the folders of {root} must be either splits or classes, got both: {', '.join(sorted(tops)[:8])}")
+        splits = set()  # a patient's folder may be called test
     inner = {p.parts[1] for p in paths if len(p.parts) > 2 and p.parts[1].lower() in SPLIT_NAMES}
     if inner and not splits and len(tops) == 1 and all(len(p.parts) > 2 for p in paths):
         raise ValueError(
@@ -136,6 +149,11 @@ def by_layout(root: Path, paths: list[Path], classes: bool) -> tuple[list[Item],
         flat = next(p for p in paths if len(p.parts) == depth + 1)
         raise ValueError(f"in {root} some images lie in class folders and some do not, such as {flat}; give every one a class, or none")
     labelled = classes and bool(deep)
+    if labelled and (names := {p.parts[depth] for p in paths}) and len(names) > MANY and len(paths) < FEW_EACH * len(names):
+        raise ValueError(
+            f"folders must be classes, got {len(names)} that hold {len(paths) / len(names):.1f} images each, as patients' folders do; use "
+            "data.classes=none \"data.patient_pattern='^[^/]+(?=/)'\", or a CSV with the columns image and label"
+        )
     items = [
         Item(
             str(p),
@@ -152,6 +170,14 @@ def by_layout(root: Path, paths: list[Path], classes: bool) -> tuple[list[Item],
 def below_images(parts: Sequence[str]) -> str:
     """The path below a folder `images…`, which is nobody's."""
     return Path(*parts[1:] if len(parts) > 1 and parts[0].lower().startswith("images") else parts).as_posix()
+
+
+def is_msd(table: Path) -> bool:
+    """Whether it is a Decathlon table; other programs (nnU-Net) write a dataset.json of another form."""
+    try:
+        return isinstance(json.loads(table.read_text(encoding="utf-8-sig"))["training"], list)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read_msd(table: Path) -> tuple[list[Item], str]:
@@ -192,7 +218,9 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} must be UTF-8 text, got the byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
     if "image" not in (reader.fieldnames or ()):
-        raise ValueError(f"{table} must have a column `image`, got {', '.join(reader.fieldnames or ()) or 'no header'}")
+        known = [name for name in reader.fieldnames or () if name in ("label", "patient", "split")]
+        got = f"{len(reader.fieldnames or ())} others" + (f" ({', '.join(known)} among them)" if known else "")
+        raise ValueError(f"{table} must have a first line with a column `image`, got {got}")  # without one it holds names: not shown
     if not rows:
         raise FileNotFoundError(f"{table} must list at least one image, got a header and no rows")
     for column in ("image", "label", "patient", "split"):
@@ -200,12 +228,14 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
         if empty and (len(empty) < len(rows) or column == "image"):
             rule = "on every row" if column == "image" else "on every row or on none"
             raise ValueError(f"{table}: column `{column}` must be filled {rule}; empty on {len(empty)}, first on line {empty[0]}")
-    twice = [name for name, n in Counter(row["image"] for row in rows).items() if n > 1]
+    twice = [name for name, n in Counter(Path(row["image"]).as_posix() for row in rows).items() if n > 1]
     if twice:
         raise ValueError(f"{table} must list each image once; {len(twice)} are listed again: {', '.join(twice[:20])}")
-    wrong = sorted({row["split"] for row in rows if row.get("split") and row["split"].lower() not in SPLIT_NAMES})
+    wrong = [n for n, row in enumerate(rows, 2) if row.get("split") and row["split"].lower() not in SPLIT_NAMES]
     if wrong:
-        raise ValueError(f"{table}: column `split` must hold train, val or test, got {', '.join(wrong[:5])}")
+        raise ValueError(
+            f"{table}: column `split` must hold train, val or test, got something else on {len(wrong)} lines, first {wrong[0]}"
+        )
     items, absent = [], []
     for row in rows:
         path = table.parent / row["image"]
@@ -214,9 +244,11 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
         for file in files:
             name = row["image"] if file == path else f"{row['image']}/{file.relative_to(path)}"
             split = SPLIT_NAMES.get(row.get("split", "").lower())
-            items.append(Item(name, (file,), row.get("label") or None, split, row.get("patient") or None, Path(name).as_posix()))
+            items.append(Item(name, (file,), row.get("label") or None, split, row.get("patient") or None))
     if absent:
         raise FileNotFoundError(f"{table} lists {len(absent)} images that are not there: {', '.join(absent[:20])}")
+    shared = os.path.commonpath([item.paths[0].parent.absolute() for item in items])  # folders that all lie in are nobody's
+    items = [replace(item, inner=below_images(item.paths[0].absolute().relative_to(shared).parts)) for item in items]
     return items, f"CSV, columns {', '.join(c for c in ('label', 'patient', 'split') if rows[0].get(c)) or 'image only'}"
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +14,11 @@ from typing import Any, Protocol
 from medgan_pl.data import phantom
 from medgan_pl.data.cache import Task, watched
 from medgan_pl.data.modalities import Modality
-from medgan_pl.data.records import Item, Record, find, identity_from, read_csv, read_msd, tabulate
+from medgan_pl.data.records import Item, Record, find, identity_from, is_msd, read_csv, read_msd, several, tabulate
 from medgan_pl.data.scan import Scan
 
 # Part of a remembered table's key: raise it whenever the same files would be put together otherwise.
-TABLE_VERSION = 2
+TABLE_VERSION = 3
 
 
 class Source(Protocol):
@@ -45,17 +46,20 @@ class Source(Protocol):
 class FileSource:
     """The scans of a folder, a CSV or a Decathlon table (see `records`); `patient_pattern` finds the patient in a path.
 
-    `classes`: whether folders are classes. What the headers and contents of the files say is remembered in `folder` as the finished table,
+    `classes`: whether folders are classes; `splits`: whether the splits that came with them are kept; `files`: a regular expression that
+    finds those to take by their paths. What the headers and contents of the files say is remembered in `folder` as the finished table,
     without what identifies, until a file's size or time of change differs: a folder of 100,000 slices is read through once.
     """
 
-    def __init__(self, root: Path, modality: Modality, patient_pattern: str, classes: bool, folder: Path) -> None:
-        try:
-            self.pattern = re.compile(patient_pattern)
-        except re.error as error:
-            raise ValueError(f"data.patient_pattern must be a regular expression, got {patient_pattern!r}: {error}") from None
+    def __init__(
+        self, root: Path, modality: Modality, *, folder: Path, patient_pattern: str, classes: bool, splits: bool, files: str | None = None
+    ) -> None:
+        self.pattern = compiled("patient_pattern", patient_pattern)
         self.modality, self.folder = modality, folder
         items, layout = self.listed(root, classes)
+        items = self.wanted(items, files)
+        self.splits = frozenset(item.split for item in items if item.split is not None)
+        items = items if splits else [replace(item, split=None) for item in items]
         closed = {item.name for item in items if not os.access(item.paths[0], os.R_OK)}
         self.files = [item for item in items if item.name not in closed]
         self.memory = folder / "tables" / f"{self.key()}.json"
@@ -70,15 +74,24 @@ class FileSource:
             passed = ", ".join(f"{n} {reason}" for reason, n in self.skipped.most_common())
             raise FileNotFoundError(f"data.root must hold {modality.kinds} of {modality.name}, got {root}, which holds {passed}")
         self.classes = tuple(sorted({one.label for one in found if one.label is not None}))
-        self.splits = frozenset(one.split for one in found if one.split is not None)
         self.title = f"{len(found)} {'films' if modality.spatial_dims == 2 else 'volumes'} from {root} ({layout})"
 
     def listed(self, root: Path, classes: bool) -> tuple[list[Item], str]:
         if root.suffix.lower() == ".csv":
             return read_csv(root, self.modality.takes)
-        if root.suffix.lower() == ".json" or (root / "dataset.json").is_file():
+        if root.suffix.lower() == ".json" or is_msd(root / "dataset.json"):
             return read_msd(root if root.suffix.lower() == ".json" else root / "dataset.json")
         return find(root, self.modality.takes, self.modality.kinds, classes)
+
+    def wanted(self, items: list[Item], files: str | None) -> list[Item]:
+        """Those whose path `files` finds."""
+        if files is None:
+            return items
+        pattern = compiled("files", files)
+        kept = [item for item in items if pattern.search(item.name)]
+        if not kept:
+            raise FileNotFoundError(f"data.files must find something in the paths, got {files!r}, which finds none of {len(items)}")
+        return kept
 
     def key(self) -> str:
         """What the table depends on: the files as they are now, and how they are put together."""
@@ -87,18 +100,14 @@ class FileSource:
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
     def recalled(self) -> bool:
-        """Whether the table is remembered and still holds: files that only headers name (a .raw) are not in the key."""
-        if not self.memory.is_file():
+        """Whether the table is remembered. It says which files by their places in `files`, which its name is a hash of: no name is kept."""
+        stored = read_json(self.memory)
+        if stored is None:
             return False
-        stored = json.loads(self.memory.read_text())
-        records = [Record(**{**record, "paths": tuple(map(Path, record["paths"]))}) for record in stored["records"]]
-        try:
-            if not records or stored["states"] != states(records):
-                return False
-        except FileNotFoundError:
-            return False
-        self.records = records
-        self.unusable, self.skipped, self.nameless = stored["unusable"], Counter(stored["skipped"]), stored["nameless"]
+        for places, patient, digest in stored["records"]:
+            first, paths = self.files[places[0]], tuple(self.files[place].paths[0] for place in places)
+            self.records.append(Record(several(first.name, len(places)), paths, first.label, patient, first.split, digest))
+        self.unusable, self.skipped, self.nameless = {}, Counter(stored["skipped"]), stored["nameless"]
         return True
 
     def table(self) -> list[Record]:
@@ -107,11 +116,15 @@ class FileSource:
             identities = [identity_from(item, self.pattern) for item in self.items]
             self.nameless = sum(identity is None for identity in identities)
             self.records = tabulate(self.items, identities, digests)
-            records = [{**vars(record), "paths": [str(path) for path in record.paths]} for record in self.records]
-            kept = {"records": records, "states": states(self.records)}
-            kept |= {"unusable": self.unusable, "skipped": self.skipped, "nameless": self.nameless}
-            write_json(self.memory, kept)
+            self.remember()
         return self.records
+
+    def remember(self) -> None:
+        """Unless something is wrong, or the data of a header lie in a file of their own: `files` knows nothing of either."""
+        place = {item.paths[0]: i for i, item in enumerate(self.files)}
+        if not self.unusable and all(path in place for record in self.records for path in record.paths):
+            records = [([place[path] for path in record.paths], record.patient, record.digest) for record in self.records]
+            write_json(self.memory, {"records": records, "skipped": self.skipped, "nameless": self.nameless})
 
     def descriptions(self) -> Counter[str]:
         return self.modality.gather(self.files).descriptions
@@ -170,7 +183,7 @@ def content_digests(items: list[Item], folder: Path) -> list[str]:
     of change), itself hashed."""
     paths = [path for item in items for path in item.paths]
     memory = folder / "digests.json"
-    known: dict[str, str] = json.loads(memory.read_text()) if memory.is_file() else {}
+    known: dict[str, str] = read_json(memory) or {}
     keys = {path: state(path) for path in paths}
     new = [path for path in paths if keys[path] not in known]
     if new:
@@ -185,6 +198,21 @@ def content_digests(items: list[Item], folder: Path) -> list[str]:
     return found
 
 
+def compiled(name: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"data.{name} must be a regular expression, got {pattern!r}: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote there; None if there is nothing, or nothing whole: it can be made anew."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def write_json(path: Path, content: Any) -> None:
     """Beside, then in place, since other ranks may be doing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,12 +224,6 @@ def write_json(path: Path, content: Any) -> None:
 def state(path: Path) -> str:
     stat = path.stat()
     return hashlib.blake2b(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode(), digest_size=12).hexdigest()
-
-
-def states(records: list[Record]) -> str:
-    """Of all their files, in one hash."""
-    every = " ".join(state(path) for record in records for path in record.paths)
-    return hashlib.blake2b(every.encode(), digest_size=12).hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -29,8 +29,8 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
     if empty:
         raise ValueError(
             f"{len(groups)} patients are too few for a {' and a '.join(empty)} split at fractions {tuple(fractions[s] for s in SPLITS)}; "
-            "add patients, raise the fraction, check data.patient_pattern (it may join different patients), or hold nothing out, for "
-            "a look only, with data.split=none"
+            "add patients, raise the fraction, check whose images they are (the PatientID, a CSV's column "
+            "patient or data.patient_pattern may join different patients), or hold nothing out, for a look only, with data.split=none"
         )
     return split
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.cache import Cache, Format, Task, prepare
+from medgan_pl.data.cache import Cache, Task, prepare
+from medgan_pl.data.formats import Format
 from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, FullRange, Percentiles, Window
 from medgan_pl.data.layouts import Film, Patches, Slices
 from medgan_pl.data.pipelines import Pipeline

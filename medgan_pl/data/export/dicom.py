@@ -14,7 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
@@ -179,13 +181,26 @@ def put_in_place(one: Dataset, affine: np.ndarray, k: int) -> None:
     one.SliceThickness = one.SpacingBetweenSlices = ds(between_slices)
 
 
+def drawn(file: Path) -> bool:
+    """Whether it is a slice that was written here before."""
+    try:
+        return file.suffix == ".dcm" and dcmread(file, stop_before_pixels=True).get("SyntheticData") == "YES"
+    except InvalidDicomError:
+        return False
+
+
 def write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Beside, then in place. Raises ValueError for a folder that holds something: of two series many a viewer makes one wrong volume."""
-    if path.is_dir() and any(path.iterdir()):
-        raise ValueError(f"the folder of a series must be new or empty, got {path}, which holds files; choose another")
+    """Beside, then in place of a series drawn before. Raises ValueError for a folder that holds anything else: of two series many a viewer
+    makes one wrong volume."""
+    if path.is_dir() and not all(drawn(file) for file in path.iterdir()):
+        raise ValueError(
+            f"the folder of a series must be new or hold one drawn before, got {path}, which holds other files; choose another"
+        )
     beside = path.with_name(path.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     beside.mkdir()
     for name, content in files.items():
         (beside / name).write_bytes(content)
+    if path.is_dir():
+        shutil.rmtree(path)
     os.replace(beside, path)

@@ -1,0 +1,75 @@
+"""A growing file of numbers with a journal of what lies where: several processes append, and a kill at any moment leaves whole entries.
+
+`values.bin` holds the numbers, `journal.jsonl` a line an entry: [digest, what is told of it, elements of values.bin up to its end].
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+def append(folder: Path, digest: str, entry: dict[str, Any], values: np.ndarray | None) -> None:
+    """Adds an entry. The values go where the last whole line says they end: what a killed process wrote behind that is written over."""
+    with (folder / "journal.jsonl").open("a+b") as lines:
+        fcntl.flock(lines, fcntl.LOCK_EX)
+        end = end_of(lines)
+        if values is not None:
+            room = shutil.disk_usage(folder).free
+            if values.nbytes > 0.95 * room:
+                raise OSError(
+                    f"the cache needs another {values.nbytes / 2**30:.2g} GiB, {folder.parent} has {room / 2**30:.2g}; free some "
+                    "or set data.cache.dir"
+                )
+            try:
+                with (folder / "values.bin").open("r+b") as file:
+                    file.seek(end * values.itemsize)
+                    file.write(np.ascontiguousarray(values).data)
+            except OSError as error:
+                raise OSError(error.errno, f"{error.strerror}: {folder} cannot grow; free some room or set data.cache.dir") from None
+            entry = {**entry, "offset": end, "crc": zlib.crc32(np.ascontiguousarray(values))}
+            end += values.size
+        lines.write(json.dumps([digest, entry, end]).encode() + b"\n")
+
+
+def end_of(lines: BinaryIO) -> int:
+    """Elements of values.bin that the journal knows of; they stand at the end of its last line."""
+    size = lines.seek(0, os.SEEK_END)
+    lines.seek(max(0, size - 32))
+    tail = lines.read()
+    return int(tail[tail.rindex(b",") + 1 : -2]) if size else 0
+
+
+def journal(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a cache's journal: (digest, entry)."""
+    path = folder / "journal.jsonl"
+    if path.is_file():
+        with path.open("rb") as lines:
+            for line in lines:
+                digest, entry, _ = json.loads(line)
+                yield digest, entry
+
+
+def mend(folder: Path) -> None:
+    """Cuts off the first entry that is torn, or whose values are not those it was written for, and all behind it: a kill, a power cut."""
+    itemsize = np.dtype(json.loads((folder / "format.json").read_text())["dtype"]).itemsize
+    kept = end = 0
+    with (folder / "journal.jsonl").open("a+b") as lines, (folder / "values.bin").open("a+b") as values:
+        lines.seek(0)
+        for line in lines:
+            try:
+                _, entry, stop = json.loads(line if line.endswith(b"\n") else b"")
+            except ValueError:
+                break
+            values.seek(end * itemsize)
+            if "crc" in entry and zlib.crc32(values.read((stop - end) * itemsize)) != entry["crc"]:
+                break
+            kept, end = kept + len(line), stop
+        lines.truncate(kept)
+        values.truncate(end * itemsize)
