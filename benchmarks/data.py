@@ -52,16 +52,23 @@ BATCH = 16
 PLAIN = mt.EnsureTyped("image", track_meta=False)  # a MetaTensor's every operation costs more than a small one's work
 SLICES_FIRST = mt.Transposed("image", (0, 3, 1, 2))
 ONE, ALL = "MONAI, .nii.gz read for each slice", "MONAI, .nii.gz read once for all its slices"
+USUAL = "MONAI, the same, oriented and spaced"
 CACHED, KIND = "CacheDataset, slice axis last", "CacheDataset, no copy, no MetaTensor"
 CROPPED, KIND_CROPPED = "CacheDataset + RandSpatialCropd", "CacheDataset + RandSpatialCropd, no copy"
 BARE, OURS = "bare NumPy gather of float32 in memory", "medgan_pl, no workers"
-TARGETS = {ONE: 200, ALL: 200, CACHED: 15, KIND: 15, BARE: 0.5, CROPPED: 3, KIND_CROPPED: 3}
+TARGETS = {ONE: 200, USUAL: 200, ALL: 200, CACHED: 15, KIND: 15, BARE: 0.5, CROPPED: 3, KIND_CROPPED: 3}
 
 
 def reading(*more: Any) -> mt.Compose:
     """MONAI's usual chain, and `more`."""
     scaled = mt.ScaleIntensityRanged("image", -1000, 400, -1, 1, clip=True)
     return mt.Compose([mt.LoadImaged("image"), mt.EnsureChannelFirstd("image"), scaled, *more])
+
+
+def on_a_grid(size: int) -> tuple[Any, ...]:
+    """As most write it: turned, resampled in plane (the cohort's field is 400 mm wide) and cut to `size`."""
+    spaced = mt.Spacingd("image", (0.96 * 400 / size, 0.96 * 400 / size, -1))
+    return mt.Orientationd("image", "LPS", labels=None), spaced, mt.ResizeWithPadOrCropd("image", (size, size, -1))
 
 
 class RandomSlice(mt.RandomizableTransform):
@@ -124,9 +131,9 @@ def cached(files: Files, *transforms: Any, copy_cache: bool = True) -> Iterator[
     return monai(CacheDataset(files, reading(*transforms), num_workers=1, progress=False, copy_cache=copy_cache))
 
 
-def from_files(files: Files, whole: bool) -> Iterator[Batch]:
-    """One random slice of each volume read, or all of them."""
-    read, rng = reading(), np.random.default_rng(0)
+def from_files(files: Files, whole: bool, *more: Any) -> Iterator[Batch]:
+    """One random slice of each volume read, or all of them; `more` of MONAI's chain."""
+    read, rng = reading(*more), np.random.default_rng(0)
     for file in cycle(files):
         volume = read(file)["image"].permute(3, 0, 1, 2)
         yield {"image": (volume if whole else volume[[rng.integers(len(volume))]]).contiguous()}
@@ -149,6 +156,7 @@ def ways_2d(folder: Path, files: Files, slices: int, size: int) -> dict[str, Ite
     return {
         ONE: from_files(files, whole=False),
         ALL: from_files(files, whole=True),
+        USUAL: from_files(files, True, *on_a_grid(size)),
         "PersistentDataset, a .pt for each slice": monai(persistent),
         CACHED: cached(files, RandomSlice(-1)),
         KIND: cached(files, PLAIN, RandomSlice(-1), copy_cache=False),

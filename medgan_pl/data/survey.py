@@ -67,10 +67,12 @@ def table_lines(scans: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     if scans:
         shapes = Counter(tuple(scan["shape"]) for scan in scans)
-        lines.append("size: " + several(shapes, lambda shape: shown(shape)))
+        lines.append("size: " + counted(shapes, lambda shape: shown(shape)))
         spacings = Counter(tuple(round(mm, 4) for mm in scan["spacing_mm"]) if scan["spacing_mm"] else None for scan in scans)
-        lines.append("spacing: " + several(spacings, lambda mm: f"{shown(mm)} mm" if mm else "not said"))
-        lines.append("bits: " + several(Counter(scan["bits"] for scan in scans), lambda bits: str(bits or "floating point")))
+        lines.append("spacing: " + counted(spacings, lambda mm: f"{shown(mm)} mm" if mm else "not said"))
+        lines.append("bits: " + counted(Counter(scan["bits"] for scan in scans), lambda bits: str(bits or "floating point")))
+        lines.append("classes: " + counted(Counter(scan["label"] for scan in scans), lambda label: label or "none said"))
+        lines.append(f"patients: {len({scan['patient'] for scan in scans})} of {len(scans)} scans")
         low, high = min(scan["low"] for scan in scans), max(scan["high"] for scan in scans)
         middle = median(scan["low"] for scan in scans), median(scan["high"] for scan in scans)
         lines.append(f"values: {low:.6g} to {high:.6g} {scans[0]['unit']}; usually {middle[0]:.6g} to {middle[1]:.6g}")
@@ -79,7 +81,7 @@ def table_lines(scans: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def several(counts: Counter, say: Any, most: int = 5) -> str:
+def counted(counts: Counter, say: Any, most: int = 5) -> str:
     more = f", {len(counts) - most} others" if len(counts) > most else ""
     return ", ".join(f"{say(value)} ({n})" for value, n in counts.most_common(most)) + more
 
