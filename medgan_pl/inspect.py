@@ -56,8 +56,8 @@ def inspect(config: "DictConfig") -> bool:
 
     from medgan_pl.data.survey import draw_histogram, survey, table_lines
 
-    output, root = Path(config.output).absolute(), config.data.root
-    if root is not None and output.is_relative_to(Path(root).expanduser().absolute()):
+    output, root = Path(config.output).resolve(), config.data.root
+    if root is not None and output.is_relative_to(Path(root).expanduser().resolve()):
         raise ValueError(f"`output` must lie outside data.root, or the next look finds this one's pictures; got {output}")
     data: ImageDataModule = instantiate(config.data, _convert_="all")
     if config.descriptions:

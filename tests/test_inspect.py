@@ -90,6 +90,16 @@ def test_films_and_the_cohort(tmp_path: Path) -> None:
     assert "fit to train on" in said
 
 
+@pytest.mark.parametrize("output", ["{root}", "{root}/look", "{root}/patient0/../look"])
+def test_nothing_is_written_below_the_data(volumes: Path, here, output: str) -> None:
+    before = sorted(volumes.rglob("*"))
+    code, said = here("inspect", "data=ct", f"data.root={volumes}", f"output={output.format(root=volumes)}", *SMALL)
+    assert code == 1
+    assert "`output` must lie outside data.root, or the next look finds this one's pictures; got " in said
+    assert "Traceback" not in said
+    assert sorted(volumes.rglob("*")) == before
+
+
 def test_help_and_mistakes(here) -> None:
     code, said = here("inspect", "--help")
     assert code == 0

@@ -8,15 +8,26 @@ from monai.transforms import CenterSpatialCrop, SpatialPad
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from medgan_pl.data.scan import ScanError
+
+# New times old samples of one axis, a GiB while they are made: a side of 4096 resampled to 8192. A header may claim any spacing.
+MAX_WEIGHTS = 2**25
+
 
 def weights(count: int, scale: float, most: int | None = None) -> np.ndarray:
     """(new, count): each new sample along one axis as a mean of the old ones, about the same centre; `scale` = new over old spacing.
 
     Shrinking takes the mean of what the new sample covers (nothing aliases, means are kept), enlarging interpolates linearly between
     centres. Scale 1 is the identity. `most`: how many new samples are wanted at most, those about the centre.
+    Raises ScanError for more than MAX_WEIGHTS.
     """
     new = max(1, round(count / scale))
     new = new if most is None else min(new, most)
+    if new * count > MAX_WEIGHTS:
+        raise ScanError(
+            f"the old and the new samples along an axis may multiply to {MAX_WEIGHTS:,}, got {count:,} that become {new:,}; check the "
+            "spacing in the header, or set a coarser data.spacing_mm"
+        )
     edges = (np.arange(new + 1) - new / 2) * scale + count / 2  # in old samples; sample i covers i to i + 1
     if scale >= 1:
         low, high = np.clip(edges[:-1, None], 0, count), np.clip(edges[1:, None], 0, count)

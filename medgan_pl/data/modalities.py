@@ -96,8 +96,9 @@ class XRay:
         return read_film(path, voi=self.voi) if is_dicom(path) else read_picture(path)
 
     def unit(self, scan: Scan) -> Unit:
-        whole = scan.bits is not None and not np.any(scan.pixels % 1)  # rescaled films are on a scale of their own
-        return GREY_LEVELS if whole else SIGNAL
+        if scan.bits is None or (not self.voi and np.any(scan.pixels % 1)):  # rescaled films are on a scale of their own
+            return SIGNAL
+        return GREY_LEVELS
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         return Scan(np.rint(film_image(patient, shape)[0]), (FILM_MM / shape[0],) * 2, bits=12)
@@ -130,7 +131,8 @@ class Volumes:
         headers, unusable = headers_of(items)
         by_path = {item.paths[0]: item for item in items}
         scans = [item for item in items if item.paths not in headers and item.name not in unusable]
-        scans = [item.merged(item.name, files_of(item.paths[0])) if self.detached(item) else item for item in scans]
+        scans, torn = with_data(scans)
+        unusable |= torn
         skipped: Counter[str] = Counter()
         descriptions: Counter[str] = Counter()
         hollow = {header.series for header in headers.values() if not header.has_pixels and header.series}
@@ -155,10 +157,6 @@ class Volumes:
                 "data.modality.series chooses among DICOM series, and there is none; choose files by their path with data.files"
             )
         return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
-
-    def detached(self, item: Item) -> bool:
-        """Whether the data may lie in a second file, whose content counts too."""
-        return item.paths[0].name.lower().endswith(ITK)
 
     def passed_over(self, headers: Sequence[Header]) -> str | None:
         """Why a series is not for this data set, None if it is."""
@@ -242,6 +240,18 @@ def headers_of(items: Sequence[Item]) -> tuple[dict[tuple[Path, ...], Header], d
                 unusable[item.name] = header
             else:
                 found[item.paths] = header
+    return found, unusable
+
+
+def with_data(items: Sequence[Item]) -> tuple[list[Item], dict[str, str]]:
+    """The items, those whose data lie in a second file with that one, whose content counts too; and by name why some are none."""
+    found, unusable = [], {}
+    for item in items:
+        try:
+            detached = item.paths[0].name.lower().endswith(ITK)
+            found.append(item.merged(item.name, files_of(item.paths[0])) if detached else item)
+        except ScanError as error:
+            unusable[item.name] = str(error)
     return found, unusable
 
 

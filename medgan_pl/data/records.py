@@ -214,12 +214,15 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
             rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} must be UTF-8 text, got the byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
-    if "image" not in (reader.fieldnames or ()):
-        known = [name for name in reader.fieldnames or () if name in ("label", "patient", "split")]
-        got = f"{len(reader.fieldnames or ())} others" + (f" ({', '.join(known)} among them)" if known else "")
+    except csv.Error as error:
+        raise ValueError(f"{table} must be a CSV, a line for each image; {error}") from None
+    if "image" not in columns:
+        known = [name for name in columns if name in ("label", "patient", "split")]
+        got = f"{len(columns)} others" + (f" ({', '.join(known)} among them)" if known else "")
         raise ValueError(f"{table} must have a first line with a column `image`, got {got}")  # without one it holds names: not shown
     if not rows:
         raise FileNotFoundError(f"{table} must list at least one image, got a header and no rows")
@@ -228,9 +231,6 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
         if empty and (len(empty) < len(rows) or column == "image"):
             rule = "on every row" if column == "image" else "on every row or on none"
             raise ValueError(f"{table}: column `{column}` must be filled {rule}; empty on {len(empty)}, first on line {empty[0]}")
-    twice = [name for name, n in Counter(Path(row["image"]).as_posix() for row in rows).items() if n > 1]
-    if twice:
-        raise ValueError(f"{table} must list each image once; {len(twice)} are listed again: {', '.join(twice[:20])}")
     wrong = [n for n, row in enumerate(rows, 2) if row.get("split") and row["split"].lower() not in SPLIT_NAMES]
     if wrong:
         raise ValueError(
@@ -247,6 +247,10 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
             items.append(Item(name, (file,), row.get("label") or None, split, row.get("patient") or None))
     if absent:
         raise FileNotFoundError(f"{table} lists {len(absent)} images that are not there: {', '.join(absent[:20])}")
+    places = Counter(os.path.relpath(item.paths[0], table.parent) for item in items)  # ./a is a, and a folder may hold what is listed too
+    twice = [place for place, n in places.items() if n > 1]
+    if twice:
+        raise ValueError(f"{table} must list each image once; {len(twice)} are listed again: {', '.join(twice[:20])}")
     shared = os.path.commonpath([item.paths[0].parent.absolute() for item in items])  # folders that all lie in are nobody's
     items = [replace(item, inner=below_images(item.paths[0].absolute().relative_to(shared).parts)) for item in items]
     return items, f"CSV, columns {', '.join(c for c in ('label', 'patient', 'split') if rows[0].get(c)) or 'image only'}"

@@ -95,7 +95,7 @@ class FileSource:
 
     def key(self) -> str:
         """What the table depends on: the files as they are now, and how they are put together."""
-        files = [[item.name, item.label, item.split, item.identity or "", *map(state, item.paths)] for item in self.files]
+        files = [[item.name, item.label, item.split, item.identity or "", item.inner, *map(state, item.paths)] for item in self.files]
         rules = [TABLE_VERSION, self.modality.settings, str(self.modality.chosen), self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 

@@ -83,6 +83,9 @@ def stop_after(n, folder, log):
         (b"", b"\x07" * 128),  # after it wrote them all
         (b'["0000', b"\x07" * 128),  # in the midst of its line
         (b'["00000000000000000000000000000005", {"shape": [1, 1, 8, 8]}, 384]', b"\x07" * 128),  # just before the line's end
+        (bytes(90), b"\x07" * 128),  # a power cut: the file had grown, what it holds was not written
+        (bytes(90) + b"\n", b""),
+        (bytes(40) + b', {"shape": [1, 1, 8, 8]}, 384]\n', bytes(128)),
     ],
 )
 def test_a_torn_end_is_cut_off_and_only_what_is_left_is_read(tmp_path, line, values):

@@ -153,6 +153,8 @@ def test_folders_split_reports_its_overlap(tmp_path):
     assert "val: 6 images of 2 patients (ill 3, well 3)" in lines
     anew = module(tmp_path / "films", fractions=[0.4, 0.3, 0.3])
     assert "0 of 4 patient groups stand in more than one split" in "\n".join(anew.describe())
+    unused = "the splits that came with the data are not used; data.split=folders keeps them"
+    assert (unused in anew.describe(), unused in data.describe()) == (True, False)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

@@ -2,9 +2,15 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
+from dicom_files import write_film
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from PIL import Image
 from test_datamodule import films, write_films
 
 from medgan_pl.data.datamodule import ImageDataModule
@@ -74,6 +80,95 @@ def test_bad_settings_are_refused_at_construction(tmp_path, options, words):
         films(**{"root": str(root), **options})
 
 
+def built(settings, *overrides):
+    """The data module of the command line, ready."""
+    data = instantiate(settings("data.size=16", *overrides)["data"], _convert_="all")
+    data.setup()
+    return data
+
+
+def test_folders_of_patients_are_refused_as_classes_and_taken_as_patients(tmp_path, settings):
+    for i in range(60):
+        path = tmp_path / "films" / f"patient {i // 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 20), np.uint8)).save(path)
+    root = f"data.root={tmp_path / 'films'}"
+    with pytest.raises(InstantiationException, match=r"folders must be classes, got 20 that hold 3\.0 images.* use data\.classes=none"):
+        built(settings, "data=xray", root)
+    data = built(settings, "data=xray", root, "data.classes=none")
+    sides = [{data.records[record].patient for record in data.image_records[rows]} for rows in data.rows.values()]
+    assert [len(side) for side in sides] == [16, 2, 2]
+    assert len(set.union(*sides)) == 20
+    assert data.classes == ()
+    assert data.sizes() == {"train": 48, "val": 6, "test": 6}
+
+
+def test_nnu_net_channels_of_a_case_stay_on_one_side(tmp_path, settings):
+    for case in range(12):
+        for channel in range(2):
+            volume = np.random.default_rng([case, channel]).integers(0, 500, (16, 16, 4)).astype(np.int16)
+            nib.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / f"case_{case:03d}_000{channel}.nii.gz")
+    data = built(settings, "data=mri", f"data.root={tmp_path}")
+    assert len({record.patient for record in data.records}) == 12
+    by_case = {}
+    for record in data.records:
+        by_case.setdefault(record.name[:8], set()).add((record.patient, record.split))
+    assert [len(sides) for sides in by_case.values()] == [1] * 12
+    assert data.found.nameless == 0
+    some = built(settings, "data=mri", f"data.root={tmp_path}", "data.files=_0001")
+    assert [record.name[8:] for record in some.records] == ["_0001.nii.gz"] * 12
+    with pytest.raises(InstantiationException, match=r"data\.files must find something in the paths, got 'T1w', which finds none of 24"):
+        built(settings, "data=mri", f"data.root={tmp_path}", "data.files=T1w")
+
+
+def test_films_of_different_units_are_refused(tmp_path):
+    write_films(tmp_path / "films", 9, classes=())
+    Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(tmp_path / "films" / "person9_9.tif")
+    data = films(root=str(tmp_path / "films"), fractions=[0.5, 0.5, 0])
+    with pytest.raises(ValueError, match=r"one unit, got grey levels \(person0_0.png\), signal \(person9_9.tif\); .* with data.files"):
+        data.setup()
+    films(root=str(tmp_path / "films"), fractions=[0.5, 0.5, 0], files="png$").setup()
+
+
+@pytest.mark.parametrize(
+    ("tags", "voi", "unit"),
+    [
+        ({}, False, "grey levels"),
+        ({"RescaleSlope": "1", "RescaleIntercept": "-10"}, False, "grey levels"),
+        ({"RescaleSlope": "0.01", "RescaleIntercept": "0.5"}, False, "signal"),
+        ({"RescaleSlope": "0.01", "RescaleIntercept": "0.5", "WindowCenter": 1.5, "WindowWidth": 2}, True, "grey levels"),
+    ],
+)
+def test_rescaled_films_are_a_signal_and_whole_ones_grey_levels(tmp_path, tags, voi, unit):
+    """2.55 units of a rescaled film in 256 steps are within 1 unit of anything: it is its range that must not suffer."""
+    for i in range(6):
+        write_film(tmp_path / f"{i}.dcm", np.random.default_rng(i).integers(0, 256, (20, 20), np.uint8), patient_id=f"P{i}", **tags)
+    options = {"root": str(tmp_path), "modality": XRay(voi=voi), "fractions": [0.5, 0.5, 0]}
+    data = films(**options)
+    data.setup()
+    assert data.inverse.unit == unit
+    coarse = films(**options, cache={"dir": "cache", "dtype": "uint8"})
+    if unit == "signal":
+        assert "thousandths of the range off" in data.describe()[-1]
+        with pytest.raises(ValueError, match=r"within 1 thousandths of the range, got uint8, which loses up to 1.96 between"):
+            coarse.setup()
+    else:
+        coarse.setup()
+        assert "at most 0.5 grey levels off" in coarse.describe()[-1]
+
+
+def test_a_held_out_split_has_an_image_for_each_device(tmp_path):
+    data = films(root=str(write_films(tmp_path / "films")))
+    data.setup()
+    assert data.sizes()["val"] == 3
+    data.trainer = SimpleNamespace(global_rank=3, world_size=4)
+    with pytest.raises(ValueError, match=r"the val split must hold an image for each of 4 devices, got 3; raise data\.fractions"):
+        data.val_dataloader()
+    data.trainer.world_size = 3
+    data.trainer.global_rank = 2
+    assert len(next(iter(data.val_dataloader()))["image"]) == 1
+
+
 def test_the_yaml_says_what_the_code_does(settings):
     """Each argument stands in the YAML with the same default, so that Python and the command line mean the same."""
     arguments = inspect.signature(ImageDataModule).parameters
@@ -81,7 +176,7 @@ def test_the_yaml_says_what_the_code_does(settings):
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     slices = {name: p.default for name, p in inspect.signature(Slices).parameters.items() if name not in ("size", "spacing_mm", "crop")}
     augment = {name: p.default for name, p in inspect.signature(Randomize).parameters.items()}
-    volumes = {"classes": "none", "patient_pattern": settings("data=ct")["data"]["patient_pattern"]}
+    volumes = {"classes": "none", "crop": False, "patient_pattern": settings("data=ct")["data"]["patient_pattern"]}
     for name, differs in (("xray", {}), ("ct", volumes), ("mri", volumes)):
         config = settings(f"data={name}")["data"]
         for key in ("modality", "intensity"):

@@ -211,11 +211,40 @@ def test_hostile_volumes_are_named_with_the_reason(tmp_path):
     (root / "patient0/scan0.nii.gz").write_bytes((root / "patient0/scan0.nii.gz").read_bytes()[:-300])
     write_nifti(root / "patient1/scan0.nii.gz", np.full(SHAPE, -1024, np.int16))
     with pytest.raises(
-        ValueError, match=r"2 of 10 that cannot be used \(20 %\): patient0/scan0.nii.gz: truncated.*patient1/scan0.nii.gz: "
+        ValueError, match=r"2 of 10 that cannot be used \(20.0 %\): patient0/scan0.nii.gz: truncated.*patient1/scan0.nii.gz: "
     ) as error:
         module(root)
     assert re.search(r"patient1/scan0\.nii\.gz: it must show something, got -1024 everywhere", str(error.value))
     assert len(module(root, max_corrupt=0.2).records) == 8
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "options", "why"),
+    [
+        ((20000, 4, 4), SPACING, {"size": 256}, "the slices of a volume may hold 134,217,728 pixels, got 20000 of 256 × 256"),
+        ((5, 20, 24), (9e5, 1.0, 1.0), {"spatial_dims": 3, "size": 8, "patches": 2, "spacing_mm": 1.0}, "an image may hold 268,435,456"),
+        ((20000, 4, 4), (150.0, 1.0, 1.0), {"spatial_dims": 3, "size": 8, "patches": 2, "spacing_mm": 1.0}, "20,000 that become 3,000,000"),
+    ],
+)
+def test_a_volume_too_large_to_prepare_is_skipped_and_counted(tmp_path, shape, spacing, options, why):
+    root = write_patients(tmp_path / "ct", n=5, scans=1)
+    write_nifti(root / "huge" / "scan0.nii", hu(9, shape), spacing)
+    with pytest.raises(ValueError, match=rf"1 of 6 that cannot be used \(16.7 %\): huge/scan0.nii: .*{why}"):
+        module(root, **options)
+    data = module(root, **options, max_corrupt=0.2)
+    assert len(data.records) == 5
+    assert "1 cannot be used and are left out" in data.describe()
+
+
+def test_masks_and_secondary_captures_among_volumes_are_left_out_and_counted(tmp_path):
+    root = write_patients(tmp_path / "ct", n=5, scans=1)
+    for p in range(5):
+        write_nifti(root / f"patient{p}" / f"patient{p}_seg.nii.gz", (hu(p) > 0).astype(np.uint8))
+    write_series(root / "report", hu(9, (1, 8, 8)).astype(float), SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+    data = module(root)
+    assert [record.name for record in data.records] == [f"patient{p}/scan0.nii.gz" for p in range(5)]
+    assert "left out: 5 masks" in data.describe()[0]
+    assert "passed over: 1 secondary captures (reports, screenshots)" in data.describe()
 
 
 def test_a_lossy_format_is_refused_before_training(tmp_path):

@@ -1,12 +1,19 @@
 """DICOM out: SimpleITK and pydicom read it by value and in its place, and the check passes it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+import torch
+from dicom_files import write_series
 
 from medgan_pl.data.export import Facts, Provenance, centred_affine, check_dicom, write_dicom, write_sidecar
+from medgan_pl.data.intensity import Inverse
+from medgan_pl.data.layouts import PLANES
 from medgan_pl.data.scan import ScanError
+from medgan_pl.sample import Writer
 
 ORIGIN = Provenance(
     model="resnet_gan", checkpoint_sha256="ab" * 32, seed=7, images_seen=1000, created="2025-01-02T03:04:05+00:00", config={}
@@ -145,12 +152,55 @@ def test_what_cannot_be_written_right_is_not_written(tmp_path, changes, message)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_holds_a_series_takes_no_second_one_and_a_killed_run_leaves_no_trace(tmp_path):
+def test_a_series_drawn_before_is_replaced_and_a_killed_run_leaves_no_trace(tmp_path):
     (tmp_path / "x.part").mkdir()
     (tmp_path / "x.part" / "0099.dcm").write_bytes(b"of a killed run")
     write_dicom(tmp_path / "x", HU, CT, ORIGIN, modality="CT", affine=STRAIGHT)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert len(list((tmp_path / "x").iterdir())) == 5
-    with pytest.raises(ValueError, match="must be new or empty"):
-        write_dicom(tmp_path / "x", HU[:2], CT, ORIGIN, modality="CT", affine=STRAIGHT)
     assert '"0005.dcm": "' in write_sidecar(tmp_path / "x", ORIGIN, CT).read_text()
+    write_dicom(tmp_path / "x", HU[:2], CT, ORIGIN, modality="CT", affine=STRAIGHT)
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["0001.dcm", "0002.dcm"]  # of the first series nothing is left
+    assert np.array_equal(pydicom.dcmread(tmp_path / "x" / "0002.dcm").pixel_array, np.rint(HU[1]))
+    assert '"0005.dcm": "' not in write_sidecar(tmp_path / "x", ORIGIN, CT).read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.json"]
+
+
+@pytest.mark.parametrize("foreign", ["a patient's slice", "a series of another generator with one slice unmarked", "notes", "no DICOM"])
+def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path, foreign):
+    folder = tmp_path / "x"
+    if foreign == "a patient's slice":
+        write_series(folder, HU[:2])
+    else:
+        write_dicom(folder, HU, CT, ORIGIN, modality="CT", affine=STRAIGHT)
+    if foreign.startswith("a series"):
+        one = pydicom.dcmread(folder / "0003.dcm")
+        del one.SyntheticData
+        one.save_as(folder / "0003.dcm")
+    elif foreign == "notes":
+        (folder / "notes.txt").write_text("mine")
+    elif foreign == "no DICOM":
+        (folder / "0006.dcm").write_bytes(b"mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=r"must be new or hold one drawn before, got .*x, which holds other files; choose another"):
+        write_dicom(folder, HU, CT, ORIGIN, modality="CT", affine=STRAIGHT)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_sample_draws_volumes_into_the_same_folder_again(tmp_path):
+    """Image after image as `sample format=[dicom,nifti]` writes them, twice, the second time by another checkpoint."""
+    inverse = Inverse(((-1000.0, 400.0),), "HU", "CT", (2.5, 0.8, 0.8), PLANES["axial"][1])
+    config = {"data": {"size": [4, 8, 8]}, "image": {"spatial_dims": 3}, "model": {"classes": 0, "generator": {"_target_": "a.B"}}}
+    module = SimpleNamespace(inverse=inverse, classes=(), config=config, images=64)
+    pixels = []
+    for seed in range(2):
+        (tmp_path / "last.ckpt").write_bytes(bytes([seed]))
+        writer = Writer(module, tmp_path / "generated", ["dicom", "nifti"], tmp_path / "last.ckpt", seed)
+        images = torch.rand((2, 1, 4, 8, 8), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        for i, image in enumerate(images):
+            writer.write(i, image, 0)
+        pixels.append([pydicom.dcmread(path).pixel_array for path in sorted((tmp_path / "generated").glob("*/*.dcm"))])
+        assert np.array_equal(pixels[-1], inverse(images[:, 0].reshape(1, 8, 8, 8)).round())
+    assert len(list((tmp_path / "generated").glob("*/*.dcm"))) == 8
+    assert sorted(path.name for path in (tmp_path / "generated").iterdir() if path.is_dir()) == ["000000", "000001"]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from medgan_pl.data.geometry import Fit, resample, weights
+from medgan_pl.data.scan import ScanError
 
 
 def world(shape, grid=None):
@@ -39,6 +40,12 @@ def test_a_linear_ramp_stays_where_it_was(scale):
     centres = (np.arange(len(out)) + 0.5 - len(out) / 2) * scale + 20 - 0.5  # in old indices
     inside = (centres > 1) & (centres < 38)
     assert np.allclose(out.numpy()[inside], centres[inside])
+
+
+@pytest.mark.parametrize(("count", "scale", "most"), [(20000, 1 / 150, None), (2**28, 1 / 4, 64), (2, 1e-9, None), (40000, 2, None)])
+def test_what_would_not_fit_in_memory_is_refused_before_it_is_made(count, scale, most):
+    with pytest.raises(ScanError, match=f"may multiply to 33,554,432, got {count:,} that become .*; check the spacing in the header"):
+        weights(count, scale, most)
 
 
 def test_scale_1_is_the_image_itself_to_the_bit():

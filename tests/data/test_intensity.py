@@ -92,9 +92,9 @@ def test_scans_without_levels_are_refused(rule, image, words):
         (lambda: Window(400), "pairs"),
         (lambda: Window([[1, 2, 3]]), "pairs"),
         (lambda: Percentiles(99, 1), "0 <= low < high <= 100, got 99 and 1"),
-        (lambda: Percentiles(-1, 99), "percentiles"),
-        (lambda: Percentiles(1, 101), "percentiles"),
-        (lambda: Percentiles(math.nan, 99), "percentiles"),
+        (lambda: Percentiles(-1, 99), "got -1 and 99"),
+        (lambda: Percentiles(1, 101), "got 1 and 101"),
+        (lambda: Percentiles(math.nan, 99), "low_percentile and high_percentile must be"),
         (lambda: ZScore(0), "clip_sd must be above 0"),
         (lambda: ZScore(math.nan), "clip_sd must be above 0"),
     ],
@@ -122,13 +122,45 @@ def test_there_and_back_is_exact_within_the_windows(levels):
     assert torch.allclose(from_unit(to_unit(torch.tensor([low - 500, high + 500]), levels), levels), torch.tensor([low, high]))
 
 
-def test_the_narrowest_window_that_is_not_clipped_speaks():
+def test_the_value_that_agrees_most_with_all_windows_is_taken():
     levels = ((-1000.0, 400.0), (-160.0, 240.0))
-    image = torch.tensor([[0.5, 0.5, 0.5, 0.5, 2.0], [0.0, 1.0, -1.0, 0.5, 1.5]])  # windows that disagree, as a network's may
-    assert torch.allclose(from_unit(image, levels), torch.tensor([40.0, 50.0, 50.0, 140.0, 400.0]))
-    assert torch.allclose(from_unit(image.flip(0), levels[::-1]), torch.tensor([40.0, 50.0, 50.0, 140.0, 400.0]))
+    # windows that disagree, as a network's may: of the two values that they say the one under which the other window is less wrong
+    image = torch.tensor([[0.5, 0.5, 0.5, 0.5, 2.0], [0.0, 1.0, -1.0, 0.5, 1.5]])
+    expected = torch.tensor([40.0, 240.0, -160.0, 140.0, 400.0])
+    assert torch.allclose(from_unit(image, levels), expected)
+    assert torch.allclose(from_unit(image.flip(0), levels[::-1]), expected)
     with pytest.raises(ValueError, match="a channel for each of 2 windows, got 1"):
         from_unit(image[:1], levels)
+
+
+NESTED, DISJOINT = ((-1000.0, 400.0), (-160.0, 240.0)), ((-1000.0, -500.0), (-160.0, 240.0), (300.0, 1500.0))
+
+
+@pytest.mark.parametrize(
+    ("levels", "native"),
+    [
+        (NESTED, [-1000.0, -700.0, -250.0, -100.0, 40.0, 200.0, 390.0]),  # air, lung, fat, tissue, bone
+        (NESTED[::-1], [-1000.0, -700.0, -250.0, -100.0, 40.0, 200.0, 390.0]),
+        (DISJOINT, [-1000.0, -700.0, -510.0, -150.0, 40.0, 200.0, 310.0, 700.0, 1490.0]),
+    ],
+)
+def test_a_generator_that_comes_only_near_the_ends_gives_the_right_hu(levels, native):
+    """tanh never reaches ±1: a channel at ±0.998 is at the end of its window, and says nothing of a value outside it."""
+    native = torch.tensor(native)
+    drawn = to_unit(native, levels)
+    reach = max(high - low for low, high in levels) * 0.001  # HU that 0.998 is off at the end of the widest window
+    assert (from_unit(drawn * 0.998, levels) - native).abs().max() <= reach * 1.01
+    assert (from_unit(drawn.clamp(-0.998, 0.998), levels) - native).abs().max() <= reach * 1.01
+    assert (from_unit(drawn, levels) - native).abs().max() < 1e-3  # what was real is exact as ever
+
+
+@pytest.mark.parametrize("levels", [DISJOINT, DISJOINT[::-1], ((-1000.0, 0.0), (0.0, 400.0))])
+def test_there_and_back_through_windows_side_by_side(levels):
+    for low, high in levels:
+        native = torch.linspace(low, high, 2001)[1:-1]  # a gap, its ends included, is one image: it comes back as one of its ends
+        assert (from_unit(to_unit(native, levels), levels) - native).abs().max() < 1e-3
+    gap = torch.linspace(-500, -160, 50)
+    assert {-500.0, -160.0} >= set(from_unit(to_unit(gap, DISJOINT), DISJOINT).tolist())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.layouts import Film, Patches, Slices, Whole
-from medgan_pl.data.scan import Scan, canonical
+from medgan_pl.data.scan import Scan, ScanError, canonical
 
 SPACING = (2.0, 1.0, 0.5)
 SHAPE = (10, 12, 16)  # slices, rows, columns: 20 × 12 × 8 mm
@@ -232,6 +232,23 @@ def test_a_volume_to_take_patches_from_is_whole_and_at_least_a_patch():
     even = Patches(patch=(4, 4, 4), spacing_mm=(1.0, 1.0, 1.0)).cut(scan, -9.0)
     assert even.pixels.shape == (1, 20, 12, 8)  # 20 × 12 × 8 mm
     assert even.enlarged
+
+
+@pytest.mark.parametrize(
+    ("layout", "scan", "words"),
+    [
+        (
+            slices((256, 256)),
+            volume((20000, 4, 4)),
+            "may hold 134,217,728 pixels, got 20000 of 256 × 256; take fewer",
+        ),
+        (Patches(patch=(8, 8, 8), spacing_mm=(0.001,) * 3), volume(), "may hold 268,435,456 voxels"),
+        (Patches(patch=(8, 8, 8), spacing_mm=(1.0,) * 3), volume((20000, 4, 4), (150.0, 1.0, 1.0)), "got 20,000 that become 3,000,000"),
+    ],
+)
+def test_what_would_not_fit_in_memory_is_refused_before_it_is_made(layout, scan, words):
+    with pytest.raises(ScanError, match=words):
+        layout.cut(scan, 0.0)
 
 
 def test_settings_tell_layouts_apart():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.intensity import FullRange, Percentiles, Window, ZScore
+from medgan_pl.data.intensity import FullRange, Percentiles, Window, ZScore, from_unit
 from medgan_pl.data.layouts import Film, Slices, Whole
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.pipelines import Pipeline
@@ -130,6 +130,20 @@ def test_empty_slices_are_dropped_and_counted():
     prepared = Pipeline(slices((10, 10)), Window([[-1000, 400]]))(volume(hu))
     assert len(prepared.images) == 2
     assert prepared.facts["empty"] == 4
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e7 - 10, 1e7 + 10), (1000, 1000.001), (-1e-9, 1e-9)])
+def test_a_narrow_range_is_prepared_however_far_from_0(low, high):
+    """float32 has few steps there, too few for a histogram of 64 bins that is computed in it."""
+    pixels = np.linspace(low, high, 256).astype(np.float32).reshape(16, 16)
+    prepared = films((16, 16))(film(pixels))
+    facts = prepared.facts
+    assert (facts["low"], facts["high"]) == (pixels.min(), pixels.max())
+    assert sum(facts["histogram"]) == 256
+    assert min(facts["histogram"][0], facts["histogram"][-1]) > 0
+    assert np.abs(from_unit(prepared.images[0], prepared.levels).numpy() - pixels).max() <= max(
+        np.spacing(pixels.max()), 1e-6 * (high - low)
+    )
 
 
 def test_facts_are_plain_and_tell_the_scan_as_it_came():

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from medgan_pl.data.readers.itk import read_itk
+from medgan_pl.data.readers.itk import files_of, read_itk
 from medgan_pl.data.scan import ScanError
 
 sitk = pytest.importorskip("SimpleITK")
@@ -221,6 +221,27 @@ def test_what_cannot_be_used_is_refused_in_words(tmp_path, data, message):
     with pytest.raises(ScanError, match=message) as caught:
         read(tmp_path, data)
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (None, ("a.mhd",)),
+        ("LOCAL", ("a.mhd",)),
+        ("a.raw", ("a.mhd", "a.raw")),
+        *((name, "not beside it") for name in ("b.raw", "LIST", "%03d.raw", "folder")),
+        *((name, "plain name") for name in (".", "..", "/", "../x/a.raw", "C:\\a.raw", "a.mhd", "x" * 300, "a\0b")),
+    ],
+)
+def test_the_files_of_a_header(tmp_path, name, expected):
+    (tmp_path / "a.mhd").write_bytes(meta(ElementDataFile=name))
+    (tmp_path / "a.raw").write_bytes(DATA)
+    (tmp_path / "folder").mkdir()
+    if isinstance(expected, tuple):
+        assert files_of(tmp_path / "a.mhd") == tuple(tmp_path / one for one in expected)
+        return
+    with pytest.raises(ScanError, match=expected):
+        files_of(tmp_path / "a.mhd")
 
 
 def test_no_file_and_no_regular_file(tmp_path):

@@ -1,6 +1,5 @@
-"""Folders, CSVs, Decathlon tables, and whose image it is."""
+"""Folders, and whose image it is."""
 
-import json
 import os
 import re
 from dataclasses import replace
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgan_pl.data.modalities import CT, XRay
-from medgan_pl.data.records import Item, find, identity_from, is_dicom, read_csv, read_msd, tabulate, walk
+from medgan_pl.data.modalities import XRay
+from medgan_pl.data.records import Item, find, identity_from, is_dicom, tabulate, walk
 
 PATTERN = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+|^\d{8}(?=_\d{3}\.)")
 
@@ -90,38 +89,6 @@ def test_a_dicom_is_known_by_its_suffix_or_its_preamble(tmp_path, name, preamble
 def test_a_missing_root_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="which is neither"):
         listed(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="which does not exist"):
-        read_csv(tmp_path / "no.csv", XRay().takes)
-
-
-def test_csv(tmp_path):
-    picture(tmp_path / "f/1.png")
-    picture(tmp_path / "2.png")
-    (tmp_path / "t.csv").write_text("image,label,patient,split\nf/1.png,ill,Jane,Train\n2.png,well,John,valid\n")
-    films, _ = read_csv(tmp_path / "t.csv", XRay().takes)
-    assert [(f.name, f.label, f.identity, f.split) for f in films] == [
-        ("f/1.png", "ill", "Jane", "train"),
-        ("2.png", "well", "John", "val"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "words"),
-    [
-        ("picture\n1.png\n", ValueError, "a column `image`, got picture"),
-        ("image\n", FileNotFoundError, "no rows"),
-        ("image,label\n1.png,a\n2.png,\n", ValueError, "`label` must be filled on every row or on none; empty on 1, first on line 3"),
-        ("image\n1.png\n1.png\n", ValueError, "listed again: 1.png"),
-        ("image,split\n1.png,practice\n2.png,train\n", ValueError, "train, val or test, got practice"),
-        ("image\n1.png\n3.png\n", FileNotFoundError, "1 images that are not there: 3.png"),
-    ],
-)
-def test_bad_csv(tmp_path, text, error, words):
-    picture(tmp_path / "1.png")
-    picture(tmp_path / "2.png")
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(error, match=re.escape(words)):
-        read_csv(tmp_path / "t.csv", XRay().takes)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +110,6 @@ def test_csv_beats_dicom_beats_name():
     assert identity_from(film, PATTERN) == "person1"
     assert identity_from(film.of("77"), PATTERN) == "77"
     assert identity_from(replace(film, identity="Jane").of("77"), PATTERN) == "Jane"
-
-
-def test_a_csv_that_is_not_utf8_is_named(tmp_path):
-    (tmp_path / "t.csv").write_bytes("image,label\n1.png,gesünder\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"t\.csv must be UTF-8 text, got the byte 0xfc; save it as UTF-8"):
-        read_csv(tmp_path / "t.csv", XRay().takes)
 
 
 def test_patients_are_hashes_that_keep_apart_who_is_apart():
@@ -185,6 +146,10 @@ def test_each_folder_is_walked_once_however_links_lead_to_it(tmp_path):
         (["masks/1.png", "faces/2.png"], ["faces/2.png", "masks/1.png"]),  # no sister `images`: a class of that name
         (["labels/1.png"], ["labels/1.png"]),
         (["train/images/1.png", "train/masks/1.png", "val/images/2.png"], ["train/images/1.png", "val/images/2.png"]),
+        (["P0/P0.png", "P0/P0_seg.png", "P1/P1.png", "P1/P1_seg.v2.png"], ["P0/P0.png", "P1/P1.png"]),
+        (["1.png", "1-Mask.png", "1.gt.png", "1_LABEL.png", "2_segmentation.png"], ["1.gt.png", "1.png"]),
+        (["seg.png", "a_segment.png", "unlabel.png"], ["a_segment.png", "seg.png", "unlabel.png"]),
+        (["1_mask.png", "2_mask.png"], ["1_mask.png", "2_mask.png"]),  # masks are what there is to draw
     ],
 )
 def test_masks_beside_images_are_left_out(tmp_path, names, taken):
@@ -210,75 +175,43 @@ def test_without_classes_a_folder_is_the_patients_and_loose_files_may_lie_beside
     assert [(item.split, identity_from(item, re.compile(r"^[^/]+(?=/)"))) for item in items] == [("train", "jane"), ("val", "jane")]
 
 
-def test_bids_subjects_are_found_in_names_and_folders():
-    pattern = re.compile(r"sub-[0-9A-Za-z]+|^[^/]+(?=/)")  # conf/data/base/volumes.yaml
+@pytest.mark.parametrize("name", ["ct", "mri"])
+def test_the_default_pattern_of_volumes_finds_bids_subjects_nnu_net_cases_and_folders(settings, name):
+    pattern = re.compile(settings(f"data={name}")["data"]["patient_pattern"])
     for inner, identity in (
         ("sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz", "sub-01"),
         ("sub-02/anat/T1w.nii.gz", "sub-02"),
         ("patient7/ct.nii", "patient7"),
         ("ct.nii", None),
+        ("case_007_0000.nii.gz", "case_007"),
+        ("case_007_0001.nii.gz", "case_007"),
+        ("visit/BRATS_485_0003.nii.gz", "BRATS_485"),
+        ("amos_0001.nii.gz", None),  # each a patient of its own
+        ("amos_0002.nii.gz", None),
+        ("lung_12.nii.gz", None),
     ):
         assert identity_from(Item(inner, inner=inner), pattern) == identity
 
 
-def msd(folder, table):
-    for name in ("imagesTr/a.nii.gz", "imagesTr/b.nii.gz", "labelsTr/a.nii.gz", "imagesTs/c.nii.gz"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-    (folder / "dataset.json").write_text(table if isinstance(table, str) else json.dumps(table))
-    return folder / "dataset.json"
+def test_a_patients_folder_may_have_the_name_of_a_split(tmp_path):
+    for name in ("jane/1.png", "TEST/2.png", "ann/3.png"):
+        picture(tmp_path / name)
+    items, layout = listed(tmp_path, classes=False)
+    found = {item.name: (item.split, identity_from(item, re.compile(r"^[^/]+(?=/)"))) for item in items}
+    assert found == {"jane/1.png": (None, "jane"), "TEST/2.png": (None, "TEST"), "ann/3.png": (None, "ann")}
+    assert layout.startswith("one folder")
+    with pytest.raises(ValueError, match="either splits or classes, got both: TEST, ann, jane"):
+        listed(tmp_path)
 
 
-def test_a_decathlon_table(tmp_path):
-    table = msd(
-        tmp_path,
-        {
-            "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in "ab"],
-            "test": ["./imagesTs/c.nii.gz"],
-        },
-    )
-    items, layout = read_msd(table)
-    assert [(item.name, item.split, item.identity, item.label) for item in items] == [
-        ("imagesTr/a.nii.gz", "train", "a.nii.gz", None),
-        ("imagesTr/b.nii.gz", "train", "b.nii.gz", None),
-        ("imagesTs/c.nii.gz", "test", "c.nii.gz", None),
-    ]
-    assert "masks left out" in layout
-
-
-@pytest.mark.parametrize(
-    ("table", "error", "words"),
-    [
-        ("{", ValueError, "must be a Decathlon table"),
-        ("[]", ValueError, "must be a Decathlon table"),
-        ({"images": []}, ValueError, "must be a Decathlon table"),
-        ({"training": ["imagesTr/a.nii.gz"]}, ValueError, "must be a Decathlon table"),
-        ({"training": [{"image": 5}]}, ValueError, "must be a Decathlon table"),
-        ({"training": [{"image": None}]}, ValueError, "must be a Decathlon table"),
-        ({"training": 7}, ValueError, "must be a Decathlon table"),
-        ({"training": []}, FileNotFoundError, "at least one image"),
-        ({"training": [{"image": "../other/a.nii.gz"}]}, ValueError, "below its own folder, got ../other/a.nii.gz"),
-        ({"training": [{"image": "/etc/passwd"}]}, ValueError, "below its own folder"),
-        ({"training": [{"image": "imagesTr/z.nii.gz"}]}, FileNotFoundError, "1 images that are not there: imagesTr/z.nii.gz"),
-    ],
-)
-def test_bad_decathlon_tables(tmp_path, table, error, words):
-    with pytest.raises(error, match=re.escape(words)):
-        read_msd(msd(tmp_path, table))
-
-
-def test_a_csv_names_folders_of_slices(tmp_path):
-    for name in ("jane/s1/1.dcm", "jane/s1/2.dcm", "john/3.dcm", "john/report.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "t.csv").write_text("image,patient,split,label\njane/s1,Jane,train,ill\njohn,John,val,well\n")
-    items, _ = read_csv(tmp_path / "t.csv", CT().takes)
-    assert [(i.name, i.identity, i.split, i.label) for i in items] == [
-        ("jane/s1/1.dcm", "Jane", "train", "ill"),
-        ("jane/s1/2.dcm", "Jane", "train", "ill"),
-        ("john/3.dcm", "John", "val", "well"),
-    ]
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "t.csv").write_text("image\nempty\n")
-    with pytest.raises(FileNotFoundError, match="1 images that are not there: empty"):
-        read_csv(tmp_path / "t.csv", CT().takes)
+@pytest.mark.parametrize(("folders", "each", "refused"), [(11, 1, True), (20, 3, True), (10, 3, False), (2, 3, False), (11, 20, False)])
+def test_folders_that_are_patients_are_not_taken_for_classes(tmp_path, folders, each, refused):
+    for i in range(folders * each):
+        (tmp_path / f"p{i % folders}").mkdir(exist_ok=True)
+        (tmp_path / f"p{i % folders}" / f"{i}.png").touch()
+    if refused:
+        with pytest.raises(ValueError, match=rf"folders must be classes, got {folders} that hold {each}.0 images each.* data.classes=none"):
+            listed(tmp_path)
+        assert len(listed(tmp_path, classes=False)[0]) == folders * each
+    else:
+        assert len({item.label for item in listed(tmp_path)[0]}) == folders

@@ -7,13 +7,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 from dicom_files import write_film, write_series
 from PIL import Image
 
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.records import Item
-from medgan_pl.data.sources import CohortSource, FileSource, content_digests
+from medgan_pl.data.sources import CohortSource, FileSource
 
 FOLDER = r"^[^/]+(?=/)"
 
@@ -27,39 +26,8 @@ def hu(seed, shape=(4, 8, 8)):
     return np.random.default_rng(seed).integers(-1000, 1000, shape).astype(np.float32)
 
 
-def source(root, modality, classes=False):
-    return FileSource(root, modality, FOLDER, classes, Path("cache"))
-
-
-def items(*paths):
-    return [Item(path.name, (path,)) for path in paths]
-
-
-def test_digests_follow_content_and_are_remembered_without_names(tmp_path, monkeypatch):
-    one, two = tmp_path / "Jane_Doe_1.png", tmp_path / "Jane_Doe_2.png"
-    one.write_bytes(b"same")
-    two.write_bytes(b"same")
-    first = content_digests(items(one, two), tmp_path / "c")
-    assert first[0] == first[1]
-    assert "Doe" not in (tmp_path / "c/digests.json").read_text()
-    monkeypatch.setattr("medgan_pl.data.sources.digest", lambda path: pytest.fail(f"{path} is read again"))
-    assert content_digests(items(one, two), tmp_path / "c") == first
-    monkeypatch.undo()
-    two.write_bytes(b"else")
-    assert content_digests(items(one, two), tmp_path / "c")[1] != first[1]
-
-
-def test_the_digest_of_a_series_is_of_all_its_files_in_any_order(tmp_path):
-    paths = [tmp_path / name for name in "abc"]
-    for path in paths:
-        path.write_text(path.name)
-
-    def one(*names):
-        (found,) = content_digests([Item("s", tuple(tmp_path / name for name in names))], tmp_path / "cache")
-        return found
-
-    assert one("a", "b", "c") == one("c", "a", "b")
-    assert len({one("a"), one("a", "b"), one("a", "b", "c"), one("b", "c")}) == 4
+def source(root, modality, **options):
+    return FileSource(root, modality, **{"folder": Path("cache"), "patient_pattern": FOLDER, "classes": False, "splits": True, **options})
 
 
 def test_files_that_may_not_be_opened_are_told_and_do_not_stop_the_rest(tmp_path, monkeypatch):
@@ -105,28 +73,27 @@ def test_ct_gathers_series_and_files_and_passes_over_the_rest(tmp_path):
     assert np.array_equal(scans[3].pixels, hu(3))
 
 
-def test_a_table_is_remembered_until_a_file_changes(tmp_path, monkeypatch):
-    root = tmp_path / "ct"
-    write_series(root / "jane", hu(1), series_uid="1.1", patient_id="JANE")
-    (root / "broken.dcm").write_bytes(b"no dicom")
-    sitk.WriteImage(sitk.GetImageFromArray(hu(2)), root / "john.mhd")  # and john.raw, which only its header names
-    first = source(root, CT())
-    table = first.table()
-    with monkeypatch.context() as patch:
-        patch.setattr(CT, "gather", lambda self, items: pytest.fail("the headers are read again"))
-        again = source(root, CT())
-    assert again.table() == table
-    assert (again.unusable, again.skipped, again.nameless, again.title) == (first.unusable, first.skipped, first.nameless, first.title)
-    assert all(b"JANE" not in path.read_bytes() for path in Path("cache").rglob("*") if path.is_file())
-    raw = (root / "john.raw").read_bytes()
-    (root / "john.raw").write_bytes(raw[:-2] + bytes([raw[-2] ^ 1, raw[-1]]))
-    assert [r.digest for r in source(root, CT()).table()] != [r.digest for r in table]
-    (root / "john.raw").unlink()
-    assert "john.mhd" in str(source(root, CT()).unusable) or len(source(root, CT()).table()) == 2
-    picture(root / "jane" / "notes.png")
-    assert len(source(root, CT()).table()) == 2
-    write_series(root / "ann", hu(3), series_uid="1.2", patient_id="ANN")
-    assert len(source(root, CT()).table()) == 3
+def test_files_chooses_by_the_path_and_complains(tmp_path):
+    for name in ("sub-1/anat/T1w.nii", "sub-1/anat/T2w.nii", "sub-2/anat/T1w.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.Nifti1Image(hu(len(name)), np.eye(4)).to_filename(tmp_path / name)
+    assert [item.name for item in source(tmp_path, MRI(), files="T1w").items] == ["sub-1/anat/T1w.nii", "sub-2/anat/T1w.nii"]
+    assert [item.name for item in source(tmp_path, MRI(), files="^sub-1/.*T2").items] == ["sub-1/anat/T2w.nii"]
+    with pytest.raises(FileNotFoundError, match=r"data.files must find something in the paths, got 'FLAIR', which finds none of 3"):
+        source(tmp_path, MRI(), files="FLAIR")
+    with pytest.raises(ValueError, match=r"data.files must be a regular expression, got '\('"):
+        source(tmp_path, MRI(), files="(")
+
+
+def test_a_dataset_json_of_another_program_is_no_decathlon_table(tmp_path):
+    for name in ("imagesTr/case_1.nii", "imagesTr/case_2.nii", "labelsTr/case_1.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.Nifti1Image(hu(1), np.eye(4)).to_filename(tmp_path / name)
+    for other in ('{"channel_names": {"0": "CT"}, "numTraining": 2, "file_ending": ".nii"}', '{"training": 2}', "[1]", "{", "\0\0"):
+        (tmp_path / "dataset.json").write_text(other)
+        found = source(tmp_path, CT())
+        assert [item.name for item in found.items] == ["imagesTr/case_1.nii", "imagesTr/case_2.nii"]
+        assert "left out: 1 .json, 1 masks" in found.title
 
 
 def test_only_the_series_of_that_description(tmp_path):
@@ -139,6 +106,18 @@ def test_only_the_series_of_that_description(tmp_path):
         source(tmp_path, CT())
     with pytest.raises(ValueError, match="series must be a regular expression"):
         MRI(series="(")
+    nib.Nifti1Image(hu(6), np.eye(4)).to_filename(tmp_path / "a" / "t1.nii")
+    with pytest.raises(ValueError, match=r"series chooses among DICOM series, and there is none; choose .* with data.files"):
+        source(tmp_path / "a", MRI(series="T1"), files="nii")
+
+
+def test_secondary_captures_are_passed_over_and_counted(tmp_path):
+    write_series(tmp_path / "a", hu(1), series_uid="1.1")
+    for n, sop_class in enumerate(("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.2")):
+        write_series(tmp_path / f"report{n}", hu(2, (1, 8, 8)), series_uid=f"1.{n + 2}", SOPClassUID=sop_class)
+    found = source(tmp_path, CT())
+    assert [item.paths[0].parent.name for item in found.items] == ["a"]
+    assert found.skipped == {"secondary captures (reports, screenshots)": 2}
 
 
 @pytest.mark.parametrize(
@@ -157,6 +136,19 @@ def test_a_series_on_two_sides_is_refused(tmp_path, rows):
     found = source(table, CT())
     assert found.items == []
     assert list(found.unusable.values()) == ["its slices are given different classes, splits or patients"]
+
+
+def test_a_series_over_two_split_folders_matters_only_where_they_are_kept(tmp_path):
+    for i, path in enumerate(write_series(tmp_path / "s", hu(1))):
+        place = tmp_path / "ct" / ("train", "val")[i % 2] / "jane" / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    assert list(source(tmp_path / "ct", CT()).unusable.values()) == ["its slices are given different classes, splits or patients"]
+    found = source(tmp_path / "ct", CT(), splits=False)
+    assert (found.unusable, found.splits) == ({}, {"train", "val"})
+    (record,) = found.table()
+    assert (len(record.paths), record.split) == (4, None)
+    assert np.array_equal(found.tasks([record])[0].read().pixels, hu(1))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ NRRD_TYPES = {
     }.items()
     for name in names.split(", ")
 }
+NO_DATA_FILE = "the data file that the header names is not beside it; copy both (lists and patterns are not read)"
 # what makes RAS of the space that the header names: signs of its x, y, z
 LPS = (-1.0, -1.0, 1.0)
 NRRD_SPACES = {"right-anterior-superior": (1.0, 1.0, 1.0), "left-anterior-superior": (-1.0, 1.0, 1.0), "left-posterior-superior": LPS}
@@ -72,15 +73,30 @@ def read_itk(path: Path) -> Scan:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The file and, where its header names one beside it, the file of its data; for a header that cannot be read, itself alone."""
+    """The file and, where its header names one beside it, the file of its data; for a header that cannot be read, itself alone.
+
+    Raises ScanError where the file of its data is not there: many images may have the same header.
+    """
     try:
         with regular(path).open("rb") as file:
             nrrd = file.peek(4)[:4] == b"NRRD"
             name = (nrrd_layout(nrrd_fields(file)) if nrrd else meta_layout(meta_fields(file))).data_file
     except ScanError:
         return (path,)
-    beside = path.with_name(PureWindowsPath(name).name) if name else path
-    return (path, beside) if beside != path and beside.is_file() else (path,)
+    if name is None:
+        return (path,)
+    data = beside(path, name)
+    if not data.is_file():
+        raise ScanError(NO_DATA_FILE)
+    return (path, data)
+
+
+def beside(path: Path, name: str) -> Path:
+    """The file of that name in the folder of `path`. Raises ScanError for a name that leads elsewhere."""
+    plain = PureWindowsPath(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256  # knows both kinds of slash
+    if not plain or name in ("", ".", "..", path.name):
+        raise ScanError("the data file must be named by its plain name and lie in the same folder; nothing else is opened")
+    return path.with_name(name)
 
 
 @contextmanager
@@ -89,14 +105,10 @@ def data_stream(file: BinaryIO, path: Path, layout: Layout) -> Iterator[BinaryIO
     if layout.data_file is None:
         yield inflated(file, layout.packed)
         return
-    name = layout.data_file
-    plain = PureWindowsPath(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256  # knows both kinds of slash
-    if not plain or name in ("", ".", "..", path.name):
-        raise ScanError("the data file must be named by its plain name and lie in the same folder; nothing else is opened")
     try:
-        second = regular(path.with_name(name)).open("rb")
+        second = regular(beside(path, layout.data_file)).open("rb")
     except FileNotFoundError:
-        raise ScanError("the data file that the header names is not beside it; copy both (lists and patterns are not read)") from None
+        raise ScanError(NO_DATA_FILE) from None
     with second:
         yield inflated(second, layout.packed)
 
