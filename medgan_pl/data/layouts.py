@@ -27,7 +27,6 @@ class Cut:
 class Layout(ABC):
     """`size` is that of an image, None where scans differ; `directions` as in `intensity.Inverse`; `settings` as for a pipeline."""
 
-    spatial_dims: int
     size: tuple[int, ...] | None
     directions: tuple[tuple[float, ...], ...] | None
     settings: Mapping[str, Any]
@@ -58,7 +57,7 @@ def finer(grid: np.ndarray) -> bool:
 class Film(Layout):
     """The film itself, at `size` (H, W) pixels: the long side cropped about the centre (`crop`) or the short one padded."""
 
-    spatial_dims, directions = 2, None
+    directions = None
 
     def __init__(self, *, size: Sequence[int], crop: bool) -> None:
         self.size, self.fit = tuple(size), Fit(size, crop=crop)
@@ -83,8 +82,6 @@ class Slices(Layout):
     - `step`: every how many.
     - `foreground`: a slice is empty, and dropped, when a smaller share of its pixels is above -0.9 in the first channel.
     """
-
-    spatial_dims = 2
 
     def __init__(
         self, *, size: Sequence[int], spacing_mm: Sequence[float] | None, crop: bool,
@@ -128,7 +125,7 @@ class Slices(Layout):
 class Whole(Layout):
     """The volume as one image of `size` (D, H, W) voxels of `spacing_mm` (None: the whole field at `size`, proportions kept)."""
 
-    spatial_dims, directions = 3, PLANES["axial"][1]
+    directions = PLANES["axial"][1]
 
     def __init__(self, *, size: Sequence[int], spacing_mm: Sequence[float] | None, crop: bool) -> None:
         self.size, self.fit = tuple(size), Fit(size, spacing_mm, crop)
@@ -142,7 +139,7 @@ class Whole(Layout):
 class Patches(Layout):
     """The volume at `spacing_mm` (None: its own), uncropped, for random patches of `patch` (D, H, W) voxels; padded where it is smaller."""
 
-    spatial_dims, directions, size = 3, PLANES["axial"][1], None
+    directions, size = PLANES["axial"][1], None
 
     def __init__(self, *, patch: Sequence[int], spacing_mm: Sequence[float] | None) -> None:
         self.patch, self.spacing_mm = tuple(patch), None if spacing_mm is None else tuple(spacing_mm)

@@ -1,12 +1,14 @@
 """Tiny DICOM files written on the fly, for every test that wants some."""
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid
 
 CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4", "PT": "1.2.840.10008.5.1.4.1.1.128"}
@@ -114,3 +116,14 @@ def write_series(
         paths.append(folder / f"{names[i]:03d}{prefix}.dcm")
         ds.save_as(paths[-1])
     return paths
+
+
+def deflated(n):
+    """A DICOM that says it is deflated, with `n` zeros behind its meta header."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = "1.2.840.10008.1.2.1.99", CLASSES["CT"]
+    meta.MediaStorageSOPInstanceUID = "1.2"
+    buffer = io.BytesIO()
+    write_file_meta_info(buffer, meta)
+    squeeze = zlib.compressobj(9, wbits=-15)
+    return b"\0" * 128 + b"DICM" + buffer.getvalue() + squeeze.compress(b"\0" * n) + squeeze.flush()
