@@ -1,7 +1,6 @@
 """The data module: sources, splits, the endless stream, and what the trainer gets."""
 
 import logging
-import os
 from itertools import islice
 from pathlib import Path
 
@@ -280,20 +279,3 @@ def test_too_few_patients_and_enlarged_films(tmp_path):
     data = module(write_films(tmp_path / "more"), size=[32, 24])
     assert next(iter(data.train_dataloader()))["image"].shape == (4, 1, 32, 24)
     assert "30 are smaller than 32×24 and were enlarged" in data.describe()
-
-
-@pytest.mark.real
-@pytest.mark.skipif("MEDGAN_REAL_DATA" not in os.environ, reason="MEDGAN_REAL_DATA names no folder")
-def test_the_overlap_of_the_kermany_films():
-    root = Path(os.environ["MEDGAN_REAL_DATA"]) / "chest_xray_kermany224/chest_xray"
-    # SOURCE.md counts 3,189 name groups, 710 in more than one split: it takes IM-0439-0001 (of IM-0439-0001-0002) and IM-0439
-    # (of IM-0439-0001) for two children. The default pattern takes them for one: 71 groups fewer, 15 more that straddle.
-    for pattern, straddling in ((r"person\d+|^[^.]*?(?=-\d+\.)", "710 of 3189"), (None, "725 of 3118")):
-        data = module(root, split="folders", **({"patient_pattern": pattern} if pattern else {}))
-        lines = "\n".join(data.describe())
-        assert data.sizes() == {"train": 4099, "val": 878, "test": 879}
-        assert f"{straddling} patient groups stand in more than one split" in lines
-        assert "30 groups of identical images (62 in all)" in lines
-    anew = "\n".join(module(root).describe())
-    assert "0 of 3118 patient groups" in anew
-    assert "(62 in all), 0 in more than one split" in anew
