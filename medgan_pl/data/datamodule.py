@@ -25,7 +25,7 @@ from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.records import Record
 from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import CohortSource, FileSource, Source
-from medgan_pl.data.split import SPLITS, split_by_patient, straddling
+from medgan_pl.data.split import SPLITS, split_by_patient, without_duplicates
 from medgan_pl.data.stream import Batches, Crops, Rows, Stream
 from medgan_pl.keys import Purpose, key_randomness
 
@@ -150,7 +150,7 @@ class ImageDataModule(pl.LightningDataModule):
         cache = self.cache
         self.check_units(cache)
         usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
-        records = self.without_duplicates(self.divided(usable))
+        records = without_duplicates(self.divided(usable), drop=self.duplicates == "drop")
         counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
         self.found = summary.Found(
             records, counts, cache, self.unusable, self.source.skipped, len(usable) - len(records), self.source.nameless
@@ -182,26 +182,6 @@ class ImageDataModule(pl.LightningDataModule):
             return [replace(record, split="train") for record in records]
         splits = split_by_patient(records, dict(zip(SPLITS, self.fractions, strict=True)), self.split_seed)
         return [replace(record, split=split) for record, split in zip(records, splits, strict=True)]
-
-    def without_duplicates(self, records: list[Record]) -> list[Record]:
-        """The records with no image on two sides: refused, or left out of train, then of val, for the sake of what is held out."""
-        across = straddling([r.pixels for r in records], [r.split for r in records])
-        if not across:
-            return records
-        if self.duplicates == "refuse":
-            places: dict[str, list[Record]] = {}
-            for record in records:
-                places.setdefault(record.pixels, []).append(record)
-            torn = [same for same in places.values() if len({r.split for r in same}) > 1]
-            shown = "; ".join(" = ".join(f"{r.name} ({r.split})" for r in same[:3]) for same in torn[:5])
-            raise ValueError(
-                f"no image may stand in two splits, got {across} identical ones: {shown}; use data.split=patient, which splits anew, or "
-                "data.duplicates=drop, which keeps the copy that is held out"
-            )
-        side: dict[str, int] = {}
-        for record in records:
-            side[record.pixels] = max(side.get(record.pixels, 0), SPLITS.index(record.split))
-        return [record for record in records if SPLITS.index(record.split) == side[record.pixels]]
 
     def gatherer(self, cache: Cache, records: list[Record], counts: list[int]) -> Rows | Crops:
         if self.patches:

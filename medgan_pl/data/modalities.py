@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from medgan_pl.data.bias_field import even, simple_itk
 from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, Unit
 from medgan_pl.data.phantom import CLASSES, Patient, head_mri, thorax_ct
 from medgan_pl.data.phantom.film import FILM_MM, film_image
@@ -260,29 +261,3 @@ def lying(spacing_mm: Sequence[float]) -> np.ndarray:
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = spacing_mm[0], -spacing_mm[1], -spacing_mm[2], 1
     return affine
-
-
-def even(scan: Scan) -> Scan:
-    """The scan divided by its bias field, found on a grid at most 64 voxels wide within Otsu's foreground; the median there is kept."""
-    sitk = simple_itk()
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(scan.pixels))
-    image.SetSpacing(scan.spacing_mm[::-1])
-    foreground = sitk.OtsuThreshold(image, 0, 1)
-    factors = [max(1, round(n / 64)) for n in image.GetSize()]
-    corrector = sitk.N4BiasFieldCorrectionImageFilter()
-    corrector.SetMaximumNumberOfIterations([30, 20, 10])
-    corrector.Execute(sitk.Shrink(image, factors), sitk.Shrink(foreground, factors))
-    field = np.exp(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
-    inside = sitk.GetArrayFromImage(foreground) > 0
-    pixels = scan.pixels / field
-    pixels *= np.median(scan.pixels[inside]) / np.median(pixels[inside])
-    return Scan(pixels.astype(np.float32), scan.spacing_mm, scan.affine, scan.padding, None, scan.synthetic)
-
-
-def simple_itk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError:
-        raise ImportError("data.modality.bias_field=true needs SimpleITK; pip install 'medgan_pl[n4]' or SimpleITK") from None
-    return SimpleITK

@@ -64,3 +64,22 @@ def straddling(keys: Iterable[str], sides: Iterable[str | None]) -> int:
     for key, side in zip(keys, sides, strict=True):
         seen[key].add(side)
     return sum(len(s) > 1 for s in seen.values())
+
+
+def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
+    """The records with no image on two sides: left out of train, then of val, for the sake of what is held out.
+
+    Raises ValueError for any, unless `drop`.
+    """
+    same: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        same[record.pixels].append(record)
+    torn = [group for group in same.values() if len({record.split for record in group}) > 1]
+    if torn and not drop:
+        shown = "; ".join(" = ".join(f"{record.name} ({record.split})" for record in group[:3]) for group in torn[:5])
+        raise ValueError(
+            f"no image may stand in two splits, got {len(torn)} identical ones: {shown}; use data.split=patient, which splits anew, or "
+            "data.duplicates=drop, which keeps the copy that is held out"
+        )
+    side = {pixels: max(SPLITS.index(record.split) for record in group) for pixels, group in same.items()}
+    return [record for record in records if SPLITS.index(record.split) == side[record.pixels]]
