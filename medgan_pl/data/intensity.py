@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan_pl.data.scan import Scan, ScanError
+from medgan_pl.data.scan import Scan, ScanError, centred_affine
 
 # For each channel the native values that become -1 and 1.
 Levels = tuple[tuple[float, float], ...]
@@ -200,7 +200,4 @@ class Inverse:
         if self.spacing_mm is None or self.directions is None:
             return None
         shape, spacing = ((1, *shape), (max(self.spacing_mm), *self.spacing_mm)) if len(shape) == 2 else (shape, self.spacing_mm)
-        affine = np.eye(4)
-        affine[:3, :3] = np.array(self.directions).T * spacing
-        affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-        return affine
+        return centred_affine(shape, spacing, self.directions)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medgan_pl.data.geometry import Fit
-from medgan_pl.data.scan import MAX_VOXELS, Scan, ScanError, bound
+from medgan_pl.data.scan import CANONICAL, MAX_VOXELS, Scan, ScanError, bound
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Layout(ABC):
         return torch.ones(len(images), dtype=torch.bool)
 
 
-# Where the axes of a canonical volume lead (slices, rows, columns), as RAS+ unit vectors, and the volume's axis that each plane stacks.
-UP, BACK, LEFT, DOWN = (0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, -1.0)
-PLANES = {"axial": (0, (UP, BACK, LEFT)), "coronal": (1, (BACK, DOWN, LEFT)), "sagittal": (2, (LEFT, DOWN, BACK))}
+# For each plane the axis of a canonical volume that it stacks, and where slices, rows and columns lead, as RAS+ unit vectors.
+(UP, BACK, LEFT), DOWN = CANONICAL, (0.0, 0.0, -1.0)
+PLANES = {"axial": (0, CANONICAL), "coronal": (1, (BACK, DOWN, LEFT)), "sagittal": (2, (LEFT, DOWN, BACK))}
 
 
 def finer(grid: np.ndarray) -> bool:
@@ -125,7 +125,7 @@ class Slices(Layout):
 class Whole(Layout):
     """The volume as one image of `size` (D, H, W) voxels of `spacing_mm` (None: the whole field at `size`, proportions kept)."""
 
-    directions = PLANES["axial"][1]
+    directions = CANONICAL
 
     def __init__(self, *, size: Sequence[int], spacing_mm: Sequence[float] | None, crop: bool) -> None:
         self.size, self.fit = tuple(size), Fit(size, spacing_mm, crop)
@@ -139,7 +139,7 @@ class Whole(Layout):
 class Patches(Layout):
     """The volume at `spacing_mm` (None: its own), uncropped, for random patches of `patch` (D, H, W) voxels; padded where it is smaller."""
 
-    directions, size = PLANES["axial"][1], None
+    directions, size = CANONICAL, None
 
     def __init__(self, *, patch: Sequence[int], spacing_mm: Sequence[float] | None) -> None:
         self.patch, self.spacing_mm = tuple(patch), None if spacing_mm is None else tuple(spacing_mm)

@@ -21,7 +21,7 @@ from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.pictures import read_picture
 from medgan_pl.data.readers.series import group_series, read_series
 from medgan_pl.data.records import DICOMS, PICTURES, Item, is_dicom, several
-from medgan_pl.data.scan import Scan, ScanError
+from medgan_pl.data.scan import Scan, ScanError, centred_affine
 
 # Modalities (PS3.3 C.7.3.1.1.1) that are told by name; what else stands in that field might name a patient.
 TOLD = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
@@ -187,7 +187,7 @@ class CT(Volumes):
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         made = thorax_ct(patient, size=shape)
-        return Scan(made.hu, made.spacing_mm, lying(made.spacing_mm))
+        return Scan(made.hu, made.spacing_mm, centred_affine(made.hu.shape, made.spacing_mm))
 
     def label(self, patient: Patient) -> int:
         return patient.label
@@ -217,7 +217,7 @@ class MRI(Volumes):
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         made = head_mri(patient, size=shape, tr_ms=self.tr_ms, te_ms=self.te_ms, lesion=self.label(patient) == 1)
-        scan = Scan(made.signal, made.spacing_mm, lying(made.spacing_mm))
+        scan = Scan(made.signal, made.spacing_mm, centred_affine(made.signal.shape, made.spacing_mm))
         return even(scan) if self.bias_field else scan
 
     def label(self, patient: Patient) -> int:
@@ -254,10 +254,3 @@ def with_data(items: Sequence[Item]) -> tuple[list[Item], dict[str, str]]:
         except ScanError as error:
             unusable[item.name] = str(error)
     return found, unusable
-
-
-def lying(spacing_mm: Sequence[float]) -> np.ndarray:
-    """The affine of a canonical volume of that spacing: its first voxel at the origin."""
-    affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = spacing_mm[0], -spacing_mm[1], -spacing_mm[2], 1
-    return affine

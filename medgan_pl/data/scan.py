@@ -1,5 +1,6 @@
 """One image as it was read: values in native units, where they lie in the patient, what must be disregarded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ MAX_VOXELS = 2**28
 MAX_BYTES = 3 * 2**29
 # Directions are stored with few digits; a tilted CT gantry starts at about 1°.
 MAX_SLANT_DEG = 0.5
+# Where the axes of a canonical volume lead (to the head, the back, the left), as RAS+ unit vectors.
+CANONICAL = ((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))
 
 
 class ScanError(ValueError):
@@ -57,8 +60,7 @@ def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
             f"the axes must be perpendicular within {MAX_SLANT_DEG:g}°, got {slant:.1f}° (a tilted gantry?); resample it to a straight grid"
         )
     # columns of `directions`: where each index leads, in (right, front, head)
-    wanted = np.array([[0, 0, 1], [0, -1, 0], [-1, 0, 0]], np.float64)  # rows: towards head, back, left
-    likeness = wanted @ directions  # (3 wanted, 3 axes)
+    likeness = np.array(CANONICAL) @ directions  # (3 wanted, 3 axes)
     order = assign(np.abs(likeness))
     signs = [1 if likeness[i, axis] > 0 else -1 for i, axis in enumerate(order)]
     change = np.zeros((4, 4))  # canonical indices -> indices as they came
@@ -68,6 +70,14 @@ def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
         change[axis, 3] = 0 if sign > 0 else pixels.shape[axis] - 1
     turned = pixels.transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
     return turned, matrix @ change
+
+
+def centred_affine(shape: Sequence[int], spacing_mm: Sequence[float], directions: Sequence[Sequence[float]] = CANONICAL) -> np.ndarray:
+    """The affine (4, 4), indices -> RAS+ mm, of a volume (D, H, W) whose axes lead in `directions` and whose centre is the origin."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(directions).T * spacing_mm
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
 
 
 def assign(likeness: np.ndarray) -> list[int]:

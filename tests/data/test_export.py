@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgan_pl.data.export import Facts, Provenance, centred_affine, write_nifti, write_png, write_sidecar
-from medgan_pl.data.scan import ScanError
+from medgan_pl.data.export import Facts, Provenance, write_nifti, write_png, write_sidecar
+from medgan_pl.data.scan import ScanError, centred_affine
 
 ORIGIN = Provenance(
     model="resnet_gan", checkpoint_sha256="ab" * 32, seed=7, images_seen=1000, created="2025-01-02T03:04:05+00:00", config={"seed": 7}

@@ -9,10 +9,10 @@ import SimpleITK
 import torch
 from dicom_files import write_series
 
-from medgan_pl.data.export import Facts, Provenance, centred_affine, check_dicom, write_dicom, write_sidecar
+from medgan_pl.data.export import Facts, Provenance, check_dicom, write_dicom, write_sidecar
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.layouts import PLANES
-from medgan_pl.data.scan import ScanError
+from medgan_pl.data.scan import ScanError, centred_affine
 from medgan_pl.sample import Writer
 
 ORIGIN = Provenance(

@@ -2,8 +2,8 @@
 
 from medgan_pl.data.export.check import check_dicom
 from medgan_pl.data.export.dicom import write_dicom
-from medgan_pl.data.export.nifti import centred_affine, write_nifti
+from medgan_pl.data.export.nifti import write_nifti
 from medgan_pl.data.export.origin import Facts, Provenance, sha256, write_sidecar
 from medgan_pl.data.export.pictures import write_png
 
-__all__ = ["Facts", "Provenance", "centred_affine", "check_dicom", "sha256", "write_dicom", "write_nifti", "write_png", "write_sidecar"]
+__all__ = ["Facts", "Provenance", "check_dicom", "sha256", "write_dicom", "write_nifti", "write_png", "write_sidecar"]

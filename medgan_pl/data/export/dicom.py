@@ -78,7 +78,7 @@ def demand(image: np.ndarray, facts: Facts, modality: str, affine: np.ndarray | 
             raise ValueError(f"a film's `spacing_mm` must be two numbers, got {facts.spacing_mm}")
         return
     if affine is None:
-        raise ValueError(f"{modality} needs an affine (4, 4); `centred_affine(shape, spacing_mm)` makes one")
+        raise ValueError(f"{modality} needs an affine (4, 4); scan.centred_affine(shape, spacing_mm) makes one")
     canonical(image if image.ndim == 3 else image[None], affine)  # raises for an affine that is none
     across, down = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (2, 1))
     if abs(across @ down) > PERPENDICULAR:

@@ -14,16 +14,6 @@ ALIGNED = 2
 DESCRIP_BYTES = 79
 
 
-def centred_affine(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """The affine (4, 4), indices -> RAS+ mm, of a volume (D, H, W) with axes as in `Scan` and its centre at the origin."""
-    affine = np.zeros((4, 4))
-    affine[3, 3] = 1
-    for axis, (world, sign) in enumerate(((2, 1), (1, -1), (0, -1))):  # to the head, to the back, to the left
-        affine[world, axis] = sign * spacing_mm[axis]
-        affine[world, 3] = -sign * spacing_mm[axis] * (shape[axis] - 1) / 2
-    return affine
-
-
 def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray, *, description: str = "", dtype: type = np.float32) -> None:
     """Writes `values` to `path`, which ends in .nii.gz; the same image gives the same bytes.
 
