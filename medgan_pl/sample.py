@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.checks import read_checkpoint
 from medgan_pl.console import configuration_folder, describe_keys, one_message
 from medgan_pl.train import build_module, launch, quiet_libraries
+from medgan_pl.trust import read_checkpoint
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig, ListConfig

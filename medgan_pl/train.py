@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.checks import check_checkpoint, check_data, check_settings, check_targets
+from medgan_pl.checks import check_checkpoint, check_data, check_settings
 from medgan_pl.console import configuration_folder, describe_groups, describe_keys, log, one_message, suggest
+from medgan_pl.trust import check_targets
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
