@@ -10,6 +10,7 @@
 | `image_a`    | (B, C, *S)    | float32 | unpaired domain a, in [-1, 1]; `image_b` likewise                  |
 | `record`     | (B,)          | int64   | row of the data module's table of records                          |
 | `z`          | (B, latent)   | float32 | the noise of this step, added by the game's `draw`                 |
+| `t`          | (B,)          | float32 | in [0, 1): where between real and fake a penalty looks; likewise   |
 
 Never a MetaTensor past the pipeline (2-3x slower on small operations). Hounsfield units, uint16 and [0, 1] live only in `data/` and
 `metrics/`.

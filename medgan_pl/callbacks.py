@@ -1,11 +1,12 @@
-"""Things that only look: the table of metrics, the curves, the sample grids, the checkpoints, the progress bar."""
+"""Things that only look: the table of metrics, the curves, the sample grids, the progress bar."""
 
 import csv
+import io
 import logging
 import math
 import os
-import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,26 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from medgan_pl.batch import Batch
-from medgan_pl.keys import Purpose, key_randomness
+from medgan_pl.keys import Purpose
 from medgan_pl.module import AdversarialModule
 
 log = logging.getLogger(__name__)
 
 
+SPEED = "images_per_second"
+
+
 class MetricsTable(Logger):
     """metrics.csv: a row each logging interval and each validation, both in one row where they fall on the same number of images.
 
-    A new column widens the file; going on from N images first drops the rows past N, so that none stands twice.
+    A new column widens the file; going on from N images first drops the rows past N, so that none stands twice, and a row that a kill tore.
+    The speed goes to speed.csv beside it: all else is the same to the byte for the same run, however often it was interrupted.
+    Rows stay in memory: what a full disk refuses is told of and written with a later row.
     """
 
     def __init__(self, path: str | Path) -> None:
         super().__init__()
-        self.path = Path(path)
-        self.columns: list[str] = []
-        self.rows: list[dict[str, Any]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self.columns, self.rows = list(reader.fieldnames or []), list(reader)
+        self.tables = [Table(Path(path)), Table(Path(path).with_name("speed.csv"))]
 
     name = version = None
 
@@ -50,35 +50,76 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def forget_after(self, images: int) -> None:
-        if all(int(row["images"]) <= images for row in self.rows):
-            return
-        self.rows = [row for row in self.rows if int(row["images"]) <= images]
-        self._rewrite()
+        for table in self.tables:
+            table.forget_after(images)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        new = [key for key in metrics if key not in self.columns]
-        same = bool(self.rows) and int(self.rows[-1]["images"]) == int(metrics["images"])
-        if same:
-            self.rows[-1].update(metrics)
-        else:
-            self.rows.append(dict(metrics))
-        self.columns += new
-        if new or same:
-            self._rewrite()
-        else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.columns).writerow(self.rows[-1])
+        table, speed = self.tables
+        table.add({key: value for key, value in metrics.items() if key != SPEED})
+        if SPEED in metrics:
+            speed.add({"images": metrics["images"], SPEED: metrics[SPEED]})
 
-    def _rewrite(self) -> None:
+
+class Table:
+    """A CSV of rows by `images`, appended to where a row fits the columns, else written anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+        self.stale = False  # whether the file lacks rows that are here, or holds part of one
+        if path.exists():
+            text = path.read_text()
+            whole = text[: text.rfind("\n") + 1]
+            self.stale = whole != text
+            reader = csv.DictReader(io.StringIO(whole))
+            self.columns, self.rows = list(reader.fieldnames or []), list(reader)
+
+    def forget_after(self, images: int) -> None:
+        kept = [row for row in self.rows if int(row["images"]) <= images]
+        if self.stale or len(kept) < len(self.rows):
+            self.rows = kept
+            self.write()
+
+    def add(self, row: dict[str, float]) -> None:
+        new = [key for key in row if key not in self.columns]
+        same = bool(self.rows) and int(self.rows[-1]["images"]) == int(row["images"])
+        if same:
+            self.rows[-1].update(row)
+        else:
+            self.rows.append(dict(row))
+        self.columns += new
+        with going_on(f"write {self.path}") as done:
+            if new or same or self.stale:
+                self.write()
+            else:
+                self.stale = True  # until the row stands there whole
+                with self.path.open("a", newline="") as file:
+                    csv.DictWriter(file, self.columns, lineterminator="\n").writerow(self.rows[-1])
+            self.stale = False
+        self.stale = self.stale or not done
+
+    def write(self) -> None:
         """Whole and beside, then in place: a kill leaves the old table or the new one, never half of one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".part")
         with beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
         os.replace(beside, self.path)
+
+
+@contextmanager
+def going_on(what: str) -> Iterator[list[bool]]:
+    """A disk that is full or gone is told of, and does not end the run: what was to be written is a look at it, not the run itself."""
+    done: list[bool] = []
+    try:
+        yield done
+        done.append(True)
+    except OSError as error:
+        log.error("cannot %s: %s; the run goes on", what, error)
 
 
 def read_table(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -105,6 +146,8 @@ class Curves(pl.Callback):
         from matplotlib.figure import Figure
 
         columns = read_table(self.table)
+        speed = self.table.with_name("speed.csv")
+        columns |= read_table(speed) if speed.exists() else {}
         if not any(key.startswith("train/") for key in columns):
             return  # the look at the untrained networks: a point is no curve
         panels = {
@@ -125,7 +168,8 @@ class Curves(pl.Callback):
             axes.grid(alpha=0.3)
             if len(keys) > 1:
                 axes.legend()
-        figure.savefig(self.path, dpi=100)
+        with going_on(f"write {self.path}"):
+            figure.savefig(self.path, dpi=100)
 
 
 def to_grid(images: Tensor, columns: int) -> Image.Image:
@@ -152,78 +196,22 @@ class SampleGrid(pl.Callback):
         columns = math.ceil(math.sqrt(self.n))
         classes = trainer.datamodule.classes
         images = module.generate(fixed_batch(module, torch.arange(self.n) % columns % max(1, len(classes)), self.seed))
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{module.images:08d}.png"
-        to_grid(images, columns).save(path)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("samples", [str(path)], step=module.images, caption=[f"{module.images} images"])
+        with going_on(f"write {path}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            to_grid(images, columns).save(path)
+            module.tell(lambda logger: self.show(logger, path, module.images))
+
+    @staticmethod
+    def show(logger: Logger, path: Path, images: int) -> None:
+        if isinstance(logger, WandbLogger):
+            logger.log_image("samples", [str(path)], step=images, caption=[f"{images} images"])
 
 
 def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int = 0) -> Batch:
     """A drawn batch for the generator, one place for each of `labels`; place i depends on (seed, first + i) alone."""
-    places = []
-    for i, label in enumerate(labels.to(module.device), first):
-        key_randomness(seed, 0, i, Purpose.SAMPLES)
-        places.append(module.game.draw({"label": label[None]}))
-    return {key: torch.cat([place[key] for place in places]) for key in places[0]}
-
-
-class Checkpoints(pl.Callback):
-    """checkpoints/last.ckpt at each validation, at the end and on Ctrl-C, and best.ckpt, that of the lowest `monitor`.
-
-    Written beside and moved into place: a kill or a full disk during a save leaves the one before it whole. Ctrl-C ends the run after the
-    step it falls into, with a validation and a save, so that the run can go on as if it had not stopped; a second one ends it at once.
-    """
-
-    def __init__(self, folder: str | Path, monitor: str) -> None:
-        self.folder, self.monitor = Path(folder), monitor
-        self.best = math.inf
-        self.interrupted = False
-
-    def state_dict(self) -> dict[str, float]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.best = state["best"]
-
-    def on_train_start(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
-        def stop(*_: Any) -> None:
-            signal.signal(signal.SIGINT, self.usual)
-            log.info("stopping after this step; Ctrl-C again ends at once, without saving")
-            trainer.should_stop = self.interrupted = True
-
-        if trainer.world_size == 1:  # several ranks would stop at different steps and wait for each other
-            self.usual = signal.signal(signal.SIGINT, stop)
-
-    def on_train_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
-        if trainer.world_size == 1:
-            signal.signal(signal.SIGINT, self.usual)
-
-    def on_validation_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
-        if self.monitor not in trainer.callback_metrics:
-            shown = ", ".join(key for key in trainer.callback_metrics if key.startswith("val/"))
-            raise ValueError(f"`monitor` must be one of the validation metrics, got {self.monitor}; there are: {shown}")
-        if trainer.state.fn != "fit":
-            return  # the look at the untrained networks before the first step: nothing to keep
-        value = float(trainer.callback_metrics[self.monitor])
-        better = value < self.best
-        self.best = min(self.best, value)
-        self.save(trainer, module, "last.ckpt", *(["best.ckpt"] if better else []))
-        rank_zero_only(log.info)("%9d images  %s %.5g%s", module.images, self.monitor, value, "  (best so far)" if better else "")
-
-    def save(self, trainer: pl.Trainer, module: AdversarialModule, *names: str) -> None:
-        # A loss can be finite and its gradient not: the weights are the last thing to look at before they are kept.
-        if not all(norm.isfinite() for norm in torch._foreach_norm(list(module.parameters()))):
-            raise FloatingPointError(
-                f"the weights must be finite, and are not after {module.images} images; they are not saved: go on from the last "
-                "checkpoint with a lower optimizer_d.lr or optimizer_g.lr, or with clip_d=1 clip_g=1"
-            )
-        for name in names:
-            beside = self.folder / f"{name}.part"
-            trainer.save_checkpoint(beside, weights_only=False)  # with the optimisers
-            if trainer.is_global_zero:
-                os.replace(beside, self.folder / name)
+    places = range(first, first + len(labels))
+    return module.draw_each({"label": labels.to(module.device)}, seed, places, Purpose.SAMPLES)
 
 
 class Progress(pl.Callback):

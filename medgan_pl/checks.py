@@ -1,9 +1,8 @@
 """What must hold of a configuration, in plain containers, before anything is built or written from it."""
 
 from functools import reduce
+from pathlib import Path
 from typing import Any
-
-from medgan_pl.trust import read_checkpoint
 
 # The least value of what must be a whole number.
 COUNTS = {
@@ -11,7 +10,6 @@ COUNTS = {
     "total_images": 1,
     "log_every": 1,
     "validate_every": 1,
-    "d_per_g": 1,
     "accumulate": 1,
     "data.batch_size": 1,
     "model.width": 1,
@@ -20,8 +18,11 @@ COUNTS = {
 }
 
 
-# What a run may change of its data when it goes on: how fast it comes and how it is stored and varied, not what it is.
-FREE = ("batch_size", "workers", "cache", "augment", "max_corrupt", "seed")
+# What a run may change when it goes on, because no number of it depends on that: where it writes and what shows it, how fast data comes.
+# The data itself is held by its fingerprint, the devices by their number and kind; `module` repeats what stands elsewhere.
+FREE = ("run_dir", "resume", "logger", "callbacks", "save_every", "guard.rollbacks", "phantom", "module")
+FREE += ("data.root", "data.workers", "data.cache", "data.max_corrupt")
+FREE += tuple(f"trainer.{key}" for key in ("max_time", "accelerator", "devices", "num_nodes", "strategy"))
 
 
 def select(config: dict[str, Any], key: str) -> Any:
@@ -37,11 +38,16 @@ def check_settings(config: dict[str, Any]) -> None:
         value = select(config, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"`{key}` must be a whole number of at least {least}, got {value}")
+    if config["d_per_g"] != "auto" and (not isinstance(config["d_per_g"], int) or config["d_per_g"] < 1):
+        raise ValueError(f"`d_per_g` must be a whole number of at least 1, or auto, got {config['d_per_g']}")
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")
-    if trainer["sync_batchnorm"] and (trainer["accelerator"] == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("trainer.sync_batchnorm=true needs CUDA GPUs, and there is none; use trainer.sync_batchnorm=false on the CPU")
+    if any(word in str(trainer["strategy"]) for word in ("fsdp", "deepspeed", "model_parallel")):
+        raise ValueError(
+            f"trainer.strategy must keep both players whole on each device, got {trainer['strategy']}: a strategy that shards weights of "
+            "one module cannot freeze one player, step the other and differentiate twice; use trainer=ddp"
+        )
 
 
 def check_data(config: dict[str, Any], data: Any) -> None:
@@ -59,25 +65,40 @@ def check_data(config: dict[str, Any], data: Any) -> None:
         )
 
 
-def check_checkpoint(path: str, config: dict[str, Any]) -> int:
-    """The images shown to a checkpoint to go on from; ValueError, before anything is written, if it is torn or of another model."""
-    state = read_checkpoint(path)["medgan_pl"]
-    change = difference(state["config"]["model"], config["model"], "model")
+def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:
+    """ValueError, with each difference, unless the configuration is that of the checkpoint's run, but for what is FREE.
+
+    With `force` only the networks must be the same.
+    """
+    own = state["config"]
+    change = difference(own["model"], config["model"], "model")
     if change:
         raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
-    # Another split could show the run its own held-out patients, other images are another task, and another seed is another run.
-    moved = difference(state["config"]["seed"], config["seed"], "seed")
-    moved += difference(*({key: value for key, value in c["data"].items() if key not in FREE} for c in (state["config"], config)), "data")
-    if moved:
-        raise ValueError(f"a run must go on with its own data and seed; they differ (checkpoint, here): {'; '.join(moved)}")
-    if state["images"] >= config["total_images"]:
-        raise ValueError(f"the run has shown {state['images']:,} images already; to go on, give total_images=… above that")
-    return state["images"]
+    changes = difference(own, config) or [f"module.{change}" for change in difference(own["module"], config["module"])]
+    if changes and not force:
+        raise ValueError(
+            f"a run goes on as the run it was, and the configuration differs (checkpoint, here): {'; '.join(changes)}; "
+            "resume.force=true goes on knowingly"
+        )
 
 
-def difference(a: Any, b: Any, where: str) -> list[str]:
-    """Each place at which two trees of plain containers differ, as "key: a, b"."""
+def check_same_place(state: dict[str, Any], world: int, device: str, fingerprint: str, force: bool) -> None:
+    """ValueError unless the data are the checkpoint's, image for image and split for split, and the devices as many and of one kind."""
+    here = {"devices": world, "kind of device": device, "data set (fingerprint)": fingerprint}
+    there = {"devices": state["world"], "kind of device": state["device"], "data set (fingerprint)": state["fingerprint"]}
+    changes = [f"{key}: {there[key]}, {here[key]}" for key in here if there[key] != here[key]]
+    if changes and not force:
+        raise ValueError(
+            f"a run goes on with its own data on its own devices, and these differ (checkpoint, here): {'; '.join(changes)}; "
+            "resume.force=true goes on knowingly, without equality to the bit"
+        )
+
+
+def difference(a: Any, b: Any, where: str = "") -> list[str]:
+    """Each place at which two trees of plain containers differ, as "key: a, b", but for what is FREE."""
+    if where in FREE:
+        return []
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted(a.keys() | b.keys())
-        return [line for key in keys for line in difference(a.get(key), b.get(key), f"{where}.{key}")]
+        return [line for key in keys for line in difference(a.get(key), b.get(key), f"{where}.{key}" if where else key)]
     return [] if a == b else [f"{where}: {a}, {b}"]

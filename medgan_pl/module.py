@@ -5,13 +5,12 @@ What is generated, judged and paid is the game's; this file knows no loss.
 
 import logging
 import math
-import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,10 +18,14 @@ from torch.optim import Optimizer
 from medgan_pl.batch import Batch
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.games.base import Game, Losses
+from medgan_pl.guards import Diverged, Guard
+from medgan_pl.interval import Interval
 from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.networks.average import Average
+from medgan_pl.networks.compiled import Compiled
 from medgan_pl.networks.layers import frozen, to_channels_last
-from medgan_pl.schedules import Constant, Stage, stage_at
+from medgan_pl.networks.synced import synced
+from medgan_pl.schedules import Constant, EveryNth, Saturated, Stage, stage_at
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,10 @@ class AdversarialModule(pl.LightningModule):
 
     - `optimizer_g`, `optimizer_d`: called with the parameters. `schedule_g`, `schedule_d`: (images, total_images) -> factor on the rate.
     - `stages`: name -> Stage, played in order. `clip_g`, `clip_d`: largest gradient norm, or None.
+    - `d_per_g`: a number, or "auto" for `d_auto`, what decides then. `patience`: steps in a row that may be not finite, see Guard.
     - `metrics`: name -> metric with `update(fake, real)` and `compute() -> {key: value}`; shown as `val/<key>` with the averaged generator.
-    - `log_every`: images between two rows of the log; a loss that is not finite ends the run there, before anything of it is saved.
+    - `log_every`, `validate_every`: images between two rows of the log, and between two validations.
+    - `channels_last`, `compile`: of the networks; they change no result beyond rounding.
     - `config`: plain containers, saved in the checkpoint so that `medgan_pl.load` can build the module anew.
     """
 
@@ -57,16 +62,21 @@ class AdversarialModule(pl.LightningModule):
         metrics: Mapping[str, nn.Module],
         total_images: int,
         log_every: int = 1000,
-        d_per_g: int = 1,
+        validate_every: int = 10_000,
+        d_per_g: int | str = 1,
+        d_auto: Saturated | None = None,
         accumulate: int = 1,
         clip_g: float | None = None,
         clip_d: float | None = None,
+        patience: int = 10,
         channels_last: bool = True,
+        compile: bool = False,
         seed: int = 0,
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, count in {"total_images": total_images, "log_every": log_every, "d_per_g": d_per_g, "accumulate": accumulate}.items():
+        counts = {"total_images": total_images, "log_every": log_every, "validate_every": validate_every, "accumulate": accumulate}
+        for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {count}")
         if not stages:
@@ -76,49 +86,71 @@ class AdversarialModule(pl.LightningModule):
             for network in (generator, discriminator):
                 to_channels_last(network)
         self.generator, self.discriminator, self.game = generator, discriminator, game
+        # What is called in the players' turns; penalties, validation and the average take the networks themselves.
+        self.players = {"g": Compiled(generator), "d": Compiled(discriminator)} if compile else {"g": generator, "d": discriminator}
         self.average = average(generator)
         self.metrics = nn.ModuleDict(metrics)
         self.make_optimizers, self.schedules = (optimizer_g, optimizer_d), (schedule_g, schedule_d)
-        self.stages, self.clips = dict(stages), (clip_g, clip_d)
-        self.total_images, self.log_every, self.d_per_g, self.accumulate = total_images, log_every, d_per_g, accumulate
+        self.guards = {"g": Guard(clip=clip_g, patience=patience), "d": Guard(clip=clip_d, patience=patience)}
+        self.stages, self.turns = dict(stages), (d_auto or Saturated()) if d_per_g == "auto" else EveryNth(d_per_g)
+        self.total_images, self.accumulate = total_images, accumulate
+        self.log_every, self.validate_every = log_every, validate_every
         self.seed, self.config = seed, config
-        self.images = self.turns_d = 0
+        self.images = self.turns_d = self.turns_since_g = self.rollbacks = 0
+        self.rate = 1.0  # factor on both learning rates, lowered by each rollback
         self.classes: list[str] = []
         self.inverse: Inverse | None = None  # of the checkpoint it was loaded from: from [-1, 1] to native units and space
         self.row: dict[str, float] = {}
-        self._values: dict[str, list[Tensor]] = defaultdict(list)
-        self._turns: Counter[str] = Counter()
+        self.interval = Interval()
+        self._shown = 0
         self._told = ""
+        self._deaf: set[int] = set()
 
     # Turns ----------------------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.world_size > 1:  # else every rank would normalise by its own part of the batch
+            for network in (self.generator, self.discriminator):
+                synced(network)
+        for guard in self.guards.values():
+            guard.half = self.trainer.precision_plugin.precision == "16-mixed"
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         key_randomness(self.seed, self.global_rank, self.images, Purpose.STEP)
         batch = self.game.draw(batch)
         size = len(batch["image"])
         players = self._players()
-        d_plays = "d" in players
-        g_plays = "g" in players and (not d_plays or (self.turns_d + 1) % self.d_per_g == 0)
-        optimizer_g, optimizer_d = self.optimizers()
+        d_plays, g_plays = "d" in players, "g" in players
         self._set_learning_rates()
         parts = self._parts(batch, size)
         # One pass serves both players; parts are generated anew for each, so that only one part's graph is held at a time.
-        with torch.set_grad_enabled(g_plays):
-            fakes = [self.game.generate(self.generator, batch)] if len(parts) == 1 else None
+        with torch.set_grad_enabled(g_plays and (not d_plays or self.turns.may(self.turns_since_g + 1))):
+            fakes = [self.game.generate(self.players["g"], batch)] if len(parts) == 1 else None
+        shown = new_images = size * self.trainer.world_size
         if d_plays:
-            self._turn("d", optimizer_d, parts, fakes)
+            accuracy = self._turn("d", parts, fakes)
             self.turns_d += 1
+            if g_plays:
+                self.turns_since_g += 1
+                new_images *= self.turns_since_g
+                g_plays = self.turns.now(self.turns_since_g, lambda: float(self.trainer.strategy.reduce(accuracy, reduce_op="mean")))
         if g_plays:
             with frozen(self.discriminator):
-                self._turn("g", optimizer_g, parts, fakes)
-        shown = size * self.trainer.world_size
-        self.images += shown
+                self._turn("g", parts, fakes)
+            self.turns_since_g = 0
+        self._shown, self.images = shown, self.images + shown
         if g_plays:
-            self.average.update(self.generator, images=self.images, new_images=shown * (self.d_per_g if d_plays else 1))
-        if self.images - self._logged >= self.log_every:
+            self.average.update(self.generator, images=self.images, new_images=new_images)
+        if self.images - self.interval.start >= self.log_every:
             self.log_interval()
+        # Lightning counts batches; here a validation is due by images, so that it falls alike after a resume and for any batch and world.
+        self.trainer.val_check_batch = 1 if self.passed(self.validate_every) else math.inf
         if self.images >= self.total_images:
             self.trainer.should_stop = True
+
+    def passed(self, every: int) -> bool:
+        """Whether the step just made passed a multiple of `every` images."""
+        return self.images // every > (self.images - self._shown) // every
 
     def _players(self) -> Sequence[str]:
         """Who plays now; a run of several stages says so when one begins."""
@@ -136,27 +168,51 @@ class AdversarialModule(pl.LightningModule):
         cut = {key: value.tensor_split(self.accumulate) for key, value in batch.items()}
         return [{key: value[i] for key, value in cut.items()} for i in range(self.accumulate)]
 
-    def _turn(self, player: str, optimizer: Optimizer, parts: list[Batch], fakes: list[Tensor] | None) -> None:
-        """Adds up one player's gradients over the parts, each by its share of the batch, and steps."""
+    def _turn(self, player: str, parts: list[Batch], fakes: list[Tensor] | None) -> Tensor | None:
+        """Adds up one player's gradients over the parts, each by its share of the batch, and steps; returns D's accuracy on the batch."""
         size = sum(len(part["image"]) for part in parts)
+        guard, optimizer = self.guards[player], self.optimizers()["gd".index(player)]
+        values: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
             share = len(part["image"]) / size
             if fakes is None:
                 with torch.set_grad_enabled(player == "g"):
-                    fake = self.game.generate(self.generator, part)
+                    fake = self.game.generate(self.players["g"], part)
             else:
                 fake = fakes[i]
             losses = self._losses(player, part, fake)
-            self.manual_backward(losses.total * share)
-            self._note(player, losses, share)
-        self._turns[player] += 1
-        optimizer.step()
+            self.manual_backward(guard.weigh(losses.total, share))
+            for name, value in {"loss": losses.total, **losses.terms, **losses.watch}.items():
+                values[name] = values.get(name, 0) + value.detach() * share
+        network = self.generator if player == "g" else self.discriminator
+        try:
+            admitted, norm = guard.admits(network.parameters())
+        except Diverged as error:
+            raise Diverged(f"{error}: {self._sick(player, values)}") from None
+        if admitted:
+            optimizer.step()
+            self.interval.note(player, {**values, "gradient_norm": norm})
         optimizer.zero_grad(set_to_none=True)
+        return values.get("accuracy")
 
     def _losses(self, player: str, part: Batch, fake: Tensor) -> Losses:
-        if player == "d":
-            return self.game.discriminator_losses(self.discriminator, part, fake.detach(), self.turns_d)
-        return self.game.generator_losses(self.discriminator, part, fake)
+        if player == "g":
+            return self.game.generator_losses(self.players["d"], part, fake)
+        fake = fake.detach()
+        losses = self.game.discriminator_losses(self.players["d"], part, fake)
+        losses.terms.update(self.game.penalties(self.discriminator, part, fake, self.turns_d))
+        return losses
+
+    def _sick(self, player: str, values: Mapping[str, Tensor]) -> str:
+        shown = [f"train/{player}/{name} {float(value):.3g}" for name, value in values.items() if not value.isfinite()]
+        return f"{', '.join(shown) or f'the gradient of train/{player}/loss'} after {self.images} images"
+
+    def check_finite(self) -> None:
+        """Diverged if a weight or a running statistic is not finite: a loss and its gradient can be, and these not."""
+        state = {name: value for name, value in self.state_dict(keep_vars=True).items() if value.is_floating_point()}
+        if not torch.stack(torch._foreach_norm([value.detach() for value in state.values()])).isfinite().all():
+            sick = [name for name, value in state.items() if not value.isfinite().all()]
+            raise Diverged(f"{', '.join(sick[:3])} must be finite, and {'is' if len(sick) == 1 else 'are'} not after {self.images} images")
 
     # Optimisers -----------------------------------------------------------------------------------------------------------------
 
@@ -166,21 +222,11 @@ class AdversarialModule(pl.LightningModule):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["initial_lr"] = float(group["lr"])
-        if self._trainer is not None and self.trainer.precision == "16-mixed" and any(self.clips):
-            for name, optimizer in zip("gd", optimizers, strict=True):
-                if any(group.get("fused") for group in optimizer.param_groups):
-                    raise ValueError(f"clipping under precision 16-mixed needs unscaled gradients: set optimizer_{name}.fused=false")
         return optimizers
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # Here, and not after backward: only here are the gradients unscaled under 16-mixed.
-        for own, clip in zip(self.optimizers(use_pl_optimizer=False), self.clips, strict=True):
-            if own is optimizer and clip is not None:
-                nn.utils.clip_grad_norm_([weight for group in own.param_groups for weight in group["params"]], clip)
 
     def _set_learning_rates(self) -> None:
         for optimizer, schedule in zip(self.optimizers(use_pl_optimizer=False), self.schedules, strict=True):
-            factor = schedule(self.images, self.total_images)
+            factor = schedule(self.images, self.total_images) * self.rate
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
 
@@ -196,53 +242,53 @@ class AdversarialModule(pl.LightningModule):
     # Log ------------------------------------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        self._logged, self._since = self.images, time.perf_counter()
-
-    def _note(self, player: str, losses: Losses, share: float) -> None:
-        for name, value in {"loss": losses.total, **losses.terms, **losses.watch}.items():
-            self._values[f"train/{player}/{name}"].append(value.detach() * share)
+        self.interval.clock(self.images)
 
     def log_interval(self) -> None:
-        """Reduces what was noted since the last row and writes one; the only place where the host waits for the device."""
-        if self.images == self._logged:
+        """Reduces what was noted since the last row and writes one."""
+        if self.images == self.interval.start:
             return
-        keys = sorted(self._values)
-        # Over all turns of the player, so that a lazy penalty counts 0 where it is not due and the terms add up to the loss.
-        means = torch.stack([torch.stack(self._values[key]).float().sum() / self._turns[key.split("/")[1]] for key in keys])
-        values = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
-        self._values.clear()
-        self._turns.clear()
-        seconds = time.perf_counter() - self._since
-        row = dict(zip(keys, values, strict=True))
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"`{name}` must be finite, got {value} between {self._logged} and {self.images} images; nothing of it is saved: "
-                    "go on from the last checkpoint with a lower optimizer_d.lr or optimizer_g.lr, or with clip_d=1 clip_g=1"
-                )
+        self.check_finite()
+        row = self.interval.means(lambda values: self.trainer.strategy.reduce(values, reduce_op="mean"))
         for name, optimizer in zip("gd", self.optimizers(use_pl_optimizer=False), strict=True):
             row[f"train/{name}/lr"] = optimizer.param_groups[0]["lr"]
-        row["images_per_second"] = (self.images - self._logged) / seconds
-        self._logged, self._since = self.images, time.perf_counter()
+            if self.guards[name].half:
+                row[f"train/{name}/scale"] = self.guards[name].scale
+        row["train/skipped"] = sum(guard.skipped for guard in self.guards.values())
+        row["train/rollbacks"] = self.rollbacks
+        row["images_per_second"] = self.interval.speed(self.images)
+        self.interval.begin(self.images)
         self.write_row(row)
 
     def write_row(self, row: dict[str, float]) -> None:
         self.row.update(row)
         row = {"images": self.images, "epoch": self.images / self.epoch_images, **row}
-        for logger in self.loggers:
-            logger.log_metrics(row, step=self.images)
+        self.tell(lambda logger: logger.log_metrics(row, step=self.images))
+
+    def tell(self, say: Callable[[Logger], None]) -> None:
+        """Speaks to each logger; one that fails, such as a lost connection, is told of once and does not end the run."""
+        for i, logger in enumerate(self.loggers):
+            try:
+                say(logger)
+            except Exception as error:
+                if i not in self._deaf:
+                    rank_zero_only(log.warning)("%s cannot log: %s; the run goes on", type(logger).__name__, error or type(error).__name__)
+                self._deaf.add(i)
 
     # Validation -----------------------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         if self.trainer.state.fn == "fit":
             self.log_interval()
+        self._place = self.global_rank
         for metric in self.metrics.values():
             metric.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        key_randomness(self.seed, self.global_rank, batch_idx, Purpose.VALIDATION)
-        fake = self.generate(self.game.draw(batch))
+        # Rank r has every world-th image from the r-th on; each image's noise is its own, whatever the batch and the number of ranks.
+        places = [self._place + i * self.trainer.world_size for i in range(len(batch["image"]))]
+        self._place = places[-1] + self.trainer.world_size
+        fake = self.generate(self.draw_each(batch, self.seed, places, Purpose.VALIDATION))
         with torch.autocast(self.device.type, enabled=False):
             for metric in self.metrics.values():
                 metric.update(fake.float(), self.game.real(batch))
@@ -253,7 +299,15 @@ class AdversarialModule(pl.LightningModule):
         self.write_row(row)
 
     def on_validation_end(self) -> None:
-        self._since = time.perf_counter()  # the speed shown is that of training
+        self.interval.clock(self.images)  # the speed shown is that of training
+
+    def draw_each(self, batch: Batch, seed: int, places: Sequence[int], purpose: Purpose) -> Batch:
+        """The batch with what the game draws for it, the i-th image's by (seed, places[i], purpose) alone."""
+        drawn: list[Batch] = []
+        for i, place in enumerate(places):
+            key_randomness(seed, 0, place, purpose)
+            drawn.append(self.game.draw({key: value[i : i + 1] for key, value in batch.items()}))
+        return batch | {key: torch.cat([each[key] for each in drawn]) for key in drawn[0] if key not in batch}
 
     @torch.no_grad()
     def generate(self, batch: Batch) -> Tensor:
@@ -262,14 +316,27 @@ class AdversarialModule(pl.LightningModule):
 
     # Checkpoint -----------------------------------------------------------------------------------------------------------------
 
+    COUNTERS = ("images", "turns_d", "turns_since_g", "rollbacks", "rate")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        classes = list(self.trainer.datamodule.classes)
-        inverse = self.trainer.datamodule.inverse.plain()
-        state = {"images": self.images, "turns_d": self.turns_d, "classes": classes, "inverse": inverse, "config": self.config}
-        checkpoint["medgan_pl"] = state
+        data = self.trainer.datamodule
+        checkpoint.pop("loops")  # Lightning's place in its loops; ours is `images`
+        state = {name: getattr(self, name) for name in self.COUNTERS}
+        state |= {"stage": self.stage, "guards": {name: guard.state_dict() for name, guard in self.guards.items()}}
+        state |= {"interval": self.interval.state_dict(self.trainer.strategy.all_gather)}
+        state |= {"world": self.trainer.world_size, "device": self.device.type, "fingerprint": data.fingerprint}
+        state |= {"classes": list(data.classes), "inverse": data.inverse.plain(), "config": self.config}
+        checkpoint.setdefault("medgan_pl", {}).update(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time bounds each start, not all together
         state = checkpoint["medgan_pl"]
-        self.images, self.turns_d, self.classes = state["images"], state["turns_d"], state["classes"]
-        self.inverse = Inverse.from_plain(state["inverse"])
+        rate, rollbacks = self.rate, self.rollbacks
+        for name in self.COUNTERS:
+            setattr(self, name, state[name])
+        self.rate, self.rollbacks = min(rate, self.rate), max(rollbacks, self.rollbacks)  # a rollback sets these before it loads
+        for name, guard in self.guards.items():
+            guard.load_state_dict(state["guards"][name])
+        self.classes, self.inverse = state["classes"], Inverse.from_plain(state["inverse"])
+        if self._trainer is not None:
+            self.interval.load_state_dict(state["interval"], self.global_rank, self.trainer.world_size)

@@ -1,7 +1,7 @@
-"""What changes with the images shown: learning rates, and who plays."""
+"""What changes over a run: learning rates, who plays, and how often."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 PLAYERS = ("d", "g")
@@ -68,3 +68,44 @@ def stage_at(stages: Mapping[str, Stage], images: int, epoch_images: int) -> str
         if images < end:
             return name
     return name
+
+
+@dataclass(frozen=True)
+class EveryNth:
+    """G plays after every `n` turns of D."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"`d_per_g` must be at least 1, or auto, got {self.n}")
+
+    def may(self, turns: int) -> bool:
+        """Whether G may play after D's `turns`-th turn since G's last; known before that turn."""
+        return turns >= self.n
+
+    def now(self, turns: int, accuracy: Callable[[], float]) -> bool:
+        """Whether G plays after it; `accuracy` asks for that of D on the fresh batch."""
+        return turns >= self.n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saturated:
+    """D plays until it tells a fresh batch well enough, then G: until its `accuracy` (losses/adversarial.py) on the batch, before it learns
+    from it, is reached, at most `most` turns.
+
+    Playing D towards its optimum is the inner loop of Goodfellow et al. 2014 (arXiv 1406.2661), algorithm 1; the threshold bounds it.
+    """
+
+    accuracy: float = 0.8
+    most: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.accuracy <= 1 or self.most < 1:
+            raise ValueError(f"`d_auto` needs 0.5 < accuracy <= 1 and most >= 1, got accuracy={self.accuracy} and most={self.most}")
+
+    def may(self, turns: int) -> bool:
+        return True
+
+    def now(self, turns: int, accuracy: Callable[[], float]) -> bool:
+        return turns >= self.most or accuracy() >= self.accuracy

@@ -4,20 +4,23 @@ The heavy imports come inside the functions, so that the manual and a mistyped o
 """
 
 import logging
-import math
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.checks import check_checkpoint, check_data, check_settings
+from medgan_pl.build import build_loggers, build_module, build_trainer, count, quiet_libraries
+from medgan_pl.checks import check_data, check_same_place, check_same_run, check_settings
 from medgan_pl.console import configuration_folder, describe_groups, describe_keys, log, one_message, suggest
-from medgan_pl.trust import check_targets
+from medgan_pl.trust import read_checkpoint
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from medgan_pl.module import AdversarialModule
+    from medgan_pl.guards import Diverged
+
 
 MANUAL = """\
 medgan_pl.train: train a generative adversarial network on medical images
@@ -57,26 +60,27 @@ def manual() -> str:
 
 
 def continued(arguments: list[str]) -> list[str]:
-    """With resume=<run folder or checkpoint>, the command line of that run with the new arguments behind, writing to the same folder.
-
-    With a hydra.run.dir the arguments stand as they are; so do those with which Lightning starts the other ranks.
-    """
-    given = [argument.split("=", 1)[1].strip("'\"") for argument in arguments if argument.startswith("resume=")]
-    if not given or given[-1] in ("auto", "never") or any(argument.startswith("hydra.run.dir=") for argument in arguments):
+    """The command line with `resume=…` spelt out as `resume.path=…`; with a run folder or a checkpoint, that run's own command line with
+    the new arguments behind, writing to the same folder. With a hydra.run.dir the arguments stand as they are."""
+    given = [argument.split("=", 1)[1].strip("'\"") for argument in arguments if argument.startswith(("resume=", "resume.path="))]
+    new = [argument for argument in arguments if not argument.startswith(("resume=", "resume.path="))]
+    if not given:
         return arguments
+    if given[-1] in ("auto", "never"):
+        return [*new, f"resume.path={given[-1]}"]
     path = Path(given[-1]).resolve()
-    run = path.parent.parent if path.suffix == ".ckpt" else path
-    checkpoint = path if path.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"`resume` must be a run folder with checkpoints/last.ckpt, or a checkpoint; {checkpoint} does not exist")
+    if not path.is_file() and not (path / "checkpoints").is_dir():
+        raise FileNotFoundError(f"`resume` must be auto, never, a checkpoint, or a run folder that holds checkpoints/; {path} is none")
+    if any(argument.startswith("hydra.run.dir=") for argument in arguments):
+        return [*new, f"resume.path='{path}'"]
+    run = path.parent.parent if path.is_file() else path
     from omegaconf import OmegaConf
 
     record = run / ".hydra" / "overrides.yaml"
     if not record.is_file():
         raise FileNotFoundError(f"`resume` needs {record}, where the run's own settings stand; it does not exist")
-    own = [str(override) for override in OmegaConf.load(record) if not str(override).startswith("resume=")]
-    new = [argument for argument in arguments if not argument.startswith("resume=")]
-    return [*own, *new, f"resume='{checkpoint}'", f"hydra.run.dir='{run}'"]
+    own = [str(override) for override in OmegaConf.load(record) if not str(override).startswith("resume.")]
+    return [*own, *new, f"resume.path='{path}'", f"hydra.run.dir='{run}'"]
 
 
 def main() -> None:
@@ -84,6 +88,9 @@ def main() -> None:
         print(manual())
         return
     with one_message(None):
+        if OTHER_RANK in os.environ:
+            follow(Path(os.environ[OTHER_RANK]))
+            return
         sys.argv[1:] = continued(sys.argv[1:])
         launch(run, "config")
 
@@ -96,146 +103,212 @@ def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(task)()
     except SystemExit:
-        for hint in suggest([argument for argument in sys.argv[1:] if not argument.startswith("hydra.")], folder):
+        own = [argument for argument in sys.argv[1:] if not argument.startswith(("hydra.", "hydra/", "+"))]  # + adds what is not there
+        for hint in suggest(own, folder):
             print(f"hint: {hint}", file=sys.stderr)
         raise
 
 
 def run(config: "DictConfig") -> float:
-    """One run under Hydra; what a sweeper minimises comes back: the best value of `monitor`."""
+    """One run under Hydra; what a sweeper minimises comes back: the best value of `monitor`, NaN from a child of a sweep that failed."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
-    with one_message(Path(HydraConfig.get().runtime.output_dir) / "train.log"):
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    if hydra.mode == RunMode.MULTIRUN:
+        from medgan_pl.sweeps import child
+
+        sweep = Path(hydra.runtime.cwd, hydra.sweep.dir)
+        return child(lambda: train(config), run=run_dir, sweep=sweep, overrides=list(hydra.overrides.task))
+    with one_message(run_dir / "train.log"):
         return train(config)
 
 
+# Where the processes that Lightning starts for the other ranks find what to do. Going through Hydra again they would make folders of their
+# own, and in a sweep a second sweep.
+OTHER_RANK = "MEDGAN_RUN_FOLDER"
+
+
+def follow(run_dir: Path) -> None:
+    """Another rank of the run in `run_dir`, by the configuration that rank 0 has written there."""
+    from omegaconf import OmegaConf
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        train(OmegaConf.load(run_dir / "config.yaml"))
+    except SystemExit:
+        pass  # a signal: rank 0 says it; an exit code here would have rank 0 killed before it has
+    except BaseException:
+        time.sleep(10)  # the same: Lightning kills rank 0 as soon as another rank fails
+        raise
+
+
 def train(config: "DictConfig") -> float:
-    """Builds data, module, callbacks, loggers and trainer from the configuration, and trains; the best value of `monitor` comes back."""
+    """Builds data, module, callbacks, loggers and trainer from the configuration, and trains; the best value of `monitor` comes back.
+
+    A run that diverges goes back to its last checkpoint with a lower learning rate, `guard.rollbacks` times. A signal ends it with
+    SystemExit(128 + signal), saved.
+    """
     quiet_libraries()
     import torch
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
-    from pytorch_lightning.utilities import rank_zero_only
-
-    from medgan_pl.callbacks import MetricsTable
 
     torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
-    say = rank_zero_only(log.info)
-    run_dir = Path(config.run_dir)
+    logging.raiseExceptions = False  # a full disk takes train.log, not the run
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     check_settings(plain)
+    run_dir = Path(plain["run_dir"])
     # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
-    checkpoint = checkpoint_to_resume(str(config.resume), run_dir)
-    shown = check_checkpoint(checkpoint, plain) if checkpoint else 0
-    data = instantiate(config.data, _convert_="all")
-    check_data(plain, data)
-    plain["phantom"] = data.phantom
-    module = build_module(plain)
-    module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
-    callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items()}
-    loggers = build_loggers(plain["logger"])
-    trainer = build_trainer(config, list(callbacks.values()), loggers)
-
-    if trainer.is_global_zero:
-        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(plain, run_dir / "config.yaml")
-        data.prepare_data()
-    data.setup("fit")
-    for line in data.describe():
-        say(line)
-    say(f"generator {count(module.generator)}, discriminator {count(module.discriminator)} weights; {config.total_images:,} images to show")
-    for logger in loggers:
-        logger.log_hyperparams(plain)
-        if isinstance(logger, MetricsTable):
-            logger.forget_after(shown)
+    found = checkpoint_to_resume(plain["resume"]["path"], run_dir)
+    if found:
+        check_same_run(*found, plain, plain["resume"]["force"])
+        if found[1]["images"] >= plain["total_images"]:
+            say(f"the run in {run_dir} has shown its {found[1]['images']:,} images already; a longer one: total_images=… resume.force=true")
+            return float(found[1]["best"])
     try:
-        if checkpoint is None:
-            trainer.validate(module, datamodule=data, verbose=False)  # the untrained generator: the value to fall from
-        else:
-            say(f"going on from {checkpoint}")
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        return Run(config, plain, found).through()
     finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()  # else the next run of a sweep would write into this one
-    say(f"{module.images:,} images shown; the run is in {run_dir}")
-    if callbacks["checkpoints"].interrupted:
-        say(f"to go on: python -m medgan_pl.train resume={run_dir}")
-        raise SystemExit(130)
-    return callbacks["checkpoints"].best
+        close_down()
 
 
-def quiet_libraries() -> None:
-    """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, and
-    its worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in."""
-    import warnings
+def say(line: str) -> None:
+    from pytorch_lightning.utilities import rank_zero_only
 
-    import pytorch_lightning  # noqa: F401  (sets the levels of its loggers when it is imported)
-
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*in eval mode at the start of training.*", ".*isinstance.treespec, LeafSpec.*"):
-        warnings.filterwarnings("ignore", message=message)
+    rank_zero_only(log.info)(line)
 
 
-def checkpoint_to_resume(resume: str, run_dir: Path) -> str | None:
-    """The checkpoint that `resume` means: a path as it stands, auto = this run folder's last.ckpt if it has one, never = none."""
+class Run:
+    """A run from its beginning or a checkpoint to its end, and back to the last checkpoint where it diverges."""
+
+    def __init__(self, config: "DictConfig", plain: dict[str, Any], found: tuple[Path, dict[str, Any]] | None) -> None:
+        from hydra.utils import instantiate
+
+        self.config, self.plain, self.found = config, plain, found
+        self.folder, self.resume = Path(plain["run_dir"]), plain["resume"]
+        self.data = instantiate(config.data, _convert_="all")
+        check_data(plain, self.data)
+        plain["phantom"] = self.data.phantom
+        self.module = build_module(plain)
+        self.module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
+        self.callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items() if node}
+        self.loggers = build_loggers(plain["logger"], found[1]["wandb"] if found else None)
+        self.trainer = self.new_trainer()
+        self.setbacks: list[str] = []
+
+    def new_trainer(self) -> Any:
+        return build_trainer(self.config, list(self.callbacks.values()), self.loggers)
+
+    def through(self) -> float:
+        """Trains to the end; the best value of `monitor`."""
+        from medgan_pl.guards import Diverged
+
+        self.prepare()
+        while True:
+            try:
+                self.fit()
+                break
+            except Diverged as error:
+                self.go_back(error)
+        checkpoints = self.callbacks["checkpoints"]
+        if checkpoints.unsaved:
+            raise OSError(
+                f"the run is through, and its last checkpoint could not be saved: {checkpoints.unsaved}; "
+                f"{checkpoints.folder} has the one before it: make room and go on from there"
+            )
+        say(f"{self.module.images:,} images shown; the run is in {self.folder}")
+        return float(checkpoints.best)
+
+    def prepare(self) -> None:
+        """Writes the configuration, reads the data, and speaks of both."""
+        from omegaconf import OmegaConf
+
+        trainer, data = self.trainer, self.data
+        if not trainer.is_global_zero:
+            return  # Lightning sets the data up when rank 0 has prepared it
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.plain, self.folder / "config.yaml")
+        data.prepare_data()
+        data.setup("fit")
+        if self.found:
+            check_same_place(self.found[1], trainer.world_size, trainer.strategy.root_device.type, data.fingerprint, self.resume["force"])
+        for line in data.describe():
+            say(line)
+        weights = f"generator {count(self.module.generator)}, discriminator {count(self.module.discriminator)} weights"
+        say(f"{weights}; {self.plain['total_images']:,} images to show")
+        for logger in self.loggers:
+            logger.log_hyperparams(self.plain)
+        if trainer.world_size > 1 and not trainer.strategy.cluster_environment.creates_processes_externally:
+            os.environ[OTHER_RANK] = str(self.folder.resolve())
+
+    def fit(self) -> None:
+        from medgan_pl.callbacks import MetricsTable
+        from medgan_pl.checkpoints import Stopped
+
+        for logger in self.loggers:
+            if isinstance(logger, MetricsTable):
+                logger.forget_after(self.found[1]["images"] if self.found else -1)
+        try:
+            if self.found is None:
+                self.trainer.validate(self.module, datamodule=self.data, verbose=False)  # the untrained generator: the value to fall from
+            else:
+                say(f"going on from {self.found[0]}, after {self.found[1]['images']:,} images")
+            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.found and str(self.found[0]), weights_only=True)
+        except Stopped as stop:
+            say(f"{stop} after {self.module.images:,} images; to go on: python -m medgan_pl.train resume={self.folder}")
+            raise SystemExit(128 + stop.signum) from None
+
+    def go_back(self, error: "Diverged") -> None:
+        """Makes ready to go on from the last checkpoint, or from the beginning where there is none, at a lower rate."""
+        from medgan_pl.checkpoints import newest
+
+        guard, before = self.plain["guard"], self.module
+        self.found = newest(self.folder / "checkpoints")
+        self.found = self.found and (self.found[0], self.found[1]["medgan_pl"])
+        start = f"{self.found[0].name}, {self.found[1]['images']:,} images" if self.found else "the beginning"
+        self.setbacks.append(f"{error} (learning rates × {before.rate:g})")
+        if before.rollbacks >= guard["rollbacks"]:
+            told = "\n  ".join(self.setbacks)
+            raise FloatingPointError(
+                f"the run diverges, and {before.rollbacks} rollbacks did not help:\n  {told}\n{start} is the last that is good; "
+                "go on from it with a lower optimizer_d.lr or optimizer_g.lr, with clip_d=1 clip_g=1, with penalty=r1, or with "
+                "trainer.precision=32-true, and resume.force=true"
+            ) from error
+        self.module = build_module(self.plain)
+        self.module.rate, self.module.rollbacks = before.rate * guard["slow_down"], before.rollbacks + 1
+        self.trainer = self.new_trainer()
+        log.warning("%s; back to %s, learning rates × %g", error, start, self.module.rate)
+
+
+def close_down() -> None:
+    """Lets go of what would reach into the next run of a sweep: wandb's run, and the group of processes with what Lightning set for it."""
+    import torch.distributed
+
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
+    if os.environ.pop(OTHER_RANK, None):
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)
+
+
+def checkpoint_to_resume(resume: str, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that `resume.path` means, with its state: auto = the newest whole one of this run folder, if it has one; never = none;
+    a run folder = its newest; a checkpoint = itself."""
+    from medgan_pl.checkpoints import newest
+
     if resume == "never":
         return None
-    if resume == "auto":
-        last = run_dir / "checkpoints" / "last.ckpt"
-        return str(last) if last.is_file() else None
-    return resume
-
-
-def build_trainer(config: "DictConfig", callbacks: list[Any], loggers: list[Any]) -> Any:
-    """Lightning's Trainer, left to drive devices, precision and loops: what counts, saves, shows and shuffles is ours."""
-    from hydra.utils import instantiate
-
-    trainer = instantiate(
-        config.trainer,
-        callbacks=callbacks,
-        logger=loggers,
-        max_epochs=-1,  # the module ends the run, by images
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=config.run_dir,
-    )
-    trainer.val_check_interval = math.ceil(config.validate_every / (config.data.batch_size * trainer.world_size))
-    return trainer
-
-
-def build_loggers(nodes: dict[str, Any]) -> list[Any]:
-    """The loggers of the configuration; wandb is kept from writing over the screen, as the run folder says where things are."""
-    from hydra.utils import instantiate
-
-    if "wandb" in nodes:
-        import wandb
-
-        wandb.setup(wandb.Settings(silent=True))
-    return [instantiate(node, _convert_="all") for node in nodes.values() if isinstance(node, dict)]
-
-
-def build_module(config: dict[str, Any]) -> "AdversarialModule":
-    """The module of a resolved configuration in plain containers, its first weights keyed by the seed."""
-    from hydra.utils import instantiate
-
-    from medgan_pl.keys import Purpose, key_randomness
-
-    check_targets(config["module"])
-    key_randomness(config["seed"], 0, 0, Purpose.INIT)
-    module = instantiate(config["module"], _convert_="all")
-    module.config = config
-    return module
-
-
-def count(network: Any) -> str:
-    """The number of weights, in words a person reads: 1.4 M."""
-    weights = sum(weight.numel() for weight in network.parameters())
-    return f"{weights / 1e6:.1f} M" if weights >= 1e5 else f"{weights:,}"
+    path = run_dir if resume == "auto" else Path(resume)
+    if path.is_file():
+        return path, read_checkpoint(path)["medgan_pl"]
+    found = newest(path / "checkpoints")
+    if found is None and resume != "auto":
+        raise FileNotFoundError(
+            f"`resume` must be a run folder with a whole checkpoint, or a checkpoint; there is none in {path}/checkpoints"
+        )
+    return found and (found[0], found[1]["medgan_pl"])
 
 
 if __name__ == "__main__":

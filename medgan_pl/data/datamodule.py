@@ -1,5 +1,7 @@
 """Images of a modality as Lightning wants them: prepared once, split by patient, streamed in whole batches."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -217,6 +219,19 @@ class ImageDataModule(pl.LightningDataModule):
     def sizes(self) -> dict[str, int]:
         """Images per split."""
         return {split: len(rows) for split, rows in self.rows.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images, their order, classes and splits: equal for the same data set wherever it lies."""
+        parts = [[r.digest, r.split, r.label] for r in self.records]
+        return hashlib.sha256(json.dumps([list(self.classes), parts]).encode()).hexdigest()[:16]
+
+    def peek(self, split: str, n: int) -> Batch:
+        """At most `n` images of a split, evenly spaced and the same each time, on the CPU."""
+        self.setup()
+        size = len(self.rows[split])
+        batches = Batches(self.gather, self.rows[split], self.image_records, self.labels)
+        return batches[np.linspace(0, size - 1, min(n, size)).astype(int)]
 
     def describe(self) -> list[str]:
         """Plain lines for the log: the source, then `summary.lines`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.batch import Batch, require
+from medgan_pl.losses.adversarial import accuracy
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -26,11 +27,14 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Penalty(Protocol):
-    """A weighted term on D's gradient, paid in the turns that are `due`. See losses/penalties.py."""
+    """A weighted term on D's gradient, paid in the turns that are `due`; `mixed` where it looks between reals and fakes. See
+    losses/penalties.py."""
+
+    mixed: bool
 
     def due(self, step: int) -> bool: ...
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor: ...
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, t: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass
@@ -57,7 +61,10 @@ class Game(ABC):
 
     def draw(self, batch: Batch) -> Batch:
         """The batch with the game's own random inputs added, once a step, so that its parts can be played one after the other."""
-        return batch
+        if not self.penalty.mixed or "t" in batch:
+            return batch
+        like = next(iter(batch.values()))
+        return {**batch, "t": torch.rand(len(like), device=like.device)}
 
     @abstractmethod
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
@@ -71,17 +78,21 @@ class Game(ABC):
         """What the fakes are held against."""
         return require(batch, "image", "it is the real side of the game")
 
-    def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Tensor, turn: int) -> Losses:
-        """What D pays for telling `real` from `fake` (detached); `turn` counts D's steps, for lazy penalties."""
-        critic, real = self.critic(d, batch), self.real(batch)
-        real_logits, fake_logits = critic(real), critic(fake)
-        losses = Losses(
+    def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
+        """What D pays for telling `real` from `fake` (detached), each turn."""
+        critic = self.critic(d, batch)
+        real_logits, fake_logits = critic(self.real(batch)), critic(fake)
+        return Losses(
             terms={"adversarial": self.objective.discriminator(real_logits, fake_logits)},
-            watch={"real": real_logits.mean(), "fake": fake_logits.mean()},
+            watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)},
         )
-        if self.penalty.due(turn):
-            losses.terms["penalty"] = self.penalty(critic, real, fake)
-        return losses
+
+    def penalties(self, d: nn.Module, batch: Batch, fake: Tensor, turn: int) -> dict[str, Tensor]:
+        """What D pays besides, for its gradient, in the turns where that is due; `turn` counts D's steps. `d` is never a compiled network:
+        torch.compile knows no second derivative."""
+        if not self.penalty.due(turn):
+            return {}
+        return {"penalty": self.penalty(self.critic(d, batch), self.real(batch), fake, batch.get("t"))}
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
         """What G pays for `fake`, judged by a frozen D."""

@@ -15,10 +15,10 @@ class Synthesis(Game):
         self.latent, self.classes = latent, classes
 
     def draw(self, batch: Batch) -> Batch:
-        if "z" in batch:
-            return batch
-        like = next(iter(batch.values()))
-        return batch | {"z": torch.randn(len(like), self.latent, device=like.device)}
+        if "z" not in batch:
+            like = next(iter(batch.values()))
+            batch = {**batch, "z": torch.randn(len(like), self.latent, device=like.device)}
+        return super().draw(batch)
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         return g(require(batch, "z", "the generator starts from noise"), self.label(batch))

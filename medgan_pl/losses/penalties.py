@@ -1,8 +1,9 @@
 """Penalties on the discriminator's gradient with respect to its input.
 
-Each is called as `penalty(critic, real, fake)`, with `critic` from images (B, C, *S) to logits (B, *), and returns a scalar that is already
-weighted: weight × every × value. A lazy penalty, added only where `due(step)`, so has the same mean strength as one added each step
-(Karras et al. 2020, arXiv 1912.04958, appendix B).
+Each is called as `penalty(critic, real, fake, t)`, with `critic` from images (B, C, *S) to logits (B, *), and returns a scalar that is
+already weighted: weight × every × value. A lazy penalty, added only where `due(step)`, so has the same mean strength as one added each
+step (Karras et al. 2020, arXiv 1912.04958, appendix B). `t` (B,) in [0, 1) says where between real and fake a `mixed` penalty looks; it
+comes from outside so that a batch played in parts is looked at in the same places as the whole.
 
 D(x) of one image is the mean of its logits: the same mean the objective takes, so that `weight` means the same for one logit and for a map
 of patches (who sums the map penalises h × w patches up to (h w)² times as hard). Everything runs in float32 outside autocast,
@@ -11,6 +12,7 @@ and the graph is kept for the second derivative. The images are detached: a pena
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +21,7 @@ from torch import Tensor
 Critic = Callable[[Tensor], Tensor]
 Real = Float[Tensor, "real_count channels *space"]
 Fake = Float[Tensor, "fake_count ..."]
+Places = Float[Tensor, "fake_count"]
 Penalty = Float[Tensor, ""]
 
 
@@ -26,10 +29,12 @@ Penalty = Float[Tensor, ""]
 class NoPenalty:
     """Zero, and never due."""
 
+    mixed: ClassVar[bool] = False
+
     def due(self, step: int) -> bool:
         return False
 
-    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+    def __call__(self, critic: Critic, real: Real, fake: Fake, t: Places | None = None) -> Penalty:
         return torch.zeros((), device=real.device)
 
 
@@ -42,6 +47,7 @@ class R1:
     Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9.
     """
 
+    mixed: ClassVar[bool] = False
     weight: float
     every: int = 1
 
@@ -51,7 +57,7 @@ class R1:
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
-    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+    def __call__(self, critic: Critic, real: Real, fake: Fake, t: Places | None = None) -> Penalty:
         return self.weight * self.every / 2 * _squared_norms(critic, real).mean()
 
 
@@ -64,6 +70,7 @@ class R1R2:
     Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9 and 10; both together: Huang et al. 2025 (arXiv 2501.05441), section 2.2.
     """
 
+    mixed: ClassVar[bool] = False
     weight: float
     every: int = 1
 
@@ -73,7 +80,7 @@ class R1R2:
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
-    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+    def __call__(self, critic: Critic, real: Real, fake: Fake, t: Places | None = None) -> Penalty:
         # Two passes and not one on both together: the critic carries the condition of one batch.
         return self.weight * self.every / 2 * (_squared_norms(critic, real).mean() + _squared_norms(critic, fake).mean())
 
@@ -82,12 +89,13 @@ class R1R2:
 class WassersteinPenalty:
     """weight · E(‖∇D(x̂)‖ - 1)², x̂ = t x + (1 - t) G(z), t uniform on [0, 1) and one for each image: D climbs by 1 a unit of distance.
 
-    t comes from the global generator of random numbers.
+    Without a `t` it is drawn from the global generator.
     Raises ValueError for weight <= 0, every < 1, real and fake of unequal shapes, and a critic that does not depend on its input.
 
     Source: Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3, with their weight of 10.
     """
 
+    mixed: ClassVar[bool] = True
     weight: float = 10.0
     every: int = 1
 
@@ -97,14 +105,14 @@ class WassersteinPenalty:
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
-    def __call__(self, critic: Critic, real: Real, fake: Fake) -> Penalty:
+    def __call__(self, critic: Critic, real: Real, fake: Fake, t: Places | None = None) -> Penalty:
         if real.shape != fake.shape:
             raise ValueError(
                 f"WassersteinPenalty draws lines between reals and fakes: the shapes must be equal, got real {tuple(real.shape)} "
                 f"and fake {tuple(fake.shape)}; draw as many fakes as there are reals"
             )
         real, fake = real.detach().float(), fake.detach().float()
-        t = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device)  # (B, 1, ..., 1)
+        t = (torch.rand(len(real), device=real.device) if t is None else t).view(-1, *[1] * (real.ndim - 1))  # (B, 1, ..., 1)
         # The slope of the square root at 0 is infinite: 1e-12 keeps it finite where the critic is flat, and is not seen elsewhere.
         norms = (_squared_norms(critic, t * real + (1 - t) * fake) + 1e-12).sqrt()
         return self.weight * self.every * (norms - 1).square().mean()

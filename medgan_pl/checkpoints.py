@@ -1,0 +1,196 @@
+"""Checkpoints: written whole or not at all, found again, and the signals that ask for one."""
+
+import logging
+import math
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from medgan_pl.module import AdversarialModule
+from medgan_pl.trust import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; the end of a cluster's patience; SLURM's warning before it
+AGREE_EVERY = 8  # steps between two talks of the ranks about a signal
+
+
+class Stopped(Exception):
+    """A signal ended the run after a whole step, which was saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class WholeFiles(CheckpointIO):
+    """Writes beside, syncs, and moves into place: a kill or a full disk leaves the checkpoint before it whole.
+
+    A file that cannot be written is no error here, since the other ranks wait at a barrier behind it: `error` holds it until the next.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        beside = path.with_name(f"{path.name}.part")
+        self.error = None
+        try:
+            with beside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except (OSError, RuntimeError) as error:  # torch wraps what the disk says in a RuntimeError
+            self.error = error
+            beside.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(path)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The whole checkpoint of a run's checkpoint folder that has seen the most images, with what it holds; torn ones are told of."""
+    found: tuple[Path, dict[str, Any]] | None = None
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
+        path = folder / name
+        if not path.is_file() or (found and name == "previous.ckpt"):
+            continue
+        if found and found[0].name == "last.ckpt":
+            break
+        try:
+            state = read_checkpoint(path)
+        except ValueError as error:
+            rank_zero_only(log.warning)("passing over a checkpoint: %s", error)
+            continue
+        if found is None or state["medgan_pl"]["images"] > found[1]["medgan_pl"]["images"]:
+            found = path, state
+    return found
+
+
+class Checkpoints(pl.Callback):
+    """checkpoints/last.ckpt at each validation, every `every` images and when a signal ends the run; previous.ckpt, the one before it; and
+    best.ckpt, that of the lowest `monitor` at a validation.
+
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the step they fall into, on every rank after the same, by Stopped, with a save
+    and without a validation, so that a run that goes on is the run that was not stopped. A second Ctrl-C ends it at once.
+    Weights that are not finite are not saved: Diverged. A save that fails is told of and tried again at the next; `unsaved` holds why.
+    """
+
+    def __init__(self, folder: str | Path, monitor: str, every: int | None = None) -> None:
+        if every is not None and every < 1:
+            raise ValueError(f"`save_every` must be at least 1 image, or null for validations alone, got {every}")
+        self.folder, self.monitor, self.every = Path(folder), monitor, every
+        self.best = math.inf
+        self.unsaved: Exception | None = None
+        self.signum = 0
+        self.before: dict[int, Any] = {}
+
+    def state_dict(self) -> dict[str, float]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.best = state["best"]
+
+    # Signals --------------------------------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {signum: signal.signal(signum, self.note) for signum in SIGNALS}
+
+    def note(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+        rank_zero_only(log.info)("%s: stopping after this step; Ctrl-C again ends at once, without saving", signal.Signals(signum).name)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def restore_signals(self) -> None:
+        for signum, handler in self.before.items():
+            signal.signal(signum, handler)
+        self.before = {}
+
+    def on_train_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
+        self.restore_signals()
+
+    def on_exception(self, trainer: pl.Trainer, module: AdversarialModule, exception: BaseException) -> None:
+        self.restore_signals()
+
+    def agreed(self, trainer: pl.Trainer, batch_idx: int) -> int:
+        """The signal that any rank has got, asked every few steps where there are several."""
+        if trainer.world_size == 1:
+            return self.signum
+        if batch_idx % AGREE_EVERY == 0:
+            mine = torch.tensor(float(self.signum), device=trainer.strategy.root_device)
+            self.signum = int(trainer.strategy.reduce(mine, reduce_op="max"))
+            return self.signum
+        return 0
+
+    # Saving ---------------------------------------------------------------------------------------------------------------------
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: AdversarialModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        signum = self.agreed(trainer, batch_idx)
+        if trainer.should_stop or trainer.val_check_batch == 1:
+            return  # a validation follows and saves: a checkpoint from before it would make a run that goes on miss it
+        if signum or (self.every is not None and module.passed(self.every)):
+            self.save(trainer, module)
+        if signum:
+            raise Stopped(signum)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
+        if self.monitor not in trainer.callback_metrics:
+            shown = ", ".join(key for key in trainer.callback_metrics if key.startswith("val/"))
+            raise ValueError(f"`monitor` must be one of the validation metrics, got {self.monitor}; there are: {shown}")
+        if trainer.state.fn != "fit":
+            return  # the look at the untrained networks before the first step: nothing to keep
+        value = float(trainer.callback_metrics[self.monitor])
+        better = value < self.best
+        self.best = min(self.best, value)
+        self.save(trainer, module, best=better)
+        rank_zero_only(log.info)("%9d images  %s %.5g%s", module.images, self.monitor, value, "  (best so far)" if better else "")
+        if self.agreed(trainer, 0) and not trainer.should_stop:
+            raise Stopped(self.signum)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
+        runs = [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        checkpoint.setdefault("medgan_pl", {}).update(wandb=runs[0] if runs else None, best=self.best)
+
+    def save(self, trainer: pl.Trainer, module: AdversarialModule, best: bool = False) -> None:
+        module.check_finite()
+        files, last = trainer.strategy.checkpoint_io, self.folder / "last.ckpt"
+        if trainer.is_global_zero and last.exists():
+            also(last, self.folder / "previous.ckpt")
+        trainer.save_checkpoint(last, weights_only=False)  # with the optimisers
+        if trainer.is_global_zero:
+            self.unsaved = files.error
+            if files.error is not None:
+                log.error("cannot save %s: %s; the run goes on and tries again; is the disk full?", last, files.error)
+            elif best:
+                also(last, self.folder / "best.ckpt")
+
+
+def also(path: Path, name: Path) -> None:
+    """Gives a file a second name, in place of what had it; a copy where the disk knows no links. A failure costs only the second name."""
+    beside = name.with_name(f"{name.name}.part")
+    try:
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(path, beside)
+        except OSError:
+            shutil.copyfile(path, beside)
+        os.replace(beside, name)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        log.error("cannot write %s: %s; the run goes on", name, error)

@@ -1,0 +1,76 @@
+"""What stands between a player's gradients and its step: the scale of float16, clipping, and the refusal of what is not finite."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+START_SCALE = 2.0**16  # of the loss under float16, and the steps without an overflow before it doubles: the defaults of torch.amp
+CLEAN_STEPS = 2000
+
+
+class Diverged(FloatingPointError):
+    """Steps that were not finite came one after the other, or weights that are not: to go on, back to the last checkpoint."""
+
+
+class Guard:
+    """One player's: each has its own scale and its own count, so an overflow of one costs the other nothing.
+
+    `weigh` the loss, differentiate it, then ask `admits` whether the step may be taken. A loss that is not finite is weighed with NaN, so
+    that the gradients show it, on every rank; a step whose gradient norm is not finite is skipped and counted, and `patience` of them in a
+    row raise Diverged. Under float16 (`half`) the loss is scaled, the scale halves with each overflow and doubles after CLEAN_STEPS steps
+    without one (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2); an overflow counts towards `patience` only when the scale is
+    down at 1.
+
+    - `clip`: largest gradient norm, over all of the player's weights; None for none. Raises ValueError unless above 0.
+    """
+
+    def __init__(self, *, clip: float | None = None, patience: int = 10) -> None:
+        if clip is not None and not clip > 0:
+            raise ValueError(f"a clip must be a gradient norm above 0, or null for none, got {clip}")
+        if patience < 1:
+            raise ValueError(f"`guard.patience` must be at least 1 step, got {patience}")
+        self.clip, self.patience, self.half = clip, patience, False
+        self.full_scale, self.clean, self.skipped, self.in_a_row = START_SCALE, 0, 0, 0
+
+    @property
+    def scale(self) -> float:
+        return self.full_scale if self.half else 1.0
+
+    def weigh(self, loss: Tensor, share: float = 1.0) -> Tensor:
+        """The scalar to differentiate: `loss` for its share of the batch, scaled."""
+        return loss * torch.where(loss.detach().isfinite(), self.scale * share, math.nan)
+
+    @torch.no_grad()
+    def admits(self, weights: Iterable[nn.Parameter]) -> tuple[bool, Tensor]:
+        """Whether the step may be taken, and the gradient norm before clipping; the gradients are then unscaled and clipped."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm() / self.scale
+        finite = bool(norm.isfinite())
+        if finite:
+            factor = torch.ones((), device=norm.device) if self.clip is None else (self.clip / (norm + 1e-6)).clamp(max=1.0)
+            if self.scale != 1 or self.clip is not None:
+                torch._foreach_mul_(gradients, factor / self.scale)
+        self._count(finite)
+        return finite, norm
+
+    def _count(self, finite: bool) -> None:
+        if finite:
+            self.in_a_row, self.clean = 0, self.clean + 1
+            if self.half and self.clean == CLEAN_STEPS:
+                self.full_scale, self.clean = self.full_scale * 2, 0
+            return
+        self.skipped += 1
+        self.in_a_row += self.scale <= 1
+        if self.half:
+            self.full_scale, self.clean = max(1.0, self.full_scale / 2), 0
+        if self.in_a_row >= self.patience:
+            raise Diverged(f"{self.in_a_row} steps in a row were not finite and were skipped")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"full_scale": self.full_scale, "clean": self.clean, "skipped": self.skipped, "in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.full_scale, self.clean, self.skipped, self.in_a_row = (state[k] for k in ("full_scale", "clean", "skipped", "in_a_row"))

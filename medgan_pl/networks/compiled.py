@@ -1,0 +1,45 @@
+"""A network compiled for training, beside the network itself."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Compiled:
+    """Calls a network through `torch.compile`: the same results to rounding, the same weights, buffers, modes and hooks.
+
+    It is no module and owns nothing: the network stays where it was, its state_dict too. It can be differentiated once; a gradient
+    penalty, which differentiates twice, takes the network itself.
+
+    A learning and a frozen network are compiled each on its own. Dynamo keeps what it compiled by code object, and before torch 2.12 it did
+    not always look whether the weights still ask for gradients: D, frozen for G's turn, would go on learning, or never learn again
+    (pytorch #139476, #177158). So each phase has a code object of its own, and so has each network, which counts its own recompilations.
+    A second size of batch is compiled once more, for any size.
+
+    - `compiling`: what torch.compile takes by keyword; without any, inductor with eager's random numbers, so that dropout draws the same.
+    """
+
+    def __init__(self, network: nn.Module, **compiling: Any) -> None:
+        self.network = network
+        self.compiling = compiling or {"backend": "inductor", "options": {"fallback_random": True}}
+        self._learning, self._frozen = self._compile(), self._compile()
+
+    def __call__(self, *inputs: Tensor | None) -> Tensor:
+        """What the network makes of `inputs`."""
+        learns = any(weight.requires_grad for weight in self.network.parameters())
+        return (self._learning if learns else self._frozen)(*inputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Compiled, **self.compiling), (self.network,)  # a copy plays the copied network, and compiles anew
+
+    def _compile(self) -> Callable[..., Tensor]:
+        network = self.network
+
+        def play(*inputs: Tensor | None) -> Tensor:
+            return network(*inputs)
+
+        play.__code__ = play.__code__.replace()  # replaced by nothing: an equal one with a cache of its own
+        return torch.compile(play, **self.compiling)
