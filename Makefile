@@ -28,8 +28,9 @@ format: .venv/.installed ## mend style and format
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
-benchmark: .venv/.installed ## speed of the training step and of the loader, beside the plain loop
+benchmark: .venv/.installed ## speed of the training step and of the loader beside the plain loop, and of each option
 	$(bin)/python -m benchmarks.train_step
+	$(bin)/python -m benchmarks.options
 	$(bin)/python -m benchmarks.data
 
 clean: ## remove what building and testing leave (not .venv, not outputs)

@@ -22,18 +22,14 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torch.utils.data import DataLoader, IterableDataset
 
-from medgan_pl.callbacks import MetricsTable
-from medgan_pl.console import configuration_folder
+from benchmarks.runs import Data, module_of, trainer_of
+from medgan_pl.build import quiet_libraries
 from medgan_pl.games.base import Penalty
 from medgan_pl.module import AdversarialModule
 from medgan_pl.networks.layers import frozen, to_channels_last
-from medgan_pl.train import build_module, quiet_libraries
 
 Step = Callable[[Tensor], None]
 
@@ -94,30 +90,6 @@ def plain(g: nn.Module, d: nn.Module, latent: int, penalty: Penalty, bf16: bool)
     return step
 
 
-class Endless(IterableDataset):
-    def __init__(self, batches: Tensor) -> None:
-        self.batches = batches
-
-    def __iter__(self):
-        while True:
-            for batch in self.batches:
-                yield {"image": batch}
-
-
-class Data(pl.LightningDataModule):
-    classes = ()
-
-    def __init__(self, batches: Tensor) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def sizes(self) -> dict[str, int]:
-        return {"train": self.batches.shape[0] * self.batches.shape[1]}
-
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(Endless(self.batches), batch_size=None)
-
-
 class Turns(pl.Callback):
     """Times `steps` of Lightning's, then lets each rival take as many, and so on."""
 
@@ -142,34 +114,17 @@ class Turns(pl.Callback):
 
 
 def measure(model: str, precision: str, rounds: int, steps: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        config = OmegaConf.to_container(
-            compose("config", overrides=[f"model={model}", f"run_dir={folder}", "total_images=100000000", "logger=csv"]), resolve=True
-        )
-        module = build_module(config)
-        latent = config["model"]["latent"]
-        batches = torch.rand(8, 32, 1, 64, 64) * 2 - 1
-        pair = (module.generator, module.discriminator)
-        rivals = {
-            "plain": plain(*(copy.deepcopy(net) for net in pair), latent, module.game.penalty, precision == "bf16-mixed"),
-            "tutorial": tutorial(
-                *(copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in pair), latent, module.game.penalty
-            ),
-        }
-        turns = Turns(rivals, batches, steps, rounds + 2)
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            precision=precision,
-            max_epochs=-1,
-            limit_val_batches=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            logger=[MetricsTable(Path(folder) / "metrics.csv")],
-            callbacks=[turns],
-        )
-        trainer.fit(module, datamodule=Data(batches))
+    module = module_of(f"model={model}")
+    latent, penalty = module.game.latent, module.game.penalty
+    batches = torch.rand(8, 32, 1, 64, 64) * 2 - 1
+    pair = (module.generator, module.discriminator)
+    rivals = {
+        "plain": plain(*(copy.deepcopy(net) for net in pair), latent, penalty, precision == "bf16-mixed"),
+        "tutorial": tutorial(*(copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in pair), latent, penalty),
+    }
+    turns = Turns(rivals, batches, steps, rounds + 2)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer_of(Path(folder), turns, precision=precision).fit(module, datamodule=Data(batches))
     seconds = {name: values[2:] for name, values in turns.seconds.items()}  # the first two rounds warm up
     images = {name: 32 * steps / statistics.median(values) for name, values in seconds.items()}
     print(f"{model} {precision}: " + ", ".join(f"{name} {value:.1f} images/s" for name, value in images.items()))

@@ -21,6 +21,14 @@ from torch import Tensor
 Batch = dict[str, Tensor]
 
 
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in `parts` of nearly equal size, one after the other; ValueError for more parts than images."""
+    size = len(next(iter(batch.values())))
+    if size < parts:
+        raise ValueError(f"`accumulate` must be at most the batch size, got {parts} parts of a batch of {size}")
+    return [{key: value.tensor_split(parts)[i] for key, value in batch.items()} for i in range(parts)]
+
+
 def require(batch: Batch, key: str, why: str) -> Tensor:
     """The tensor under `key`; a ValueError that says `why` it is needed and what the batch holds instead."""
     if key not in batch:

@@ -12,16 +12,18 @@ if TYPE_CHECKING:
 
 
 def quiet_libraries() -> None:
-    """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, and
-    its worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in."""
+    """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, its
+    worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in, and over metrics not
+    reduced over ranks, which ours are in themselves; and torch's over the strides of one-channel weights: two names for one layout."""
     import warnings
 
     import pytorch_lightning  # noqa: F401  (sets the levels of its loggers when it is imported)
 
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*in eval mode at the start of training.*", ".*isinstance.treespec, LeafSpec.*"):
-        warnings.filterwarnings("ignore", message=message)
+    news = ("does not have many workers", "in eval mode at the start of training", "isinstance.treespec, LeafSpec", "sync_dist=True")
+    for message in (*news, "Grad strides do not match bucket view strides"):
+        warnings.filterwarnings("ignore", message=f"(?s).*{message}.*")
 
 
 def build_trainer(config: "DictConfig", callbacks: list[Any], loggers: list[Any]) -> Any:

@@ -211,7 +211,7 @@ class SampleGrid(pl.Callback):
 def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int = 0) -> Batch:
     """A drawn batch for the generator, one place for each of `labels`; place i depends on (seed, first + i) alone."""
     places = range(first, first + len(labels))
-    return module.draw_each({"label": labels.to(module.device)}, seed, places, Purpose.SAMPLES)
+    return module.game.draw_each({"label": labels.to(module.device)}, seed, places, Purpose.SAMPLES)
 
 
 class Progress(pl.Callback):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,6 +17,7 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from medgan_pl.guards import check_finite
 from medgan_pl.module import AdversarialModule
 from medgan_pl.trust import read_checkpoint
 
@@ -54,7 +56,8 @@ class WholeFiles(CheckpointIO):
             os.replace(beside, path)
         except (OSError, RuntimeError) as error:  # torch wraps what the disk says in a RuntimeError
             self.error = error
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
 
     def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(path)
@@ -63,23 +66,20 @@ class WholeFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+NAMES = ("last.ckpt", "previous.ckpt", "best.ckpt")
+
+
 def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The whole checkpoint of a run's checkpoint folder that has seen the most images, with what it holds; torn ones are told of."""
-    found: tuple[Path, dict[str, Any]] | None = None
-    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
-        path = folder / name
-        if not path.is_file() or (found and name == "previous.ckpt"):
-            continue
-        if found and found[0].name == "last.ckpt":
-            break
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for path in [folder / name for name in NAMES if (folder / name).is_file()]:
         try:
-            state = read_checkpoint(path)
+            found.append((path, read_checkpoint(path)))
         except ValueError as error:
             rank_zero_only(log.warning)("passing over a checkpoint: %s", error)
-            continue
-        if found is None or state["medgan_pl"]["images"] > found[1]["medgan_pl"]["images"]:
-            found = path, state
-    return found
+        if found and found[0][0].name == NAMES[0]:
+            break  # none is newer than the last
+    return max(found, key=lambda each: each[1]["medgan_pl"]["images"], default=None)
 
 
 class Checkpoints(pl.Callback):
@@ -89,22 +89,24 @@ class Checkpoints(pl.Callback):
     SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the step they fall into, on every rank after the same, by Stopped, with a save
     and without a validation, so that a run that goes on is the run that was not stopped. A second Ctrl-C ends it at once.
     Weights that are not finite are not saved: Diverged. A save that fails is told of and tried again at the next; `unsaved` holds why.
+    `stop_after` validations in a row without a better `monitor` end the run early.
     """
 
-    def __init__(self, folder: str | Path, monitor: str, every: int | None = None) -> None:
-        if every is not None and every < 1:
-            raise ValueError(f"`save_every` must be at least 1 image, or null for validations alone, got {every}")
-        self.folder, self.monitor, self.every = Path(folder), monitor, every
-        self.best = math.inf
+    def __init__(self, folder: str | Path, monitor: str, every: int | None = None, stop_after: int | None = None) -> None:
+        for name, count in {"save_every": every, "stop_after": stop_after}.items():
+            if count is not None and count < 1:
+                raise ValueError(f"`{name}` must be at least 1, or null for never, got {count}")
+        self.folder, self.monitor, self.every, self.stop_after = Path(folder), monitor, every, stop_after
+        self.best, self.worse = math.inf, 0  # worse: validations since the best
         self.unsaved: Exception | None = None
         self.signum = 0
         self.before: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, float]:
-        return {"best": self.best}
+        return {"best": self.best, "worse": self.worse}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self.best = state["best"]
+        self.best, self.worse = state["best"], state["worse"]
 
     # Signals --------------------------------------------------------------------------------------------------------------------
 
@@ -157,28 +159,34 @@ class Checkpoints(pl.Callback):
             return  # the look at the untrained networks before the first step: nothing to keep
         value = float(trainer.callback_metrics[self.monitor])
         better = value < self.best
-        self.best = min(self.best, value)
+        self.best, self.worse = min(self.best, value), 0 if better else self.worse + 1
         self.save(trainer, module, best=better)
         rank_zero_only(log.info)("%9d images  %s %.5g%s", module.images, self.monitor, value, "  (best so far)" if better else "")
+        if self.stop_after is not None and self.worse >= self.stop_after:
+            rank_zero_only(log.info)("%s has not fallen for %d validations: the run ends (stop_after)", self.monitor, self.worse)
+            trainer.should_stop = True
         if self.agreed(trainer, 0) and not trainer.should_stop:
             raise Stopped(self.signum)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
         runs = [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        checkpoint.setdefault("medgan_pl", {}).update(wandb=runs[0] if runs else None, best=self.best)
+        checkpoint.setdefault("medgan_pl", {}).update(wandb=runs[0] if runs else None, best=self.best, worse=self.worse)
 
     def save(self, trainer: pl.Trainer, module: AdversarialModule, best: bool = False) -> None:
-        module.check_finite()
-        files, last = trainer.strategy.checkpoint_io, self.folder / "last.ckpt"
-        if trainer.is_global_zero and last.exists():
+        check_finite(module.state_dict())
+        files, new, last = trainer.strategy.checkpoint_io, self.folder / "new.ckpt", self.folder / "last.ckpt"
+        trainer.save_checkpoint(new, weights_only=False)  # with the optimisers
+        if not trainer.is_global_zero:
+            return
+        self.unsaved = files.error
+        if files.error is not None:
+            log.error("cannot save %s: %s; the run goes on and tries again; is the disk full?", last, files.error)
+            return
+        if best:
+            also(new, self.folder / "best.ckpt")
+        if last.exists():
             also(last, self.folder / "previous.ckpt")
-        trainer.save_checkpoint(last, weights_only=False)  # with the optimisers
-        if trainer.is_global_zero:
-            self.unsaved = files.error
-            if files.error is not None:
-                log.error("cannot save %s: %s; the run goes on and tries again; is the disk full?", last, files.error)
-            elif best:
-                also(last, self.folder / "best.ckpt")
+        os.replace(new, last)  # at the end: killed before it, the run goes on from the old one and comes by here again
 
 
 def also(path: Path, name: Path) -> None:
@@ -192,5 +200,6 @@ def also(path: Path, name: Path) -> None:
             shutil.copyfile(path, beside)
         os.replace(beside, name)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         log.error("cannot write %s: %s; the run goes on", name, error)

@@ -1,7 +1,7 @@
 """What stands between a player's gradients and its step: the scale of float16, clipping, and the refusal of what is not finite."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -27,12 +27,12 @@ class Guard:
     - `clip`: largest gradient norm, over all of the player's weights; None for none. Raises ValueError unless above 0.
     """
 
-    def __init__(self, *, clip: float | None = None, patience: int = 10) -> None:
+    def __init__(self, player: str, *, clip: float | None = None, patience: int = 10) -> None:
         if clip is not None and not clip > 0:
             raise ValueError(f"a clip must be a gradient norm above 0, or null for none, got {clip}")
         if patience < 1:
             raise ValueError(f"`guard.patience` must be at least 1 step, got {patience}")
-        self.clip, self.patience, self.half = clip, patience, False
+        self.player, self.clip, self.patience, self.half = player, clip, patience, False
         self.full_scale, self.clean, self.skipped, self.in_a_row = START_SCALE, 0, 0, 0
 
     @property
@@ -44,8 +44,9 @@ class Guard:
         return loss * torch.where(loss.detach().isfinite(), self.scale * share, math.nan)
 
     @torch.no_grad()
-    def admits(self, weights: Iterable[nn.Parameter]) -> tuple[bool, Tensor]:
-        """Whether the step may be taken, and the gradient norm before clipping; the gradients are then unscaled and clipped."""
+    def admits(self, weights: Iterable[nn.Parameter], values: Mapping[str, Tensor]) -> tuple[bool, Tensor]:
+        """Whether the step may be taken, and the gradient norm before clipping; the gradients are then unscaled and clipped. `values` are
+        the losses behind it, for the message."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         norm = torch.stack(torch._foreach_norm(gradients)).norm() / self.scale
         finite = bool(norm.isfinite())
@@ -54,6 +55,10 @@ class Guard:
             if self.scale != 1 or self.clip is not None:
                 torch._foreach_mul_(gradients, factor / self.scale)
         self._count(finite)
+        if self.in_a_row >= self.patience:
+            sick = [f"train/{self.player}/{name} {float(value)}" for name, value in values.items() if not value.isfinite()]
+            told = ", ".join(sick) or f"the gradient of train/{self.player}/loss"
+            raise Diverged(f"{self.in_a_row} steps in a row were not finite and were skipped: {told}")
         return finite, norm
 
     def _count(self, finite: bool) -> None:
@@ -66,11 +71,17 @@ class Guard:
         self.in_a_row += self.scale <= 1
         if self.half:
             self.full_scale, self.clean = max(1.0, self.full_scale / 2), 0
-        if self.in_a_row >= self.patience:
-            raise Diverged(f"{self.in_a_row} steps in a row were not finite and were skipped")
 
     def state_dict(self) -> dict[str, Any]:
         return {"full_scale": self.full_scale, "clean": self.clean, "skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.full_scale, self.clean, self.skipped, self.in_a_row = (state[k] for k in ("full_scale", "clean", "skipped", "in_a_row"))
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Diverged if a weight or a running statistic is not finite: a loss and its gradient can be, and these not."""
+    values = {name: value for name, value in state.items() if value.is_floating_point()}
+    if not torch.stack(torch._foreach_norm(list(values.values()))).isfinite().all():
+        sick = [name for name, value in values.items() if not value.isfinite().all()]
+        raise Diverged(f"weights and statistics must be finite, and are not: {', '.join(sick[:3])}{', …' if len(sick) > 3 else ''}")

@@ -15,10 +15,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medgan_pl.batch import Batch
+from medgan_pl.batch import Batch, cut
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.games.base import Game, Losses
-from medgan_pl.guards import Diverged, Guard
+from medgan_pl.guards import Guard, check_finite
 from medgan_pl.interval import Interval
 from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.networks.average import Average
@@ -91,7 +91,7 @@ class AdversarialModule(pl.LightningModule):
         self.average = average(generator)
         self.metrics = nn.ModuleDict(metrics)
         self.make_optimizers, self.schedules = (optimizer_g, optimizer_d), (schedule_g, schedule_d)
-        self.guards = {"g": Guard(clip=clip_g, patience=patience), "d": Guard(clip=clip_d, patience=patience)}
+        self.guards = {"g": Guard("g", clip=clip_g, patience=patience), "d": Guard("d", clip=clip_d, patience=patience)}
         self.stages, self.turns = dict(stages), (d_auto or Saturated()) if d_per_g == "auto" else EveryNth(d_per_g)
         self.total_images, self.accumulate = total_images, accumulate
         self.log_every, self.validate_every = log_every, validate_every
@@ -122,7 +122,7 @@ class AdversarialModule(pl.LightningModule):
         players = self._players()
         d_plays, g_plays = "d" in players, "g" in players
         self._set_learning_rates()
-        parts = self._parts(batch, size)
+        parts = cut(batch, self.accumulate)
         # One pass serves both players; parts are generated anew for each, so that only one part's graph is held at a time.
         with torch.set_grad_enabled(g_plays and (not d_plays or self.turns.may(self.turns_since_g + 1))):
             fakes = [self.game.generate(self.players["g"], batch)] if len(parts) == 1 else None
@@ -160,14 +160,6 @@ class AdversarialModule(pl.LightningModule):
         self._told = stage
         return self.stages[stage].players
 
-    def _parts(self, batch: Batch, size: int) -> list[Batch]:
-        if self.accumulate == 1:
-            return [batch]
-        if size < self.accumulate:
-            raise ValueError(f"`accumulate` must be at most the batch size, got {self.accumulate} parts of a batch of {size}")
-        cut = {key: value.tensor_split(self.accumulate) for key, value in batch.items()}
-        return [{key: value[i] for key, value in cut.items()} for i in range(self.accumulate)]
-
     def _turn(self, player: str, parts: list[Batch], fakes: list[Tensor] | None) -> Tensor | None:
         """Adds up one player's gradients over the parts, each by its share of the batch, and steps; returns D's accuracy on the batch."""
         size = sum(len(part["image"]) for part in parts)
@@ -185,10 +177,7 @@ class AdversarialModule(pl.LightningModule):
             for name, value in {"loss": losses.total, **losses.terms, **losses.watch}.items():
                 values[name] = values.get(name, 0) + value.detach() * share
         network = self.generator if player == "g" else self.discriminator
-        try:
-            admitted, norm = guard.admits(network.parameters())
-        except Diverged as error:
-            raise Diverged(f"{error}: {self._sick(player, values)}") from None
+        admitted, norm = guard.admits(network.parameters(), values)
         if admitted:
             optimizer.step()
             self.interval.note(player, {**values, "gradient_norm": norm})
@@ -202,17 +191,6 @@ class AdversarialModule(pl.LightningModule):
         losses = self.game.discriminator_losses(self.players["d"], part, fake)
         losses.terms.update(self.game.penalties(self.discriminator, part, fake, self.turns_d))
         return losses
-
-    def _sick(self, player: str, values: Mapping[str, Tensor]) -> str:
-        shown = [f"train/{player}/{name} {float(value):.3g}" for name, value in values.items() if not value.isfinite()]
-        return f"{', '.join(shown) or f'the gradient of train/{player}/loss'} after {self.images} images"
-
-    def check_finite(self) -> None:
-        """Diverged if a weight or a running statistic is not finite: a loss and its gradient can be, and these not."""
-        state = {name: value for name, value in self.state_dict(keep_vars=True).items() if value.is_floating_point()}
-        if not torch.stack(torch._foreach_norm([value.detach() for value in state.values()])).isfinite().all():
-            sick = [name for name, value in state.items() if not value.isfinite().all()]
-            raise Diverged(f"{', '.join(sick[:3])} must be finite, and {'is' if len(sick) == 1 else 'are'} not after {self.images} images")
 
     # Optimisers -----------------------------------------------------------------------------------------------------------------
 
@@ -248,7 +226,7 @@ class AdversarialModule(pl.LightningModule):
         """Reduces what was noted since the last row and writes one."""
         if self.images == self.interval.start:
             return
-        self.check_finite()
+        check_finite(self.state_dict())
         row = self.interval.means(lambda values: self.trainer.strategy.reduce(values, reduce_op="mean"))
         for name, optimizer in zip("gd", self.optimizers(use_pl_optimizer=False), strict=True):
             row[f"train/{name}/lr"] = optimizer.param_groups[0]["lr"]
@@ -288,7 +266,7 @@ class AdversarialModule(pl.LightningModule):
         # Rank r has every world-th image from the r-th on; each image's noise is its own, whatever the batch and the number of ranks.
         places = [self._place + i * self.trainer.world_size for i in range(len(batch["image"]))]
         self._place = places[-1] + self.trainer.world_size
-        fake = self.generate(self.draw_each(batch, self.seed, places, Purpose.VALIDATION))
+        fake = self.generate(self.game.draw_each(batch, self.seed, places, Purpose.VALIDATION))
         with torch.autocast(self.device.type, enabled=False):
             for metric in self.metrics.values():
                 metric.update(fake.float(), self.game.real(batch))
@@ -301,14 +279,6 @@ class AdversarialModule(pl.LightningModule):
     def on_validation_end(self) -> None:
         self.interval.clock(self.images)  # the speed shown is that of training
 
-    def draw_each(self, batch: Batch, seed: int, places: Sequence[int], purpose: Purpose) -> Batch:
-        """The batch with what the game draws for it, the i-th image's by (seed, places[i], purpose) alone."""
-        drawn: list[Batch] = []
-        for i, place in enumerate(places):
-            key_randomness(seed, 0, place, purpose)
-            drawn.append(self.game.draw({key: value[i : i + 1] for key, value in batch.items()}))
-        return batch | {key: torch.cat([each[key] for each in drawn]) for key in drawn[0] if key not in batch}
-
     @torch.no_grad()
     def generate(self, batch: Batch) -> Tensor:
         """Fakes (B, C, *S) in [-1, 1] of the averaged generator for a drawn batch."""
@@ -320,7 +290,8 @@ class AdversarialModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         data = self.trainer.datamodule
-        checkpoint.pop("loops")  # Lightning's place in its loops; ours is `images`
+        checkpoint.pop("loops")  # Lightning's place in its loops and its counts since this start; ours is `images`
+        checkpoint.update(global_step=0, epoch=0)
         state = {name: getattr(self, name) for name in self.COUNTERS}
         state |= {"stage": self.stage, "guards": {name: guard.state_dict() for name, guard in self.guards.items()}}
         state |= {"interval": self.interval.state_dict(self.trainer.strategy.all_gather)}

@@ -22,16 +22,18 @@ COLLAPSED = 0.5  # of the way from pairs as alike as the reals' to all fakes the
 OVERFITTED = 0.6  # the target of Karras et al. 2020 (arXiv 2006.06676), section 3
 CHANCE = 0.05  # of an accuracy, on either side of one half
 NO_GRADIENT = 1e-4  # norm of D's gradient
+CONSTANT = 1e-6  # standard deviation of all logits
 IN_A_ROW = 2  # validations: one may be an accident
 
 
 class Monitors(pl.Callback):
     """At each validation of a run shows the length of the weights and what D has learnt, and warns of collapse, a dead D and over-fitting.
 
-    In the log: `val/g/weight_norm`, `val/d/weight_norm` (Euclidean, all weights); `val/d/accuracy_train`, `val/d/accuracy_held_out` (share of
-    pairs of a real and a fake that D orders rightly: 0.5 chance, 1 perfect); `val/d/overfitting`, see `overfitting`. D is asked in evaluation
-    mode, in float32, on the same `n` training and `n` held-out images each time (all, where there are fewer) and on as many fakes of the
-    averaged generator, from the same noise. A warning comes once when a state has held for two validations, and once when it is over.
+    In the log: `val/g/weight_norm`, `val/d/weight_norm` (Euclidean, all weights); `val/d/accuracy_train`, `val/d/accuracy_held_out` (the
+    share of pairs of a real and a fake that D orders rightly: 0.5 chance, 1 perfect); `val/d/overfitting`, see `overfitting`. D is asked in
+    evaluation mode, in float32, on the same `n` training and `n` held-out images each time (all, where there are fewer) and on as many
+    fakes of the averaged generator, from the same noise. A warning comes once when a state has held for two validations, and once when it
+    is over.
 
     Changes no weight, buffer or mode; rank 0 looks alone. Must stand before the callback that saves: what it has seen goes into the
     checkpoint, so that a run that goes on warns as if it had not stopped. Raises ValueError for `n` under 2.
@@ -87,7 +89,7 @@ def judged(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Te
     """D's logits, one an image (its mean where D gives a map), of the training images, of the held-out ones, and of fakes made for the
     batch of training images. Networks are asked in the mode they are in: Lightning's validation has put them into evaluation mode."""
     size = module.trainer.datamodule.batch_size
-    train = module.draw_each(train, module.seed, range(len(train["image"])), Purpose.VALIDATION)
+    train = module.game.draw_each(train, module.seed, range(len(train["image"])), Purpose.VALIDATION)
     reals, fakes, others = [], [], []
     for part in parts(train, size, module.device):
         critic = module.game.critic(module.discriminator, part)
@@ -111,8 +113,8 @@ def weight_norm(network: nn.Module) -> float:
 
 
 def overfitting(train: Tensor, held_out: Tensor, fake: Tensor) -> float | None:
-    """r = (E[D(train)] - E[D(held out)]) / (E[D(train)] - E[D(fake)]) of logits (N,): 0 where D judges reals it never saw as those it learns
-    from, 1 where it takes them for fakes.
+    """r = (E[D(train)] - E[D(held out)]) / (E[D(train)] - E[D(fake)]) of logits (N,): 0 where D judges reals it never saw as those
+    it learns from, 1 where it takes them for fakes.
 
     None where D does not tell training images from fakes, the difference being under twice its standard error: r would be noise.
     Source: Karras et al. 2020 (arXiv 2006.06676), eq. 1.
@@ -138,11 +140,11 @@ def collapsed(row: Row) -> str:
 
 def dead(row: Row, spread: float) -> str:
     right, norm = row["val/d/accuracy_held_out"], row.get("train/d/gradient_norm", 1.0)
-    if spread > 1e-6 and (abs(right - 0.5) > CHANCE or norm > NO_GRADIENT):
+    if spread > CONSTANT and (abs(right - 0.5) > CHANCE or norm > NO_GRADIENT):
         return ""
     return (
-        f"a dead D: it orders {right:.2f} of the pairs of a real and a fake rightly (0.5 is chance), its logits spread by {spread:.2g} and its "
-        f"gradient norm is {norm:.2g}: G learns nothing. Start anew with a lower optimizer_d.lr, clip_d=1, a lower penalty.weight, "
+        f"a dead D: it orders {right:.2f} of the pairs of a real and a fake rightly (0.5 is chance), its logits spread by {spread:.2g} and "
+        f"its gradient norm is {norm:.2g}: G learns nothing. Start anew with a lower optimizer_d.lr, clip_d=1, a lower penalty.weight, or "
         "optimizer@optimizer_d=adam optimizer_d.lr=2e-4"
     )
 
@@ -152,7 +154,8 @@ def overfitted(row: Row) -> str:
     if share <= OVERFITTED:
         return ""
     return (
-        f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy {row['val/d/accuracy_train']:.2f} "
-        f"in training, {row['val/d/accuracy_held_out']:.2f} held out): D learns its images by heart. Try more data, data.augment.shift=0.05 "
-        "data.augment.rotate_deg=5, penalty=r1 penalty.weight=1, a lower optimizer_d.lr, a smaller model.width; best.ckpt may be the better one"
+        f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy "
+        f"{row['val/d/accuracy_train']:.2f} in training, {row['val/d/accuracy_held_out']:.2f} held out): D learns its images by heart. Try "
+        "more data, data.augment.shift=0.05 data.augment.rotate_deg=5, penalty=r1 penalty.weight=1, a lower optimizer_d.lr, a smaller "
+        "model.width; best.ckpt may be the better one"
     )

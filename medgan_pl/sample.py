@@ -2,12 +2,15 @@
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.console import configuration_folder, describe_keys, one_message
-from medgan_pl.train import build_module, launch, quiet_libraries
-from medgan_pl.trust import read_checkpoint
+from medgan_pl.build import quiet_libraries
+from medgan_pl.console import configuration_folder, describe_keys, one_message, root_cause
+from medgan_pl.train import launch
+from medgan_pl.trust import check_targets, hold, read_checkpoint, read_shared, shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig, ListConfig
@@ -23,6 +26,8 @@ medgan_pl.sample: draw images from a trained generator
 Examples
   python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt n=64
       64 PNGs and grid.png in outputs/<date>/<time>/generated/
+  python -m medgan_pl.sample checkpoint=weights.safetensors n=64
+      from weights that `python -m medgan_pl.export` wrote for sharing: the same images
   python -m medgan_pl.sample checkpoint=… n=500 label=pneumonia seed=7 output=/data/synthetic
   python -m medgan_pl.sample checkpoint=… format=[nifti,dicom]
       in native units (HU) with spacing; every file says it is synthetic, a .json beside it what made it
@@ -33,19 +38,75 @@ Keys and their defaults
 
 
 def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
-    """The module of a checkpoint, in evaluation mode: `module.generate(batch)` is its averaged generator.
+    """The module of a checkpoint or of shared weights (.safetensors), in evaluation mode; `module.generate(batch)`: its averaged generator.
 
-    Nothing is built but the project's own classes and torch's optimisers. Errors as `read_checkpoint`, and ValueError if the weights do not
-    fit the settings stored with them.
+    Its metrics, which judge a run, are left out. Weights shared without the players have the average for a generator and no discriminator.
+    Nothing is built but the project's own classes and torch's optimisers, and only what is as large as the weights in the file. Errors as
+    `read_checkpoint`, and ValueError if the settings stored with the weights cannot be built or are of other weights.
     """
-    checkpoint = read_checkpoint(path)
-    module = build_module(checkpoint["medgan_pl"]["config"])
+    import torch
+
+    from medgan_pl.data.intensity import Inverse
+
+    path = Path(path)
+    stored = read_shared(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    state = stored["medgan_pl"]
+    weights = {name: weight for name, weight in stored["state_dict"].items() if not name.startswith("metrics.")}
+    whole = any(name.startswith("discriminator.") for name in weights)
+    if not whole:
+        weights |= {name.replace("average.network.", "generator.", 1): weight for name, weight in weights.items()}
     try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit the settings stored with them: {error}") from error
-    module.on_load_checkpoint(checkpoint)
+        check_targets(state["config"]["module"])
+        # First without memory: a width of a billion is a shape there, and a shape must be that of a weight in the file.
+        with torch.device("meta"), at_most(4 * len(weights) + 1000):
+            check_shapes(build(state["config"], whole).state_dict(), weights)
+        module = build(state["config"], whole)
+        module.load_state_dict(weights)
+    except Exception as error:  # of any type: settings made to harm fail wherever they are used
+        raise ValueError(f"the weights in {path} do not fit the settings stored with them: {str(root_cause(error))[:1000]}") from error
+    module.config, module.images, module.classes = state["config"], state["images"], state["classes"]
+    module.inverse = Inverse.from_plain(state["inverse"])
     return module.to(device).eval()
+
+
+def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
+    """The module of a checked configuration, without its metrics and, unless `whole`, with nothing in the discriminator's place."""
+    from hydra.utils import instantiate
+    from torch import nn
+
+    from medgan_pl.keys import Purpose, key_randomness
+
+    settings = config["module"] | {"metrics": {}} | ({} if whole else {"discriminator": nn.Identity()})
+    key_randomness(config["seed"], 0, 0, Purpose.INIT)
+    return instantiate(settings, _convert_="all")
+
+
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Inside, ValueError once modules have been given more than `count` parameters, so that a loop as long as a file likes ends early."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    given = 0
+
+    def note(*_: Any) -> None:
+        nonlocal given
+        given += 1
+        hold(given <= count, f"the settings ask for more than {count} weights, many times what the file holds")
+
+    handle = register_module_parameter_registration_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def check_shapes(wanted: dict[str, "Tensor"], found: dict[str, "Tensor"]) -> None:
+    """ValueError unless `found` are the weights that are `wanted`, by name, shape and kind of number."""
+    odd = sorted(wanted.keys() ^ found.keys())
+    hold(not odd, f"{len(odd)} weights are in one and not in the other, such as {', '.join(shown(name) for name in odd[:3])}")
+    for name, weight in found.items():
+        same = weight.shape == wanted[name].shape and weight.is_floating_point() == wanted[name].is_floating_point()
+        hold(same, f"{shown(name)} must be {tuple(wanted[name].shape)}, got {tuple(weight.shape)} of {weight.dtype}")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ The heavy imports come inside the functions, so that the manual and a mistyped o
 """
 
 import logging
+import math
 import os
 import sys
 import time
@@ -46,11 +47,13 @@ Keys and their defaults (those of a group: data.size=128, model.width=32, penalt
 {keys}
 
 Going on and looking
-  python -m medgan_pl.train resume=outputs/<date>/<time>     goes on in that folder with its settings, and others given here: total_images=…
+  python -m medgan_pl.train resume=outputs/<date>/<time>     goes on in that folder with its settings, as if it had not stopped
+  … resume=outputs/<date>/<time> total_images=200000 resume.force=true    goes on with others, knowingly
   python -m medgan_pl.train --cfg job [overrides]             prints the whole configuration and stops; --hydra-help tells more
   MEDGAN_TRACEBACK=1                                          shows the traceback behind an error
 
-The run folder outputs/<date>/<time>/ holds config.yaml, metrics.csv, curves.png, samples/, checkpoints/, train.log and wandb/.
+The run folder outputs/<date>/<time>/ holds config.yaml, metrics.csv, speed.csv, curves.png, samples/, checkpoints/, train.log
+and wandb/.
 """
 
 
@@ -76,7 +79,7 @@ def continued(arguments: list[str]) -> list[str]:
     run = path.parent.parent if path.is_file() else path
     from omegaconf import OmegaConf
 
-    record = run / ".hydra" / "overrides.yaml"
+    record = run / "overrides.yaml"  # not Hydra's, which it writes before anything is checked
     if not record.is_file():
         raise FileNotFoundError(f"`resume` needs {record}, where the run's own settings stand; it does not exist")
     own = [str(override) for override in OmegaConf.load(record) if not str(override).startswith("resume.")]
@@ -117,7 +120,7 @@ def run(config: "DictConfig") -> float:
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     if hydra.mode == RunMode.MULTIRUN:
-        from medgan_pl.sweeps import child
+        from medgan_pl.sweeps.children import child
 
         sweep = Path(hydra.runtime.cwd, hydra.sweep.dir)
         return child(lambda: train(config), run=run_dir, sweep=sweep, overrides=list(hydra.overrides.task))
@@ -163,8 +166,8 @@ def train(config: "DictConfig") -> float:
     found = checkpoint_to_resume(plain["resume"]["path"], run_dir)
     if found:
         check_same_run(*found, plain, plain["resume"]["force"])
-        if found[1]["images"] >= plain["total_images"]:
-            say(f"the run in {run_dir} has shown its {found[1]['images']:,} images already; a longer one: total_images=… resume.force=true")
+        if found[1]["images"] >= plain["total_images"] or found[1]["worse"] >= (plain["stop_after"] or math.inf):
+            say(f"the run in {run_dir} has ended, after {found[1]['images']:,} images; for a longer one: total_images=… resume.force=true")
             return float(found[1]["best"])
     try:
         return Run(config, plain, found).through()
@@ -221,6 +224,7 @@ class Run:
 
     def prepare(self) -> None:
         """Writes the configuration, reads the data, and speaks of both."""
+        from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
         trainer, data = self.trainer, self.data
@@ -228,6 +232,8 @@ class Run:
             return  # Lightning sets the data up when rank 0 has prepared it
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.plain, self.folder / "config.yaml")
+        if HydraConfig.initialized():
+            OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
         data.prepare_data()
         data.setup("fit")
         if self.found:
@@ -266,7 +272,8 @@ class Run:
         self.found = newest(self.folder / "checkpoints")
         self.found = self.found and (self.found[0], self.found[1]["medgan_pl"])
         start = f"{self.found[0].name}, {self.found[1]['images']:,} images" if self.found else "the beginning"
-        self.setbacks.append(f"{error} (learning rates × {before.rate:g})")
+        told = f"{error}, after {before.images:,} images"
+        self.setbacks.append(f"{told} (learning rates × {before.rate:g})")
         if before.rollbacks >= guard["rollbacks"]:
             told = "\n  ".join(self.setbacks)
             raise FloatingPointError(
@@ -277,7 +284,7 @@ class Run:
         self.module = build_module(self.plain)
         self.module.rate, self.module.rollbacks = before.rate * guard["slow_down"], before.rollbacks + 1
         self.trainer = self.new_trainer()
-        log.warning("%s; back to %s, learning rates × %g", error, start, self.module.rate)
+        log.warning("%s; back to %s, learning rates × %g", told, start, self.module.rate)
 
 
 def close_down() -> None:
@@ -295,18 +302,23 @@ def close_down() -> None:
 
 def checkpoint_to_resume(resume: str, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint that `resume.path` means, with its state: auto = the newest whole one of this run folder, if it has one; never = none;
-    a run folder = its newest; a checkpoint = itself."""
+    a run folder = its newest; a checkpoint = itself. FileExistsError where that begins another run over the one in this folder."""
     from medgan_pl.checkpoints import newest
 
-    if resume == "never":
-        return None
-    path = run_dir if resume == "auto" else Path(resume)
+    path = run_dir if resume in ("auto", "never") else Path(resume)
     if path.is_file():
-        return path, read_checkpoint(path)["medgan_pl"]
-    found = newest(path / "checkpoints")
-    if found is None and resume != "auto":
+        found = path, read_checkpoint(path)
+    else:
+        found = None if resume == "never" else newest(path / "checkpoints")
+    if found is None and resume not in ("auto", "never"):
         raise FileNotFoundError(
             f"`resume` must be a run folder with a whole checkpoint, or a checkpoint; there is none in {path}/checkpoints"
+        )
+    own = (run_dir / "checkpoints").resolve()
+    if any(own.glob("*.ckpt")) and not (found and found[0].resolve().parent == own):
+        raise FileExistsError(
+            f"{run_dir} holds the checkpoints of a run, and resume={resume} would begin another over them"
+            f"{', since none of them is whole' if resume == 'auto' else ''}; move that folder away, or choose another hydra.run.dir"
         )
     return found and (found[0], found[1]["medgan_pl"])
 

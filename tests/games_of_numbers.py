@@ -33,6 +33,7 @@ class Numbers(IterableDataset):
 class NumbersData(pl.LightningDataModule):
     classes = ("even", "odd")
     phantom = True
+    fingerprint = "numbers"
     inverse = Inverse(((-1.0, 1.0),), "numbers", "CR", None, None)
 
     def __init__(self, batch_size: int = 4, shape: tuple[int, ...] = (1, 16, 16)) -> None:
@@ -41,6 +42,12 @@ class NumbersData(pl.LightningDataModule):
 
     def sizes(self) -> dict[str, int]:
         return {"train": 64, "val": 16, "test": 0}
+
+    def peek(self, split: str, n: int) -> Batch:
+        size = self.sizes()[split]
+        rows = torch.linspace(0, size - 1, min(n, size)).long().tolist()
+        numbers = Numbers(len(rows), self.shape)
+        return {"image": torch.stack([numbers.image(i) for i in rows]), "label": torch.tensor([i % 2 for i in rows])}
 
     def train_dataloader(self) -> DataLoader:
         start = self.trainer.lightning_module.images

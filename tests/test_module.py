@@ -10,7 +10,9 @@ import torch
 from games_of_numbers import NumbersData
 from torch import Tensor, nn
 
-from medgan_pl.callbacks import Checkpoints, MetricsTable, read_table
+from medgan_pl.callbacks import MetricsTable, read_table
+from medgan_pl.checkpoints import Checkpoints, WholeFiles
+from medgan_pl.guards import Diverged
 from medgan_pl.module import AdversarialModule
 from medgan_pl.networks.layers import frozen
 from medgan_pl.train import build_module
@@ -32,12 +34,12 @@ def fit(module: AdversarialModule, folder: Path, data: NumbersData | None = None
         accelerator="cpu",
         max_epochs=-1,
         check_val_every_n_epoch=None,
-        val_check_interval=options.pop("val_check_interval", 1000),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        plugins=[WholeFiles()],
         logger=[MetricsTable(folder / "metrics.csv")],
         callbacks=[Checkpoints(folder / "checkpoints", "val/fd_random")],
         **options,
@@ -85,7 +87,7 @@ def test_losses_reach_only_their_player(settings) -> None:
     module = build_module(settings(*TINY))
     batch = module.game.draw({"image": torch.rand(4, 1, 16, 16)})
     fake = module.game.generate(module.generator, batch)
-    module.game.discriminator_losses(module.discriminator, batch, fake.detach(), 0).total.backward()
+    module.game.discriminator_losses(module.discriminator, batch, fake.detach()).total.backward()
     assert all(weight.grad is None for weight in module.generator.parameters())
     module.discriminator.zero_grad(set_to_none=True)
     with frozen(module.discriminator):
@@ -154,12 +156,12 @@ def test_the_sum_of_the_terms_is_the_loss(settings, tmp_path) -> None:
 
 def test_resumed_equals_uninterrupted(settings, tmp_path) -> None:
     steady = ("schedule@schedule_g=constant", "schedule@schedule_d=constant")  # the others depend on total_images
-    through = build_module(settings(*TINY, "total_images=64", "log_every=8", *steady))
-    fit(through, tmp_path / "a", val_check_interval=8)
-    first = build_module(settings(*TINY, "total_images=32", "log_every=8", *steady))
-    fit(first, tmp_path / "b", val_check_interval=8)
-    second = build_module(settings(*TINY, "total_images=64", "log_every=8", *steady))
-    fit(second, tmp_path / "b", val_check_interval=8, ckpt_path=str(tmp_path / "b" / "checkpoints" / "last.ckpt"))
+    through = build_module(settings(*TINY, "total_images=64", "log_every=12", "validate_every=32", *steady))
+    fit(through, tmp_path / "a")
+    first = build_module(settings(*TINY, "total_images=32", "log_every=12", "validate_every=32", *steady))
+    fit(first, tmp_path / "b")
+    second = build_module(settings(*TINY, "total_images=64", "log_every=12", "validate_every=32", *steady))
+    fit(second, tmp_path / "b", ckpt_path=str(tmp_path / "b" / "checkpoints" / "last.ckpt"))
     assert second.images == 64
     assert equal(weights(through), weights(second))
     tables = [read_table(tmp_path / run / "metrics.csv") for run in "ab"]
@@ -167,8 +169,8 @@ def test_resumed_equals_uninterrupted(settings, tmp_path) -> None:
         assert tables[0][key] == tables[1][key]
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(settings, tmp_path, monkeypatch) -> None:
-    module = build_module(settings(*TINY, "total_images=400", "log_every=4"))
+def test_losses_that_stay_not_finite_end_in_diverged_and_keep_the_last_good_checkpoint(settings, tmp_path, monkeypatch) -> None:
+    module = build_module(settings(*TINY, "total_images=400", "log_every=4", "validate_every=32", "guard.patience=3"))
     real = module.game.discriminator_losses
 
     def poisoned(*arguments):
@@ -178,8 +180,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(sett
         return losses
 
     monkeypatch.setattr(module.game, "discriminator_losses", poisoned)
-    with pytest.raises(FloatingPointError, match="`train/d/adversarial` must be finite, got nan"):
-        fit(module, tmp_path, val_check_interval=8)
+    with pytest.raises(Diverged, match="3 steps in a row .* skipped: train/d/loss nan, train/d/adversarial nan"):
+        fit(module, tmp_path)
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["medgan_pl"]["images"] == 32
     assert all(value.isfinite().all() for value in state["state_dict"].values() if value.is_floating_point())
@@ -211,9 +213,9 @@ def test_noise_differs_by_step_and_by_seed(settings) -> None:
     assert not any(torch.equal(draw(0, 0, 32), other) for other in others)
 
 
-@pytest.mark.parametrize("key", ["total_images", "log_every", "d_per_g", "accumulate"])
+@pytest.mark.parametrize("key", ["total_images", "log_every", "validate_every", "d_per_g", "accumulate"])
 def test_counts_must_be_counts(settings, key) -> None:
-    with pytest.raises(Exception, match=f"`{key}` must be at least 1, got 0"):
+    with pytest.raises(Exception, match=f"`{key}` must be at least 1(, or auto)?, got 0"):
         build_module(settings(*TINY, f"{key}=0"))
 
 

@@ -36,7 +36,7 @@ class TestRunFolder:
         assert [int(row["images"]) for row in rows(finished)] == [0, 16, 32, 48, 64]
         for key in ("d/loss", "g/loss", "d/real", "d/fake", "g/lr", "d/lr"):
             assert table[f"train/{key}"][0] == [16, 32, 48, 64], key
-        assert table["images_per_second"][0] == [16, 32, 48, 64]
+        assert read_table(finished / "speed.csv")["images_per_second"][0] == [16, 32, 48, 64]
         assert table["epoch"][1][-1] == pytest.approx(64 / 48)  # 48 of the 60 patients are for training
         for key in ("val/fd_random", "val/kid_random"):
             assert table[key][0] == [0, 32, 64]
@@ -67,7 +67,7 @@ class TestRunFolder:
                 history.setdefault(item.key or "/".join(item.nested_key), []).append(item.value_json)
             for item in [*record.run.config.update, *record.config.update]:
                 config[item.key or "/".join(item.nested_key)] = item.value_json
-        table = read_table(finished / "metrics.csv")
+        table = read_table(finished / "metrics.csv") | read_table(finished / "speed.csv")
         for key in ("train/d/loss", "train/g/loss", "val/fd_random", "val/kid_random", "images_per_second"):
             assert [float(value) for value in history[key]] == pytest.approx(table[key][1], rel=1e-4), key
         assert history["samples/captions"] == ['["0 images"]', '["32 images"]', '["64 images"]']
@@ -78,7 +78,10 @@ class TestRunFolder:
 def test_a_run_goes_on_in_its_folder_with_its_settings(here) -> None:
     command("train", *TINY, "logger=csv", "hydra.run.dir=here")
     before = rows(Path("here"))
-    done = command("train", "resume=here", "total_images=96")
+    code, said = here("train", "resume=here", "total_images=96")
+    assert code == 1
+    assert "total_images: 64, 96; resume.force=true goes on knowingly" in said
+    done = command("train", "resume=here", "total_images=96", "resume.force=true")
     assert "going on from" in done.stdout
     after = rows(Path("here"))
     assert after[: len(before)] == before
@@ -86,10 +89,12 @@ def test_a_run_goes_on_in_its_folder_with_its_settings(here) -> None:
     state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
     assert state["images"] == 96
     assert state["config"]["model"]["width"] == 4
-    for change, message in (("total_images=96", "has shown 96 images already"), ("data.split_seed=5", "data.split_seed: 0, 5")):
-        code, said = here("train", "resume=here", change)
-        assert code == 1
-        assert message in said
+    code, said = here("train", "resume=here", "data.split_seed=5")
+    assert code == 1
+    assert "data.split_seed: 0, 5" in said
+    code, said = here("train", "resume=here")  # what was refused has left no trace, and what was forced stays
+    assert code == 0
+    assert "has ended, after 96 images" in said
 
 
 def test_the_command_line_that_goes_on_is_itself_one_that_goes_on(finished: Path) -> None:
@@ -113,6 +118,7 @@ def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on() -> None:
     assert "to go on: python -m medgan_pl.train resume=" in said
     state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
     assert state["images"] == int(rows(Path("here"))[-1]["images"])
+    assert Path(f"here/samples/{state['images']:08d}.png").exists() == (state["images"] % 32 == 0)  # a stop is no validation
 
 
 def test_multirun_writes_a_folder_each() -> None:
@@ -164,7 +170,7 @@ def test_slices_volumes_and_patches_train(settings: tuple[str, ...], size: str, 
         (("optimizer_d.lr=-1",), "learning rate"),
         (("trainer.precision=17",), "Precision 17 is invalid"),
         (("monitor=val/fid",), "`monitor` must be one of the validation metrics"),
-        (("resume=nowhere",), "`resume` must be a run folder"),
+        (("resume=nowhere",), "`resume` must be auto, never, a checkpoint, or a run folder"),
     ],
 )
 def test_mistakes_are_told_in_one_message(arguments: tuple[str, ...], message: str, here) -> None:

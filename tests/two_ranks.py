@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 
-def two_ranks(function: Callable[[int, int], Any], folder: Path, seconds: float = 120) -> list[Any]:
+def two_ranks(function: Callable[[int, int], Any], folder: Path, seconds: float = 240) -> list[Any]:
     """`function(rank, world)` in each of two processes, which share nothing but an address; [rank 0's result, rank 1's].
 
     It stands at the top of its file and returns tensors in plain containers. A rank that fails, or hangs for more than `seconds`, fails the

@@ -1,7 +1,7 @@
 """What every game shares: the players' losses by one objective and one penalty, on whatever is generated and judged."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.batch import Batch, require
+from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.losses.adversarial import accuracy
 
 Critic = Callable[[Tensor], Tensor]
@@ -65,6 +66,14 @@ class Game(ABC):
             return batch
         like = next(iter(batch.values()))
         return {**batch, "t": torch.rand(len(like), device=like.device)}
+
+    def draw_each(self, batch: Batch, seed: int, places: Sequence[int], purpose: Purpose) -> Batch:
+        """The batch with what the game draws for it, the i-th image's by (seed, places[i], purpose) alone."""
+        drawn: list[Batch] = []
+        for i, place in enumerate(places):
+            key_randomness(seed, 0, place, purpose)
+            drawn.append(self.draw({key: value[i : i + 1] for key, value in batch.items()}))
+        return batch | {key: torch.cat([each[key] for each in drawn]) for key in drawn[0] if key not in batch}
 
     @abstractmethod
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:

@@ -17,7 +17,7 @@ C1, C2 = 0.01**2, 0.03**2  # for a range of 1
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory, and stays in the CPU's cache; no value depends on it
 
 
-def ms_ssim(a: Float[Tensor, "b c *space"], b: Float[Tensor, "b c *space"]) -> Float[Tensor, " b"]:
+def ms_ssim(a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."]) -> Float[Tensor, " a_count"]:
     """Multi-scale structural similarity of image i of `a` with image i of `b`, both (B, C, *S) in [-1, 1], 2-D or 3-D: 0 unlike, 1 equal.
 
     The product over scales j of mean(cs)^w_j, with at the last scale mean(l · cs) instead; l = (2 μa μb + C1) / (μa² + μb² + C1),
@@ -69,10 +69,10 @@ class Diversity(Metric):
     """Mean MS-SSIM between pairs of fakes, and between pairs of reals beside it: as alike as the reals is right, far above is collapse.
 
     `compute` returns {"ms_ssim_fake": …, "ms_ssim_real": …}, each 0 (all unlike) to 1 (all equal).
-    Which pairs: images count in the order of the data, with rank r given the r-th of each `world`; a fixed scramble of their numbers
-    orders them, the first `n` are kept, each is paired with the next and the last with the first. So no result depends on the size of
-    batches or the number of devices, neighbouring slices are no pair, and fakes are paired as the reals whose labels they bear. Memory: 2 `n`
-    images a rank.
+    Which pairs: images are numbered in the order of the data, of which rank r is given every world-th from the r-th on; a fixed scramble of
+    the numbers orders them, the first `n` are kept, each is paired with the next and the last with the first. So no result depends on the
+    size of batches or the number of devices, neighbouring slices are no pair, and fakes are paired as the reals whose labels they bear.
+    Memory: 2 `n` images a rank.
     Raises ValueError for fakes and reals of unequal shape, NaN, sides under 11, and fewer than two images.
 
     Source: Odena et al. 2017 (arXiv 1610.09585), section 4.2; they pair within classes, we within the whole, fakes and reals alike.
@@ -96,7 +96,7 @@ class Diversity(Metric):
             self.add_state(state, default=[], dist_reduce_fx="cat")
         self.add_state("seen", default=torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, fake: Float[Tensor, "b c *space"], real: Float[Tensor, "b c *space"]) -> None:
+    def update(self, fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> None:
         if fake.shape != real.shape:
             raise ValueError(f"fake and real must be as many and of one size, got fake {tuple(fake.shape)} and real {tuple(real.shape)}")
         for kind, images in (("fake", fake), ("real", real)):
@@ -131,7 +131,7 @@ class Diversity(Metric):
 
 
 def scrambled(numbers: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-    """Whole numbers in [0, 2³²) to others, one to one and without pattern, on every device alike: the finaliser of MurmurHash3 (Appleby)."""
+    """Whole numbers in [0, 2³²) to others, one to one and without pattern, alike on every device: MurmurHash3's finaliser (Appleby)."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         numbers = (numbers ^ (numbers >> shift)) * factor & 0xFFFFFFFF  # the low 32 bits are right though 64 overflow
     return numbers ^ (numbers >> 16)

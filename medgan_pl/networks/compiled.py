@@ -14,10 +14,10 @@ class Compiled:
     It is no module and owns nothing: the network stays where it was, its state_dict too. It can be differentiated once; a gradient
     penalty, which differentiates twice, takes the network itself.
 
-    A learning and a frozen network are compiled each on its own. Dynamo keeps what it compiled by code object, and before torch 2.12 it did
-    not always look whether the weights still ask for gradients: D, frozen for G's turn, would go on learning, or never learn again
-    (pytorch #139476, #177158). So each phase has a code object of its own, and so has each network, which counts its own recompilations.
-    A second size of batch is compiled once more, for any size.
+    A learning and a frozen network are compiled each on its own. Dynamo keeps what it compiled by code object, and its guards have not
+    always seen that weights ask for gradients again (pytorch #139476): a D that was frozen first would never learn. So each phase has a
+    code object of its own, and so has each network, which counts its own recompilations. A second size of batch is compiled once more,
+    for any size.
 
     - `compiling`: what torch.compile takes by keyword; without any, inductor with eager's random numbers, so that dropout draws the same.
     """

@@ -82,7 +82,7 @@ class SyncedBatchNorm(_BatchNorm):
         self.num_batches_tracked += 1
         share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
         self.running_mean += share * (mean - self.running_mean)
-        self.running_var += share * (variance * 1 - self.running_var)
+        self.running_var += share * (variance * count / (count - 1) - self.running_var)
 
 
 def joint_statistics(x: Float[Tensor, "b c *space"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"], Float[Tensor, ""]]:

@@ -1,0 +1,150 @@
+"""What the benchmarks share: the project's own module under Lightning on batches that are already there, and stopped between turns."""
+
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from medgan_pl.build import build_module
+from medgan_pl.callbacks import MetricsTable
+from medgan_pl.console import configuration_folder
+from medgan_pl.module import AdversarialModule
+
+
+class Endless(IterableDataset):
+    def __init__(self, batches: Tensor) -> None:
+        self.batches = batches
+
+    def __iter__(self):
+        while True:
+            for batch in self.batches:
+                yield {"image": batch}
+
+
+class Data(pl.LightningDataModule):
+    """`batches` (N, B, C, *S) over and over."""
+
+    classes = ()
+
+    def __init__(self, batches: Tensor) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def sizes(self) -> dict[str, int]:
+        return {"train": self.batches.shape[0] * self.batches.shape[1]}
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Endless(self.batches), batch_size=None)
+
+
+def module_of(*overrides: str) -> AdversarialModule:
+    """The module of the project's own configuration, in a run without end."""
+    endless = ("run_dir=none", "total_images=1000000000", "validate_every=1000000000", "logger=csv")
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        return build_module(OmegaConf.to_container(compose("config", overrides=[*endless, *overrides]), resolve=True))
+
+
+def trainer_of(folder: Path, callback: pl.Callback, **arguments: Any) -> pl.Trainer:
+    """Lightning as a run has it, on the CPU unless `arguments` say otherwise: no validation here, rows to metrics.csv in `folder`."""
+    usual = {"accelerator": "cpu", "logger": [MetricsTable(folder / "metrics.csv")]}
+    return pl.Trainer(
+        max_epochs=-1,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[callback],
+        **(usual | arguments),
+    )
+
+
+class Clock(pl.Callback):
+    """The seconds of each turn of `steps` steps, `turns` of them after `warm` more."""
+
+    now = staticmethod(time.perf_counter)
+
+    def __init__(self, steps: int, turns: int, warm: int = 1) -> None:
+        self.steps, self.turns, self.warm = steps, turns, warm
+        self.seconds: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: dict, batch_idx: int) -> None:
+        if batch_idx % self.steps:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if batch_idx // self.steps > self.warm:
+            self.seconds.append(self.now() - self.start)
+        if len(self.seconds) == self.turns:
+            trainer.should_stop = True
+        self.between()
+        self.start = self.now()
+
+    def between(self) -> None:
+        """What is done between two turns."""
+
+
+class Taken(Clock):
+    """A clock whose turns are taken one by one, by `take`, while the training waits in a thread of its own: so several run in turns.
+
+    It counts the processor's seconds in that thread, which hardly feel what else the machine does; so torch may have this one thread only.
+    """
+
+    now = staticmethod(time.thread_time)
+
+    def __init__(self, steps: int, turns: int, warm: int = 1) -> None:
+        super().__init__(steps, turns, warm)
+        self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
+        self.failed: BaseException | None = None
+
+    def between(self) -> None:
+        self.done.release()
+        self.go.acquire()
+
+    def begin(self, trainer: pl.Trainer, module: AdversarialModule, data: Data) -> None:
+        def run() -> None:
+            try:
+                trainer.fit(module, datamodule=data)
+            except BaseException as error:
+                self.failed = error
+                self.done.release()
+
+        threading.Thread(target=run, daemon=True).start()
+        self.wait()
+
+    def take(self) -> None:
+        self.go.release()
+        self.wait()
+
+    def wait(self) -> None:
+        self.done.acquire()
+        if self.failed is not None:
+            raise self.failed
+
+
+def in_turns(runs: dict[str, tuple[AdversarialModule, dict]], batches: Tensor, steps: int, turns: int) -> dict[str, list[float]]:
+    """Seconds a step of each named module, under a trainer of these arguments, all on the same batches in this process, in turns."""
+    torch.set_num_threads(1)
+    clocks = {name: Taken(steps, turns) for name in runs}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (module, arguments) in runs.items():
+            clocks[name].begin(trainer_of(Path(folder, name), clocks[name], **arguments), module, Data(batches))
+        for _ in range(turns + 1):
+            for clock in clocks.values():
+                clock.take()
+    return {name: [seconds / steps for seconds in clock.seconds] for name, clock in clocks.items()}
+
+
+def quartiles(values: list[float]) -> str:
+    """The median with its quartiles: 1.02 (0.99 to 1.05)."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"

@@ -1,0 +1,160 @@
+"""The contract: a run killed at random moments and started again by the same command ends as the run that was never killed, to the bit.
+
+`MEDGAN_KILLS=20 pytest tests/test_kills.py -m slow -s` is the whole proof; it prints what it did.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import TINY
+from torch import Tensor
+
+# All that could go another way the second time: batch norm, lazy R1, labels, stages, turns of D by its accuracy, parts of a batch,
+# clipping, augmentation, and rows, saves and validations that fall apart from each other.
+RUN = (
+    *TINY,
+    "model=resnet_gan",
+    "model.classes=4",
+    "logger=csv",
+    "penalty=r1",
+    "penalty.every=3",
+    "d_per_g=auto",
+    "accumulate=2",
+    "clip_g=1",
+    "clip_d=1",
+    "stages=d_g_both",
+    "stages.d_only.images=40",
+    "stages.g_only.images=40",
+    "data.augment.flip=true",
+    "data.augment.rotate_deg=10",
+    "data.augment.noise=0.05",
+    "log_every=56",
+    "save_every=72",
+    "validate_every=200",
+)
+DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=4")
+SETTINGS = {
+    "one process": ("data.workers=0",),
+    "one process, 2 workers": ("data.workers=2",),
+    "two ranks": (*DDP, "data.workers=0"),
+    "two ranks, 2 workers each": (*DDP, "data.workers=2"),
+}
+PATIENCE_S = 240  # for anything to happen on a busy machine
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """A run in `folder`/run, in a process group of its own; what it says is added to `folder`/said."""
+    folder.mkdir(exist_ok=True)
+    line = [sys.executable, "-m", "medgan_pl.train", *RUN, *arguments, "hydra.run.dir=run"]
+    with (folder / "said").open("ab") as said:
+        return subprocess.Popen(line, cwd=folder, stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def told(folder: Path) -> str:
+    return (folder / "said").read_text()
+
+
+def through(process: "subprocess.Popen[bytes]", folder: Path, code: int = 0) -> None:
+    assert process.wait(PATIENCE_S) == code, told(folder)
+
+
+def starts(folder: Path) -> int:
+    """How often a run in this folder has come as far as its first step."""
+    log = folder / "run" / "train.log"
+    return log.read_text().count("images to show") if log.exists() else 0
+
+
+def wait(process: "subprocess.Popen[bytes]", happened: Callable[[], object]) -> None:
+    """Until it has happened, or the run is over."""
+    end = time.monotonic() + PATIENCE_S
+    while process.poll() is None and not happened():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.001)
+
+
+def kill(process: "subprocess.Popen[bytes]", folder: Path, before: int, chance: random.Random) -> str:
+    """SIGKILL to the run and all its processes at a random moment of a random kind, which comes back; "too late" if it had ended."""
+    kind = chance.choices(("start-up", "training", "writing"), (1, 3, 2))[0]
+    if kind == "start-up":
+        time.sleep(chance.uniform(0, 12))
+    else:
+        wait(process, lambda: starts(folder) > before)
+        time.sleep(chance.uniform(0, 2.5))
+    if kind == "writing":
+        wait(process, lambda: list((folder / "run").rglob("*.part")))
+    late = process.poll() is not None
+    if not late:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return "too late" if late else kind
+
+
+def leaves(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Each value of nested containers by its place, a tensor as its bytes."""
+    if isinstance(node, dict | list | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(value, f"{where}/{key}")
+    else:
+        yield where, (node.dtype, node.shape, node.numpy().tobytes()) if isinstance(node, Tensor) else node
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """All that a run leaves and that must not show how often it was interrupted: its speed does, and so do the curves that show it."""
+    run = folder / "run"
+    found = {str(path.relative_to(run)): path.read_bytes() for path in [run / "metrics.csv", *(run / "samples").iterdir()]}
+    for name in ("last.ckpt", "best.ckpt"):
+        for where, value in leaves(torch.load(run / "checkpoints" / name, weights_only=True), name):
+            found[where] = value.replace(str(run), "") if isinstance(value, str) else value
+    return found
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    one, other = contents(a), contents(b)
+    nan = float("nan")  # a value that is missing equals nothing
+    return sorted(key for key in one.keys() | other.keys() if one.get(key, nan) != other.get(key, nan))
+
+
+def prove(folder: Path, kills: int, arguments: tuple[str, ...], seed: int) -> tuple[Counter[str], list[str]]:
+    """The moments of `kills` kills, in as many runs as they take, and what then differs from a run without any."""
+    calm, chance, moments, found = folder / "calm", random.Random(seed), Counter[str](), []
+    reference = start(calm, *arguments)
+    through(reference, calm)
+    for i in count():
+        shaken, codes = folder / f"shaken{i}", []
+        while not codes:
+            before = starts(shaken)
+            process = start(shaken, *arguments)
+            moment = kill(process, shaken, before, chance) if moments.total() < kills else "too late"
+            if moment == "too late":
+                codes.append(process.wait(PATIENCE_S))
+            else:
+                moments[moment] += 1
+        assert codes == [0], told(shaken)
+        found += differences(calm, shaken)
+        if moments.total() >= kills:
+            return moments, found
+
+
+@pytest.mark.parametrize(("setting", "kills"), [("one process, 2 workers", 2), ("two ranks", 1)])
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, setting: str, kills: int) -> None:
+    _, found = prove(tmp_path, kills, (*SETTINGS[setting], "total_images=240"), seed=kills)
+    assert not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_twenty_kills(tmp_path: Path, setting: str) -> None:
+    moments, found = prove(tmp_path, int(os.environ.get("MEDGAN_KILLS", "20")), (*SETTINGS[setting], "total_images=1200"), seed=7)
+    print(f"\n{setting}: {moments.total()} kills ({dict(moments)}), {len(found)} differences")
+    assert not found
