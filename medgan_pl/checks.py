@@ -25,6 +25,9 @@ FREE += ("data.root", "data.workers", "data.cache", "data.max_corrupt")
 FREE += tuple(f"trainer.{key}" for key in ("max_time", "accelerator", "devices", "num_nodes", "strategy"))
 
 
+STRATEGIES = ("auto", "ddp_find_unused_parameters_true")
+
+
 def select(config: dict[str, Any], key: str) -> Any:
     """The value under a dotted key: data.size."""
     return reduce(lambda node, name: node[name], key.split("."), config)
@@ -43,10 +46,11 @@ def check_settings(config: dict[str, Any]) -> None:
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")
-    if any(word in str(trainer["strategy"]) for word in ("fsdp", "deepspeed", "model_parallel")):
+    if trainer["strategy"] not in STRATEGIES:
         raise ValueError(
-            f"trainer.strategy must keep both players whole on each device, got {trainer['strategy']}: a strategy that shards weights of "
-            "one module cannot freeze one player, step the other and differentiate twice; use trainer=ddp"
+            f"`trainer.strategy` must be one of {', '.join(STRATEGIES)}, got {trainer['strategy']}: one that shards weights, such as FSDP, "
+            "knows no second derivative, which the penalties need, and cannot run one player of the module alone; use trainer=ddp, with a "
+            "smaller data.batch_size or accumulate=… where memory is short"
         )
 
 

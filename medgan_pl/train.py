@@ -86,6 +86,25 @@ def continued(arguments: list[str]) -> list[str]:
     return [*own, *new, f"resume.path='{path}'", f"hydra.run.dir='{run}'"]
 
 
+def check_launch(arguments: list[str]) -> list[str]:
+    """For one of several processes started by torchrun or srun: what to add to its command line, so that only the first speaks and writes.
+
+    ValueError without a folder that all of them know.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    elif "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        rank, world = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ["SLURM_NTASKS"])
+    else:
+        return []
+    if world > 1 and not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
+        raise ValueError(
+            "`hydra.run.dir` must be given under torchrun and srun, where each process would name a folder by its own clock; add "
+            "hydra.run.dir=outputs/<name> (under SLURM outputs/$SLURM_JOB_ID, which a requeued job keeps)"
+        )
+    return ["hydra.output_subdir=null", "hydra.job_logging.root.level=WARNING"] if rank > 0 else []
+
+
 def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(manual())
@@ -95,6 +114,7 @@ def main() -> None:
             follow(Path(os.environ[OTHER_RANK]))
             return
         sys.argv[1:] = continued(sys.argv[1:])
+        sys.argv += check_launch(sys.argv[1:])
         launch(run, "config")
 
 

@@ -18,7 +18,8 @@ with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.m
     import medgan_pl.networks.average
     import medgan_pl.networks.dcgan
     import medgan_pl.networks.mlp
-    import medgan_pl.networks.resnet  # noqa: F401
+    import medgan_pl.networks.resnet
+    import medgan_pl.networks.synced  # noqa: F401
 
 import torch
 from command_line import TINY, command
