@@ -174,7 +174,7 @@ class Checkpoints(pl.Callback):
 
     def save(self, trainer: pl.Trainer, module: AdversarialModule, best: bool = False) -> None:
         check_finite(module.state_dict())
-        files, new, last = trainer.strategy.checkpoint_io, self.folder / "new.ckpt", self.folder / "last.ckpt"
+        files, new, last = trainer.strategy.checkpoint_io, self.folder / "last.ckpt.new", self.folder / "last.ckpt"
         trainer.save_checkpoint(new, weights_only=False)  # with the optimisers
         if not trainer.is_global_zero:
             return

@@ -19,7 +19,7 @@ Row = Mapping[str, float]
 
 # Where the alarms begin; docs/metrics.md has the runs they were chosen on.
 COLLAPSED = 0.5  # of the way from pairs as alike as the reals' to all fakes the same
-OVERFITTED = 0.6  # the target of Karras et al. 2020 (arXiv 2006.06676), section 3
+OVERFITTED = 0.6  # where Karras et al. 2020 (arXiv 2006.06676) hold r_t, which like r is 0 without over-fitting and 1 at its end
 CHANCE = 0.05  # of an accuracy, on either side of one half
 NO_GRADIENT = 1e-4  # norm of D's gradient
 CONSTANT = 1e-6  # standard deviation of all logits
@@ -39,7 +39,7 @@ class Monitors(pl.Callback):
     checkpoint, so that a run that goes on warns as if it had not stopped. Raises ValueError for `n` under 2.
     """
 
-    def __init__(self, *, n: int = 256) -> None:
+    def __init__(self, *, n: int = 64) -> None:
         if n < 2:
             raise ValueError(f"`callbacks.monitors.n` must be 2 images or more, got {n}")
         self.n = n

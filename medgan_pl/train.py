@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medgan_pl.build import build_loggers, build_module, build_trainer, count, quiet_libraries
 from medgan_pl.checks import check_data, check_same_place, check_same_run, check_settings
 from medgan_pl.console import configuration_folder, describe_groups, describe_keys, log, one_message, suggest
-from medgan_pl.trust import read_checkpoint
+from medgan_pl.trust import check_secrets, read_checkpoint
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -83,7 +83,7 @@ def continued(arguments: list[str]) -> list[str]:
     if not record.is_file():
         raise FileNotFoundError(f"`resume` needs {record}, where the run's own settings stand; it does not exist")
     own = [str(override) for override in OmegaConf.load(record) if not str(override).startswith("resume.")]
-    return [*own, *new, f"resume.path='{path}'", f"hydra.run.dir='{run}'"]
+    return [*own, *new, f"hydra.run.dir='{run}'", f"resume.path='{path}'"]
 
 
 def check_launch(arguments: list[str]) -> list[str]:
@@ -113,6 +113,7 @@ def main() -> None:
         if OTHER_RANK in os.environ:
             follow(Path(os.environ[OTHER_RANK]))
             return
+        check_secrets(sys.argv[1:])  # before Hydra writes it down
         sys.argv[1:] = continued(sys.argv[1:])
         sys.argv += check_launch(sys.argv[1:])
         launch(run, "config")
@@ -178,9 +179,12 @@ def train(config: "DictConfig") -> float:
     from omegaconf import OmegaConf
 
     torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # torch's own defaults are tf32 for one and not for the other
+        backend.fp32_precision = "tf32" if config.tf32 else "ieee"
     logging.raiseExceptions = False  # a full disk takes train.log, not the run
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     check_settings(plain)
+    check_secrets(plain)
     run_dir = Path(plain["run_dir"])
     # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
     found = checkpoint_to_resume(plain["resume"]["path"], run_dir)
@@ -251,13 +255,13 @@ class Run:
         if not trainer.is_global_zero:
             return  # Lightning sets the data up when rank 0 has prepared it
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.plain, self.folder / "config.yaml")
-        if HydraConfig.initialized():
-            OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
         data.prepare_data()
         data.setup("fit")
         if self.found:
             check_same_place(self.found[1], trainer.world_size, trainer.strategy.root_device.type, data.fingerprint, self.resume["force"])
+        OmegaConf.save(self.plain, self.folder / "config.yaml")
+        if HydraConfig.initialized():
+            OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
         for line in data.describe():
             say(line)
         weights = f"generator {count(self.module.generator)}, discriminator {count(self.module.discriminator)} weights"
@@ -289,8 +293,8 @@ class Run:
         from medgan_pl.checkpoints import newest
 
         guard, before = self.plain["guard"], self.module
-        self.found = newest(self.folder / "checkpoints")
-        self.found = self.found and (self.found[0], self.found[1]["medgan_pl"])
+        own = newest(self.folder / "checkpoints")
+        self.found = (own[0], own[1]["medgan_pl"]) if own else self.found  # else from where it began, which may be another's checkpoint
         start = f"{self.found[0].name}, {self.found[1]['images']:,} images" if self.found else "the beginning"
         told = f"{error}, after {before.images:,} images"
         self.setbacks.append(f"{told} (learning rates × {before.rate:g})")
@@ -326,10 +330,9 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> tuple[Path, dict[str, An
     from medgan_pl.checkpoints import newest
 
     path = run_dir if resume in ("auto", "never") else Path(resume)
-    if path.is_file():
-        found = path, read_checkpoint(path)
-    else:
-        found = None if resume == "never" else newest(path / "checkpoints")
+    found = (path, read_checkpoint(path)) if path.is_file() else None
+    if resume != "never":
+        found = found or newest(path / "checkpoints")
     if found is None and resume not in ("auto", "never"):
         raise FileNotFoundError(
             f"`resume` must be a run folder with a whole checkpoint, or a checkpoint; there is none in {path}/checkpoints"

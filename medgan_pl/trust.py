@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # Bounds on what a file may ask for, far above what a run of ours writes (whose pickle has some 100 KiB, whose settings some 300 nodes).
-MOST_PICKLE = 8 * 2**20  # bytes that say which tensors there are; more would take many seconds to walk through
+MOST_PICKLE = 4 * 2**20  # bytes that say which tensors there are, some 160 for each; to walk through as many takes 5 seconds
 MOST_VALUES = 200_000  # of a whole checkpoint: containers, tensors, numbers and texts
 MOST_NODES, MOST_DEPTH, MOST_LETTERS = 5_000, 32, 4096  # of settings
 MOST_UNITS = 2**20  # channels, classes, pixels a side, steps: any number that something is built by

@@ -116,7 +116,7 @@ def header(size: int) -> Callable[[bytes], bytes]:
         (lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], "its checksum is not that"),
         (lambda data: data.replace(b"consolidation", b"concentration"), "its checksum is not that"),
         (header(2**63), "its header must have at most"),
-        (header(9 * 2**20), "its header must have at most"),
+        (header(5 * 2**20), "its header must have at most"),
         (header(10), "it is not: "),
         (lambda data: b"PK\3\4" + data, "it is not: "),
         (lambda data: b"", "it is not: "),

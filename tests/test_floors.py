@@ -18,7 +18,7 @@ FLOORS = {
 ONLY_FROM = {"hydra": 4, "omegaconf": 4, "wandb": 4, "pytorch_lightning": 3}
 # A callback looks at the module; sample and inspect start and build as train does.
 MAY_LOOK = {("callbacks", "module"), ("checkpoints", "module"), ("monitors", "module"), ("sample", "train"), ("inspect", "train")}
-MAY_LOOK |= {("export", "sample"), ("export", "train"), ("train", "sweeps"), ("train", "build"), ("sample", "build")}
+MAY_LOOK |= {("export", "sample"), ("export", "build"), ("export", "train"), ("train", "sweeps"), ("train", "build"), ("sample", "build")}
 
 
 def place(name: str) -> tuple[int, str]:

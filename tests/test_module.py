@@ -83,6 +83,25 @@ def test_d_plays_more_often_than_g(settings, tmp_path) -> None:
     assert (module.images, module.turns_d) == (24, 6)
 
 
+def test_d_plays_until_it_tells_a_fresh_batch_well_enough(settings, tmp_path, monkeypatch) -> None:
+    module = build_module(settings(*TINY, "total_images=48", "log_every=4", "d_per_g=auto", "d_auto.accuracy=0.75", "d_auto.most=4"))
+    seen = iter([0.5, 0.69, 0.75, 0.9, 0.1, 0.1, 0.1, 0.1, 1.0, 0.2, 0.2, 0.8])  # of D in each of the 12 batches
+    monkeypatch.setattr("medgan_pl.games.base.accuracy", lambda real, fake: torch.tensor(next(seen)))
+    fit(module, tmp_path)
+    table = read_table(tmp_path / "metrics.csv")
+    assert table["train/d/loss"][0] == [4.0 * i for i in range(1, 13)]
+    assert table["train/g/loss"][0] == [12, 16, 32, 36, 48]  # reached, reached, `most`, reached, reached
+    assert table["train/d/accuracy"][1][:4] == pytest.approx([0.5, 0.69, 0.75, 0.9])
+
+
+def test_the_average_counts_the_images_since_g_last_played(settings, tmp_path, monkeypatch) -> None:
+    module = build_module(settings(*TINY, "total_images=24", "d_per_g=3"))
+    new = []
+    monkeypatch.setattr(module.average, "update", lambda network, *, images, new_images: new.append((images, new_images)))
+    fit(module, tmp_path)
+    assert new == [(12, 12), (24, 12)]
+
+
 def test_losses_reach_only_their_player(settings) -> None:
     module = build_module(settings(*TINY))
     batch = module.game.draw({"image": torch.rand(4, 1, 16, 16)})
@@ -107,7 +126,16 @@ def test_g_is_judged_by_the_d_just_updated(settings, tmp_path, monkeypatch) -> N
     assert not equal(before, judges[0])
 
 
-@pytest.mark.parametrize("extra", [(), ("objective=relativistic", "penalty=r1r2", "penalty.every=1")])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (),
+        ("objective=relativistic", "penalty=r1r2", "penalty.every=1", "clip_g=1e-3"),
+        ("penalty=r1", "penalty.every=2", "d_per_g=2"),
+        ("penalty=wgan_gp", "penalty.every=2", "d_per_g=2"),
+    ],
+    ids=["plain", "relativistic", "lazy R1", "lazy WGAN-GP"],
+)
 def test_parts_add_up_to_the_whole_batch(settings, tmp_path, extra) -> None:
     plain = (*TINY, "total_images=12", "model=dcgan", "model.width=4", "model.discriminator.batch_norm=false", "clip_d=1", *extra)
     plain += ("optimizer@optimizer_g=sgd", "optimizer_g.lr=0.1")  # Adam would blow rounding up to its step size
@@ -180,7 +208,7 @@ def test_losses_that_stay_not_finite_end_in_diverged_and_keep_the_last_good_chec
         return losses
 
     monkeypatch.setattr(module.game, "discriminator_losses", poisoned)
-    with pytest.raises(Diverged, match="3 steps in a row .* skipped: train/d/loss nan, train/d/adversarial nan"):
+    with pytest.raises(Diverged, match=r"3 steps in a row .* skipped: train/d/loss nan, train/d/adversarial nan"):
         fit(module, tmp_path)
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["medgan_pl"]["images"] == 32

@@ -101,7 +101,7 @@ def test_the_command_line_that_goes_on_is_itself_one_that_goes_on(finished: Path
     once = continued([f"resume={finished}", "total_images=96"])
     assert continued(once) == once
     assert "data.size=16" in once
-    assert once[-1] == f"hydra.run.dir='{finished}'"
+    assert once[-2:] == [f"hydra.run.dir='{finished}'", f"resume.path='{finished}'"]
 
 
 def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on() -> None:

@@ -24,8 +24,8 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
     """Runs one child of a sweep in the folder `run`: the best value of `monitor` comes back, NaN where it failed.
 
     What became of it stands in `run`/result.json (unfinished while it runs, and after a kill), and the tables in `sweep` are made anew.
-    One that finished with the same overrides before is not run again. SystemExit above 128 goes through: Ctrl-C or a signal ends the sweep,
-    anything else only the child.
+    One that finished with the same overrides before is not run again. Ctrl-C and signals, which leave with SystemExit above 128, and
+    submitit's, which leaves with -1 when it has queued the job again, go through: they end more than the child.
     """
     file = run / "result.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
@@ -41,7 +41,7 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
                 raise FloatingPointError(f"the best value of `monitor` must be finite, got {result['best']}; was there a validation?")
         result["status"] = "finished"
     except (Exception, SystemExit) as end:
-        if isinstance(end, SystemExit) and isinstance(end.code, int) and end.code > 128:
+        if isinstance(end, SystemExit) and isinstance(end.code, int) and not 0 <= end.code <= 128:
             log.info("to go on: the same command with hydra.sweep.dir=%s", sweep)
             raise
         if isinstance(end, Exception):  # with MEDGAN_TRACEBACK=1; else one_message has told it, and left with SystemExit
