@@ -117,7 +117,7 @@ class Checkpoints(pl.Callback):
     def note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         rank_zero_only(log.info)("%s: stopping after this step; Ctrl-C again ends at once, without saving", signal.Signals(signum).name)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def restore_signals(self) -> None:
         for signum, handler in self.before.items():

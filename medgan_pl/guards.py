@@ -48,6 +48,8 @@ class Guard:
         """Whether the step may be taken, and the gradient norm before clipping; the gradients are then unscaled and clipped. `values` are
         the losses behind it, for the message."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
+        if not gradients:
+            raise ValueError(f"the losses of `{self.player}` must depend on its weights; none of them has got a gradient")
         norm = torch.stack(torch._foreach_norm(gradients)).norm() / self.scale
         finite = bool(norm.isfinite())
         if finite:

@@ -15,6 +15,7 @@ with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.m
     import medgan_pl.losses.adversarial
     import medgan_pl.losses.penalties
     import medgan_pl.metrics.distances
+    import medgan_pl.metrics.diversity
     import medgan_pl.networks.average
     import medgan_pl.networks.dcgan
     import medgan_pl.networks.mlp

@@ -1,7 +1,9 @@
 """Checkpoints: which one a run goes on from, what a kill and a full disk in the middle of a save leave, and what refuses to go on."""
 
 import copy
+import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +14,18 @@ import pytest
 import torch
 from command_line import TINY, rows
 from games_of_numbers import NumbersData
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 from test_kills import leaves
 from test_module import TINY as SMALL
 from test_module import fit
 
-from medgan_pl import checkpoints
 from medgan_pl.build import build_module
-from medgan_pl.checkpoints import Checkpoints, newest
+from medgan_pl.checkpoints import SIGNALS, Checkpoints, Stopped, newest
 from medgan_pl.checks import check_same_place, check_same_run
+from medgan_pl.console import configuration_folder
+from medgan_pl.module import AdversarialModule
 from medgan_pl.train import checkpoint_to_resume
 
 TORN: dict[str, Callable[[bytes], bytes]] = {
@@ -31,18 +36,25 @@ TORN: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the checkpoint of a run of 4 images holds."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from medgan_pl.console import configuration_folder
-
-    folder = tmp_path_factory.mktemp("state")
+def plain() -> dict[str, Any]:
+    """The configuration of a run of three saves."""
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        config = compose("config", overrides=[f"run_dir={folder}", *SMALL, "total_images=4"])
-    fit(build_module(OmegaConf.to_container(config, resolve=True)), folder)
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        config = compose("config", overrides=["run_dir=here", *SMALL, "total_images=24", "log_every=8", "validate_every=8"])
+    return OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.fixture(scope="module")
+def calm(plain: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it has run, and nothing happened."""
+    folder = tmp_path_factory.mktemp("calm")
+    fit(build_module(plain), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def state(calm: Path) -> dict[str, Any]:
+    """What its last checkpoint holds."""
+    return torch.load(calm / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 def lay(folder: Path, state: dict[str, Any], **images: int) -> None:
@@ -130,19 +142,17 @@ class Killed(BaseException):
 
 
 def kept(folder: Path) -> dict[str, Any]:
+    """The values of the last and the best checkpoint."""
     return {
         where: value
         for name in ("last.ckpt", "best.ckpt")
         for where, value in leaves(torch.load(folder / "checkpoints" / name, weights_only=True), name)
-        if "config" not in where
     }
 
 
-@pytest.mark.parametrize("call", range(1, 15))
-def test_a_kill_between_any_two_steps_of_a_save_changes_nothing(settings, tmp_path, monkeypatch, call) -> None:
-    """A save writes, syncs, links and renames: killed before its n-th such call, the run goes on and ends as one that was not."""
-    plain = settings(*SMALL, "total_images=24", "log_every=8", "validate_every=8")
-    fit(build_module(plain), tmp_path / "calm")
+@pytest.mark.parametrize("call", range(1, 22))
+def test_a_kill_between_any_two_steps_of_writing_changes_nothing(plain, calm, tmp_path, monkeypatch, call) -> None:
+    """Files are synced, linked and renamed: killed before its n-th such call, the run goes on and ends as one that was not."""
     calls = 0
 
     def or_killed(act: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,13 +167,12 @@ def test_a_kill_between_any_two_steps_of_a_save_changes_nothing(settings, tmp_pa
 
     with monkeypatch.context() as patch:
         for name in ("fsync", "link", "replace"):
-            patch.setattr(checkpoints.os, name, or_killed(getattr(checkpoints.os, name)))
+            patch.setattr(os, name, or_killed(getattr(os, name)))
         with pytest.raises(Killed):
-            fit(build_module(plain), tmp_path / "shaken")
-    found = newest(tmp_path / "shaken" / "checkpoints")
-    assert found is not None or call < 5  # in the first save
-    fit(build_module(plain), tmp_path / "shaken", ckpt_path=found and str(found[0]))
-    assert kept(tmp_path / "shaken") == kept(tmp_path / "calm")
+            fit(build_module(plain), tmp_path)
+    found = newest(tmp_path / "checkpoints")
+    fit(build_module(plain), tmp_path, ckpt_path=found and str(found[0]))
+    assert kept(tmp_path) == kept(calm)
 
 
 @contextmanager
@@ -187,7 +196,7 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
         ([8, 16, 24], {}, True),
     ],
 )
-def test_a_disk_that_fills_up_in_a_save_leaves_the_ones_before(settings, tmp_path, monkeypatch, caplog, full, left, unsaved) -> None:
+def test_a_disk_that_fills_up_in_a_save_leaves_the_ones_before(plain, tmp_path, monkeypatch, caplog, full, left, unsaved) -> None:
     save = Checkpoints.save
 
     def saved(self: Checkpoints, trainer: Any, module: Any, best: bool = False) -> None:
@@ -198,7 +207,7 @@ def test_a_disk_that_fills_up_in_a_save_leaves_the_ones_before(settings, tmp_pat
             save(self, trainer, module, best)
 
     monkeypatch.setattr(Checkpoints, "save", saved)
-    module = build_module(settings(*SMALL, "total_images=24", "log_every=8", "validate_every=8"))
+    module = build_module(plain)
     trainer = fit(module, tmp_path)
     assert module.images == 24
     folder = tmp_path / "checkpoints"
@@ -211,7 +220,7 @@ def test_a_disk_that_fills_up_in_a_save_leaves_the_ones_before(settings, tmp_pat
 
 
 @pytest.mark.parametrize("place", ["last.ckpt.new.part", "checkpoints"])
-def test_a_folder_that_cannot_be_written_to_does_not_end_the_run(settings, tmp_path, monkeypatch, caplog, place) -> None:
+def test_a_folder_that_cannot_be_written_to_does_not_end_the_run(plain, tmp_path, monkeypatch, caplog, place) -> None:
     """Something else lies in the place of the file, or of the whole folder."""
     step = NumbersData.sizes
 
@@ -225,11 +234,37 @@ def test_a_folder_that_cannot_be_written_to_does_not_end_the_run(settings, tmp_p
         return step(self)
 
     monkeypatch.setattr(NumbersData, "sizes", sizes)
-    module = build_module(settings(*SMALL, "total_images=8", "log_every=8", "validate_every=8"))
+    module = build_module(plain)
     fit(module, tmp_path)
-    assert module.images == 8
+    assert module.images == 24
     assert "cannot save" in caplog.text
+    assert [row["images"] for row in rows(tmp_path)] == ["8", "16", "24"]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_ends_the_run_after_its_step_and_a_second_ctrl_c_at_once(plain, calm, tmp_path, monkeypatch, signum) -> None:
+    """In the step after 8 images; what was set before is set again behind the run."""
+    before, during = [signal.getsignal(each) for each in SIGNALS], []
+    losses = AdversarialModule._losses
+
+    def interrupted(module: AdversarialModule, player: str, *rest: Any) -> Any:
+        if module.images == 8 and player == "d":
+            signal.raise_signal(signum)
+            during.append(signal.getsignal(signal.SIGINT))
+        return losses(module, player, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdversarialModule, "_losses", interrupted)
+        with pytest.raises(Stopped) as stopped:
+            fit(build_module(plain), tmp_path)
+    assert stopped.value.signum == signum
+    assert during == [signal.SIG_DFL]
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["medgan_pl"]["images"] == 12
     assert [row["images"] for row in rows(tmp_path)] == ["8"]
+    fit(build_module(plain), tmp_path, ckpt_path=str(last))
+    assert kept(tmp_path) == kept(calm)
 
 
 # What refuses to go on ---------------------------------------------------------------------------------------------------------------
@@ -242,7 +277,7 @@ def test_a_folder_that_cannot_be_written_to_does_not_end_the_run(settings, tmp_p
         ({"optimizer_d.lr": 0.5}, "optimizer_d.lr: 0.1, 0.5"),
         ({"d_per_g": "auto", "clip_d": 1.0}, "clip_d: None, 1.0; d_per_g: 1, auto"),
         ({"data.split_seed": 1}, "data.split_seed: 0, 1"),
-        ({"total_images": 8}, "total_images: 4, 8"),
+        ({"total_images": 8}, "total_images: 24, 8"),
         ({"data.workers": 2, "save_every": 10, "callbacks.samples.n": 4, "logger": {}, "trainer.max_time": "00:01:00:00"}, None),
     ],
 )
@@ -292,19 +327,20 @@ def test_a_run_knows_its_data_its_end_and_its_folder(here) -> None:
     for i in range(40):
         Path("films/sick" if i % 2 else "films/well").mkdir(parents=True, exist_ok=True)
         Image.fromarray(chance.integers(0, 255, (16, 16), np.uint8)).save(f"films/{'sick' if i % 2 else 'well'}/person{i}_a.png")
-    small = [word for word in TINY if not word.startswith("data.cohort")] + ["data.root=films", "logger=csv", "hydra.run.dir=here"]
-    code, said = here("train", *small, "total_images=32")
+    small = [word for word in TINY if not word.startswith("data.cohort")]
+    small += ["data.root=films", "logger=csv", "hydra.run.dir=here", "total_images=32", "validate_every=16"]
+    code, said = here("train", *small)
     assert code == 0, said
-    before = {path: path.read_bytes() for path in Path("here").rglob("*") if path.is_file() and path.name != "train.log"}
-    code, said = here("train", *small, "total_images=32")
+    code, said = here("train", *small)
     assert (code, "has ended, after 32 images" in said) == (0, True), said
-    Image.fromarray(np.zeros((16, 16), np.uint8)).save("films/well/person0_a.png")
-    longer = (*small, "total_images=48", "resume.force=true")
-    code, said = here("train", *small, "total_images=48")
-    assert (code, "total_images: 32, 48; resume.force=true" in said) == (1, True), said
-    code, said = here("train", *small, "total_images=32", "resume=never")
-    assert (code, "move that folder away" in said) == (1, True), said
-    assert {path: path.read_bytes() for path in before} == before
-    code, said = here("train", *longer)
+    Path("here/checkpoints/previous.ckpt").replace("here/checkpoints/last.ckpt")
+    Image.fromarray(chance.integers(0, 255, (16, 16), np.uint8)).save("films/well/person0_a.png")
+    own = [path for path in Path("here").rglob("*") if path.is_file() and path.name != "train.log" and ".hydra" not in path.parts]
+    before = {path: path.read_bytes() for path in own}
+    for refused, why in (("resume=auto", "data set (fingerprint): "), ("resume=never", "move that folder away")):
+        code, said = here("train", *small, refused)
+        assert (code, why in said) == (1, True), said
+        assert {path: path.read_bytes() for path in own} == before
+    code, said = here("train", *small, "resume.force=true")
     assert (code, "going on from" in said) == (0, True), said
-    assert [int(row["images"]) for row in rows(Path("here"))] == [0, 16, 32, 48]
+    assert [int(row["images"]) for row in rows(Path("here"))] == [0, 16, 32]

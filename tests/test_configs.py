@@ -1,5 +1,6 @@
 """Every configuration plays: each model against each objective and each penalty builds and takes a real step; every option composes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,8 @@ def test_every_study_composes(study: Path, tmp_path: Path) -> None:
         sweep = config.hydra.sweeper.params
         assert sweep, "a study sweeps over something"
         for key, values in sweep.items():
-            compose("config", overrides=[*overrides, f"{key}={str(values).split(',')[0]}"])
+            first = re.split(r"interval\(|,", str(values))[1 if "interval(" in str(values) else 0]  # of an interval its lower end
+            compose("config", overrides=[*overrides, f"{key}={first}"])
     assert OmegaConf.is_config(config.module)
     for name in ("README.md", "results.csv"):
         assert (study.parent / name).is_file(), name

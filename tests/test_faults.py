@@ -1,11 +1,10 @@
-"""What goes wrong in a run, injected: losses, gradients and statistics that are not finite, overflows, full disks, folders and loggers that are
-gone. The run goes on, or goes back, or says why it cannot; nothing already computed is lost."""
+"""What goes wrong in a run, injected: losses, gradients and statistics that are not finite, overflows, full disks, places and services that
+are gone. The run goes on, or goes back, or says why it cannot; nothing already computed is lost."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,11 +16,18 @@ from torch import Tensor, nn
 
 from medgan_pl.callbacks import read_table
 from medgan_pl.games.base import Losses
-from medgan_pl.games.synthesis import Synthesis
 from medgan_pl.module import AdversarialModule
 from medgan_pl.train import train
 
-TINY = ("data._target_=test_faults.Numbers", "data.size=16", "data.batch_size=4", "seed=3", "trainer=cpu", "logger=csv", "callbacks.curves=null")
+TINY = (
+    "data._target_=test_faults.Numbers",
+    "data.size=16",
+    "data.batch_size=4",
+    "seed=3",
+    "trainer=cpu",
+    "logger=csv",
+    "callbacks.curves=null",
+)
 TINY += ("model.width=4", "model.latent=8", "metrics.random.extractor.width=4", "callbacks.samples.n=4", "callbacks.progress=null")
 TINY += ("total_images=96", "log_every=16", "validate_every=32")
 
@@ -40,11 +46,11 @@ class Numbers(NumbersData):
 
 @pytest.fixture
 def play(settings: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., dict[str, tuple[list[float], list[float]]]]:
-    """A run, from its configuration to its end; its table comes back."""
+    """A run in the folder of that name, from its configuration to its end; its table comes back."""
 
-    def play(*overrides: str) -> dict[str, tuple[list[float], list[float]]]:
-        train(OmegaConf.create(settings(*TINY, *overrides)))
-        return read_table(tmp_path / "run" / "metrics.csv")
+    def play(*overrides: str, name: str = "run") -> dict[str, tuple[list[float], list[float]]]:
+        train(OmegaConf.create(settings(*TINY, *overrides, f"run_dir={tmp_path / name}")))
+        return read_table(tmp_path / name / "metrics.csv")
 
     return play
 
@@ -73,7 +79,10 @@ def spoil(losses: Losses, factor: float = torch.nan) -> None:
 
 def copies(module: AdversarialModule, player: str) -> list[Tensor]:
     """A player's weights and its optimiser's state."""
-    network, optimizer = {"g": module.generator, "d": module.discriminator}[player], module.optimizers(use_pl_optimizer=False)["gd".index(player)]
+    network, optimizer = (
+        {"g": module.generator, "d": module.discriminator}[player],
+        module.optimizers(use_pl_optimizer=False)["gd".index(player)],
+    )
     state = [value for each in optimizer.state_dict()["state"].values() for value in each.values() if isinstance(value, Tensor)]
     return [value.detach().clone() for value in [*network.parameters(), *state]]
 
@@ -131,7 +140,6 @@ def test_a_few_bad_steps_are_skipped_and_counted_and_leave_no_trace(play, inject
 
 
 def test_what_never_heals_is_tried_again_slower_and_then_told(play, inject, tmp_path) -> None:
-    calm = play("run_dir=calm")
     rates: list[float] = []
 
     def for_ever(module: AdversarialModule, losses: Losses) -> None:
@@ -144,10 +152,10 @@ def test_what_never_heals_is_tried_again_slower_and_then_told(play, inject, tmp_
         play("guard.patience=3", "guard.rollbacks=2", "schedule@schedule_d=constant")
     assert rates == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
     assert "2 rollbacks did not help" in str(told.value)
-    assert re.findall(r"3 steps in a row .* nan after 48 images \(learning rates × (.*)\)", str(told.value)) == ["1", "0.5", "0.25"]
+    assert re.findall(r"3 steps in a row .* nan, after 48 images \(learning rates × (.*)\)", str(told.value)) == ["1", "0.5", "0.25"]
     assert "last.ckpt, 32 images is the last that is good" in str(told.value)
-    whole(tmp_path, [0, 16, 32])
-    assert calm.keys() >= {"train/d/loss", "val/fd_random"}
+    assert [int(row["images"]) for row in rows(tmp_path / "run")] == [0, 16, 32, 48]
+    assert saved(tmp_path)["medgan_pl"]["images"] == 32
 
 
 def test_a_rate_that_is_low_enough_carries_the_run_to_its_end(play, inject, tmp_path) -> None:
@@ -179,12 +187,13 @@ def test_a_poisoned_running_statistic_is_found_and_never_saved(play, inject, tmp
     def once(module: AdversarialModule, losses: Losses) -> None:
         if module.images == 40 and not poisoned:
             poisoned.append(module.images)
-            next(layer for layer in module.generator.modules() if isinstance(layer, nn.BatchNorm2d)).running_mean[0] = torch.nan
+            next(layer for layer in module.generator.modules() if isinstance(layer, nn.BatchNorm2d)).running_mean.data[0] = torch.nan
 
     inject(once)
     table = play()
-    assert "running_mean must be finite" in caplog.text
-    assert "back to last.ckpt, 32 images" in caplog.text
+    assert re.search(
+        r"must be finite, and are not: generator.blocks.0.norm1.running_mean, .*, after 48 images; back to last.ckpt, 32", caplog.text
+    )
     assert table["train/rollbacks"][1] == [0, 0, 1, 1, 1, 1]
     whole(tmp_path, EVERY_16)
 
@@ -211,26 +220,136 @@ def test_an_overflow_costs_its_own_player_one_step_and_half_its_scale(play, inje
     whole(tmp_path, EVERY_16)
 
 
-# How far a logged loss of 10 steps may lie from that of float32 within the first 200: the largest difference seen, doubled.
+@pytest.fixture(scope="module")
+def calm() -> dict[tuple[str, ...], dict[str, tuple[list[float], list[float]]]]:
+    """The tables of runs in float32, by their model."""
+    return {}
+
+
+MLP = ("model=mlp", "model.width=32")  # without batch norm, which sees the part
+
+
+# The mean loss of 20 steps in a row, at ten places in the first 200 of one seed, may lie this far from that of float32; it was found to lie
+# 0.0024, 0.0046, 0.0023 and 0.000003 away, and 0.007 with D's learning rate a tenth higher.
 @pytest.mark.parametrize(
-    ("options", "far"),
-    [(("trainer.precision=bf16-mixed",), 0.0), (("trainer.precision=16-mixed",), 0.0), (("channels_last=false",), 0.0)],
-    ids=["bf16", "16", "channels_last"],
+    ("option", "model", "far"),
+    [
+        ("trainer.precision=bf16-mixed", (), 0.01),
+        ("trainer.precision=16-mixed", (), 0.01),
+        ("channels_last=false", (), 0.01),
+        ("accumulate=2", MLP, 1e-4),
+        pytest.param("optimizer_d.lr=0.2", (), 0.01, marks=pytest.mark.xfail(strict=True, reason="shows that these bounds can be missed")),
+    ],
 )
-def test_precision_and_layout_leave_the_trajectory_alone(play, options, far) -> None:
-    long = ("model=resnet_gan", "model.width=8", "total_images=800", "log_every=40", "validate_every=800")
-    one, other = play(*long), play(*long, *options, "run_dir=other")
-    one, other = (read_table(run / "metrics.csv") for run in (Path("run"), Path("other")))
+def test_precision_layout_and_parts_leave_the_trajectory_alone(play, calm, option, model, far) -> None:
+    long = ("total_images=800", "log_every=80", "validate_every=800", *model)
+    if model not in calm:
+        calm[model] = play(*long)
+    other = play(*long, option, name="other")
     for key in ("train/d/loss", "train/g/loss"):
-        difference = (torch.tensor(one[key][1]) - torch.tensor(other[key][1])).abs()
-        print(options, key, len(difference), float(difference.max()), one[key][1][-1])
+        assert len(other[key][1]) == 10
+        assert other[key][1] == pytest.approx(calm[model][key][1], rel=0, abs=far)
 
 
 # Files and loggers -------------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def fault_between(inject: Callable[..., None], first: int, last: int, begin: Callable[[], Any], end: Callable[[], Any]) -> Iterator[None]:
-    """Calls `begin` before the step after `first` images, and `end` before that after `last`."""
-    inject(lambda module, losses: {first: begin, last: end}.get(module.images, lambda: None)())
-    yield
+FULL = Path("/dev/full")  # a disk on which every write fails as on a full one
+
+
+def at(images: int, act: Callable[[], Any]) -> Callable[[AdversarialModule, Losses], None]:
+    """A fault of the world, not of the losses: before the step after so many images."""
+    return lambda module, losses: act() if module.images == images else None
+
+
+def test_rows_that_a_full_disk_refuses_are_written_when_there_is_room(play, inject, tmp_path, caplog) -> None:
+    play(name="calm")
+    table, beside = tmp_path / "run" / "metrics.csv", tmp_path / "run" / "metrics.part"
+
+    def fill() -> None:
+        held = table.read_bytes()
+        table.unlink()
+        table.symlink_to(FULL)
+        beside.symlink_to(FULL)
+        tmp_path.joinpath("held").write_bytes(held)
+
+    def free() -> None:
+        table.unlink()
+        beside.unlink()
+        table.write_bytes(tmp_path.joinpath("held").read_bytes())
+
+    inject(lambda module, losses: {20: fill, 72: free}.get(module.images, int)())
+    play()
+    assert "cannot write" in caplog.text
+    assert "No space left on device" in caplog.text
+    assert table.read_bytes() == (tmp_path / "calm" / "metrics.csv").read_bytes()
+    assert saved(tmp_path)["medgan_pl"]["images"] == 96
+
+
+@pytest.mark.parametrize("name", ["samples", "curves.png", "samples/00000064.png"])
+def test_a_place_that_cannot_be_written_to_costs_only_the_picture(play, inject, tmp_path, caplog, name) -> None:
+    place = tmp_path / "run" / name
+
+    def block() -> None:
+        if name == "samples":
+            place.rename(tmp_path / "away")
+            place.write_text("a file where the folder was")
+        else:
+            place.unlink(missing_ok=True)
+            place.mkdir() if name == "curves.png" else place.symlink_to(FULL)
+
+    inject(at(40, block))
+    table = (
+        play("callbacks.curves={_target_:medgan_pl.callbacks.Curves,table:${run_dir}/metrics.csv,path:${run_dir}/curves.png}")
+        if name == "curves.png"
+        else play()
+    )
+    assert f"cannot write {place}" in caplog.text
+    assert table["val/fd_random"][0] == [0, 32, 64, 96]
+    whole(tmp_path, EVERY_16)
+
+
+def test_a_run_whose_checkpoints_have_no_place_goes_on_and_says_so_at_the_end(play, inject, tmp_path, caplog) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+
+    def lose() -> None:
+        folder.rename(tmp_path / "away")
+        folder.write_text("a file where the folder was")
+
+    inject(at(40, lose))
+    with pytest.raises(OSError, match=r"the run is through, and its last checkpoint could not be saved: .*Not a directory"):
+        play()
+    assert caplog.text.count("cannot save") == 2
+    assert [int(row["images"]) for row in rows(tmp_path / "run")] == EVERY_16
+    assert torch.load(tmp_path / "away" / "last.ckpt", weights_only=True)["medgan_pl"]["images"] == 32
+
+
+class Lost(Logger):
+    """A logger whose service goes away in the middle."""
+
+    name = version = None
+    calls: ClassVar[list[int]] = []
+
+    def log_hyperparams(self, *_: Any) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.calls.append(step)
+        if step >= 32:
+            raise ConnectionError("the network is unreachable")
+
+
+def test_a_lost_connection_is_told_once_and_costs_no_row(play, tmp_path, caplog) -> None:
+    Lost.calls.clear()
+    play("+logger.lost._target_=test_faults.Lost")
+    assert caplog.text.count("Lost cannot log: the network is unreachable; the run goes on") == 1
+    assert sorted(set(Lost.calls)) == EVERY_16
+    whole(tmp_path, EVERY_16)
+
+
+def test_a_run_that_began_from_another_goes_back_to_where_it_began(play, inject, tmp_path, caplog) -> None:
+    play(name="first")
+    inject(lambda module, losses: spoil(losses) if module.rate == 1 else None)
+    settings = ("total_images=128", "resume.force=true", f"resume.path={tmp_path / 'first'}", "guard.patience=2")
+    table = play(*settings)
+    assert "back to last.ckpt, 96 images" in caplog.text
+    assert table["train/rollbacks"] == ([112, 128], [1, 1])

@@ -146,15 +146,48 @@ def prove(folder: Path, kills: int, arguments: tuple[str, ...], seed: int) -> tu
             return moments, found
 
 
-@pytest.mark.parametrize(("setting", "kills"), [("one process, 2 workers", 2), ("two ranks", 1)])
-def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, setting: str, kills: int) -> None:
-    _, found = prove(tmp_path, kills, (*SETTINGS[setting], "total_images=240"), seed=kills)
-    assert not found
+def stop(process: "subprocess.Popen[bytes]", folder: Path, signum: int, to: Callable[[int, int], None]) -> None:
+    """A signal in the middle of training: it ends with what it has saved, by the code of the signal."""
+    table = folder / "run" / "metrics.csv"
+    wait(process, lambda: table.exists() and len(table.read_text().splitlines()) > 2)
+    to(process.pid, signum)
+    through(process, folder, 128 + signum)
+    assert f"stopped by {signal.Signals(signum).name} after" in told(folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "signum", "to"),
+    [("one process, 2 workers", signal.SIGTERM, os.killpg), ("two ranks", signal.SIGUSR1, os.kill)],
+)
+def test_a_run_stopped_and_killed_ends_as_one_that_was_not(tmp_path: Path, setting: str, signum: int, to: Any) -> None:
+    calm, shaken, arguments = tmp_path / "calm", tmp_path / "shaken", (*SETTINGS[setting], "total_images=304")
+    reference = start(calm, *arguments)
+    stop(start(shaken, *arguments), shaken, signum, to)
+    kill(start(shaken, *arguments), shaken, starts(shaken), random.Random(3))
+    through(start(shaken, *arguments), shaken)
+    through(reference, calm)
+    assert not differences(calm, shaken)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_twenty_kills(tmp_path: Path, setting: str) -> None:
-    moments, found = prove(tmp_path, int(os.environ.get("MEDGAN_KILLS", "20")), (*SETTINGS[setting], "total_images=1200"), seed=len(setting))
+    moments, found = prove(
+        tmp_path, int(os.environ.get("MEDGAN_KILLS", "20")), (*SETTINGS[setting], "total_images=1200"), seed=len(setting)
+    )
     print(f"\n{setting}: {moments.total()} kills ({dict(moments)}), {len(found)} differences")
     assert not found
+
+
+# A signal goes to rank 0 alone, as by `kill`, or to all processes, as by Ctrl-C and some clusters, the workers that load data among them.
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["one process, 2 workers", "two ranks, 2 workers each"])
+def test_every_signal(tmp_path: Path, setting: str) -> None:
+    calm, shaken, arguments = tmp_path / "calm", tmp_path / "shaken", (*SETTINGS[setting], "total_images=1200")
+    reference = start(calm, *arguments)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for to in (os.kill, os.killpg):
+            stop(start(shaken, *arguments), shaken, signum, to)
+    through(start(shaken, *arguments), shaken)
+    through(reference, calm)
+    assert not differences(calm, shaken)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 
 class Compiled:
@@ -19,10 +20,18 @@ class Compiled:
     code object of its own, and so has each network, which counts its own recompilations. A second size of batch is compiled once more,
     for any size.
 
+    Raises ValueError for a network with spectral norm: inductor (torch 2.15) lets a second pass, as D's on reals and fakes, overwrite the
+    vectors of the power iteration that the backward pass of the first still needs, wherever a kernel is 1 pixel wide.
+
     - `compiling`: what torch.compile takes by keyword; without any, inductor with eager's random numbers, so that dropout draws the same.
     """
 
     def __init__(self, network: nn.Module, **compiling: Any) -> None:
+        if any(is_parametrized(layer) for layer in network.modules()):
+            raise ValueError(
+                f"a compiled network must have no spectral norm, which torch.compile cannot differentiate, and this "
+                f"{type(network).__name__} has: set compile=false or model.discriminator.spectral_norm=false"
+            )
         self.network = network
         self.compiling = compiling or {"backend": "inductor", "options": {"fallback_random": True}}
         self._learning, self._frozen = self._compile(), self._compile()

@@ -1,6 +1,7 @@
 """The search of a sweep by Optuna: a plugin of Hydra, so that any launcher carries it, in one process, in several, on a cluster."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Tpe(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         with one_message(None):
+            if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
+                raise ValueError(
+                    "a search must be started as one process, got several by torchrun or srun, each of which would search on its own; use "
+                    "trainer=ddp, which starts the others itself, or hydra/launcher=slurm"
+                )
             lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
             parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
             overrides = {override.get_key_element(): override for override in parsed}  # the last of a key wins

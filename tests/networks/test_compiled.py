@@ -55,8 +55,7 @@ def play(wrap: Callable[[nn.Module], Any], pair: Any, *, short: int = 8, dtype: 
     """
     torch.manual_seed(0)
     labels = arguments.get("classes", 0)
-    spectral_norm = arguments.pop("spectral_norm", False)
-    g, d = pair[0](**PLAIN | arguments, latent=8), pair[1](**PLAIN | arguments, spectral_norm=spectral_norm)
+    g, d = pair[0](**PLAIN | arguments, latent=8), pair[1](**PLAIN | arguments)
     for network in (g, d):
         to_channels_last(network.to(torch.float64 if dtype == torch.float64 else torch.float32))
     start = {name: value.clone() for name, value in nn.ModuleDict({"g": g, "d": d}).state_dict().items()}
@@ -99,7 +98,7 @@ EAGER = partial(Compiled, backend="aot_eager")  # traces and differentiates as e
     ("pair", "arguments"),
     [
         (MLP, {"short": 5}),
-        (DCGAN, {"classes": 3, "spectral_norm": True}),
+        (DCGAN, {"classes": 3}),
         (RESNET, {}),
         (DCGAN, {"spatial_dims": 3}),
     ],
@@ -116,7 +115,7 @@ def test_so_it_does_under_autocast() -> None:
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs g++ on the CPU")
 @pytest.mark.parametrize("pair", [DCGAN, RESNET])
 def test_inductor_plays_the_same_game(pair: Any) -> None:
-    assert_same_game(Compiled, pair, classes=3, spectral_norm=True, short=5)
+    assert_same_game(Compiled, pair, classes=3, short=5)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs g++ on the CPU")
@@ -151,6 +150,11 @@ def test_sizes_of_batches_do_not_pile_up() -> None:
     for size in (8, 8, 5, 8, 3, 7, 6, 2):
         assert compiled(torch.randn(size, 1, 8, 8)).shape == (size,)
     assert counter.frame_count == 2
+
+
+def test_spectral_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no spectral norm.*MLPDiscriminator.*set compile=false"):
+        Compiled(MLPDiscriminator(**PLAIN, spectral_norm=True))
 
 
 def test_two_derivatives_are_for_the_network_itself() -> None:
