@@ -300,10 +300,10 @@ class Run:
         self.setbacks.append(f"{told} (learning rates × {before.rate:g})")
         if before.rollbacks >= guard["rollbacks"]:
             told = "\n  ".join(self.setbacks)
+            good = f"{start} is the last that is good: go on from it, with resume.force=true and" if self.found else "Begin anew with"
             raise FloatingPointError(
-                f"the run diverges, and {before.rollbacks} rollbacks did not help:\n  {told}\n{start} is the last that is good; "
-                "go on from it with a lower optimizer_d.lr or optimizer_g.lr, with clip_d=1 clip_g=1, with penalty=r1, or with "
-                "trainer.precision=32-true, and resume.force=true"
+                f"the run diverges, and {before.rollbacks} rollbacks did not help:\n  {told}\n{good} a lower optimizer_d.lr or "
+                "optimizer_g.lr, clip_d=1 clip_g=1, penalty=r1, or trainer.precision=32-true"
             ) from error
         self.module = build_module(self.plain)
         self.module.rate, self.module.rollbacks = before.rate * guard["slow_down"], before.rollbacks + 1

@@ -150,7 +150,7 @@ def kept(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("call", range(1, 22))
+@pytest.mark.parametrize("call", range(1, 25))  # 7 or 8 for each of three rows with their saves, each the best so far
 def test_a_kill_between_any_two_steps_of_writing_changes_nothing(plain, calm, tmp_path, monkeypatch, call) -> None:
     """Files are synced, linked and renamed: killed before its n-th such call, the run goes on and ends as one that was not."""
     calls = 0
@@ -171,7 +171,8 @@ def test_a_kill_between_any_two_steps_of_writing_changes_nothing(plain, calm, tm
         with pytest.raises(Killed):
             fit(build_module(plain), tmp_path)
     found = newest(tmp_path / "checkpoints")
-    fit(build_module(plain), tmp_path, ckpt_path=found and str(found[0]))
+    if found is None or found[1]["medgan_pl"]["images"] < 24:
+        fit(build_module(plain), tmp_path, ckpt_path=found and str(found[0]))
     assert kept(tmp_path) == kept(calm)
 
 

@@ -164,11 +164,11 @@ def test_a_rate_that_is_low_enough_carries_the_run_to_its_end(play, inject, tmp_
             spoil(losses)
 
     inject(while_fast)
-    table = play("guard.patience=3", "schedule@schedule_g=constant", "schedule@schedule_d=constant")
-    assert table["train/rollbacks"] == (EVERY_16[1:], [0, 0, 2, 2, 2, 2])
-    assert table["train/d/lr"][1] == pytest.approx([0.1, 0.1, *[0.025] * 4])
-    assert table["train/g/lr"][1] == pytest.approx([5e-4, 5e-4, *[1.25e-4] * 4])
-    whole(tmp_path, EVERY_16)
+    table = play("guard.patience=3", "log_every=4", "schedule@schedule_g=constant", "schedule@schedule_d=constant")
+    assert table["train/rollbacks"][1] == [0] * 8 + [2] * 16
+    assert table["train/d/lr"][1] == pytest.approx([0.1] * 8 + [0.025] * 16)
+    assert table["train/g/lr"][1] == pytest.approx([5e-4] * 8 + [1.25e-4] * 16)
+    whole(tmp_path, list(range(0, 97, 4)))
     assert (saved(tmp_path)["medgan_pl"]["rate"], saved(tmp_path)["medgan_pl"]["rollbacks"]) == (0.25, 2)
 
 
