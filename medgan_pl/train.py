@@ -179,8 +179,8 @@ def train(config: "DictConfig") -> float:
     from omegaconf import OmegaConf
 
     torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # torch's own defaults are tf32 for one and not for the other
-        backend.fp32_precision = "tf32" if config.tf32 else "ieee"
+    # Torch's own defaults differ for the two. By the older names: once the newer are used, reading the older is an error, and libraries do.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(config.tf32)
     logging.raiseExceptions = False  # a full disk takes train.log, not the run
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     check_settings(plain)
@@ -316,7 +316,10 @@ def close_down() -> None:
     import torch.distributed
 
     if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
+        try:
+            sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
+        except Exception as error:  # lost on the way: the run itself is whole
+            log.warning("wandb cannot end its run: %s", error)
     if os.environ.pop(OTHER_RANK, None):
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

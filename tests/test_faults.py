@@ -2,8 +2,10 @@
 are gone. The run goes on, or goes back, or says why it cannot; nothing already computed is lost."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -343,6 +345,18 @@ def test_a_lost_connection_is_told_once_and_costs_no_row(play, tmp_path, caplog)
     play("+logger.lost._target_=test_faults.Lost")
     assert caplog.text.count("Lost cannot log: the network is unreachable; the run goes on") == 1
     assert sorted(set(Lost.calls)) == EVERY_16
+    whole(tmp_path, EVERY_16)
+
+
+def test_a_wandb_that_is_gone_at_the_end_leaves_the_run_whole(play, tmp_path, monkeypatch, caplog) -> None:
+    """Its service was killed: the last words fail as all did before."""
+
+    def lost(exit_code: int) -> None:
+        raise ConnectionResetError("Connection lost")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(finish=lost))
+    play()
+    assert "wandb cannot end its run: Connection lost" in caplog.text
     whole(tmp_path, EVERY_16)
 
 
