@@ -1,6 +1,7 @@
 """Builds the parts of a run from its configuration."""
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.trust import check_targets
@@ -31,14 +32,15 @@ def build_trainer(config: "DictConfig", callbacks: list[Any], loggers: list[Any]
     import torch
     from hydra.utils import instantiate
     from pytorch_lightning.plugins import MixedPrecision
-    from pytorch_lightning.plugins.environments import SLURMEnvironment
+    from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
     from medgan_pl.checkpoints import WholeFiles
 
     node = config.trainer
     plugins: list[Any] = [WholeFiles()]
     if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # else Lightning, too, would save and requeue at SIGUSR1, in a way of its own
+        # In a job of one task Lightning starts the other processes. In one of several it would save and requeue at SIGUSR1 its own way.
+        plugins.append(LightningEnvironment() if os.environ["SLURM_NTASKS"] == "1" else SLURMEnvironment(auto_requeue=False))
     if node.precision == "16-mixed":  # on the CPU too; each player has its own scale (guards.py), so Lightning's for both is off
         device = "cuda" if node.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
         plugins.append(MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, enabled=False)))

@@ -60,6 +60,15 @@ class MetricsTable(Logger):
         if SPEED in metrics:
             speed.add({"images": metrics["images"], SPEED: metrics[SPEED]})
 
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what a full disk refused before."""
+        for table in self.tables:
+            if table.stale:
+                with going_on(f"write {table.path}"):
+                    table.write()
+                    table.stale = False
+
 
 class Table:
     """A CSV of rows by `images`, appended to where a row fits the columns, else written anew."""
@@ -97,6 +106,8 @@ class Table:
                 self.stale = True  # until the row stands there whole
                 with self.path.open("a", newline="") as file:
                     csv.DictWriter(file, self.columns, lineterminator="\n").writerow(self.rows[-1])
+                    file.flush()
+                    os.fsync(file.fileno())  # a lost node must not keep a checkpoint and lose a row from before it
             self.stale = False
         self.stale = self.stale or not done
 
@@ -108,6 +119,8 @@ class Table:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, self.path)
 
 

@@ -110,9 +110,14 @@ class Checkpoints(pl.Callback):
 
     # Signals --------------------------------------------------------------------------------------------------------------------
 
+    def listen(self) -> None:
+        """Takes the signals, also before the first step, where they wait for its end; again after Lightning has set its own handlers."""
+        if threading.current_thread() is threading.main_thread() and not self.signum:
+            found = {signum: signal.signal(signum, self.note) for signum in SIGNALS}
+            self.before = self.before or found
+
     def on_train_start(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.before = {signum: signal.signal(signum, self.note) for signum in SIGNALS}
+        self.listen()
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
@@ -122,7 +127,6 @@ class Checkpoints(pl.Callback):
     def restore_signals(self) -> None:
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
-        self.before = {}
 
     def on_train_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
         self.restore_signals()
@@ -174,6 +178,8 @@ class Checkpoints(pl.Callback):
 
     def save(self, trainer: pl.Trainer, module: AdversarialModule, best: bool = False) -> None:
         check_finite(module.state_dict())
+        for logger in trainer.loggers:
+            logger.save()  # no row of before the checkpoint may come after it
         files, new, last = trainer.strategy.checkpoint_io, self.folder / "last.ckpt.new", self.folder / "last.ckpt"
         trainer.save_checkpoint(new, weights_only=False)  # with the optimisers
         if not trainer.is_global_zero:

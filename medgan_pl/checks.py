@@ -21,7 +21,7 @@ COUNTS = {
 # What a run may change when it goes on, because no number of it depends on that: where it writes and what shows it, how fast data comes.
 # The data itself is held by its fingerprint, the devices by their number and kind; `module` repeats what stands elsewhere.
 FREE = ("run_dir", "resume", "logger", "callbacks", "save_every", "guard.rollbacks", "phantom", "module")
-FREE += ("data.root", "data.workers", "data.cache", "data.max_corrupt")
+FREE += ("data.root", "data.workers", "data.cache.dir", "data.max_corrupt")
 FREE += tuple(f"trainer.{key}" for key in ("max_time", "accelerator", "devices", "num_nodes", "strategy"))
 
 
@@ -46,6 +46,8 @@ def check_settings(config: dict[str, Any]) -> None:
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")
+    if trainer["strategy"] == "auto" and (trainer["devices"], trainer["num_nodes"]) != (1, 1):
+        raise ValueError(f"several devices need trainer=ddp or trainer=slurm, got trainer.devices={trainer['devices']} without")
     if trainer["strategy"] not in STRATEGIES:
         raise ValueError(
             f"`trainer.strategy` must be one of {', '.join(STRATEGIES)}, got {trainer['strategy']}: one that shards weights, such as FSDP, "

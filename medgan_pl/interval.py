@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 class Interval:
-    """Values of each turn, kept until the row is due, so that no turn waits for the host and a run saved in the middle of an interval goes
-    on with what it had noted: the row comes out the same to the bit.
+    """Values of each turn, kept until the row is due, so that nothing is reduced before that and a run saved in the middle of an interval
+    goes on with what it had noted: the row comes out the same to the bit.
 
     `start`: the images shown when it began.
     """
@@ -37,8 +37,7 @@ class Interval:
         counts: dict[str, int] = defaultdict(int)
         for (player, names), rows in self.turns.items():
             counts[player] += len(rows)
-            # What came with a checkpoint lies on the CPU.
-            for name, value in zip(names, torch.stack([row.to(rows[-1]) for row in rows]).sum(0), strict=True):
+            for name, value in zip(names, torch.stack(rows).sum(0), strict=True):
                 key = f"train/{player}/{name}"
                 sums[key] = sums[key] + value if key in sums else value
         if not sums:
@@ -65,10 +64,10 @@ class Interval:
         ]
         return {"start": self.start, "turns": turns}
 
-    def load_state_dict(self, state: Mapping[str, Any], rank: int, world: int) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], rank: int, world: int, device: torch.device) -> None:
         """What was noted by another number of ranks is left out."""
         self.begin(state["start"])
         for each in state["turns"]:
             rows = each["rows"].reshape(-1, *each["rows"].shape[-2:])  # (ranks, turns, values)
             if len(rows) == world:
-                self.turns[each["player"], tuple(each["names"])] = list(rows[rank])
+                self.turns[each["player"], tuple(each["names"])] = list(rows[rank].to(device))

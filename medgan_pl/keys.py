@@ -13,8 +13,8 @@ class Purpose(IntEnum):
     INIT = 0
     STEP = 1  # noise, penalties, dropout of one training step; count = images shown
     AUGMENT = 2  # random augmentation of one training batch; count = images shown
-    VALIDATION = 3  # noise of a validation batch; count = number of the batch
-    SAMPLES = 4  # noise of the sample grids and of `sample`; count = number of the batch
+    VALIDATION = 3  # noise of a validation image; count = its place in the split
+    SAMPLES = 4  # noise of the sample grids and of `sample`; count = number of the image
 
 
 def key_randomness(seed: int, rank: int, count: int, purpose: Purpose) -> None:

@@ -297,6 +297,7 @@ class AdversarialModule(pl.LightningModule):
         state |= {"interval": self.interval.state_dict(self.trainer.strategy.all_gather)}
         state |= {"world": self.trainer.world_size, "device": self.device.type, "fingerprint": data.fingerprint}
         state |= {"classes": list(data.classes), "inverse": data.inverse.plain(), "config": self.config}
+        state |= {"row": {key: value for key, value in self.row.items() if key != "images_per_second"}}
         checkpoint.setdefault("medgan_pl", {}).update(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -308,6 +309,10 @@ class AdversarialModule(pl.LightningModule):
         self.rate, self.rollbacks = min(rate, self.rate), max(rollbacks, self.rollbacks)  # a rollback sets these before it loads
         for name, guard in self.guards.items():
             guard.load_state_dict(state["guards"][name])
+            if rollbacks > state["rollbacks"]:
+                guard.in_a_row = 0  # else one that was saved within a bad streak would be given no chance
+        self.row = dict(state["row"])
         self.classes, self.inverse = state["classes"], Inverse.from_plain(state["inverse"])
         if self._trainer is not None:
-            self.interval.load_state_dict(state["interval"], self.global_rank, self.trainer.world_size)
+            strategy = self.trainer.strategy
+            self.interval.load_state_dict(state["interval"], self.global_rank, self.trainer.world_size, strategy.root_device)

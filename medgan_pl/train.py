@@ -6,6 +6,7 @@ The heavy imports come inside the functions, so that the manual and a mistyped o
 import logging
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -191,7 +192,8 @@ def train(config: "DictConfig") -> float:
     if found:
         check_same_run(*found, plain, plain["resume"]["force"])
         if found[1]["images"] >= plain["total_images"] or found[1]["worse"] >= (plain["stop_after"] or math.inf):
-            say(f"the run in {run_dir} has ended, after {found[1]['images']:,} images; for a longer one: total_images=… resume.force=true")
+            ended = f"the run in {run_dir} has ended, after {found[1]['images']:,} images"
+            say(f"{ended}; for a longer one: resume.force=true with total_images=… or stop_after=…")
             return float(found[1]["best"])
     try:
         return Run(config, plain, found).through()
@@ -219,7 +221,8 @@ class Run:
         self.module = build_module(plain)
         self.module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
         self.callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items() if node}
-        self.loggers = build_loggers(plain["logger"], found[1]["wandb"] if found else None)
+        own = found and found[0].resolve().is_relative_to(self.folder.resolve())  # one that starts from another's is a run of its own
+        self.loggers = build_loggers(plain["logger"], found[1]["wandb"] if own else None)
         self.trainer = self.new_trainer()
         self.setbacks: list[str] = []
 
@@ -237,14 +240,23 @@ class Run:
                 break
             except Diverged as error:
                 self.go_back(error)
+        self.check_saved("the run is through")
+        say(f"{self.module.images:,} images shown; the run is in {self.folder}")
+        return float(self.callbacks["checkpoints"].best)
+
+    def check_saved(self, what: str) -> None:
+        """OSError if the last checkpoint, or a row of the tables, could not be written."""
+        from medgan_pl.callbacks import MetricsTable
+
         checkpoints = self.callbacks["checkpoints"]
         if checkpoints.unsaved:
             raise OSError(
-                f"the run is through, and its last checkpoint could not be saved: {checkpoints.unsaved}; "
+                f"{what}, and its last checkpoint could not be saved: {checkpoints.unsaved}; "
                 f"{checkpoints.folder} has the one before it: make room and go on from there"
             )
-        say(f"{self.module.images:,} images shown; the run is in {self.folder}")
-        return float(checkpoints.best)
+        stale = [str(table.path) for each in self.loggers if isinstance(each, MetricsTable) for table in each.tables if table.stale]
+        if stale:
+            raise OSError(f"{what} and saved, and the last rows of {', '.join(stale)} could not be written; make room")
 
     def prepare(self) -> None:
         """Writes the configuration, reads the data, and speaks of both."""
@@ -272,12 +284,15 @@ class Run:
             os.environ[OTHER_RANK] = str(self.folder.resolve())
 
     def fit(self) -> None:
+        from pytorch_lightning.utilities.exceptions import SIGTERMException
+
         from medgan_pl.callbacks import MetricsTable
         from medgan_pl.checkpoints import Stopped
 
         for logger in self.loggers:
             if isinstance(logger, MetricsTable):
                 logger.forget_after(self.found[1]["images"] if self.found else -1)
+        self.callbacks["checkpoints"].listen()
         try:
             if self.found is None:
                 self.trainer.validate(self.module, datamodule=self.data, verbose=False)  # the untrained generator: the value to fall from
@@ -285,8 +300,13 @@ class Run:
                 say(f"going on from {self.found[0]}, after {self.found[1]['images']:,} images")
             self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.found and str(self.found[0]), weights_only=True)
         except Stopped as stop:
+            self.check_saved(f"the run was {stop}")
             say(f"{stop} after {self.module.images:,} images; to go on: python -m medgan_pl.train resume={self.folder}")
             raise SystemExit(128 + stop.signum) from None
+        except SIGTERMException:  # before the first step
+            raise SystemExit(128 + signal.SIGTERM) from None
+        finally:
+            self.callbacks["checkpoints"].restore_signals()
 
     def go_back(self, error: "Diverged") -> None:
         """Makes ready to go on from the last checkpoint, or from the beginning where there is none, at a lower rate."""

@@ -65,7 +65,7 @@ def test_a_row_in_two_parts_is_the_row_to_the_bit(cut: int) -> None:
     values = torch.rand(9, 2, generator=torch.Generator().manual_seed(1)).tolist()
     turns = [("d", {"loss": a, "penalty": b} if i % 3 else {"loss": a}) for i, (a, b) in enumerate(values)]
     first, second = noted(*turns[:cut]), Interval()
-    second.load_state_dict(first.state_dict(same), 0, 1)
+    second.load_state_dict(first.state_dict(same), 0, 1, torch.device("cpu"))
     for player, one in turns[cut:]:
         second.note(player, {name: torch.tensor(value) for name, value in one.items()})
     assert second.means(same) == noted(*turns).means(same)
@@ -80,7 +80,7 @@ def ranks(world: int) -> Callable[[Tensor], Tensor]:
 def test_each_rank_goes_on_with_its_own_and_another_number_of_ranks_without(world: int, rank: int, row: dict[str, float]) -> None:
     state = noted(("d", {"loss": 1.0})).state_dict(ranks(2))
     interval = Interval()
-    interval.load_state_dict(state, rank, world)
+    interval.load_state_dict(state, rank, world, torch.device("cpu"))
     assert interval.means(same) == row
 
 

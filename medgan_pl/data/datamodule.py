@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,12 @@ from medgan_pl.data.stream import Batches, Crops, Rows, Stream
 from medgan_pl.keys import Purpose, key_randomness
 
 log = logging.getLogger(__name__)
+
+
+def deaf(worker: int) -> None:
+    """What a signal to all processes means, the run decides; a worker that died of it would take along the step that is to be saved."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -250,6 +257,7 @@ class ImageDataModule(pl.LightningDataModule):
             batch_size=None,
             sampler=batches,
             num_workers=self.workers,
+            worker_init_fn=deaf,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else a new loader draws from the global one

@@ -132,6 +132,8 @@ def draw(rows: list[dict[str, Any]], keys: list[str]) -> bytes:
 
 def positions(axes: Any, values: list[str]) -> list[float]:
     """Where `values` stand on the x axis: numbers at their value, on a log axis if they span a decade; names in strips."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     try:
         numbers = [float(value) for value in values]
     except ValueError:
@@ -141,6 +143,9 @@ def positions(axes: Any, values: list[str]) -> list[float]:
         return [names.index(value) + 0.08 * (i % 5 - 2) for i, value in enumerate(values)]  # spread, so that no point hides another
     if spans_decades(numbers):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # else a span of one decade shows one label, or all on top of each other
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     return numbers
 
 
