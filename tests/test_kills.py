@@ -148,8 +148,10 @@ def prove(folder: Path, kills: int, arguments: tuple[str, ...], seed: int) -> tu
 
 def stop(process: "subprocess.Popen[bytes]", folder: Path, signum: int, to: Callable[[int, int], None]) -> None:
     """A signal in the middle of training: it ends with what it has saved, by the code of the signal."""
-    table = folder / "run" / "metrics.csv"
-    wait(process, lambda: table.exists() and len(table.read_text().splitlines()) > 2)
+    before, table = starts(folder), folder / "run" / "metrics.csv"
+    wait(process, lambda: starts(folder) > before and table.exists())
+    rows = table.read_bytes().count(b"\n")
+    wait(process, lambda: table.read_bytes().count(b"\n") > rows + 1)
     to(process.pid, signum)
     through(process, folder, 128 + signum)
     assert f"stopped by {signal.Signals(signum).name} after" in told(folder)
