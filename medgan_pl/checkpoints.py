@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from medgan_pl.guards import check_finite
+from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.module import AdversarialModule
 from medgan_pl.trust import read_checkpoint
 
@@ -82,9 +83,16 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return max(found, key=lambda each: each[1]["medgan_pl"]["images"], default=None)
 
 
+def higher_is_better(monitor: str) -> bool:
+    """Whether the catalogue wants `monitor`, such as val/coverage_random, high; of what it does not know, lower is better."""
+    name = monitor.removeprefix("val/")
+    known = [key for key in CATALOGUE if name == key or name.startswith(f"{key}_")]
+    return bool(known) and CATALOGUE[max(known, key=len)].better == "higher"
+
+
 class Checkpoints(pl.Callback):
     """checkpoints/last.ckpt at each validation, every `every` images and when a signal ends the run; previous.ckpt, the one before it; and
-    best.ckpt, that of the lowest `monitor` at a validation.
+    best.ckpt, that of the best `monitor` at a validation: the lowest, or the highest where `higher_is_better`.
 
     SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the step they fall into, on every rank after the same, by Stopped, with a save
     and without a validation, so that a run that goes on is the run that was not stopped. A second Ctrl-C ends it at once.
@@ -97,16 +105,18 @@ class Checkpoints(pl.Callback):
             if count is not None and count < 1:
                 raise ValueError(f"`{name}` must be at least 1, or null for never, got {count}")
         self.folder, self.monitor, self.every, self.stop_after = Path(folder), monitor, every, stop_after
-        self.best, self.worse = math.inf, 0  # worse: validations since the best
+        self.sign = -1.0 if higher_is_better(monitor) else 1.0
+        self.best, self.worse = self.sign * math.inf, 0  # worse: validations since the best
         self.unsaved: Exception | None = None
         self.signum = 0
         self.before: dict[int, Any] = {}
 
-    def state_dict(self) -> dict[str, float]:
-        return {"best": self.best, "worse": self.worse}
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "best": self.best, "worse": self.worse}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.best, self.worse = state["best"], state["worse"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state.get("monitor", self.monitor) == self.monitor:  # of another, by resume.force, nothing can be compared
+            self.best, self.worse = state["best"], state["worse"]
 
     # Signals --------------------------------------------------------------------------------------------------------------------
 
@@ -162,12 +172,12 @@ class Checkpoints(pl.Callback):
         if trainer.state.fn != "fit":
             return  # the look at the untrained networks before the first step: nothing to keep
         value = float(trainer.callback_metrics[self.monitor])
-        better = value < self.best
-        self.best, self.worse = min(self.best, value), 0 if better else self.worse + 1
+        better = self.sign * value < self.sign * self.best
+        self.best, self.worse = (value, 0) if better else (self.best, self.worse + 1)
         self.save(trainer, module, best=better)
         rank_zero_only(log.info)("%9d images  %s %.5g%s", module.images, self.monitor, value, "  (best so far)" if better else "")
         if self.stop_after is not None and self.worse >= self.stop_after:
-            rank_zero_only(log.info)("%s has not fallen for %d validations: the run ends (stop_after)", self.monitor, self.worse)
+            rank_zero_only(log.info)("%s has not become better for %d validations: the run ends (stop_after)", self.monitor, self.worse)
             trainer.should_stop = True
         if self.agreed(trainer, 0) and not trainer.should_stop:
             raise Stopped(self.signum)

@@ -21,6 +21,7 @@ COUNTS = {
 # What a run may change when it goes on, because no number of it depends on that: where it writes and what shows it, how fast data comes.
 # The data itself is held by its fingerprint, the devices by their number and kind; `module` repeats what stands elsewhere.
 FREE = ("run_dir", "resume", "logger", "callbacks", "save_every", "guard.rollbacks", "phantom", "module")
+FREE += ("init_from", "init_from_sha256")  # taken at the beginning and not looked at again
 FREE += ("data.root", "data.workers", "data.cache.dir", "data.max_corrupt")
 FREE += tuple(f"trainer.{key}" for key in ("max_time", "accelerator", "devices", "num_nodes", "strategy"))
 

@@ -136,10 +136,7 @@ def sample(config: "DictConfig") -> None:
     formats = wanted_formats(config.format)
     if config.checkpoint is None:
         raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda needs a CUDA GPU that torch can see, and there is none; use device=cpu")
-    module = load(config.checkpoint, device)
+    module = load(config.checkpoint, chosen_device(config.device))
     labels = wanted_labels(module, config.label, config.n)
     run = Path(config.checkpoint).resolve().parent.parent
     # Beside the run it comes from; a checkpoint that was copied elsewhere has no run folder around it.
@@ -154,6 +151,17 @@ def sample(config: "DictConfig") -> None:
         first += list(images[: max(0, 64 - len(first))])
     to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
     print(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
+
+
+def chosen_device(device: str) -> str:
+    """auto is the GPU where there is one. ValueError for one that is not there."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"`device` must be auto, cpu or cuda, got {device}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda needs a CUDA GPU that torch can see, and there is none; use device=cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 FORMATS = ("png", "png16", "nifti", "dicom")
@@ -211,9 +219,13 @@ class Writer:
             write_sidecar(path, self.provenance, facts)
 
 
+# What of a configuration tells of this machine, or repeats what stands elsewhere.
+PLACES = ("run_dir", "resume", "init_from", "logger", "callbacks", "module", "trainer")
+
+
 def shareable(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without what tells of this machine and its users: paths, loggers, callbacks."""
-    kept = {key: value for key, value in config.items() if key not in ("run_dir", "resume", "logger", "callbacks", "module", "trainer")}
+    kept = {key: value for key, value in config.items() if key not in PLACES}
     return kept | {"data": {key: value for key, value in config["data"].items() if key not in ("root", "cache")}}
 
 

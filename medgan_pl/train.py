@@ -42,6 +42,8 @@ Examples
       a sweep: every combination, one after the other, in multirun/<date>/<time>/<n>/; several at once: hydra/launcher=processes
   python -m medgan_pl.train -m hydra/sweeper=tpe hydra.sweep.dir=multirun/rates 'optimizer_d.lr=tag(log,interval(0.01,0.3))'
       a search by Optuna's TPE, which the same command goes on with
+  python -m medgan_pl.train init_from=outputs/<date>/<time>/checkpoints/best.ckpt data.root=/data/other_hospital
+      fine-tuning: a new run that begins with another's weights; layers that do not fit begin anew and are named
 
 Groups and their options (of a player: optimizer@optimizer_d=adam, schedule@schedule_d=…; of the data: intensity@data.intensity=z_score)
 {groups}
@@ -137,7 +139,7 @@ def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
 
 
 def run(config: "DictConfig") -> float:
-    """One run under Hydra; what a sweeper minimises comes back: the best value of `monitor`, NaN from a child of a sweep that failed."""
+    """One run under Hydra; what a sweeper minimises comes back, see `train`; NaN from a child of a sweep that failed."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -172,7 +174,8 @@ def follow(run_dir: Path) -> None:
 
 
 def train(config: "DictConfig") -> float:
-    """Builds data, module, callbacks, loggers and trainer from the configuration, and trains; the best value of `monitor` comes back.
+    """Builds data, module, callbacks, loggers and trainer from the configuration, and trains; the best value of `monitor` comes back, its
+    negative where higher is better, since a sweeper looks for the lowest.
 
     A run that diverges goes back to its last checkpoint with a lower learning rate, `guard.rollbacks` times. A signal ends it with
     SystemExit(128 + signal), saved.
@@ -196,11 +199,17 @@ def train(config: "DictConfig") -> float:
         if found[1]["images"] >= plain["total_images"] or found[1]["worse"] >= (plain["stop_after"] or math.inf):
             ended = f"the run in {run_dir} has ended, after {found[1]['images']:,} images"
             say(f"{ended}; for a longer one: resume.force=true with total_images=… or stop_after=…")
-            return float(found[1]["best"])
+            return minimised(plain["monitor"], float(found[1]["best"]))
     try:
         return Run(config, plain, found).through()
     finally:
         close_down()
+
+
+def minimised(monitor: str, best: float) -> float:
+    from medgan_pl.checkpoints import higher_is_better
+
+    return -best if higher_is_better(monitor) else best
 
 
 def say(line: str) -> None:
@@ -220,7 +229,11 @@ class Run:
         self.data = instantiate(config.data, _convert_="all")
         check_data(plain, self.data)
         plain["phantom"] = self.data.phantom
-        self.module = build_module(plain)
+        if found:
+            plain["init_from_sha256"] = found[1]["config"].get("init_from_sha256")
+            if plain["init_from"] is not None:
+                say(f"init_from is not read: the run goes on from {found[0]}")
+        self.module = self.new_module()
         self.module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
         self.callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items() if node}
         own = found and found[0].resolve().is_relative_to(self.folder.resolve())  # one that starts from another's is a run of its own
@@ -228,11 +241,21 @@ class Run:
         self.trainer = self.new_trainer()
         self.setbacks: list[str] = []
 
+    def new_module(self) -> Any:
+        """The module with its first weights: those of `init_from` where the run begins, also where it goes back to its beginning."""
+        module = build_module(self.plain)
+        if self.plain["init_from"] is not None and self.found is None:
+            from medgan_pl.transfer import begin_from
+
+            for line in begin_from(self.plain, module, self.data.classes):
+                say(line)
+        return module
+
     def new_trainer(self) -> Any:
         return build_trainer(self.config, list(self.callbacks.values()), self.loggers)
 
     def through(self) -> float:
-        """Trains to the end; the best value of `monitor`."""
+        """Trains to the end; the best value of `monitor`, as `train` gives it."""
         from medgan_pl.guards import Diverged
 
         self.prepare()
@@ -244,7 +267,7 @@ class Run:
                 self.go_back(error)
         self.check_saved("the run is through")
         say(f"{self.module.images:,} images shown; the run is in {self.folder}")
-        return float(self.callbacks["checkpoints"].best)
+        return minimised(self.plain["monitor"], float(self.callbacks["checkpoints"].best))
 
     def check_saved(self, what: str) -> None:
         """OSError if the last checkpoint, or a row of the tables, could not be written."""
@@ -327,7 +350,7 @@ class Run:
                 f"the run diverges, and {before.rollbacks} rollbacks did not help:\n  {told}\n{good} a lower optimizer_d.lr or "
                 "optimizer_g.lr, clip_d=1 clip_g=1, penalty=r1, or trainer.precision=32-true"
             ) from error
-        self.module = build_module(self.plain)
+        self.module = self.new_module()
         self.module.rate, self.module.rollbacks = before.rate * guard["slow_down"], before.rollbacks + 1
         self.trainer = self.new_trainer()
         log.warning("%s; back to %s, learning rates × %g", told, start, self.module.rate)

@@ -205,8 +205,11 @@ ALLOWED_PACKAGES = (
     "medgan_pl.schedules",
 )
 
+# The same for the data that a judgement opens anew.
+DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.modalities", "medgan_pl.data.intensity")
 
-def check_targets(node: Any) -> None:
+
+def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:
     """ValueError for anything in `node` that would build or evaluate more than the project's classes and torch's optimisers, or something
     too large: each `_target_` must be the full name of such a class, all else plain, resolved and within the bounds above.
 
@@ -215,7 +218,7 @@ def check_targets(node: Any) -> None:
     """
     for name, value in walk(node, MOST_NODES):
         if name == "_target_":
-            check_target(value)
+            check_target(value, packages)
         elif name == "_partial_":
             hold(isinstance(value, bool), f"`_partial_` must be true or false, got {shown(value)}")
         else:
@@ -248,14 +251,14 @@ def check_pixels(node: dict[str, Any]) -> None:
         hold(math.prod(sides) <= MOST_PIXELS, f"`size` must make at most {MOST_PIXELS} pixels, got {sides[:3]}")
 
 
-def check_target(target: Any) -> None:
-    """ValueError unless `target` is the full name of a class in ALLOWED_PACKAGES, or of an optimiser in torch.optim."""
+def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:
+    """ValueError unless `target` is the full name of a class in `packages`, or of an optimiser in torch.optim."""
     import importlib
 
     import torch
 
     package, _, name = (target if isinstance(target, str) and re.fullmatch(r"[\w.]+", target) else "").rpartition(".")
-    allowed = package == "torch.optim" or any(package == root or package.startswith(f"{root}.") for root in ALLOWED_PACKAGES)
+    allowed = package == "torch.optim" or any(package == root or package.startswith(f"{root}.") for root in packages)
     if allowed:
         try:
             found = getattr(importlib.import_module(package), name, None)
@@ -266,7 +269,7 @@ def check_target(target: Any) -> None:
         ):
             return
     raise ValueError(
-        f"a module's `_target_` must be the full name of a class in {', '.join(ALLOWED_PACKAGES)}, or of an optimiser in torch.optim; "
+        f"a module's `_target_` must be the full name of a class in {', '.join(packages)}, or of an optimiser in torch.optim; "
         f"got {shown(target)}"
     )
 

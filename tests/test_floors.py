@@ -9,16 +9,18 @@ import medgan_pl
 
 PACKAGE = Path(medgan_pl.__file__).parent
 FLOORS = {
-    4: ("train", "evaluate", "sample", "compare", "inspect", "apply", "export", "sweeps", "build"),
-    3: ("module", "callbacks", "checkpoints", "monitors", "data.datamodule"),
-    2: ("games", "metrics"),
+    4: ("train", "evaluate", "subjects", "sample", "compare", "inspect", "apply", "export", "sweeps", "build"),
+    3: ("module", "callbacks", "checkpoints", "monitors", "data.datamodule", "evaluation", "report"),
+    2: ("games", "metrics", "transfer"),
     1: ("networks", "losses", "augment", "data", "schedules", "checks", "guards", "interval"),
     0: ("batch", "keys", "console", "trust", ""),
 }
 ONLY_FROM = {"hydra": 4, "omegaconf": 4, "wandb": 4, "pytorch_lightning": 3}
-# A callback looks at the module; sample and inspect start and build as train does.
+# A callback looks at the module; the other entry points start as train does, and build or load as it or sample does.
 MAY_LOOK = {("callbacks", "module"), ("checkpoints", "module"), ("monitors", "module"), ("sample", "train"), ("inspect", "train")}
 MAY_LOOK |= {("export", "sample"), ("export", "build"), ("export", "train"), ("train", "sweeps"), ("train", "build"), ("sample", "build")}
+MAY_LOOK |= {("compare", "train"), ("evaluate", "train"), ("evaluate", "build"), ("evaluate", "sample"), ("evaluate", "subjects")}
+MAY_LOOK |= {("subjects", "sample"), ("subjects", "build"), ("subjects", "train")}
 
 
 def place(name: str) -> tuple[int, str]:

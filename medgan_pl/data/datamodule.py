@@ -237,8 +237,11 @@ class ImageDataModule(pl.LightningDataModule):
         """At most `n` images of a split, evenly spaced and the same each time, on the CPU."""
         self.setup()
         size = len(self.rows[split])
-        batches = Batches(self.gather, self.rows[split], self.image_records, self.labels)
-        return batches[np.linspace(0, size - 1, min(n, size)).astype(int)]
+        return self.batch(self.rows[split], np.linspace(0, size - 1, min(n, size)).astype(int))
+
+    def batch(self, rows: np.ndarray, places: np.ndarray) -> Batch:
+        """The images at `places` of `rows` of the table of images, as a loader gives them, on the CPU."""
+        return Batches(self.gather, rows, self.image_records, self.labels)[places]
 
     def describe(self) -> list[str]:
         """Plain lines for the log: the source, then `summary.lines`."""

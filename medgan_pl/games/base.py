@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,11 @@ class Game(ABC):
     """Who generates what from which keys of the batch, who judges what, and who pays what.
 
     A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. A new game says `draw`, `generate`
-    and `critic`; the losses are the adversarial ones, to which it may add its own terms.
+    and `critic`; the losses are the adversarial ones, to which it may add its own terms. `paired`: whether the fake of a batch's i-th place
+    is to be the real of that place, so that the two can be held against each other, voxel by voxel.
     """
+
+    paired: ClassVar[bool] = False
 
     def __init__(self, *, objective: Objective, penalty: Penalty) -> None:
         self.objective, self.penalty = objective, penalty

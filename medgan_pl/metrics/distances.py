@@ -1,12 +1,10 @@
 """Distances between the features of generated and of real images: Fréchet distance and kernel distance."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+from torch import Tensor
+
+from medgan_pl.metrics.estimate import Estimate, Resampling
 
 A = Float[Tensor, "a_count ..."]
 B = Float[Tensor, "b_count ..."]
@@ -43,71 +41,52 @@ def kernel_distance(a: A, b: B, *, subsets: int = 20, subset_size: int = 1000, s
     a, b = _comparable(a, b)
     if max(len(a), len(b)) <= subset_size:
         return _discrepancy(a, b)
-    generator = torch.Generator().manual_seed(seed)
-    draws = [[x[torch.randperm(len(x), generator=generator)[:subset_size]] for x in (a, b)] for _ in range(subsets)]
-    return torch.stack([_discrepancy(*draw) for draw in draws]).mean()
+    return _of_subsets(a, b, subsets, subset_size, seed).mean()
 
 
-class FeatureDistances(Metric):
-    """Fréchet and kernel distance between fakes and reals in the features of one extractor; lower is better.
+class Frechet:
+    """`frechet_distance` as a measure (see `space.Measure`): {"fd": …}."""
 
-    `compute` returns {"fd_<name>": …, "kid_<name>": …}. `extractor` maps images (B, C, *S) in [-1, 1] to features (B, F) and carries its
-    `name`; it is frozen here. Features, not images, are kept and gathered over ranks. `subsets` and `subset_size`: see `kernel_distance`.
-    Raises ValueError for fakes and reals of unequal shape, NaN, and fewer than two images of either kind.
+    keys = ("fd",)
+
+    def __call__(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        return {"fd": frechet_distance(fake, real)}
+
+    def estimates(self, fake: Tensor, real: Tensor, resampling: Resampling) -> dict[str, Estimate]:
+        return {"fd": resampling.of_sets(frechet_distance, *_comparable(fake, real))}
+
+
+class Kernel:
+    """`kernel_distance` as a measure (see `space.Measure`): {"kid": …}; `subsets` and `subset_size` as there.
+
+    Its interval: by the bootstrap for at most `subset_size` rows; beyond, ± 1.96 √(m / n) times the standard deviation of the values of the
+    subsets, since a subset of m rows varies about √(n / m) times as much as all n.
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
+    keys = ("kid",)
 
-    fake: list[Tensor]
-    real: list[Tensor]
-
-    def __init__(self, extractor: nn.Module, subsets: int = 20, subset_size: int = 1000) -> None:
-        super().__init__()
+    def __init__(self, subsets: int = 20, subset_size: int = 1000) -> None:
         if subsets < 1 or subset_size < 2:
             raise ValueError(f"`subsets` must be 1 or more and `subset_size` 2 or more, got {subsets} and {subset_size}")
-        self.extractor = extractor.requires_grad_(False).eval()
-        self.subsets = subsets
-        self.subset_size = subset_size
-        self.add_state("fake", default=[], dist_reduce_fx="cat")
-        self.add_state("real", default=[], dist_reduce_fx="cat")
+        self.subsets, self.subset_size = subsets, subset_size
 
-    def update(self, fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> None:
-        if fake.shape[1:] != real.shape[1:]:
-            raise ValueError(
-                f"fake and real must have the same channels and size, got fake {tuple(fake.shape)} and real {tuple(real.shape)}"
-            )
-        for kind, images in (("fake", fake), ("real", real)):
-            if not torch.isfinite(images).all():
-                raise ValueError(f"the {kind} images given to the metric hold NaN or infinity; has the training diverged?")
-        self.fake.append(self.extractor(fake))
-        self.real.append(self.extractor(real))
+    def __call__(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        return {"kid": kernel_distance(fake, real, subsets=self.subsets, subset_size=self.subset_size)}
 
-    def compute(self) -> dict[str, Tensor]:
-        fake, real = dim_zero_cat(self.fake), dim_zero_cat(self.real)
-        name = self.extractor.name
-        values = {
-            f"fd_{name}": frechet_distance(fake, real),
-            f"kid_{name}": kernel_distance(fake, real, subsets=self.subsets, subset_size=self.subset_size),
-        }
-        return {key: value.to(fake) for key, value in values.items()}
+    def estimates(self, fake: Tensor, real: Tensor, resampling: Resampling) -> dict[str, Estimate]:
+        a, b = _comparable(fake, real)
+        n = min(len(a), len(b))
+        if max(len(a), len(b)) > self.subset_size:
+            values = _of_subsets(a, b, max(self.subsets, 2), self.subset_size, 0)
+            reach = 1.96 * float(values.std()) * min(1.0, self.subset_size / n) ** 0.5
+            value = float(values[: self.subsets].mean())
+            return {"kid": Estimate(value, value - reach, value + reach)}
+        within_a, within_b, between = _kernel(a, a), _kernel(b, b), _kernel(a, b)  # once: a resample only takes rows and columns of them
 
-    def train(self, mode: bool = True) -> "FeatureDistances":
-        super().train(mode)
-        self.extractor.eval()
-        return self
+        def of_rows(i: Tensor, j: Tensor) -> Tensor:
+            return _off_diagonal_mean(within_a[i][:, i]) + _off_diagonal_mean(within_b[j][:, j]) - 2 * between[i][:, j].mean()
 
-    def _wrap_compute(self, compute: Callable) -> Callable:
-        """torchmetrics only warns when nothing has been seen; a distance of nothing is an error."""
-        wrapped = super()._wrap_compute(compute)
-
-        def guarded() -> dict[str, Tensor]:
-            if not self.update_called:
-                raise ValueError("FeatureDistances.compute needs images: call update(fake, real) first; none came")
-            return wrapped()
-
-        return guarded
+        return {"kid": resampling.of_sets(of_rows, torch.arange(len(a)), torch.arange(len(b)))}
 
 
 def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,6 +104,13 @@ def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def _root(x: Tensor) -> Tensor:
     """R (min(N, F), F) with Rᵀ R = the unbiased covariance of x."""
     return torch.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5, mode="r").R
+
+
+def _of_subsets(a: Tensor, b: Tensor, subsets: int, subset_size: int, seed: int) -> Tensor:
+    """(subsets,) values of `subset_size` rows of each, drawn without replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = [[x[torch.randperm(len(x), generator=generator)[:subset_size]] for x in (a, b)] for _ in range(subsets)]
+    return torch.stack([_discrepancy(*draw) for draw in draws])
 
 
 def _discrepancy(a: Tensor, b: Tensor) -> Tensor:

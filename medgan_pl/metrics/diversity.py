@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 # Wang et al. 2003, section 3.2 (weights) and Wang et al. 2004 (doi 10.1109/TIP.2003.819861), section III.B (window, K1, K2).
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5  # pixels
-WINDOW_WEIGHTS = torch.softmax(-((torch.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2), 0).tolist()
+WINDOW_WEIGHTS = torch.softmax(-((torch.arange(WINDOW).double() - WINDOW // 2) ** 2) / (2 * SIGMA**2), 0).tolist()
 C1, C2 = 0.01**2, 0.03**2  # for a range of 1
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory, and stays in the CPU's cache; no value depends on it
 
@@ -38,15 +38,15 @@ def ms_ssim(a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."]) ->
     weights = [weight for scale, weight in enumerate(WEIGHTS) if min(a.shape[2:]) >> scale >= WINDOW]
     value = torch.ones(len(a), device=a.device)
     for scale, weight in enumerate(weights, 1):
-        luminance, structure = _similarity(x, y)
-        similarity = structure if scale < len(weights) else luminance * structure
-        value = value * similarity.flatten(1).mean(1).clamp(min=0) ** (weight / sum(weights))
+        luminance, structure = similarity(x, y)
+        part = structure if scale < len(weights) else luminance * structure
+        value = value * part.flatten(1).mean(1).clamp(min=0) ** (weight / sum(weights))
         x, y = pool(x, 2), pool(y, 2)
     return value
 
 
-def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Brightness and structure in the window about each pixel, (B, C, *(S - 10)) each."""
+def similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Brightness l and structure cs (see `ms_ssim`) in the window about each pixel, (B, C, *(S - 10)) each, of images in [0, 1]."""
     mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y]))
     spread = xx + yy - mean_x**2 - mean_y**2
     luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
@@ -116,7 +116,8 @@ class Diversity(Metric):
         first = dim_zero_cat(self.order).argsort()[: self.n]
         if len(first) < 2:
             raise ValueError(f"diversity needs pairs: 2 images or more, got {len(first)}; raise the val part of data.fractions")
-        return {f"ms_ssim_{kind}": _between(dim_zero_cat(images)[first]) for kind, images in (("fake", self.fake), ("real", self.real))}
+        kept = {"fake": self.fake, "real": self.real}
+        return {f"ms_ssim_{kind}": likeness(dim_zero_cat(images)[first]).mean() for kind, images in kept.items()}
 
     def _wrap_compute(self, compute: Callable) -> Callable:
         """torchmetrics only warns when nothing has been seen; the diversity of nothing is an error."""
@@ -137,7 +138,7 @@ def scrambled(numbers: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
     return numbers ^ (numbers >> 16)
 
 
-def _between(images: Tensor) -> Tensor:
-    """Mean over the ring of pairs: each image (N, C, *S) with the next, the last with the first."""
+def likeness(images: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """MS-SSIM over the ring of pairs: each image (N, C, *S) with the next, the last with the first. Errors as `ms_ssim`."""
     pairs = max(1, PIXELS_AT_ONCE // images[0].numel())
-    return torch.cat([ms_ssim(*pair) for pair in zip(images.split(pairs), images.roll(-1, 0).split(pairs), strict=True)]).mean()
+    return torch.cat([ms_ssim(*pair) for pair in zip(images.split(pairs), images.roll(-1, 0).split(pairs), strict=True)])

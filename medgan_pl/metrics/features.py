@@ -1,4 +1,8 @@
-"""Feature extractors for distances between sets of images."""
+"""Feature extractors: the seam they share, and the one that needs nothing, a fixed random network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -10,7 +14,37 @@ SLOPE = 0.2  # of the leaky ReLU below zero
 FLOOR = 0.05  # of a standard deviation before its logarithm: a tenth of an ordinary one, so that empty background is not minus infinity
 
 
-class RandomFeatures(nn.Module):
+class Images(Protocol):
+    """Images that need not be in memory all at once; a tensor is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """(B,) int64 -> (B, C, *S) in [-1, 1], float32."""
+
+
+class Extractor(nn.Module, ABC):
+    """Images (B, C, *S) in [-1, 1] -> features (B, F) float32: the space in which sets of images are compared.
+
+    - `name`: the end of every key measured in it, such as `fd_random`; letters, digits and underscores.
+    - `rules`: all that the features depend on besides the image, in plain containers: weights, resizing, grey to RGB, normalisation,
+      levels. Written into every result; values under different rules must not be compared, and cached features are found by them.
+    - `fit` is called once, with the real training images, before the first image is looked at; most extractors need none.
+    """
+
+    name: str
+    rules: Mapping[str, Any]
+
+    def fit(self, images: Images, labels: Tensor | None) -> None:
+        """Learns from real training images and their classes (N,), the same each time, and adds to `rules` what tells one fit from
+        another. Raises ValueError for too few."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b ..."]) -> Float[Tensor, "b features"]:
+        """Raises ValueError for images it was not built for, RuntimeError where `fit` is needed and was not called."""
+
+
+class RandomFeatures(Extractor):
     """Features of a fixed, untrained convolutional network: no download, no taste for photographs, the same in 2-D and 3-D.
 
     Images (B, `channels`, *S) in [-1, 1], each side 16 or more and never resized -> (B, F) float32, F = 14 × `width`. Four strided
@@ -34,6 +68,10 @@ class RandomFeatures(nn.Module):
             raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}")
         self.channels = channels
         self.spatial_dims = spatial_dims
+        self.rules = {
+            "weights": f"random, seed {seed}, width {width}", "resize": "none", "grey": f"{channels} channel(s) as they are",
+            "normalisation": "none: [-1, 1]", "features": f"mean and log spread of each channel on {LEVELS} levels, {spatial_dims}-D",
+        }  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
         widths = [channels, width, 2 * width, 2 * width, 2 * width]
         for level in range(LEVELS):

@@ -1,15 +1,12 @@
 """Distances against scipy, closed forms and plain loops."""
 
-import pickle
-
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from torch import nn
 
-from medgan_pl.metrics.distances import FeatureDistances, frechet_distance, kernel_distance
-from medgan_pl.metrics.features import RandomFeatures
+from medgan_pl.metrics.distances import Frechet, Kernel, frechet_distance, kernel_distance
+from medgan_pl.metrics.estimate import Resampling
 
 
 def normal(rows, columns, seed=0):
@@ -21,21 +18,6 @@ def by_scipy(a, b):
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = scipy.linalg.sqrtm(cov_a @ cov_b)
     return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * root.real)
-
-
-class Moments(nn.Module):
-    """A tiny extractor with weights: mean, spread and corner of each image."""
-
-    name = "moments"
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(3))
-        self.dropout = nn.Dropout(0.5)
-
-    def forward(self, images):
-        pixels = images.flatten(1)
-        return self.dropout(torch.stack([pixels.mean(1), pixels.std(1), pixels[:, 0]], 1) * self.scale)
 
 
 @pytest.mark.parametrize(("n", "m"), [(200, 200), (300, 50), (40, 90)])
@@ -131,80 +113,44 @@ def test_distances_refuse_what_they_cannot_judge(distance):
         distance(torch.zeros(5, 3), torch.full((5, 3), float("nan")))
 
 
-def pictures(count, seed, shape=(1, 16, 16)):
-    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def test_measures_give_the_distances():
+    a, b = normal(30, 4), normal(20, 4, seed=1) + 0.5
+    assert Frechet()(a, b) == {"fd": frechet_distance(a, b)}
+    assert Kernel(5, 10)(a, b) == {"kid": kernel_distance(a, b, subsets=5, subset_size=10)}
+    for measure in (Frechet(), Kernel(), Kernel(5, 10), Kernel(1, 10)):
+        (key, value), (same, estimate) = *measure(a, b).items(), *measure.estimates(a, b, Resampling(20)).items()
+        assert key == same
+        assert estimate.value == pytest.approx(value.item(), rel=1e-10)
+        assert estimate.low < estimate.value < estimate.high
 
 
-def test_metric_is_the_distances_of_the_features():
-    extractor = RandomFeatures(width=4)
-    fake, real = pictures(12, 0) * 0.5, pictures(15, 1)
-    metric = FeatureDistances(extractor)
-    metric.update(fake[:5], real[:7])
-    metric.update(fake[5:], real[7:])
-    values = metric.compute()
-    assert list(values) == ["fd_random", "kid_random"]
-    assert values["fd_random"].dtype == torch.float32
-    assert values["fd_random"].item() == pytest.approx(frechet_distance(extractor(fake), extractor(real)).item(), rel=1e-4)
-    assert values["kid_random"].item() == pytest.approx(kernel_distance(extractor(fake), extractor(real)).item(), rel=1e-4)
-    metric.reset()
-    metric.update(real, real)
-    assert metric.compute()["fd_random"].item() == pytest.approx(0, abs=1e-5)
+def test_frechet_interval_is_the_slow_bootstraps():
+    a, b = normal(40, 3), normal(30, 3, seed=1) + 0.5
+    slow = Resampling(25, seed=4).of_sets(frechet_distance, a, b)
+    assert Frechet().estimates(a.float(), b.float(), Resampling(25, seed=4))["fd"].low == pytest.approx(slow.low, rel=1e-4)
 
 
-def test_two_metrics_merged_are_one_over_all():
-    fake, real = pictures(20, 0), pictures(20, 1)
-    whole, first, second = (FeatureDistances(Moments()) for _ in range(3))
-    whole.update(fake, real)
-    first.update(fake[:8], real[:8])
-    second.update(fake[8:], real[8:])
-    first.merge_state(second)
-    for key, value in whole.compute().items():
-        assert first.compute()[key].item() == pytest.approx(value.item(), rel=1e-5), key
+def test_kernel_interval_is_the_slow_bootstraps():
+    """Rows and columns of kernels computed once, against kernels of each resample; patients on one side."""
+    a, b = normal(24, 3), normal(18, 3, seed=1) + 0.5
+    for groups in (None, torch.arange(18) // 3):
+        resampling = Resampling(30, seed=2, real_groups=groups)
+        fast, slow = Kernel().estimates(a, b, resampling)["kid"], resampling.of_sets(kernel_distance, a, b)
+        for end in ("value", "low", "high"):
+            assert getattr(fast, end) == pytest.approx(getattr(slow, end), rel=1e-8), end
 
 
-def test_three_dimensional_images():
-    metric = FeatureDistances(RandomFeatures(spatial_dims=3, width=2))
-    metric.update(pictures(3, 0, (1, 16, 16, 16)), pictures(3, 1, (1, 16, 16, 16)))
-    assert all(value.isfinite() for value in metric.compute().values())
+def test_kernel_interval_of_large_sets_holds_the_value_of_all():
+    """Twenty subsets of a fifth: the interval of their mean, narrowed to all rows, is about what the bootstrap of all rows gives."""
+    a, b = normal(500, 3), normal(500, 3, seed=1) + 0.5
+    drawn, whole = (Kernel(20, size).estimates(a, b, Resampling(50))["kid"] for size in (100, 500))
+    assert drawn.low < whole.value < drawn.high
+    assert drawn.value == kernel_distance(a, b, subsets=20, subset_size=100).item()
+    assert drawn.high - drawn.value == pytest.approx(drawn.value - drawn.low)
+    assert drawn.high - drawn.low == pytest.approx(whole.high - whole.low, rel=0.5)
 
 
-def test_extractor_is_frozen_and_stays_in_eval_mode():
-    metric = FeatureDistances(Moments())
-    holder = nn.Sequential(metric).train()
-    assert not any(p.requires_grad for p in holder.parameters())
-    assert not metric.extractor.dropout.training
-    metric.update(pictures(4, 0), pictures(4, 0))
-    assert not metric.fake[0].requires_grad
-    assert torch.equal(metric.fake[0], metric.real[0])
-    assert "fd_moments" in metric.compute()
-
-
-def test_checkpoint_holds_no_features():
-    metric = FeatureDistances(RandomFeatures(width=2))
-    metric.update(pictures(4, 0), pictures(4, 1))
-    assert metric.state_dict() == {}
-    copy = pickle.loads(pickle.dumps(metric))
-    assert copy.compute()["fd_random"] == metric.compute()["fd_random"]
-
-
-def test_metric_errors():
-    metric = FeatureDistances(RandomFeatures(width=2))
-    with pytest.raises(ValueError, match="call update"):
-        metric.compute()
-    with pytest.raises(ValueError, match=r"fake \(2, 1, 16, 16\) and real \(2, 1, 32, 32\)"):
-        metric.update(pictures(2, 0), pictures(2, 0, (1, 32, 32)))
-    with pytest.raises(ValueError, match="set `channels`"):
-        metric.update(pictures(2, 0, (3, 16, 16)), pictures(2, 0, (3, 16, 16)))
-    broken = pictures(2, 0)
-    broken[1, 0, 3, 3] = float("nan")
-    with pytest.raises(ValueError, match="the fake images given to the metric hold NaN"):
-        metric.update(broken, pictures(2, 0))
-    with pytest.raises(ValueError, match="the real images"):
-        metric.update(pictures(2, 0), broken)
-    for arguments in ({"subsets": 0}, {"subset_size": 1}):
-        with pytest.raises(ValueError, match="`subsets`"):
-            FeatureDistances(RandomFeatures(width=2), **arguments)
-    single = FeatureDistances(RandomFeatures(width=2))
-    single.update(pictures(1, 0), pictures(4, 0))
-    with pytest.raises(ValueError, match="got 1 and 4"):
-        single.compute()
+@pytest.mark.parametrize("arguments", [{"subsets": 0}, {"subset_size": 1}])
+def test_kernel_refuses_subsets_that_are_none(arguments):
+    with pytest.raises(ValueError, match="`subsets`"):
+        Kernel(**arguments)

@@ -1,0 +1,253 @@
+"""Judges a generator, how good, varied, useful and private it is: `python -m medgan_pl.evaluate checkpoint=outputs/…/best.ckpt`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.build import quiet_libraries
+from medgan_pl.console import configuration_folder, describe_groups, describe_keys, one_message
+from medgan_pl.sample import chosen_device
+from medgan_pl.train import launch
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.datamodule import ImageDataModule
+    from medgan_pl.evaluation.judge import Found
+    from medgan_pl.evaluation.pairs import Scale
+    from medgan_pl.report import Pictures
+    from medgan_pl.subjects import Subject
+
+MANUAL = """\
+medgan_pl.evaluate: how good, how varied, how useful and how private generated images are, with intervals, in one report
+
+  python -m medgan_pl.evaluate checkpoint=PATH | fake=DIR real=DIR | baseline=NAME [key=value …]
+
+Examples
+  python -m medgan_pl.evaluate checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt
+      on the data it was trained on, its held-out patients; writes report/report.html, metrics.json and model_card.md in the run folder
+  python -m medgan_pl.evaluate checkpoint=… data.root=/data/other_hospital
+      on other reals of the same kind (who was in the training set cannot be judged then)
+  python -m medgan_pl.evaluate checkpoint=… 'extractor=[random,radiomics,domain]'
+      in the features of a network trained on the real training images too; pretrained ones say where to get their weights
+  python -m medgan_pl.evaluate data=chest_xray fake=/data/made real=/data/real train=/data/shown_to_the_tool
+      images that any tool made; train= lets privacy and use be judged
+  python -m medgan_pl.evaluate fake=/data/restored real=/data/truth paired=true
+      each image against the real one of the same name: MAE, PSNR, SSIM
+  python -m medgan_pl.evaluate baseline=copier data.root=/data/chest_xray
+      what a generator that copies would get; blurred and noise likewise
+  python -m medgan_pl.compare outputs/*/*
+      ranks what was judged
+
+Extractors, one or several
+{extractors}
+
+Keys and their defaults (those of the data: medgan_pl.inspect --help; of an extractor: extractor.random.seed=1)
+{keys}
+"""
+
+
+def manual() -> str:
+    folder = configuration_folder()
+    groups = describe_groups(folder).splitlines()
+    start = groups.index("  extractor") + 1
+    options = []
+    for line in groups[start:]:
+        if not line.startswith("    "):
+            break
+        options.append(line[2:])
+    return MANUAL.format(extractors="\n".join(options), keys=describe_keys(folder / "evaluate.yaml"))
+
+
+def main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(manual())
+        return
+    with one_message(None):
+        launch(run, "evaluate")
+
+
+def run(config: "DictConfig") -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    with one_message(None):
+        evaluate(config, list(HydraConfig.get().overrides.task))
+
+
+def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
+    """Judges, writes the report and prints what it says; the content of metrics.json comes back."""
+    quiet_libraries()
+    from hydra.utils import instantiate
+    from rich import get_console
+
+    from medgan_pl.evaluation.judge import Judge, Options
+    from medgan_pl.report import write_report
+    from medgan_pl.subjects import subject_of
+
+    check(config)
+    device = chosen_device(config.device)
+    console = get_console()
+    with console.status("starting") as status:
+        watch = status.update if console.is_terminal else console.print
+        subject = subject_of(config, overrides, device, watch)
+        options = Options(
+            groups=tuple(config.groups),
+            training=instantiate(config.use),
+            **{key: config[key] for key in ("draws", "pairs", "batch_size", "seed")},
+            device=device,
+            features=subject.data.cache_dir / "features",
+            scale=scale_of(subject.data),
+        )
+        extractors = list(instantiate(config.extractor, _convert_="all").values())
+        found = Judge(subject.sets, extractors, options, strangers=subject.strangers, critic=subject.critic, watch=watch).through()
+        judgement = told(subject, found, without_places(config))
+        output = Path(str(config.output)) if config.output is not None else subject.folder
+        watch("the report")
+        write_report(output, judgement, pictures_of(subject, found), curves(subject))
+    log_to_wandb(subject, judgement, output, str(config.wandb))
+    show(judgement, output)
+    return judgement
+
+
+def check(config: "DictConfig") -> None:
+    from medgan_pl.metrics.catalogue import GROUPS
+    from medgan_pl.subjects.subject import whole
+
+    groups = set(GROUPS) - {"diversity"}  # which is judged with fidelity, in the same features
+    if not config.groups or set(config.groups) - groups:
+        raise ValueError(f"`groups` must be some of {', '.join(sorted(groups))}, got {list(config.groups)}")
+    for name, least in {"n": 1, "seed": 0, "draws": 20, "pairs": 0, "batch_size": 1}.items():
+        whole(config, name, least)
+    if not config.extractor:
+        raise ValueError("`extractor` must name one extractor or more, such as extractor=[random,radiomics]")
+
+
+def scale_of(data: "ImageDataModule") -> "Scale":
+    """Errors in HU where one window made all images; elsewhere each image had levels of its own."""
+    from medgan_pl.evaluation.pairs import Scale
+
+    inverse = data.inverse
+    if inverse.unit != "HU" or len(inverse.levels) > 1:
+        return Scale(spacing_mm=inverse.spacing_mm)
+    low, high = inverse.levels[0]
+    return Scale((high - low) / 2, "HU", inverse.spacing_mm)
+
+
+def pictures_of(subject: "Subject", found: "Found") -> "Pictures":
+    """What the report shows beside the numbers: images evenly spaced through each set, not chosen."""
+    from medgan_pl.report import SHOWN, SHOWN_PER_CLASS, Pairs, Pictures
+
+    sets = subject.sets
+    by_class = {}
+    if sets.fake.labels is not None and sets.reference.labels is not None:
+        for number, name in enumerate(sets.classes):
+            both = sets.fake.of_class(number), sets.reference.of_class(number)
+            by_class[name] = tuple(images.first(SHOWN_PER_CLASS) for images in both)
+    return Pictures(
+        fake=sets.fake.first(SHOWN),
+        real=sets.reference.first(SHOWN),
+        per_class=by_class,
+        pairs=[Pairs(space, c.fake, c.fake_train, c.fake_distance) for space, c in found.closest.items()],
+        held_out_pairs=[Pairs(space, c.held_out, c.held_out_train, c.held_out_distance) for space, c in found.closest.items()],
+        ladder=found.ladder,
+        paired={} if sets.truth is None else {"Made": sets.fake.first(SHOWN_PER_CLASS), "Right": sets.truth.first(SHOWN_PER_CLASS)},
+    )
+
+
+def without_places(config: "DictConfig") -> dict[str, Any]:
+    """The configuration in plain containers, without what tells of this machine: where data and cache lie."""
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
+    plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("root", "cache")}
+    return plain
+
+
+def told(subject: "Subject", found: "Found", settings: dict[str, Any]) -> dict[str, Any]:
+    """The content of metrics.json; see evaluation/result.py."""
+    from datetime import UTC, datetime
+
+    from medgan_pl import __version__
+    from medgan_pl.evaluation.result import FORMAT
+
+    data, sets = subject.data, subject.sets
+    reals = {name: images for name in ("train", "reference", "floor") if (images := getattr(sets, name)) is not None}
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "subject": subject.told,
+        "data": {
+            "title": data.source.title if data.phantom else f"{len(data.records)} {data.modality.name} files",
+            "phantom": data.phantom,
+            "modality": data.modality.name,
+            "unit": data.inverse.unit,
+            "classes": list(data.classes),
+            "size": list(data.size),
+            "channels": data.channels,
+            "spatial_dims": data.spatial_dims,
+            "split_hash": data.fingerprint,
+            "counts": {name: len(images) for name, images in reals.items()} | {"fake": len(sets.fake)},
+            "patients": {name: images.patients for name, images in reals.items()},
+            "per_class": {name: len(sets.reference.of_class(number)) for number, name in enumerate(data.classes)},
+        },
+        "spaces": found.spaces,
+        "settings": settings,
+        "run": subject.run,
+        "verdicts": found.verdicts,
+        "results": [result.plain() for result in found.results],
+        "notes": [*subject.notes, *found.notes],
+    }
+
+
+def curves(subject: "Subject") -> dict[str, tuple[list[float], list[float]]]:
+    """The columns of the run's metrics.csv, where it has one."""
+    from medgan_pl.callbacks import read_table
+
+    table = subject.folder.parent / "metrics.csv"
+    return read_table(table) if subject.run and table.is_file() else {}
+
+
+def log_to_wandb(subject: "Subject", judgement: dict[str, Any], output: Path, mode: str) -> None:
+    """The numbers of the report, as `report/<name>` in the summary of the run that is judged, or of a run of their own. The page stays
+    here: it shows patients."""
+    if mode == "disabled":
+        return
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    rows = [row for row in judgement["results"] if row["estimate"]]
+    values = {f"report/{row['name']}": row["estimate"]["value"] for row in rows}
+    values |= {f"report/{row['name']}/{end}": row["estimate"][end] for row in rows for end in ("low", "high")}
+    values |= {f"report/{row['name']}/floor": row["floor"]["value"] for row in rows if row["floor"]}
+    folder = subject.folder.parent if subject.run else output
+    name = None if subject.wandb else subject.told["name"]
+    run = wandb.init(project="medgan_pl", id=subject.wandb, resume="allow", mode=mode, dir=str(folder), job_type="evaluate", name=name)
+    run.summary.update(values)
+    run.finish()
+
+
+def show(judgement: dict[str, Any], output: Path) -> None:
+    """What the screen says: the answers, the caveats, the main numbers."""
+    from rich import get_console
+    from rich.table import Table
+
+    from medgan_pl.metrics.catalogue import GROUPS
+
+    console = get_console()
+    for group, verdict in judgement["verdicts"].items():
+        console.print(f"{verdict['mark']:>9}  {GROUPS[group]} {verdict['text']}", markup=False, highlight=False)
+    for note in judgement["notes"]:
+        console.print(f"     note  {note}", markup=False, highlight=False)
+    table = Table("", "value", "95 % interval", "reals", box=None)
+    for row in judgement["results"]:
+        if row["estimate"] and not row["label"]:
+            ends, floor = row["estimate"], row["floor"]
+            interval = f"{ends['low']:.3g} to {ends['high']:.3g}"
+            table.add_row(row["name"], f"{ends['value']:.3g}", interval, f"{floor['value']:.3g}" if floor else "")
+    console.print(table)
+    console.print(f"report.html, metrics.json and model_card.md are in {output}", soft_wrap=True, markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Nearest neighbours among features, found piece by piece, and what is told by them: precision and recall, density and coverage.
+
+Distances are found as |a|² + |b|² - 2 a·b, a matrix product, in float64 on the CPU, after the mean of all rows is taken off. That errs by
+at most (F + 4) 2⁻⁵² (|a|² + |b|²), lengths counted from the mean (Higham 2002, section 3.1): nothing between strangers, but it hides the 0
+between equal rows. So it only chooses. Each distance that is given, and each so near to the border of a ball, is measured directly, as
+√ Σ (a - b)². A neighbour can be the wrong one only where two distances² differ by less than that bound.
+Memory: centred copies of the features in float64, and a few pieces of `BLOCK_BYTES`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from medgan_pl.metrics.estimate import Estimate, Resampling
+
+BLOCK_BYTES = 2**26  # of one piece of the matrix of distances
+TIE = 1e-12  # relative: distances² this near to each other differ by rounding alone
+
+
+def kth_distances(x: Float[Tensor, "n f"], k: int) -> Float[Tensor, " n"]:
+    """Distance of each row to its `k`-th nearest other row, itself left out; float64. Raises ValueError for N <= `k`, NaN or infinity."""
+    if len(x) <= k:
+        raise ValueError(f"the {k}-th nearest other row needs {k + 1} rows or more, got {len(x)}")
+    (x,) = _centred(x)
+    found = []
+    for block in _blocks(x, x):
+        block.squares[torch.arange(len(block.rows)), block.rows] = torch.inf
+        places = block.squares.topk(k, largest=False, sorted=False).indices  # (B, k)
+        found.append(block.measured(torch.arange(len(places)).repeat_interleave(k), places.flatten()).view(-1, k).amax(1))
+    return torch.cat(found).sqrt()
+
+
+def nearest(
+    query: Float[Tensor, "n f"],
+    base: Float[Tensor, "m f"],
+    query_groups: Int[Tensor, " n"] | None = None,
+    base_groups: Int[Tensor, " m"] | None = None,
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """Distance (float64) and place in `base` of the row nearest to each row of `query`; given groups, of the nearest of another group.
+
+    Raises ValueError for NaN, infinity, unequal F, an empty set, groups of one set only, and a query to which no other group is left.
+    """
+    if (query_groups is None) != (base_groups is None):
+        raise ValueError("`query_groups` and `base_groups` must both be given, or neither")
+    query, base = _centred(query, base)
+    distances, places = [], []
+    for block in _blocks(query, base):
+        if query_groups is not None:
+            block.squares[query_groups.cpu()[block.rows, None] == base_groups.cpu()] = torch.inf
+        least, place = block.squares.min(1)
+        if least.isinf().any():
+            raise ValueError("each row needs a row of another group to be compared with; there is one group only")
+        distances.append(block.measured(torch.arange(len(place)), place))
+        places.append(place)
+    return torch.cat(distances).sqrt(), torch.cat(places)
+
+
+def nearest_other(x: Float[Tensor, "n f"], groups: Int[Tensor, " n"] | None = None) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """`nearest` within one set: the nearest other row, of another group where `groups` are given. Raises ValueError as `nearest`."""
+    groups = torch.arange(len(x)) if groups is None else groups
+    return nearest(x, x, groups, groups)
+
+
+class _Neighbourhoods(ABC):
+    """What the two measures of this file share: one number an image, averaged over the fakes (first key) and over the reals (second)."""
+
+    keys: tuple[str, str]
+
+    def __init__(self, k: int) -> None:
+        if k < 1:
+            raise ValueError(f"`k` must be 1 neighbour or more, got {k}")
+        self.k = k
+
+    @abstractmethod
+    def _per_image(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """One number for each fake (N,) and one for each real (M,), float64."""
+
+    def __call__(self, fake: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> dict[str, Tensor]:
+        return dict(zip(self.keys, (values.mean() for values in self._per_image(fake, real)), strict=True))
+
+    def estimates(self, fake: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], resampling: Resampling) -> dict[str, Estimate]:
+        """The values with their intervals: the numbers of the images are drawn anew, the neighbourhoods stay as they are.
+
+        In a resample a quarter of the images stand twice or more; a twin at distance 0 shrinks the distance of the k-th neighbour, to 0
+        where there are k twins: neighbourhoods found anew would measure the repetition. So the interval lacks what the neighbourhoods
+        themselves vary from one sample to the next, and is somewhat narrow.
+        """
+        groups = resampling.fake_groups, resampling.real_groups
+        per_image = self._per_image(fake, real)
+        return {key: resampling.of_mean(*given) for key, given in zip(self.keys, zip(per_image, groups, strict=True), strict=True)}
+
+    def _radii(self, kind: str, x: Tensor) -> Tensor:
+        if len(x) <= self.k:
+            raise ValueError(f"{' and '.join(self.keys)} with k = {self.k} need {self.k + 1} {kind} images or more, got {len(x)}")
+        return kth_distances(x, self.k)
+
+
+class PrecisionRecall(_Neighbourhoods):
+    """Precision, the share of fakes inside the ball of any real, and recall, the share of reals inside the ball of any fake; 0 to 1.
+
+    The ball of an image reaches to its `k`-th nearest neighbour among its own kind, that one included. A measure (see `space.Measure`) of
+    {"precision": …, "recall": …}. Both grow with the number of images: compare at equal N and M. Images of one patient are near to one
+    another, which shrinks the balls: of volumes and series give few images a patient.
+    Raises ValueError for `k` or fewer fakes or reals, unequal F, NaN or infinity.
+
+    Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), eqs. 1 and 2, with their k = 3.
+    """
+
+    keys = ("precision", "recall")
+
+    def __init__(self, k: int = 3) -> None:
+        super().__init__(k)
+
+    def _per_image(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        centred_fake, centred_real = _centred(fake, real)
+        fake_radii, real_radii = self._radii("fake", fake), self._radii("real", real)
+        precise, recalled = [], torch.zeros(len(real), dtype=torch.bool)
+        for block in _blocks(centred_fake, centred_real):
+            precise.append(block.within(real_radii[None]).any(1))
+            recalled |= block.within(fake_radii[block.rows, None]).any(0)
+        return torch.cat(precise).double(), recalled.double()
+
+
+class DensityCoverage(_Neighbourhoods):
+    """Density, in how many balls of reals a fake lies over `k` (0 up, about 1 for reals), and coverage, the share of reals whose ball holds
+    a fake (0 to 1).
+
+    The ball of a real reaches to its `k`-th nearest neighbour among the reals, that one included. A measure (see `space.Measure`) of
+    {"density": …, "coverage": …}. Of equal distributions and as many fakes as reals coverage is 1 - 2⁻ᵏ on average, not 1. On images of one
+    patient see `PrecisionRecall`. Raises ValueError for `k` or fewer reals, no fake, unequal F, NaN or infinity.
+
+    Source: Naeem et al. 2020 (arXiv 2002.09797), section 3.2, with their k = 5. An outlier among the reals, whose ball is large, adds one
+    ball in density, but makes precision 1 wherever it reaches.
+    """
+
+    keys = ("density", "coverage")
+
+    def __init__(self, k: int = 5) -> None:
+        super().__init__(k)
+
+    def _per_image(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        centred_fake, centred_real = _centred(fake, real)
+        radii = self._radii("real", real)
+        balls, covered = [], torch.zeros(len(real), dtype=torch.bool)
+        for block in _blocks(centred_fake, centred_real):
+            inside = block.within(radii[None])
+            balls.append(inside.sum(1))
+            covered |= inside.any(0)
+        return torch.cat(balls).double() / self.k, covered.double()
+
+
+def _centred(*sets: Tensor) -> list[Tensor]:
+    """The sets in float64 on the CPU, less the mean of all their rows: close to 0, little is lost when lengths are squared."""
+    if any(x.ndim != 2 or x.shape[1] != sets[0].shape[1] or not x.numel() for x in sets):
+        raise ValueError(
+            f"features must be (rows, F) with one F, one row or more of each, got {', '.join(str(tuple(x.shape)) for x in sets)}"
+        )
+    if not all(torch.isfinite(x).all() for x in sets):
+        raise ValueError("features must be finite; they hold NaN or infinity")
+    sets = tuple(x.detach().cpu() for x in sets)
+    mean = sum(x.sum(0, dtype=torch.float64) for x in sets) / sum(len(x) for x in sets)
+    return [x.to(torch.float64, copy=True).sub_(mean) for x in sets]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Squared distances (B, M), by the fast form, of the rows `rows` (B,) of `query` to all of `base`; `lengths` are |a|² and |b|²."""
+
+    rows: Tensor
+    squares: Tensor
+    query: Tensor
+    base: Tensor
+    lengths: tuple[Tensor, Tensor]
+
+    def measured(self, i: Tensor, j: Tensor) -> Tensor:
+        """(P,) squared distances, summed directly, of the block's i-th query to the j-th base."""
+        step = max(1, BLOCK_BYTES // (8 * self.base.shape[1]))
+        pairs = zip(self.rows[i].split(step), j.split(step), strict=True)
+        return torch.cat([(self.query[a] - self.base[b]).square_().sum(1) for a, b in pairs])
+
+    def within(self, radii: Float[Tensor, "b_or_1 m_or_1"]) -> Bool[Tensor, "b m"]:
+        """Whether the distances are at most `radii`, one a query (B, 1) or one a base (1, M)."""
+        limits = radii.square().expand_as(self.squares)
+        gap = self.squares - limits
+        inside = gap <= 0
+        error = (self.lengths[0][:, None] + self.lengths[1]).mul_((self.base.shape[1] + 4) * torch.finfo(torch.float64).eps)
+        i, j = (gap.abs_() <= error).nonzero(as_tuple=True)
+        inside[i, j] = self.measured(i, j) <= limits[i, j] * (1 + TIE)
+        return inside
+
+
+def _blocks(query: Tensor, base: Tensor) -> Iterator[_Block]:
+    """The squared distances of all pairs, `BLOCK_BYTES` at a time."""
+    base_lengths = torch.linalg.vecdot(base, base)
+    for rows in torch.arange(len(query)).split(max(1, BLOCK_BYTES // (8 * len(base)))):
+        part = query[rows]
+        lengths = torch.linalg.vecdot(part, part)
+        squares = torch.addmm(base_lengths.expand(len(rows), -1), part, base.T, alpha=-2).add_(lengths[:, None])
+        yield _Block(rows, squares.clamp_(min=0), query, base, (lengths, base_lengths))

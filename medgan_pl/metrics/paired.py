@@ -1,0 +1,226 @@
+"""Paired tasks, where fake i is to be real i: errors of grey values, structural similarity, overlap and outlines of masks."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from monai.metrics import compute_hausdorff_distance
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from medgan_pl.metrics.diversity import PIXELS_AT_ONCE, WINDOW, ms_ssim, similarity
+from medgan_pl.metrics.estimate import Estimate, Resampling
+
+RANGE = 2.0  # of images in [-1, 1]
+MOST_DB = 100.0  # equal images, and errors under 1/100,000 of the range
+
+
+def mae(
+    fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."], half_range: float = 1.0
+) -> Float[Tensor, " fake_count"]:
+    """Mean absolute error of each image, both (N, C, *S) in [-1, 1], times `half_range`: native units (HU) for a step of 1, half of what
+    lies between the native values of -1 and 1. Raises ValueError for unequal shapes, NaN and infinity."""
+    _validate(fake, real)
+    return half_range * (fake.double() - real.double()).abs().flatten(1).mean(1).float()
+
+
+def psnr(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
+    """Peak signal-to-noise ratio of each image in dB, both (N, C, *S) in [-1, 1]: 10 log10(2² / mean squared error), at most 100.
+
+    The range is the whole of [-1, 1], 2, not what one image holds, so that images compare; channels and pixels weigh alike. Equal images
+    would be infinite and so have no mean: they count 100 dB. Raises ValueError for unequal shapes, NaN and infinity.
+    """
+    _validate(fake, real)
+    error = (fake.double() - real.double()).square().flatten(1).mean(1)
+    return (10 * torch.log10(RANGE**2 / error.clamp(min=RANGE**2 / 10 ** (MOST_DB / 10)))).float()
+
+
+def ssim(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
+    """Structural similarity of each image, both (N, C, *S) in [-1, 1], 2-D or 3-D: 1 equal, about 0 unlike, below 0 inverted.
+
+    Mean over channels and pixels of l · cs (see `diversity.ms_ssim`) in a Gaussian window of 11 pixels that lies inside the image, images
+    brought to [0, 1] first. In float64: in float32 a bright flat area would be off by 1e-4.
+    Raises ValueError for unequal shapes, NaN, infinity, other than 2 or 3 axes, and a side under 11.
+
+    Source: Wang et al. 2004 (doi 10.1109/TIP.2003.819861), section III.B. That of scikit-image with gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, data_range=1.
+    """
+    _validate(fake, real)
+    if real.ndim not in (4, 5) or min(real.shape[2:]) < WINDOW:
+        raise ValueError(f"structural similarity needs images (N, C, *S) with 2 or 3 sides of {WINDOW} or more, got {tuple(real.shape)}")
+    return _in_parts(_ssim, fake, real)
+
+
+def _ssim(fake: Tensor, real: Tensor) -> Tensor:
+    luminance, structure = similarity((fake.double() + 1) / 2, (real.double() + 1) / 2)
+    return (luminance * structure).flatten(1).mean(1).float()
+
+
+def dice(fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
+    """Dice overlap of each pair of masks (N, 1, *S) of 0 and 1: 2 |A ∩ B| / (|A| + |B|), from 0 to 1.
+
+    Both empty: 1, since the finding is rightly absent; one empty: 0. Raises ValueError for unequal shapes and other values than 0 and 1.
+    """
+    a, b = (mask.flatten(1).double() for mask in _masks(fake, real))
+    total = a.sum(1) + b.sum(1)
+    return torch.where(total == 0, 1.0, 2 * (a * b).sum(1) / total.clamp(min=1)).float()
+
+
+def hausdorff_95(
+    fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."], spacing_mm: Sequence[float] | None = None
+) -> Float[Tensor, " fake_count"]:
+    """Hausdorff distance, 95th percentile, of each pair of masks (N, 1, *S) of 0 and 1, by MONAI; NaN, not defined, where a mask is empty.
+
+    From each voxel of one outline to the nearest of the other, the 95th percentile of these, the greater of both directions; in mm where
+    `spacing_mm`, the size of a voxel along each axis, is given, else in voxels.
+    Raises ValueError for unequal shapes, other values than 0 and 1, and a spacing that is not one positive number an axis.
+    """
+    a, b = _masks(fake, real)
+    _validate_spacing(spacing_mm, a.ndim - 2)
+    found = torch.full((len(a),), torch.nan, device=a.device)
+    both = a.flatten(1).any(1) & b.flatten(1).any(1)
+    if both.any():
+        spacing = None if spacing_mm is None else list(spacing_mm)
+        with warnings.catch_warnings():
+            # MONAI 1.6 warns of an argument that it gives itself.
+            warnings.filterwarnings("ignore", ".*get_mask_edges:always_return_as_numpy", FutureWarning)
+            distances = compute_hausdorff_distance(a[both], b[both], include_background=True, percentile=95, spacing=spacing)
+        found[both] = distances[:, 0].to(found)
+    return found
+
+
+class OfPairs(Metric):
+    """Means of values that each pair of images has by itself; `keys` says what stands in a column of `values`.
+
+    The values of all images are kept, four numbers each, and gathered over ranks; no result depends on the size of batches.
+    `compute` and `estimates` raise ValueError where no images came.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+
+    keys: tuple[str, ...]
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
+        """(B, C, *S) each -> (B, keys), NaN where a value is not defined."""
+
+    def update(self, fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."]) -> None:
+        with torch.no_grad():
+            self.rows.append(self.measured(fake, real))
+
+    @property
+    def values(self) -> Tensor:
+        """(N, keys) in the order of `update`, NaN where a value is not defined."""
+        if not self.update_called:
+            raise ValueError(f"{type(self).__name__} needs images: call update(fake, real) first; none came")
+        return dim_zero_cat(self.rows)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means over images; NaN where a value is defined for none."""
+        return dict(zip(self.keys, self.values.nanmean(0), strict=True))
+
+    def estimates(self, resampling: Resampling) -> dict[str, Estimate]:
+        """The means with their intervals; a key that is defined for no image is left out.
+
+        Pairs are resampled whole: by `real_groups` (N,), in the order of `update`, where there are any. Raises ValueError for groups of
+        another number.
+        """
+        values, groups = self.values.cpu(), resampling.real_groups
+        if groups is not None and groups.shape != (len(values),):
+            raise ValueError(f"`real_groups` must name the patient of each of the {len(values)} pairs, got {tuple(groups.shape)}")
+        found = {}
+        for key, column in zip(self.keys, values.T, strict=True):
+            known = ~column.isnan()
+            if known.any():
+                found[key] = resampling.of_mean(column[known], None if groups is None else groups.cpu()[known])
+        return found
+
+    def undefined(self) -> dict[str, int]:
+        """For each key, how many pairs have no such value and are left out of its mean."""
+        return dict(zip(self.keys, self.values.isnan().sum(0).tolist(), strict=True))
+
+    def _wrap_compute(self, compute: Callable) -> Callable:
+        """torchmetrics only warns when nothing has been seen; the mean of nothing is an error."""
+        wrapped = super()._wrap_compute(compute)
+
+        def guarded() -> dict[str, Tensor]:
+            if not self.update_called:
+                raise ValueError(f"{type(self).__name__}.compute needs images: call update(fake, real) first; none came")
+            return wrapped()
+
+        return guarded
+
+
+class Paired(OfPairs):
+    """Each fake held against its own real, both (B, C, *S) in [-1, 1]: {"mae", "psnr", "ssim", "ms_ssim_paired"}, means over images.
+
+    `half_range`: as in `mae`, 700 for a window of [-1000, 400] HU; 1, the default, leaves the error in the units of [-1, 1].
+    Raises ValueError for unequal shapes, NaN, infinity, and a side under 11, which has no structural similarity.
+    """
+
+    keys = ("mae", "psnr", "ssim", "ms_ssim_paired")
+
+    def __init__(self, *, half_range: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < half_range < float("inf"):
+            raise ValueError(f"`half_range` must be a positive number, native units for a step of 1, got {half_range}")
+        self.half_range = half_range
+
+    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
+        columns = [mae(fake, real, self.half_range), psnr(fake, real), ssim(fake, real), _in_parts(ms_ssim, fake, real)]
+        return torch.stack(columns, 1)
+
+
+class PairedMasks(OfPairs):
+    """Each mask held against its own real one, both (B, 1, *S) of 0 and 1: {"dice", "hd95"}, means over images.
+
+    `spacing_mm`: as in `hausdorff_95`, one for all images. An empty mask leaves `hd95` not defined: such pairs are left out of its mean
+    and counted by `undefined`, so read it beside Dice, which holds them against the fakes. Raises ValueError as `dice` and `hausdorff_95`.
+    """
+
+    keys = ("dice", "hd95")
+
+    def __init__(self, *, spacing_mm: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.spacing_mm = spacing_mm
+
+    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
+        return torch.stack([dice(fake, real), hausdorff_95(fake, real, self.spacing_mm)], 1)
+
+
+def _in_parts(values: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
+    pairs = max(1, PIXELS_AT_ONCE // real[0].numel())
+    return torch.cat([values(*pair) for pair in zip(fake.split(pairs), real.split(pairs), strict=True)])
+
+
+def _validate(fake: Tensor, real: Tensor) -> None:
+    if fake.shape != real.shape or not len(fake) or fake.ndim < 3:
+        shapes = f"fake {tuple(fake.shape)} and real {tuple(real.shape)}"
+        raise ValueError(f"fake and real must be pairs, as many and of one shape (N, C, *S), got {shapes}")
+    for kind, images in (("fake", fake), ("real", real)):
+        if not torch.isfinite(images).all():
+            raise ValueError(f"the {kind} images given to the metric hold NaN or infinity; has the training diverged?")
+
+
+def _masks(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float, 0 and 1."""
+    _validate(fake, real)
+    for kind, mask in (("fake", fake), ("real", real)):
+        if mask.shape[1] != 1 or not torch.isin(mask.float(), torch.tensor([0.0, 1.0], device=mask.device)).all():
+            raise ValueError(f"the {kind} masks must be (N, 1, *S) of 0 and 1, got {tuple(mask.shape)}; threshold probabilities first")
+    return fake.float(), real.float()
+
+
+def _validate_spacing(spacing_mm: Sequence[float] | None, axes: int) -> None:
+    if spacing_mm is not None and (len(spacing_mm) != axes or not all(0 < step < float("inf") for step in spacing_mm)):
+        raise ValueError(f"`spacing_mm` must be {axes} positive numbers, one an axis, got {list(spacing_mm)}")

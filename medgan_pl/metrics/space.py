@@ -1,0 +1,85 @@
+"""Fakes held against reals in the space of one extractor, by any number of measures."""
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.features import Extractor
+
+
+class Measure(Protocol):
+    """A judgement of fake features (N, F) against real ones (M, F), by key; what each key means stands in `catalogue.py`.
+
+    Raises ValueError, with the number that is needed, for too few rows, unequal F, NaN or infinity.
+    """
+
+    keys: ClassVar[tuple[str, ...]]
+
+    def __call__(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """The values alone, as fast as can be: for validation."""
+
+    def estimates(self, fake: Tensor, real: Tensor, resampling: Resampling) -> dict[str, Estimate]:
+        """The same values with their intervals: for a report."""
+
+
+class FeatureSpace(Metric):
+    """All `measures` of fakes against reals in the features of one `extractor`, frozen here; no gradient flows.
+
+    `compute` returns {"<key>_<extractor.name>": …}, such as `fd_random`. Features, not images, are kept and gathered over ranks.
+    Raises ValueError for fakes and reals of unequal shape, NaN, fewer images than a measure needs, and no measure.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+
+    fake: list[Tensor]
+    real: list[Tensor]
+
+    def __init__(self, extractor: Extractor, measures: Mapping[str, Measure]) -> None:
+        super().__init__()
+        if not measures:
+            raise ValueError("`measures` must hold one measure or more, such as medgan_pl.metrics.distances.Frechet; got none")
+        self.extractor = extractor.requires_grad_(False).eval()
+        self.measures = dict(measures)
+        self.add_state("fake", default=[], dist_reduce_fx="cat")
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+
+    def update(self, fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> None:
+        if fake.shape[1:] != real.shape[1:]:
+            raise ValueError(
+                f"fake and real must have the same channels and size, got fake {tuple(fake.shape)} and real {tuple(real.shape)}"
+            )
+        for kind, images in (("fake", fake), ("real", real)):
+            if not torch.isfinite(images).all():
+                raise ValueError(f"the {kind} images given to the metric hold NaN or infinity; has the training diverged?")
+        with torch.no_grad():
+            self.fake.append(self.extractor(fake))
+            self.real.append(self.extractor(real))
+
+    def compute(self) -> dict[str, Tensor]:
+        fake, real = dim_zero_cat(self.fake), dim_zero_cat(self.real)
+        values = {key: value for measure in self.measures.values() for key, value in measure(fake, real).items()}
+        return {f"{key}_{self.extractor.name}": value.to(fake) for key, value in values.items()}
+
+    def train(self, mode: bool = True) -> "FeatureSpace":
+        super().train(mode)
+        self.extractor.eval()
+        return self
+
+    def _wrap_compute(self, compute: Callable) -> Callable:
+        """torchmetrics only warns when nothing has been seen; a judgement of nothing is an error."""
+        wrapped = super()._wrap_compute(compute)
+
+        def guarded() -> dict[str, Tensor]:
+            if not self.update_called:
+                raise ValueError("FeatureSpace.compute needs images: call update(fake, real) first; none came")
+            return wrapped()
+
+        return guarded

@@ -1,0 +1,154 @@
+"""A generator, on the data it was trained on or on others of the same kind."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from medgan_pl.callbacks import fixed_batch
+from medgan_pl.data.export import sha256
+from medgan_pl.data.settings import numbers
+from medgan_pl.evaluation.fidelity import Sets
+from medgan_pl.evaluation.sets import held_out, keyed, real_set, stored
+from medgan_pl.keys import Purpose
+from medgan_pl.sample import load, shareable
+from medgan_pl.subjects.subject import Subject, opened, whole
+from medgan_pl.trust import DATA_PACKAGES, check_targets, read_checkpoint
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+    from medgan_pl.data.datamodule import ImageDataModule
+    from medgan_pl.evaluation.sets import ImageSet
+    from medgan_pl.module import AdversarialModule
+
+
+def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch: Callable[[str], None]) -> Subject:
+    path = Path(str(config.checkpoint))
+    module = load(path, device)
+    state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
+    config.image.spatial_dims = module.config["image"]["spatial_dims"]
+    config.data = data_of_run(config, module.config["data"], overrides)
+    watch("the data")
+    data = opened(config.data)
+    check_fits(module, data)
+    strangers = trained_elsewhere(state.get("fingerprint"), data)
+    reference, floor, note = held_out(data)
+    train = real_set(data, data.rows["train"])
+    real = real_set(data, reference)
+    fake = translated(module, data, reference, config, watch) if module.game.paired else drawn(module, train.labels, config, watch)
+    told = {"kind": "checkpoint", "name": str(config.checkpoint), "path": str(path), "sha256": sha256(path), "images_seen": module.images}
+    told |= {"model": module.config["model"]["generator"]["_target_"].split(".")[-1], "conditional": fake.labels is not None}
+    run = path.resolve().parent.parent
+    return Subject(
+        told,
+        data,
+        Sets(fake, real, real_set(data, floor), train, list(data.classes), real if module.game.paired else None),
+        (run if (run / "config.yaml").is_file() else Path()) / "report",
+        strangers,
+        shareable(module.config),
+        [note] * bool(note),
+        state.get("wandb"),
+        None if path.suffix == ".safetensors" or module.game.paired else critic_of(module, whole(config, "batch_size", 1)),
+    )
+
+
+def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[str]) -> "DictConfig":
+    """The data that the generator was trained on, but for what was typed: its settings are the base, `data.…` on the command line changes
+    them. The cache is where this command line says: a file must not choose where something is written.
+
+    Raises ValueError for data of another modality, and for shared weights, which do not know where their data lie, without data.root.
+    """
+    typed = [override.split("=")[0].lstrip("+") for override in overrides]
+    check_targets(stored, DATA_PACKAGES)
+    own = stored.get("modality", {}).get("_target_", config.data.modality._target_)
+    if "data" in typed and config.data.modality._target_ != own:
+        kinds = [target.split(".")[-1] for target in (own, config.data.modality._target_)]
+        raise ValueError("the generator was trained on {}, got data of {}; leave data=… out, or choose the same".format(*kinds))
+    if "root" not in stored and "data.root" not in typed:
+        raise ValueError("shared weights do not say where their data lie: add data.root=PATH (data.root=null for the embedded cohort)")
+    merged = OmegaConf.merge(config.data, {key: value for key, value in stored.items() if key != "cache"})
+    for key in typed:
+        if key.startswith("data."):
+            OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(config, key))
+        if key.endswith("@data.intensity"):
+            merged.intensity = config.data.intensity
+    return merged
+
+
+def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
+    """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes where it knows any."""
+    own = module.config["data"]
+    size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
+    pairs = {
+        "modality": (module.inverse.modality, data.modality.name),
+        "data.size": (list(size), list(data.size)),
+        "data.channels": (own["channels"], data.channels),
+    }
+    if module.config["model"]["classes"]:
+        pairs["classes"] = (list(module.classes), list(data.classes))
+    for name, (drawn, real) in pairs.items():
+        if drawn != real:
+            raise ValueError(f"the reals must be what the generator draws: its {name} is {drawn}, that of the reals {real}")
+
+
+def trained_elsewhere(fingerprint: str | None, data: "ImageDataModule") -> str:
+    if fingerprint is None:
+        return "the weights do not record which images they were trained on"
+    if fingerprint != data.fingerprint:
+        return (
+            f"these are not the images, or not the split, that the generator was trained on (fingerprint {data.fingerprint}, trained on "
+            f"{fingerprint})"
+        )
+    return ""
+
+
+def drawn(module: "AdversarialModule", labels: "Tensor | None", config: "DictConfig", watch: Callable[[str], None]) -> "ImageSet":
+    """`n` images of the averaged generator, image i that of `medgan_pl.sample` for the same class; classes as often as in training."""
+    n = whole(config, "n", 1)
+    asked = torch.zeros(n, dtype=torch.int64)
+    if module.config["model"]["classes"]:
+        asked = labels[torch.randint(len(labels), (n,), generator=keyed(config.seed))]
+    watch(f"{n:,} images of the generator")
+
+    def parts() -> "Iterator[Tensor]":
+        for start in range(0, n, config.batch_size):
+            yield module.generate(fixed_batch(module, asked[start : start + config.batch_size], config.seed, start))
+
+    return stored(parts(), n, asked if module.config["model"]["classes"] else None)
+
+
+def critic_of(module: "AdversarialModule", batch_size: int) -> Callable[["ImageSet"], torch.Tensor]:
+    """D's logits (N,) of a set, each image with its own label; where D gives a map, its mean."""
+
+    @torch.no_grad()
+    def logits(images: "ImageSet") -> torch.Tensor:
+        found = []
+        for rows in torch.arange(len(images)).split(batch_size):
+            batch = {"image": images[rows].to(module.device)}
+            if images.labels is not None:
+                batch["label"] = images.labels[rows].to(module.device)
+            verdict = module.game.critic(module.discriminator, batch)(batch["image"])
+            found.append(verdict.float().reshape(len(rows), -1).mean(1).cpu())
+        return torch.cat(found)
+
+    return logits
+
+
+def translated(
+    module: "AdversarialModule", data: "ImageDataModule", rows: "np.ndarray", config: "DictConfig", watch: Callable[[str], None]
+) -> "ImageSet":
+    """Of a paired game, what the averaged generator makes of each image at `rows` of the data's table, in their order."""
+    watch(f"{len(rows):,} images of the generator")
+
+    def parts() -> "Iterator[Tensor]":
+        for places in np.split(np.arange(len(rows)), range(config.batch_size, len(rows), config.batch_size)):
+            batch = {key: value.to(module.device) for key, value in data.batch(rows, places).items()}
+            yield module.generate(module.game.draw_each(batch, config.seed, places.tolist(), Purpose.SAMPLES))
+
+    labels = None if data.labels is None else torch.from_numpy(data.labels[data.image_records[rows]])
+    return stored(parts(), len(rows), labels)

@@ -1,0 +1,46 @@
+"""Who is judged, on which data, and what all kinds of them share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.datamodule import ImageDataModule
+    from medgan_pl.evaluation.fidelity import Sets
+    from medgan_pl.evaluation.privacy import Critic
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is judged on what.
+
+    - `told`, `run`, `notes`: as `subject`, `run` and `notes` in metrics.json; `data`: of the reals.
+    - `folder`: where the report goes by itself; `wandb`: the run's id there.
+    - `strangers`: why training images cannot be told from others, "" where they can. `critic`: the discriminator, where there is one.
+    """
+
+    told: dict[str, Any]
+    data: "ImageDataModule"
+    sets: "Sets"
+    folder: Path
+    strangers: str = ""
+    run: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    wandb: str | None = None
+    critic: "Critic | None" = None
+
+
+def opened(node: "DictConfig", **changes: Any) -> "ImageDataModule":
+    from hydra.utils import instantiate
+
+    data = instantiate(node, _convert_="all", **changes)
+    data.setup()
+    return data
+
+
+def whole(config: "DictConfig", name: str, least: int) -> int:
+    if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < least:
+        raise ValueError(f"`{name}` must be a whole number of at least {least}, got {config[name]}")
+    return config[name]

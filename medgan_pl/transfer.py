@@ -1,0 +1,102 @@
+"""Fine-tuning: what a trained model's file gives to a new one whose size, width or classes may differ, layer by layer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from medgan_pl.data.export import sha256
+from medgan_pl.trust import hold, read_checkpoint, read_shared
+
+PLAYERS = {"generator": "generator.", "discriminator": "discriminator.", "average": "average.network."}
+
+
+def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]) -> list[str]:
+    """Gives the module the weights of the file that `init_from` names, and `config` its SHA-256 (`init_from_sha256`); what was taken comes
+    back in sentences, see `transfer`. `classes`: names of those of the data.
+
+    FileNotFoundError if there is no such file, ValueError as `read_checkpoint` and `transfer`, and if the file is not the one it was when
+    the run began.
+    """
+    path = Path(str(config["init_from"]))
+    if not path.is_file():
+        raise FileNotFoundError(
+            "`init_from` must be a checkpoint, such as outputs/<date>/<time>/checkpoints/best.ckpt, or weights shared as .safetensors; "
+            f"got {path}"
+        )
+    digest = sha256(path)
+    if config.setdefault("init_from_sha256", digest) != digest:
+        raise ValueError(f"`init_from` must be the file it was when the run began; {path} has changed since")
+    source = read_shared(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    lines = [f"from {path}: {line}" for line in transfer(source["state_dict"], module)]
+    there, here = source["medgan_pl"]["classes"], list(classes)
+    if config["model"]["classes"] and there != here:
+        lines.append(f"its classes were {', '.join(there) or 'none'} and are {', '.join(here)} here; they are taken by number")
+    return lines
+
+
+def transfer(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
+    """Copies into each network of an AdversarialModule the layers of another one's state_dict that fit it; what was taken and what was not
+    comes back in sentences.
+
+    A layer fits where all its weights and running statistics are there under the same names and in the same shapes; one that does
+    not keeps its first weights whole. Each network takes its own: generator from generator, average from average. Weights shared without
+    the players give both from the average, and the discriminator begins anew.
+    ValueError where not one layer of the generator with a weight of two axes or more fits, and for NaN or infinity.
+    """
+    whole = any(name.startswith(PLAYERS["generator"]) for name in weights)
+    lines = []
+    for player, prefix in PLAYERS.items():
+        network = module.get_submodule(prefix.removesuffix("."))
+        from_where = prefix if whole or player == "discriminator" else PLAYERS["average"]
+        found = {name.removeprefix(from_where): weight for name, weight in weights.items() if name.startswith(from_where)}
+        if player == "discriminator" and not found:
+            lines.append("discriminator: begins anew; the file has the averaged generator alone")
+            continue
+        taken, left = fitting(network.state_dict(), found)
+        if player == "generator":
+            learnt = [name for layer in taken.values() for name, weight in layer.items() if weight.ndim > 1]
+            hold(bool(learnt), f"no layer of the generator in `init_from` fits this one: was it trained with another model?{listed(left)}")
+        for layer in taken.values():
+            for name, weight in layer.items():
+                hold(bool(weight.isfinite().all()), f"the weights in `init_from` must be finite; {player}.{name} holds NaN or infinity")
+        network.load_state_dict({name: weight for layer in taken.values() for name, weight in layer.items()}, strict=False)
+        lines.append(f"{player}: {len(taken)} of {len(taken) + len(left)} layers taken{listed(left)}")
+    return lines
+
+
+def fitting(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """The layers of `wanted` that `found` has whole: layer -> name -> weight; and the others: layer -> why not."""
+    taken: dict[str, dict[str, Tensor]] = {}
+    left: dict[str, str] = {}
+    for layer in dict.fromkeys(layer_of(name) for name in wanted):
+        names = [name for name in wanted if layer_of(name) == layer]
+        reasons = [why for name in names if (why := mismatch(wanted[name], found.get(name)))]
+        if reasons:
+            left[layer] = reasons[0]
+        else:
+            taken[layer] = {name: found[name] for name in names}
+    return taken, left
+
+
+def mismatch(here: Tensor, there: Tensor | None) -> str:
+    """Why a weight cannot take the place of another, "" where it can."""
+    if there is None:
+        return "is not in the file"
+    if here.shape != there.shape:
+        return f"shape {tuple(here.shape)} here, {tuple(there.shape)} there"
+    return "" if here.is_floating_point() == there.is_floating_point() else "of another kind of number"
+
+
+def layer_of(name: str) -> str:
+    """The layer a weight belongs to; one under spectral norm is the layer's too."""
+    return name.split(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+
+
+def listed(left: Mapping[str, str]) -> str:
+    """The layers that were not taken, those of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for layer, why in left.items():
+        reasons.setdefault(why, []).append(layer)
+    return "; not taken: " + "; ".join(f"{', '.join(layers)} ({why})" for why, layers in reasons.items()) if left else ""

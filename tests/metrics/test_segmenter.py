@@ -1,0 +1,102 @@
+"""The segmenter finds planted squares; its loss and the Dice by value."""
+
+import math
+
+import pytest
+import torch
+from planted import squares
+from torch import nn
+from torch.nn import functional as F
+
+from medgan_pl.metrics.segmenter import Segmenter, dice_and_entropy, dice_scores, fit_segmenter
+from medgan_pl.metrics.teaching import Masked, Training
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Networks this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Threshold(nn.Module):
+    """Finds what is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Conv2d(1, 1, 1)
+
+    def forward(self, images):
+        return images
+
+
+@pytest.mark.parametrize(("spatial_dims", "side", "least"), [(2, 32, 0.8), (3, 16, 0.7)])
+def test_it_finds_planted_squares(spatial_dims, side, least):
+    train, test = (squares(seed=seed, side=side, spatial_dims=spatial_dims) for seed in (0, 1))
+    network = fit_segmenter([train], Training(steps=100, batch_size=8), seed=0)
+    assert dice_scores(network, test).mean() > least
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(3, (16, 16)), (1, (17, 31)), (2, (16, 20, 19))])
+def test_any_size_and_channels(channels, shape):
+    assert Segmenter(spatial_dims=len(shape), channels=channels)(torch.zeros(2, channels, *shape)).shape == (2, 1, *shape)
+
+
+def test_same_seed_same_network_and_the_global_generator_is_untouched():
+    train, state = squares(), torch.get_rng_state()
+    one, again = (fit_segmenter([train], Training(steps=3), seed=2).state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_dice_by_hand():
+    found, truth = -torch.ones(4, 1, 16, 16), torch.zeros(4, 1, 16, 16)
+    found[0, 0, :4, :4], truth[0, 0, :4, 2:6] = 1, 1  # 16 and 16 pixels, 8 of them shared
+    found[1, 0, 0, 0] = 1  # nothing there
+    truth[2, 0, 0, 0] = 1  # not found
+    assert dice_scores(Threshold(), Masked(found, truth)).tolist() == [0.5, 0, 0, 1]
+
+
+def test_dice_is_taken_at_full_size():
+    """A square of 64 pixels in 128, seen at 64: its outline is found again to about a pixel."""
+    truth = torch.zeros(2, 1, 128, 128)
+    truth[:, :, 32:96, 32:96] = 1
+    assert dice_scores(Threshold(), Masked(2 * truth - 1, truth)).tolist() == pytest.approx([1, 1], abs=0.02)
+    truth[1, :, 32:96, 33:96] = 0
+    assert dice_scores(Threshold(), Masked(2 * truth - 1, truth))[1] < 1
+
+
+def test_loss_by_hand():
+    logits = torch.tensor([[[[3.0, -2.0]]], [[[0.5, -1.0]]]])
+    masks = torch.tensor([[[[1.0, 0.0]]], [[[0.25, 0.0]]]])
+    p = torch.sigmoid(logits)
+    expected = 1 - 2 * (p * masks).sum() / (p.sum() + 1.25) - (masks * p.log() + (1 - masks) * (1 - p).log()).mean()
+    torch.testing.assert_close(dice_and_entropy(logits, masks), expected)
+
+
+def test_masks_move_with_the_images():
+    """Where the masks are the images themselves, the segmenter still can tell them pixel by pixel after all changes."""
+    train = squares(seed=3)
+    network = fit_segmenter([Masked(train.masks * 2 - 1, train.masks)], Training(steps=150, batch_size=8), seed=0)
+    logits = network(train.masks * 2 - 1)
+    assert F.binary_cross_entropy_with_logits(logits, train.masks) < 0.1
+
+
+def test_errors():
+    data, quick = squares(24), Training(steps=1)
+    with pytest.raises(ValueError, match="20 images or more"):
+        fit_segmenter([squares(19)], quick, 0)
+    with pytest.raises(ValueError, match="24 empty ones"):
+        fit_segmenter([Masked(data.images, torch.zeros_like(data.masks))], quick, 0)
+    with pytest.raises(ValueError, match="0 and 1, got 0 to 255"):
+        fit_segmenter([Masked(data.images, data.masks * 255)], quick, 0)
+    with pytest.raises(ValueError, match="one mask and one group an image, got 23 masks of 24"):
+        fit_segmenter([Masked(data.images, data.masks[1:])], quick, 0)
+    with pytest.raises(ValueError, match="size of the images"):
+        fit_segmenter([Masked(data.images, data.masks[..., 1:])], quick, 0)
+    broken = Segmenter()
+    nn.init.constant_(broken.last.weight, math.nan)
+    with pytest.raises(ValueError, match="training diverged"):
+        dice_scores(broken, data)

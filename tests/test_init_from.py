@@ -1,0 +1,226 @@
+"""Fine-tuning: which layers a new run takes from another's file, what it says of the others, and that it takes them once."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_faults import inject, play, spoil  # noqa: F401 - fixtures
+from test_trust import Touches
+from torch import Tensor
+
+import medgan_pl
+from medgan_pl.build import build_module
+from medgan_pl.export import export
+from medgan_pl.transfer import begin_from, fitting, layer_of, transfer
+
+SMALL = ("data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")
+PLAYERS = ("generator", "discriminator", "average.network")
+
+
+def other(module: torch.nn.Module) -> dict[str, Tensor]:
+    """The state of a module that has learnt, the average apart from the generator."""
+    state = module.state_dict()
+    generator = torch.Generator().manual_seed(7)
+    return {name: torch.rand(w.shape, generator=generator) if w.is_floating_point() else w + 3 for name, w in state.items()}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor], prefix: str) -> list[bool]:
+    return [torch.equal(weight, b[name]) for name, weight in a.items() if name.startswith(f"{prefix}.")]
+
+
+# What fits -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_of_one_architecture_each_network_takes_all_of_its_own(settings) -> None:
+    module = build_module(settings(*SMALL))
+    weights = other(module)
+    lines = transfer(weights, module)
+    for player in PLAYERS:
+        assert all(equal(weights, module.state_dict(), player))
+    counts = [line.split(": ")[1].split() for line in lines]
+    assert [line.split(":")[0] for line in lines] == ["generator", "discriminator", "average"]
+    assert all(taken == of and rest == ["layers", "taken"] for taken, _, of, *rest in counts)
+    assert not any(equal(weights, build_module(settings(*SMALL)).state_dict(), "generator.start"))  # it was another before
+
+
+@pytest.mark.parametrize("model", ["resnet_gan", "dcgan"])
+def test_of_another_size_the_layers_that_fit_are_taken_and_the_others_are_named_and_begin_anew(settings, model) -> None:
+    small, large = (f"model={model}", *SMALL), (f"model={model}", *SMALL, "data.size=32")
+    weights = other(build_module(settings(*small)))
+    module, fresh = build_module(settings(*large)), build_module(settings(*large)).state_dict()
+    lines = transfer(weights, module)
+    found = module.state_dict()
+    for player, line in zip(PLAYERS, lines, strict=True):
+        taken, _, of = line.split(": ")[1].split(" layers")[0].split()
+        assert 0 < int(taken) < int(of)
+        named = line.split("not taken: ")[1]
+        layers = {layer_of(name) for name in found if name.startswith(f"{player}.")}
+        for layer in layers:
+            names = [name for name in found if layer_of(name) == layer]
+            began_anew = f" {layer.removeprefix(f'{player}.')}" in f" {named}".replace(",", "").replace(";", "").replace("(", " (")
+            source = fresh if began_anew else weights
+            assert all(torch.equal(found[name], source[name]) for name in names), layer
+    assert "start.0 (shape (" in lines[0].split("not taken: ")[1]
+
+
+def test_of_other_classes_only_what_knows_them_begins_anew(settings) -> None:
+    weights = other(build_module(settings(*SMALL, "model.classes=2")))
+    lines = transfer(weights, build_module(settings(*SMALL, "model.classes=3")))
+    assert "not taken: condition.embedding (shape (3, 8) here, (2, 8) there)" in lines[0]
+    lines = transfer(other(build_module(settings(*SMALL))), build_module(settings(*SMALL, "model.classes=3")))
+    assert "condition.embedding (is not in the file)" in lines[0]
+    assert "start.0 (shape " in lines[0]
+
+
+def test_a_layer_is_taken_whole_or_not_at_all() -> None:
+    wanted = {"a.weight": torch.zeros(2, 3), "a.bias": torch.zeros(2), "b.weight": torch.zeros(4), "c.n": torch.zeros(()).long()}
+    found = {"a.weight": torch.ones(2, 4), "a.bias": torch.ones(2), "b.weight": torch.ones(4), "c.n": torch.ones(())}
+    taken, left = fitting(wanted, found)
+    assert list(taken) == ["b"]
+    assert left == {"a": "shape (2, 3) here, (2, 4) there", "c": "of another kind of number"}
+
+
+def test_spectral_norm_is_its_layers(settings) -> None:
+    normed = (*SMALL, "model.discriminator.spectral_norm=true", "model.discriminator.batch_norm=false")
+    module = build_module(settings(*normed))
+    weights = other(module)
+    transfer(weights, module)
+    assert all(equal(weights, module.state_dict(), "discriminator"))
+    plain = (*SMALL, "model.discriminator.batch_norm=false")
+    lines = transfer(other(build_module(settings(*plain))), build_module(settings(*normed)))
+    assert lines[1].startswith("discriminator: 0 of ")
+    assert "blocks.0.conv1" in lines[1]
+
+
+@pytest.mark.parametrize("model", ["mlp", "dcgan"])
+def test_where_nothing_fits_it_is_an_error(settings, model) -> None:
+    weights = other(build_module(settings(*SMALL, f"model={model}")))
+    with pytest.raises(ValueError, match=r"no layer of the generator .* was it trained with another model.* start\.0"):
+        transfer(weights, build_module(settings(*SMALL)))
+
+
+def test_weights_that_are_not_finite_are_refused(settings) -> None:
+    module = build_module(settings(*SMALL))
+    weights = other(module)
+    weights["generator.to_image.bias"][0] = torch.nan
+    with pytest.raises(ValueError, match=r"must be finite; generator\.to_image\.bias holds NaN"):
+        transfer(weights, module)
+
+
+# Files ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_shared_weights_without_the_players_give_the_average_to_both_generators(settings, finished: Path) -> None:
+    checkpoint = finished / "checkpoints" / "best.ckpt"
+    export(checkpoint, Path("average.safetensors"))
+    export(checkpoint, Path("whole.safetensors"), whole=True)
+    stored = torch.load(checkpoint, weights_only=True)["state_dict"]
+    averaged = {name.removeprefix("average.network."): weight for name, weight in stored.items() if name.startswith("average.network.")}
+    for file, own in (("average", averaged), ("whole", {n.removeprefix("generator."): w for n, w in stored.items() if "generator." in n})):
+        config = settings(*SMALL, f"init_from={file}.safetensors")
+        module, fresh = build_module(config), build_module(config)
+        lines = begin_from(config, module, ())
+        assert all(torch.equal(weight, own[name]) for name, weight in module.generator.state_dict().items())
+        assert all(torch.equal(weight, averaged[name]) for name, weight in module.average.network.state_dict().items())
+        anew = all(equal(fresh.state_dict(), module.state_dict(), "discriminator"))
+        assert anew is (file == "average")
+        assert any("discriminator: begins anew; the file has the averaged generator alone" in line for line in lines) is anew
+
+
+def test_a_file_that_is_none_or_has_changed_is_refused(settings, finished: Path) -> None:
+    config = settings(*SMALL, "init_from=nowhere.ckpt")
+    with pytest.raises(FileNotFoundError, match=r"`init_from` must be a checkpoint.*got nowhere\.ckpt"):
+        begin_from(config, build_module(config), ())
+    config["init_from"] = str(finished / "checkpoints" / "last.ckpt")
+    begin_from(config, build_module(config), ())
+    Path("x.ckpt").write_bytes(Path(config["init_from"]).read_bytes() + b"\0")
+    with pytest.raises(ValueError, match=r"must be the file it was when the run began; x\.ckpt has changed"):
+        begin_from(config | {"init_from": "x.ckpt"}, build_module(config), ())
+
+
+@pytest.mark.parametrize("harm", ["code", "cut", "text"])
+def test_a_hostile_file_is_refused_and_runs_nothing(settings, finished: Path, harm) -> None:
+    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    if harm == "code":
+        file = io.BytesIO()
+        torch.save(torch.load(io.BytesIO(whole), weights_only=True) | {"extra": Touches()}, file)
+        whole = file.getvalue()
+    Path("evil.ckpt").write_bytes({"code": whole, "cut": whole[: len(whole) // 2], "text": b"not a checkpoint"}[harm])
+    config = settings(*SMALL, "init_from=evil.ckpt")
+    with pytest.raises(ValueError, match=r"evil\.ckpt must be a whole checkpoint"):
+        begin_from(config, build_module(config), ())
+    assert not Path("ran").exists()
+
+
+def test_classes_of_other_names_are_told_of(settings, finished: Path) -> None:
+    config = settings(*SMALL, "model.classes=2", f"init_from={finished / 'checkpoints' / 'last.ckpt'}")
+    lines = begin_from(config, build_module(config), ("well", "sick"))
+    assert lines[-1].startswith("its classes were ")
+    assert lines[-1].endswith("are well, sick here; they are taken by number")
+
+
+# Runs ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_run_begins_with_anothers_weights_once(play, tmp_path: Path, caplog, monkeypatch) -> None:  # noqa: F811
+    """On another size; the first look is at the weights taken; going on and loading need the file no more."""
+    caplog.set_level("INFO")
+    first = play("model=dcgan", name="first")
+    source = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    begun: list[Any] = []
+    monkeypatch.setattr("medgan_pl.transfer.transfer", lambda weights, module: begun.append(1) or transfer(weights, module))
+    same = play("model=dcgan", f"init_from={source}", name="same")
+    assert same["val/fd_random"][1][0] == pytest.approx(first["val/fd_random"][1][-1], rel=1e-5)
+    assert "from " in caplog.text
+    assert " layers taken" in caplog.text
+    state = torch.load(tmp_path / "same" / "checkpoints" / "last.ckpt", weights_only=True)["medgan_pl"]
+    assert state["images"] == 96
+    digest = state["config"]["init_from_sha256"]
+    assert len(digest) == 64
+    source.unlink()
+    play("model=dcgan", f"init_from={source}", "total_images=128", "resume.force=true", name="same")
+    assert len(begun) == 1
+    assert "init_from is not read: the run goes on from" in caplog.text
+    play("model=dcgan", "total_images=128", name="same")  # it has ended, and without the key it is the same run
+    last = tmp_path / "same" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["medgan_pl"]["config"]["init_from_sha256"] == digest
+    assert medgan_pl.load(last).images == 128
+
+
+def test_the_way_back_to_the_beginning_is_the_way_back_to_the_weights_taken(play, inject, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    play(name="first")
+    source = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    begun: list[Any] = []
+    monkeypatch.setattr("medgan_pl.transfer.transfer", lambda weights, module: begun.append(module.rollbacks) or transfer(weights, module))
+    inject(lambda module, losses: spoil(losses) if module.rate == 1 and module.images >= 20 else None)
+    table = play("guard.patience=2", f"init_from={source}")
+    assert len(begun) == 2
+    assert table["train/rollbacks"][1] == [1] * 6
+
+
+def test_training_begins_from_the_command_line(here, finished: Path) -> None:
+    """16² to 32² with classes, on other patients; then drawn from."""
+    small = ("data.size=32", "data.cohort.patients=40", "data.batch_size=8", "model.width=4", "model.latent=8", "model.classes=4")
+    small += ("metrics.random.extractor.width=4", "total_images=16", "log_every=8", "validate_every=16", "callbacks.samples.n=4")
+    source = f"init_from={finished / 'checkpoints' / 'best.ckpt'}"
+    code, said = here("train", *small, "trainer=cpu", "logger=csv", source, "hydra.run.dir=tuned")
+    assert code == 0, said
+    log = Path("tuned/train.log").read_text()
+    assert "generator: " in log
+    assert "not taken: " in log
+    assert "its classes were" in log
+    code, said = here("sample", "checkpoint=tuned/checkpoints/best.ckpt", "n=2", "output=drawn")
+    assert code == 0, said
+    sidecar = next(Path("drawn").glob("*.json")).read_text()
+    assert "init_from_sha256" in sidecar
+    assert str(finished) not in sidecar
+    code, said = here("train", *small, "trainer=cpu", "logger=csv", "init_from=nowhere.ckpt", "hydra.run.dir=none")
+    assert code == 1
+    assert "`init_from` must be a checkpoint" in said
+    assert not Path("none/checkpoints").exists()
