@@ -28,10 +28,11 @@ format: .venv/.installed ## mend style and format
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
-benchmark: .venv/.installed ## speed of the training step and of the loader beside the plain loop, and of each option
+benchmark: .venv/.installed ## speed of the training step, of the loader, of options and of judging, beside the plain loop
 	$(bin)/python -m benchmarks.train_step
 	$(bin)/python -m benchmarks.options
 	$(bin)/python -m benchmarks.data
+	$(bin)/python -m benchmarks.neighbours
 
 clean: ## remove what building and testing leave (not .venv, not outputs)
 	rm -rf build dist .pytest_cache .ruff_cache *.egg-info

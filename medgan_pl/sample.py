@@ -56,7 +56,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     if not whole:
         weights |= {name.replace("average.network.", "generator.", 1): weight for name, weight in weights.items()}
     try:
-        check_targets(state["config"]["module"])
+        check_targets(state["config"]["module"] | {"metrics": {}})  # which are not built, and of which an older run may name others
         # First without memory: a width of a billion is a shape there, and a shape must be that of a weight in the file.
         with torch.device("meta"), at_most(4 * len(weights) + 1000):
             check_shapes(build(state["config"], whole).state_dict(), weights)

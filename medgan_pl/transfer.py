@@ -1,5 +1,6 @@
 """Fine-tuning: what a trained model's file gives to a new one whose size, width or classes may differ, layer by layer."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from medgan_pl.data.export import sha256
-from medgan_pl.trust import hold, read_checkpoint, read_shared
+from medgan_pl.trust import hold, read_checkpoint, read_shared, shown
 
 PLAYERS = {"generator": "generator.", "discriminator": "discriminator.", "average": "average.network."}
 
@@ -32,7 +33,7 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
     lines = [f"from {path}: {line}" for line in transfer(source["state_dict"], module)]
     there, here = source["medgan_pl"]["classes"], list(classes)
     if config["model"]["classes"] and there != here:
-        lines.append(f"its classes were {', '.join(there) or 'none'} and are {', '.join(here)} here; they are taken by number")
+        lines.append(f"its classes were {', '.join(map(shown, there)) or 'none'} and are {', '.join(here)} here; they are taken by number")
     return lines
 
 
@@ -42,7 +43,8 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
 
     A layer fits where all its weights and running statistics are there under the same names and in the same shapes; one that does
     not keeps its first weights whole. Each network takes its own: generator from generator, average from average. Weights shared without
-    the players give both from the average, and the discriminator begins anew.
+    the players give both from the average, and the discriminator begins anew. Of another size a generator has more or fewer blocks at its
+    beginning: where more fits so, its blocks are counted from the image back.
     ValueError where not one layer of the generator with a weight of two axes or more fits, and for NaN or infinity.
     """
     whole = any(name.startswith(PLAYERS["generator"]) for name in weights)
@@ -54,15 +56,20 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
         if player == "discriminator" and not found:
             lines.append("discriminator: begins anew; the file has the averaged generator alone")
             continue
-        taken, left = fitting(network.state_dict(), found)
+        wanted, how = network.state_dict(), ""
+        taken, left = fitting(wanted, found)
+        if player != "discriminator":
+            others = fitting(wanted, counted_back(wanted, found))
+            if len(others[0]) > len(taken):
+                (taken, left), how = others, ", counted from the image back"
         if player == "generator":
             learnt = [name for layer in taken.values() for name, weight in layer.items() if weight.ndim > 1]
-            hold(bool(learnt), f"no layer of the generator in `init_from` fits this one: was it trained with another model?{listed(left)}")
+            hold(bool(learnt), f"no layer of the generator in `init_from` fits this one: was it of another model or width?{listed(left)}")
         for layer in taken.values():
             for name, weight in layer.items():
                 hold(bool(weight.isfinite().all()), f"the weights in `init_from` must be finite; {player}.{name} holds NaN or infinity")
         network.load_state_dict({name: weight for layer in taken.values() for name, weight in layer.items()}, strict=False)
-        lines.append(f"{player}: {len(taken)} of {len(taken) + len(left)} layers taken{listed(left)}")
+        lines.append(f"{player}: {len(taken)} of {len(taken) + len(left)} layers taken{how}{listed(left)}")
     return lines
 
 
@@ -78,6 +85,24 @@ def fitting(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[
         else:
             taken[layer] = {name: found[name] for name in names}
     return taken, left
+
+
+NUMBERED = re.compile(r"((?:[^.]+\.)*?)(\d+)(\..+)")  # list, number, the rest: blocks.2.conv1.weight
+
+
+def counted_back(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`found` renumbered so that each numbered list ends where that of `wanted` does."""
+    ends: list[dict[str, int]] = []
+    for names in (wanted, found):
+        matches = [match for name in names if (match := NUMBERED.fullmatch(name))]
+        ends.append({match[1]: max(int(each[2]) for each in matches if each[1] == match[1]) for match in matches})
+    renumbered = {}
+    for name, weight in found.items():
+        match = NUMBERED.fullmatch(name)
+        if match and match[1] in ends[0]:
+            name = f"{match[1]}{int(match[2]) + ends[0][match[1]] - ends[1][match[1]]}{match[3]}"
+        renumbered[name] = weight
+    return renumbered
 
 
 def mismatch(here: Tensor, there: Tensor | None) -> str:

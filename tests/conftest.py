@@ -11,16 +11,35 @@ from typing import Any
 import pytest
 from jaxtyping import install_import_hook
 
-with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.metrics"], "typecheck.checked"):
+with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.metrics", "medgan_pl.report"], "typecheck.checked"):
     import medgan_pl.losses.adversarial
     import medgan_pl.losses.penalties
+    import medgan_pl.metrics.classifier
     import medgan_pl.metrics.distances
     import medgan_pl.metrics.diversity
+    import medgan_pl.metrics.domain
+    import medgan_pl.metrics.estimate
+    import medgan_pl.metrics.membership
+    import medgan_pl.metrics.memorisation
+    import medgan_pl.metrics.neighbours
+    import medgan_pl.metrics.paired
+    import medgan_pl.metrics.perceptual
+    import medgan_pl.metrics.planes
+    import medgan_pl.metrics.pretrained
+    import medgan_pl.metrics.radiomics
+    import medgan_pl.metrics.scores
+    import medgan_pl.metrics.segmenter
+    import medgan_pl.metrics.space
+    import medgan_pl.metrics.teaching
+    import medgan_pl.metrics.torchscript
+    import medgan_pl.metrics.utility
+    import medgan_pl.metrics.weights
     import medgan_pl.networks.average
     import medgan_pl.networks.dcgan
     import medgan_pl.networks.mlp
     import medgan_pl.networks.resnet
-    import medgan_pl.networks.synced  # noqa: F401
+    import medgan_pl.networks.synced
+    import medgan_pl.report.pictures  # noqa: F401
 
 import torch
 from command_line import TINY, command

@@ -19,12 +19,12 @@ def sided(count=60, *, seed=0, spatial_dims=2, side=16, classes=2):
     return Labelled(images.clamp(-1, 1), labels)
 
 
-def squares(count=60, *, seed=0, side=32, spatial_dims=2):
-    """Squares or cubes of a quarter to a half of the side, each fourth image without one."""
+def squares(count=60, *, seed=0, side=32, spatial_dims=2, empty=True):
+    """Squares or cubes of a quarter to a half of the side, each fourth image without one where `empty`."""
     images, masks = noise(count, (1, *[side] * spatial_dims), seed), torch.zeros(count, 1, *[side] * spatial_dims)
     generator = torch.Generator().manual_seed(seed + 1)
     for place in range(count):
-        if place % 4:
+        if place % 4 or not empty:
             size = int(torch.randint(side // 4, side // 2, (), generator=generator))
             where = [slice(start, start + size) for start in torch.randint(side - size, (spatial_dims,), generator=generator).tolist()]
             masks[(place, 0, *where)] = 1

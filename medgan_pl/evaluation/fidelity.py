@@ -9,6 +9,7 @@ from medgan_pl.evaluation.ladder import flagged, noise_like, rungs
 from medgan_pl.evaluation.result import Result
 from medgan_pl.evaluation.sets import ImageSet
 from medgan_pl.evaluation.spaces import Features
+from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.distances import Frechet, Kernel
 from medgan_pl.metrics.diversity import WINDOW, likeness
 from medgan_pl.metrics.estimate import Estimate, Resampling
@@ -120,9 +121,18 @@ def judged(measure: Measure, crowds: Crowds, against: Resampling, of_floor: Resa
     results = []
     for key in measure.keys:
         steps = {name: float(rung[key]) for name, rung in ladder.items()}
-        result = Result(key, estimate=values[key], floor=floors[key], ladder=steps, noise=float(noise[key]) if noise else None)
+        result = Result(
+            key, estimate=within(key, values[key]), floor=within(key, floors[key]), ladder=steps, noise=float(noise[key]) if noise else None
+        )
         results.append(flagged(result))
     return results
+
+
+def within(key: str, estimate: Estimate) -> Estimate:
+    """The interval cut to the range that the metric has: a distance cannot be below 0."""
+    least, most = CATALOGUE[key].least, CATALOGUE[key].most
+    low = estimate.low if least is None else max(estimate.low, least)
+    return replace(estimate, low=low, high=estimate.high if most is None else min(estimate.high, most))
 
 
 def judge_likeness(sets: Sets, ladder: Ladder, draws: int) -> list[Result]:

@@ -60,7 +60,7 @@ def rank(judged: Sequence[Judged], score: str) -> Ranking:
             unranked[run.name] = f"measured otherwise (ranked, here): {'; '.join(changes)}"
     if len(alike) == 1 and len(scored) > 1:
         told = "\n  ".join(f"{name}: {reason}" for name, reason in unranked.items())
-        raise ValueError(f"two runs must be measured alike to be compared, and no two of these were, beside {alike[0].name}:\n  {told}")
+        raise ValueError(f"runs must be measured alike to be ranked, and no two of these were; from {alike[0].name} differ\n  {told}")
     ordered = sorted(alike, key=lambda run: worth(run.results[score]).value)
     end = worth(ordered[0].results[score]).high
     tied = [worth(run.results[score]).low <= end for run in ordered[1:]]

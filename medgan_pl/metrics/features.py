@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ SLOPE = 0.2  # of the leaky ReLU below zero
 FLOOR = 0.05  # of a standard deviation before its logarithm: a tenth of an ordinary one, so that empty background is not minus infinity
 
 
+@runtime_checkable
 class Images(Protocol):
     """Images that need not be in memory all at once; a tensor is one."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from medgan_pl.metrics.estimate import LEVEL, Estimate, Resampling
 
 Probabilities = Float[Tensor, "n classes"]
-Labels = Int[Tensor, " n"]
+Labels = Int[Tensor, " label_count"]
 
 
 def auc(probabilities: Probabilities, labels: Labels) -> Float[Tensor, ""]:

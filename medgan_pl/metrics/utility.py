@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor
 
+from medgan_pl.data.cache import watched
 from medgan_pl.metrics.classifier import fit_classifier, predict
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.scores import Chance, aucs, balanced_accuracies
@@ -61,7 +61,7 @@ def usefulness(
     same_kind({"real training": real_train.images, "real test": real_test.images, "generated": fake.images})
     taught = {"real": [real_train], "synthetic": [fake], "both": [real_train, fake]}
     on_test, on_fake = defaultdict(list), []
-    for teacher, seed in track(_trainings(settings), description="teaching classifiers", transient=True):
+    for teacher, seed in watched(_trainings(settings), len(TEACHERS) * settings.seeds, "teaching classifiers"):
         network = fit_classifier(taught[teacher], classes, settings, seed, device)
         on_test[teacher].append(predict(network, real_test.images))
         if teacher == "real":
@@ -109,7 +109,7 @@ def segment_usefulness(
     real_test = replace(real_test, images=test_images)
     taught = {"real": [real_train], "synthetic": [fake], "both": [real_train, fake]}
     found = defaultdict(list)
-    for teacher, seed in track(_trainings(settings), description="teaching segmenters", transient=True):
+    for teacher, seed in watched(_trainings(settings), len(TEACHERS) * settings.seeds, "teaching segmenters"):
         found[teacher].append(dice_scores(fit_segmenter(taught[teacher], settings, seed, device), real_test))
     return segment_usefulness_of({teacher: torch.stack(each) for teacher, each in found.items()}, real_test.groups, resampling)
 

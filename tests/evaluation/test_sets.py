@@ -11,7 +11,9 @@ from medgan_pl.evaluation.sets import ImageSet, halves, joined, stored
 def numbered(count, start=0, groups=None, labels=None, key="k"):
     """Image i is i + start everywhere, over 100."""
     values = torch.arange(start, start + count) / 100.0
-    return ImageSet(lambda rows: values[rows].view(-1, 1, 1, 1).expand(-1, 1, 4, 4), count, key, labels, groups, [f"n{i}" for i in range(count)])
+    return ImageSet(
+        lambda rows: values[rows].view(-1, 1, 1, 1).expand(-1, 1, 4, 4), count, key, labels, groups, [f"n{i}" for i in range(count)]
+    )
 
 
 def content(images):
@@ -62,8 +64,7 @@ def test_stored_keeps_images_to_the_step_of_the_cache():
     kept = stored(images.split(3), 7)
     assert (kept[torch.arange(7)] - images).abs().max() <= 1 / 65535 + 1e-6
     assert kept[torch.tensor([6, 2])].shape == (2, 1, 5, 6)
-    assert kept.key == stored(images.split(2), 7).key
-    assert kept.key != stored([images.flip(0)], 7).key
+    assert kept.key == ""  # features of fakes are not remembered: nobody asks for them twice
 
 
 @pytest.mark.parametrize(
