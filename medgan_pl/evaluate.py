@@ -98,8 +98,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
             features=subject.data.cache_dir / "features",
             scale=scale_of(subject.data),
         )
-        extractors = list(instantiate(config.extractor, _convert_="all").values())
-        found = Judge(subject.sets, extractors, options, strangers=subject.strangers, critic=subject.critic, watch=watch).through()
+        found = Judge(subject.sets, subject.extractors, options, strangers=subject.strangers, critic=subject.critic, watch=watch).through()
         judgement = told(subject, found, without_places(config))
         output = Path(str(config.output)) if config.output is not None else subject.folder
         watch("the report")
@@ -178,7 +177,9 @@ def told(subject: "Subject", found: "Found", settings: dict[str, Any]) -> dict[s
         "version": __version__,
         "subject": subject.told,
         "data": {
-            "title": data.source.title if data.phantom else f"{len(data.records)} {data.modality.name} files",
+            "title": data.source.title
+            if data.phantom
+            else f"{len(data.records):,} {'films' if data.modality.spatial_dims == 2 else 'volumes'} ({data.modality.name})",
             "phantom": data.phantom,
             "modality": data.modality.name,
             "unit": data.inverse.unit,

@@ -82,9 +82,7 @@ class Resampling:
         low, high = self._ends(values - values.mean())
         return Estimate(value, value + low, value + high)
 
-    def of_samples(
-        self, statistic: Callable[..., Tensor], samples: Sequence[Tensor], groups: Sequence[Tensor | None]
-    ) -> list[Estimate]:
+    def of_samples(self, statistic: Callable[..., Tensor], samples: Sequence[Tensor], groups: Sequence[Tensor | None]) -> list[Estimate]:
         """Values (K,) of a statistic of any number of sets, each resampled by its own groups, with the percentile interval of each value.
 
         For quantiles, shares and ranks, which repeated images hardly move. All K values meet the same draws, so a difference is paired.

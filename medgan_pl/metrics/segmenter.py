@@ -71,7 +71,7 @@ def pairs(data: Masked, rows: Int[Tensor, " rows"], what: str) -> tuple[Tensor, 
     """
     if len(data.images) != len(data.masks) or (data.groups is not None and len(data.groups) != len(data.images)):
         raise ValueError(f"the {what} must have one mask and one group an image, got {len(data.masks)} masks of {len(data.images)}")
-    images, masks = small(data.images[rows]), small(data.masks[rows])
+    images, masks = small(data.images, rows), small(data.masks, rows)
     if masks.shape != (len(images), 1, *images.shape[2:]):
         raise ValueError(f"masks must be (B, 1, *S) with the size of the images, got {tuple(masks.shape)} for {tuple(images.shape)}")
     if masks.min() < 0 or masks.max() > 1:

@@ -1,7 +1,7 @@
 """Fakes held against reals in the space of one extractor, by any number of measures."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.features import Extractor
 
 
+@runtime_checkable
 class Measure(Protocol):
     """A judgement of fake features (N, F) against real ones (M, F), by key; what each key means stands in `catalogue.py`.
 

@@ -64,21 +64,22 @@ class Masked:
     groups: Tensor | None = None
 
 
-def small(images: Images) -> Float[Tensor, "n c *space"]:
-    """All images in memory, float32, averaged over area so that no side is above 64 in 2-D or 32 in 3-D; smaller ones stay as they are.
+def small(images: Images, rows: Int[Tensor, " rows"] | None = None) -> Float[Tensor, "n c *space"]:
+    """The images of these `rows`, or all, in memory, float32, on the CPU, averaged over area so that no side is above 64 (32 in 3-D).
 
-    All sides shrink by one factor, though to no less than 16. Raises ValueError for no images, NaN or infinity, other than 2 or 3 axes, and
+    Smaller ones stay as they are. All sides shrink by one factor, though to no less than 16. Raises ValueError for no images, NaN or infinity, other than 2 or 3 axes, and
     a side below 16.
     """
-    if not len(images):
+    rows = torch.arange(len(images)) if rows is None else rows
+    if not len(rows):
         raise ValueError("there must be images to teach from and to test on, got none")
     parts = []
-    for rows in torch.arange(len(images)).split(READ_AT_ONCE):
-        part = images[rows].detach().float()
+    for few in rows.split(READ_AT_ONCE):  # never all at their full size
+        part = images[few].detach().cpu().float()
         if part.ndim - 2 not in LONGEST or min(part.shape[2:]) < SMALLEST:
             raise ValueError(f"images must be (B, C, *S) with 2 or 3 sides of {SMALLEST} or more, got {tuple(part.shape)}")
         if not torch.isfinite(part).all():
-            raise ValueError(f"images must be finite, got NaN or infinity among images {int(rows[0])} to {int(rows[-1])}")
+            raise ValueError(f"images must be finite, got NaN or infinity among images {int(few[0])} to {int(few[-1])}")
         factor = LONGEST[part.ndim - 2] / max(part.shape[2:])
         sides = [max(SMALLEST, round(side * factor)) for side in part.shape[2:]]
         parts.append(F.interpolate(part, size=sides, mode="area") if factor < 1 else part)
@@ -102,7 +103,7 @@ def labelled(data: Labelled, classes: int, most: int, what: str) -> Labelled:
     counts = labels[rows].bincount(minlength=classes).tolist()
     if min(counts) < LEAST:
         raise ValueError(f"the {what} must hold {LEAST} or more of each class to teach from, got {counts}; leave out the rare class")
-    return replace(data, images=small(data.images[rows]), labels=labels[rows], groups=None if data.groups is None else data.groups[rows])
+    return replace(data, images=small(data.images, rows), labels=labels[rows], groups=None if data.groups is None else data.groups[rows])
 
 
 def checked_labels(data: Labelled, classes: int, what: str) -> Int[Tensor, " n"]:

@@ -9,6 +9,8 @@ from medgan_pl.report.judgement import Judgement
 from medgan_pl.report.markup import Markup, element, joined, paragraph
 from medgan_pl.report.pictures import SHOWN, SHOWN_PAIRS, SHOWN_PER_CLASS, Pairs, Pictures, tile_side, tiles
 
+# Of the smallest distance among strangers, below which a pair is marked: among more images the nearest is somewhat nearer by chance.
+TOO_NEAR = 0.5
 MADE = {"checkpoint": "Generated", "folder": "Judged", "baseline": "Baseline"}
 PAIRS = (
     "In each pair: on the left one of the images that come nearest to the training set, on the right the training image it comes near to. "
@@ -88,15 +90,15 @@ def closest(judgement: Judgement, pictures: Pictures) -> Markup:
 
 
 def _list(pairs: Pairs, caption: str, side: int, synthetic: bool, nearest: float | None) -> Markup:
-    """The nearest first; `nearest`: the smallest distance among strangers, below which a pair is marked."""
+    """The nearest first; `nearest`: the smallest distance among strangers; a pair much nearer is marked."""
     order = pairs.distance.argsort()[:SHOWN_PAIRS]
     left, right = tiles(pairs.images[order], side, synthetic=synthetic), tiles(pairs.train[order], side)
     shown = []
     for n, (one, two, distance) in enumerate(zip(left, right, pairs.distance[order].tolist(), strict=True), 1):
         first = element("img", src=one, alt=f"{caption}, pair {n}: the image")
         second = element("img", src=two, alt=f"{caption}, pair {n}: the training image")
-        near = nearest is not None and distance < nearest
-        warning = joined(" ", element("span", "⚠ nearer than any stranger", class_="near")) if near else Markup("")
+        near = nearest is not None and distance < TOO_NEAR * nearest
+        warning = joined(" ", element("span", "⚠ far nearer than any stranger", class_="near")) if near else Markup("")
         text = element("figcaption", f"{n}. distance {number(distance)}", warning)
         shown.append(element("figure", element("div", first, second), text, class_="pair"))
     content = element("div", *shown, class_="pairs") if shown else paragraph("No pair to show.")

@@ -15,7 +15,7 @@ from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.sets import held_out, keyed, real_set, stored
 from medgan_pl.keys import Purpose
 from medgan_pl.sample import load, shareable
-from medgan_pl.subjects.subject import Subject, opened, whole
+from medgan_pl.subjects.subject import Subject, extractors_of, opened, whole
 from medgan_pl.trust import DATA_PACKAGES, check_targets, read_checkpoint
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     watch("the data")
     data = opened(config.data)
     check_fits(module, data)
+    extractors = extractors_of(config)
     strangers = trained_elsewhere(state.get("fingerprint"), data)
     reference, floor, note = held_out(data)
     train = real_set(data, data.rows["train"])
@@ -48,6 +49,7 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
         told,
         data,
         Sets(fake, real, real_set(data, floor), train, list(data.classes), real if module.game.paired else None),
+        extractors,
         (run if (run / "config.yaml").is_file() else Path()) / "report",
         strangers,
         shareable(module.config),

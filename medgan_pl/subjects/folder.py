@@ -11,7 +11,7 @@ import torch
 from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.sets import halves, real_set
 from medgan_pl.subjects.masks import with_masks
-from medgan_pl.subjects.subject import Subject, opened
+from medgan_pl.subjects.subject import Subject, extractors_of, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +49,7 @@ def of_folder(config: "DictConfig", overrides: list[str], device: str, watch: Ca
         {"kind": "folder", "name": Path(str(config.fake)).name, "path": str(config.fake)},
         data,
         Sets(fake, reference, floor, train, list(data.classes), matched(fake, real) if config.paired else None),
+        extractors_of(config),
         Path("report"),
         "" if train else "nobody says which images the tool was trained on; add train=DIR",
         notes=notes,

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from medgan_pl.data.datamodule import ImageDataModule
     from medgan_pl.evaluation.fidelity import Sets
     from medgan_pl.evaluation.privacy import Critic
+    from medgan_pl.metrics.features import Extractor
 
 
 @dataclass(frozen=True)
 class Subject:
     """Who is judged on what.
 
+    - `extractors`: built before anything is drawn, so that a missing file of weights is told at once.
     - `told`, `run`, `notes`: as `subject`, `run` and `notes` in metrics.json; `data`: of the reals.
     - `folder`: where the report goes by itself; `wandb`: the run's id there.
     - `strangers`: why training images cannot be told from others, "" where they can. `critic`: the discriminator, where there is one.
@@ -24,6 +26,7 @@ class Subject:
     told: dict[str, Any]
     data: "ImageDataModule"
     sets: "Sets"
+    extractors: "list[Extractor]"
     folder: Path
     strangers: str = ""
     run: dict[str, Any] = field(default_factory=dict)
@@ -38,6 +41,12 @@ def opened(node: "DictConfig", **changes: Any) -> "ImageDataModule":
     data = instantiate(node, _convert_="all", **changes)
     data.setup()
     return data
+
+
+def extractors_of(config: "DictConfig") -> "list[Extractor]":
+    from hydra.utils import instantiate
+
+    return list(instantiate(config.extractor, _convert_="all").values())
 
 
 def whole(config: "DictConfig", name: str, least: int) -> int:

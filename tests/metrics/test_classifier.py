@@ -8,7 +8,7 @@ from planted import noise, sided
 
 from medgan_pl.metrics.classifier import Classifier, fit_classifier, predict
 from medgan_pl.metrics.scores import auc
-from medgan_pl.metrics.teaching import Balanced, Change, Labelled, Training, share_of_rate, shares, small
+from medgan_pl.metrics.teaching import Balanced, Change, Labelled, Training, labelled, share_of_rate, shares, small
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -73,6 +73,31 @@ def test_large_images_are_averaged_down():
     assert torch.equal(small(few), few)
     network = Classifier(classes=2)
     torch.testing.assert_close(predict(network, image), network(small(image)).double().softmax(1).detach())
+
+
+class Lazy:
+    """Images that are read when asked for; notes how many at once."""
+
+    def __init__(self, images):
+        self.images, self.asked = images, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, rows):
+        self.asked.append(len(rows))
+        return self.images[rows]
+
+
+def test_large_sets_are_read_a_few_at_a_time_and_up_to_a_number():
+    train = sided(200)
+    lazy = Lazy(train.images)
+    ready = labelled(Labelled(lazy, train.labels, groups=torch.arange(200)), 2, most=70, what="set")
+    assert (max(lazy.asked), sum(lazy.asked)) == (16, 70)
+    assert torch.equal(ready.images, train.images[ready.groups])
+    assert torch.equal(ready.labels, train.labels[ready.groups])
+    assert len(ready.groups.unique()) == 70
+    assert ready.groups.max() > 150
 
 
 def test_batches_are_balanced():

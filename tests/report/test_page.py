@@ -209,9 +209,9 @@ def test_volumes_are_shown_by_their_middle_slice() -> None:
     assert "Of each volume" not in told[0].text
 
 
-def test_a_pair_nearer_than_any_stranger_is_marked() -> None:
+def test_a_pair_far_nearer_than_any_stranger_is_marked() -> None:
     pictures = example.pictures()
-    assert Reader(page(example.judgement(), pictures, {})).text.count("⚠ nearer than any stranger") == 2  # 2.10, 2.46 < 2.60
+    assert Reader(page(example.judgement(), pictures, {})).text.count("⚠ far nearer than any stranger") == 2  # 1.10, 1.28 < 2.60 / 2
     assert "nearer than any stranger" not in page(example.judgement(), replace(pictures, held_out_pairs=[]), {})
     assert "nearer than any stranger" not in page(example.judgement(), replace(pictures, pairs=pictures.held_out_pairs), {})
 
