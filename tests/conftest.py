@@ -48,7 +48,7 @@ from omegaconf import OmegaConf
 
 from medgan_pl.console import configuration_folder
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two wait for each other on a busy machine, and the tests are too small to gain
 
 
 @pytest.fixture(autouse=True)

@@ -67,8 +67,8 @@ class Masked:
 def small(images: Images, rows: Int[Tensor, " rows"] | None = None) -> Float[Tensor, "n c *space"]:
     """The images of these `rows`, or all, in memory, float32, on the CPU, averaged over area so that no side is above 64 (32 in 3-D).
 
-    Smaller ones stay as they are. All sides shrink by one factor, though to no less than 16. Raises ValueError for no images, NaN or infinity, other than 2 or 3 axes, and
-    a side below 16.
+    Smaller ones stay as they are. All sides shrink by one factor, though to no less than 16. Raises ValueError for no images, NaN or
+    infinity, other than 2 or 3 axes, and a side below 16.
     """
     rows = torch.arange(len(images)) if rows is None else rows
     if not len(rows):

@@ -123,7 +123,7 @@ class Held(nn.Module):
     def network(self) -> nn.Module:
         return self._held[0]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         return self.network(images)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Held":

@@ -201,9 +201,7 @@ def test_volumes_are_shown_by_their_middle_slice() -> None:
         pairs=[replace(pair, images=deep(pair.images), train=deep(pair.train)) for pair in flat.pairs], held_out_pairs=[],
         ladder={name: deep(image[None])[0] for name, image in flat.ladder.items()},
     )  # fmt: skip
-    told = [
-        Reader(page(example.judgement(), shown, {})) for shown in (replace(flat, per_class={}, paired={}, held_out_pairs=[]), volumes)
-    ]
+    told = [Reader(page(example.judgement(), shown, {})) for shown in (replace(flat, per_class={}, paired={}, held_out_pairs=[]), volumes)]
     assert [a["src"] for a in told[0].having("img")] == [a["src"] for a in told[1].having("img")]
     assert "Of each volume its middle slice is shown." in told[1].text
     assert "Of each volume" not in told[0].text
