@@ -117,6 +117,10 @@ def check(config: "DictConfig") -> None:
         raise ValueError(f"`groups` must be some of {', '.join(sorted(groups))}, got {list(config.groups)}")
     for name, least in {"n": 1, "seed": 0, "draws": 20, "pairs": 0, "batch_size": 1}.items():
         whole(config, name, least)
+    if config.wandb not in ("offline", "online", "disabled"):
+        raise ValueError(f"`wandb` must be offline, online or disabled, got {config.wandb}")
+    if config.output is not None:
+        Path(str(config.output)).mkdir(parents=True, exist_ok=True)
     if not config.extractor:
         raise ValueError("`extractor` must name one extractor or more, such as extractor=[random,radiomics]")
 
@@ -126,10 +130,12 @@ def scale_of(data: "ImageDataModule") -> "Scale":
     from medgan_pl.evaluation.pairs import Scale
 
     inverse = data.inverse
-    if inverse.unit != "HU" or len(inverse.levels) > 1:
-        return Scale(spacing_mm=inverse.spacing_mm)
+    spacings = {tuple(entry["spacing_mm"] or ()) for entry in data.cache.entries.values()}
+    spacing_mm = inverse.spacing_mm if len(spacings) == 1 else None
+    if inverse.unit != "HU" or "window" not in data.pipeline.settings or len(inverse.levels) > 1:
+        return Scale(spacing_mm=spacing_mm)
     low, high = inverse.levels[0]
-    return Scale((high - low) / 2, "HU", inverse.spacing_mm)
+    return Scale((high - low) / 2, "HU", spacing_mm)
 
 
 def pictures_of(subject: "Subject", found: "Found") -> "Pictures":
@@ -141,7 +147,8 @@ def pictures_of(subject: "Subject", found: "Found") -> "Pictures":
     if sets.fake.labels is not None and sets.reference.labels is not None:
         for number, name in enumerate(sets.classes):
             both = sets.fake.of_class(number), sets.reference.of_class(number)
-            by_class[name] = tuple(images.first(SHOWN_PER_CLASS) for images in both)
+            if all(len(images) for images in both):
+                by_class[name] = tuple(images.first(SHOWN_PER_CLASS) for images in both)
     return Pictures(
         fake=sets.fake.first(SHOWN),
         real=sets.reference.first(SHOWN),
@@ -154,11 +161,15 @@ def pictures_of(subject: "Subject", found: "Found") -> "Pictures":
 
 
 def without_places(config: "DictConfig") -> dict[str, Any]:
-    """The configuration in plain containers, without what tells of this machine: where data and cache lie."""
+    """The configuration in plain containers, without what tells of this machine and of file names: of a path its last part."""
     from omegaconf import OmegaConf
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
-    plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("root", "cache")}
+    plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("root", "cache", "files", "patient_pattern")}
+    for node in (plain, plain["masks"], *plain["extractor"].values()):
+        for key in ("checkpoint", "fake", "real", "train", "output", "weights", "linear"):
+            if isinstance(node.get(key), str):
+                node[key] = Path(node[key]).name
     return plain
 
 
@@ -168,6 +179,7 @@ def told(subject: "Subject", found: "Found", settings: dict[str, Any]) -> dict[s
 
     from medgan_pl import __version__
     from medgan_pl.evaluation.result import FORMAT
+    from medgan_pl.evaluation.sets import digest
 
     data, sets = subject.data, subject.sets
     reals = {name: images for name in ("train", "reference", "floor") if (images := getattr(sets, name)) is not None}
@@ -187,7 +199,7 @@ def told(subject: "Subject", found: "Found", settings: dict[str, Any]) -> dict[s
             "size": list(data.size),
             "channels": data.channels,
             "spatial_dims": data.spatial_dims,
-            "split_hash": data.fingerprint,
+            "split_hash": digest(data.fingerprint, sets.reference.key, sets.floor.key),
             "counts": {name: len(images) for name, images in reals.items()} | {"fake": len(sets.fake)},
             "patients": {name: images.patients for name, images in reals.items()},
             "per_class": {name: len(sets.reference.of_class(number)) for number, name in enumerate(data.classes)},

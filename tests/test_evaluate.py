@@ -5,15 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from command_line import command, wandb_records
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from medgan_pl.console import configuration_folder
 from medgan_pl.data import phantom
 from medgan_pl.data.phantom.film import film_image
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.subjects.checkpoint import data_of_run
+from medgan_pl.subjects.masks import stem
+from medgan_pl.subjects.subject import bare
 
 DATA = ("data.size=16", "data.cohort.patients=420", "data.fractions=[0.5,0.25,0.25]")
 QUICK = ("n=120", "draws=20", "use.steps=4", "use.seeds=2", "extractor.random.width=4", "pairs=3", "device=cpu")
@@ -45,8 +48,8 @@ def test_one_command_judges_a_checkpoint_on_its_own_data(run: Path) -> None:
     assert data["counts"]["train"] == 210
     assert data["counts"]["reference"] == data["counts"]["floor"] == 105
     assert data["counts"]["fake"] == 120
-    state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["medgan_pl"]
-    assert data["split_hash"] == state["fingerprint"]
+    assert not any("trained on" in note for note in judgement["notes"])  # the split is that of the checkpoint
+    assert str(run) not in (run / "report" / "metrics.json").read_text()
     found = numbers(run / "report")
     for key in ("fd_random", "kid_radiomics", "recall_random", "coverage_radiomics", "ms_ssim", "copies_pixels", "mia_advantage_random"):
         row = found[key]
@@ -172,6 +175,7 @@ def test_paired_folders_with_masks(here) -> None:
         (("baseline=noise", "groups=[beauty]"), "`groups` must be some of"),
         (("baseline=noise", "data.split=none", "data.cohort.patients=30", "data.size=16"), "holds nothing out"),
         (("checkpoint=nowhere.ckpt",), "nowhere.ckpt"),
+        (("checkpoint=nowhere.ckpt", "real=x", "masks.fake=y"), "`real`, `masks.fake` must come with `fake`"),
     ],
 )
 def test_bad_input_is_named(here, arguments, said) -> None:
@@ -181,18 +185,41 @@ def test_bad_input_is_named(here, arguments, said) -> None:
     assert not Path("report").exists()
 
 
-def test_a_checkpoint_chooses_neither_code_nor_cache() -> None:
-    config = OmegaConf.create(
-        {"data": {"modality": {"_target_": "medgan_pl.data.modalities.XRay"}, "root": None, "cache": {"dir": "mine"}}}
-    )
-    stored = {"modality": {"_target_": "medgan_pl.data.modalities.XRay"}, "root": "/theirs", "cache": {"dir": "/etc"}, "size": 32}
-    merged = data_of_run(config, stored, [])
-    assert (merged.root, merged.cache.dir, merged.size) == ("/theirs", "mine", 32)
-    config.data.root = "/typed"
-    assert data_of_run(config, stored, ["data.root=/typed"]).root == "/typed"
-    with pytest.raises(ValueError, match="_target_"):
-        data_of_run(config, stored | {"modality": {"_target_": "os.system"}}, [])
+def composed(*overrides: str):
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        return compose("evaluate", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [("data=ct",), ("data=mri", "image.spatial_dims=3"), ("intensity@data.intensity=z_score",), ("data=xray", "data.modality.voi=true")],
+)
+def test_the_data_of_any_run_are_opened_as_they_were(settings, trained, tmp_path) -> None:
+    stored = settings(*trained, "data.size=32", "data.root=/theirs")["data"]
+    OmegaConf.save({"data": stored}, tmp_path / "config.yaml")
+    merged = OmegaConf.to_container(data_of_run(composed("data.cache.dir=mine"), stored, [], tmp_path))
+    assert merged.pop("cache")["dir"] == "mine"
+    assert merged == {key: value for key, value in stored.items() if key != "cache"}
+    typed = data_of_run(composed("data.root=/typed", "data.split_seed=1"), stored, ["data.root=/typed", "data.split_seed=1"], tmp_path)
+    assert (typed.root, typed.split_seed, typed.size) == ("/typed", 1, 32)
+
+
+def test_a_checkpoint_chooses_neither_code_nor_files(settings, tmp_path) -> None:
+    stored = settings("data.size=32", "data.root=/etc")["data"]
     with pytest.raises(ValueError, match=r"add data\.root"):
-        data_of_run(config, {"size": 32}, [])
+        data_of_run(composed(), stored, [], tmp_path)  # no run folder about it says so too
+    merged = data_of_run(composed("data.root=/mine"), stored | {"patient_pattern": "(a+)+$"}, ["data.root=/mine"], tmp_path)
+    assert merged.root == "/mine"
+    assert merged.patient_pattern == composed().data.patient_pattern
+    assert merged.size == 32
+    with pytest.raises(ValueError, match="_target_"):
+        data_of_run(composed(), stored | {"modality": {"_target_": "os.system"}}, [], tmp_path)
     with pytest.raises(ValueError, match="was trained on CT, got data of XRay"):
-        data_of_run(config, stored | {"modality": {"_target_": "medgan_pl.data.modalities.CT"}}, ["data=chest_xray"])
+        data_of_run(composed(), settings("data=ct")["data"], ["data=chest_xray"], tmp_path)
+
+
+def test_names_without_their_endings() -> None:
+    names = ("a/case1.slice03.png", "a/case1.slice04.png", "b.nii.gz", "1.2.840.5", "c_mask.tif")
+    assert [bare(name) for name in names] == ["a/case1.slice03", "a/case1.slice04", "b", "1.2.840.5", "c_mask"]
+    assert stem(Path("a/c_mask.tif")) == "a/c"
+    assert stem(Path("c.seg.nii.gz")) == "c"

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from medgan_pl.evaluation.ladder import flagged, noise_like, rungs
 from medgan_pl.evaluation.result import Result
-from medgan_pl.evaluation.sets import ImageSet
+from medgan_pl.evaluation.sets import ImageSet, keyed
 from medgan_pl.evaluation.spaces import Features
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.distances import Frechet, Kernel
@@ -139,8 +140,9 @@ def judge_likeness(sets: Sets, ladder: Ladder, draws: int) -> list[Result]:
     """MS-SSIM between pairs of fakes, beside that between pairs of held-out reals, of all images and of each class."""
     results = []
     for label, part in sets.each():
-        side = min(part.reference.first(1).shape[2:])
-        why = part.too_few() or (f"needs sides of {WINDOW} pixels or more, got {side}" if side < WINDOW else "")
+        why = part.too_few()
+        if not why and (side := min(part.reference.first(1).shape[2:])) < WINDOW:
+            why = f"needs sides of {WINDOW} pixels or more, got {side}"
         if why:
             result = Result("ms_ssim", undefined=why)
         else:
@@ -155,5 +157,5 @@ def judge_likeness(sets: Sets, ladder: Ladder, draws: int) -> list[Result]:
 
 def likeness_of(images: ImageSet, draws: int) -> Estimate:
     """Over at most PAIRS pairs: of images drawn at random, each with the next, the last with the first."""
-    chosen = images.at_most(PAIRS)
-    return Resampling(draws).of_mean(likeness(chosen.first(len(chosen))))
+    chosen = torch.randperm(len(images), generator=keyed(0))[:PAIRS]  # also of few: neighbours in a set are often of one patient
+    return Resampling(draws).of_mean(likeness(images[chosen]))

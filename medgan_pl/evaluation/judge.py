@@ -104,7 +104,7 @@ class Judge:
         sets, options = self.sets, self.options
         few = sets.even().too_few()
         ladder = Ladder() if few else ladder_of(sets)
-        found.ladder = {"untouched": sets.floor.first(1)[0]} if ladder.rungs else {}
+        found.ladder = {"untouched": sets.even().floor.first(1)[0]} if ladder.rungs else {}
         found.ladder |= {name: rung.first(1)[0] for name, rung in ladder.rungs.items()}
         for extractor in self.extractors:
             results = judge_space(sets, ladder, extractor, self.features, options.draws)

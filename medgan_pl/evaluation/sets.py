@@ -118,7 +118,8 @@ def real_set(data: "ImageDataModule", rows: np.ndarray) -> ImageSet:
     """The images of a data module at `rows` of its table of images."""
     records = data.image_records[rows]
     first = np.searchsorted(data.image_records, records)  # of each image the first of its scan
-    content = json.dumps([data.cache.folder.name, [data.records[r].digest for r in records], (rows - first).tolist()])
+    crops = [data.seed, rows.tolist()] if data.patches else None  # what a patch shows hangs on these too
+    content = json.dumps([data.cache.folder.name, [data.records[r].digest for r in records], (rows - first).tolist(), crops])
     patients = np.array([data.records[r].patient for r in records])
     return ImageSet(
         lambda asked: data.gather(rows[asked.numpy()], asked.numpy()),

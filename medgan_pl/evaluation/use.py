@@ -45,6 +45,8 @@ def judged(keys: tuple[str, ...], sets: Sets, test: ImageSet, why: str, measure:
 
 
 def why_no_classes(sets: Sets) -> str:
+    if sets.truth is not None:
+        return "the images judged were made from those of the patients that a classifier would be tested on"
     if sets.train is None:
         return "needs real training images to compare with; add train=DIR"
     if len(sets.classes) < 2:
@@ -55,6 +57,8 @@ def why_no_classes(sets: Sets) -> str:
 
 
 def why_no_masks(sets: Sets, test: ImageSet) -> str:
+    if sets.truth is not None:
+        return "the images judged were made from those of the patients that a segmenter would be tested on"
     lacking = [
         name for name, images in (("fake", sets.fake), ("train", sets.train), ("real", test)) if images is None or images.masks is None
     ]

@@ -20,5 +20,10 @@ def subject_of(config: "DictConfig", overrides: list[str], device: str, watch: C
             "one of `checkpoint`, `fake` and `baseline` must say who is judged, got "
             f"{' and '.join(named) or 'none'}: python -m medgan_pl.evaluate checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt"
         )
+    if named[0] != "fake":
+        idle = [key for key in ("real", "train", "paired") if config[key]]
+        idle += [f"masks.{key}" for key, value in config.masks.items() if value]
+        if idle:
+            raise ValueError(f"{', '.join(f'`{key}`' for key in idle)} must come with `fake`, got {named[0]}=…; other reals: data.root=DIR")
     make = {"checkpoint": of_checkpoint, "fake": of_folder, "baseline": of_baseline}[named[0]]
     return make(config, overrides, device, watch)

@@ -10,7 +10,7 @@ import torch
 from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.ladder import BLURS, blurred, noise_like
 from medgan_pl.evaluation.sets import held_out, keyed, real_set
-from medgan_pl.subjects.subject import Subject, extractors_of, opened, whole
+from medgan_pl.subjects.subject import Subject, extractors_of, opened, straddled, whole
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,4 +33,4 @@ def of_baseline(config: "DictConfig", overrides: list[str], device: str, watch: 
     fake = replace(kinds[config.baseline](chosen), groups=None)
     told = {"kind": "baseline", "name": config.baseline, "path": ""}
     sets = Sets(fake, real_set(data, reference), real_set(data, floor), train, list(data.classes))
-    return Subject(told, data, sets, extractors_of(config), Path("report"), notes=[note] * bool(note))
+    return Subject(told, data, sets, extractors_of(config), Path("report"), notes=[said for said in (note, straddled(data)) if said])

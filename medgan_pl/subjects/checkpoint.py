@@ -1,5 +1,6 @@
 """A generator, on the data it was trained on or on others of the same kind."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.sets import held_out, keyed, real_set, stored
 from medgan_pl.keys import Purpose
 from medgan_pl.sample import load, shareable
-from medgan_pl.subjects.subject import Subject, extractors_of, opened, whole
+from medgan_pl.subjects.subject import Subject, extractors_of, opened, straddled, whole
 from medgan_pl.trust import DATA_PACKAGES, check_targets, read_checkpoint
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     module = load(path, device)
     state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
     config.image.spatial_dims = module.config["image"]["spatial_dims"]
-    config.data = data_of_run(config, module.config["data"], overrides)
+    run = path.resolve().parent.parent
+    config.data = data_of_run(config, module.config["data"], overrides, run)
     watch("the data")
     data = opened(config.data)
     check_fits(module, data)
@@ -42,9 +44,13 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     train = real_set(data, data.rows["train"])
     real = real_set(data, reference)
     fake = translated(module, data, reference, config, watch) if module.game.paired else drawn(module, train.labels, config, watch)
-    told = {"kind": "checkpoint", "name": str(config.checkpoint), "path": str(path), "sha256": sha256(path), "images_seen": module.images}
+    name = "/".join(path.resolve().parts[-3:])  # the run's folder and the file: a whole path tells of the machine
+    told = {"kind": "checkpoint", "name": name, "path": path.name, "sha256": sha256(path), "images_seen": module.images}
     told |= {"model": module.config["model"]["generator"]["_target_"].split(".")[-1], "conditional": fake.labels is not None}
-    run = path.resolve().parent.parent
+    notes = [note, straddled(data)]
+    wandb_run = state.get("wandb")
+    if strangers:
+        notes.append(f"Reference and floor may hold images the generator was trained on, and then all looks too good: {strangers}.")
     return Subject(
         told,
         data,
@@ -53,17 +59,22 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
         (run if (run / "config.yaml").is_file() else Path()) / "report",
         strangers,
         shareable(module.config),
-        [note] * bool(note),
-        state.get("wandb"),
+        [note for note in notes if note],
+        wandb_run if isinstance(wandb_run, str) and re.fullmatch(r"[\w-]{1,64}", wandb_run) else None,
         None if path.suffix == ".safetensors" or module.game.paired else critic_of(module, whole(config, "batch_size", 1)),
     )
 
 
-def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[str]) -> "DictConfig":
-    """The data that the generator was trained on, but for what was typed: its settings are the base, `data.…` on the command line changes
-    them. The cache is where this command line says: a file must not choose where something is written.
+# What of the data says which files are read and how their names are searched: a file that travels must not choose that alone.
+OWN = ("root", "files", "patient_pattern", "cohort")
 
-    Raises ValueError for data of another modality, and for shared weights, which do not know where their data lie, without data.root.
+
+def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[str], run: Path) -> "DictConfig":
+    """The data that the generator was trained on, but for what was typed: its settings are the base, `data.…` on the command line changes
+    them. The cache is where this command line says, and which files are read only what the config.yaml of the checkpoint's own `run` folder
+    says too, or what was typed: a file that travels must choose neither.
+
+    Raises ValueError for data of another modality, and without data.root for weights that do not say, or may not say, where they lie.
     """
     typed = [override.split("=")[0].lstrip("+") for override in overrides]
     check_targets(stored, DATA_PACKAGES)
@@ -71,12 +82,20 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
     if "data" in typed and config.data.modality._target_ != own:
         kinds = [target.split(".")[-1] for target in (own, config.data.modality._target_)]
         raise ValueError("the generator was trained on {}, got data of {}; leave data=… out, or choose the same".format(*kinds))
-    if "root" not in stored and "data.root" not in typed:
-        raise ValueError("shared weights do not say where their data lie: add data.root=PATH (data.root=null for the embedded cohort)")
-    merged = OmegaConf.merge(config.data, {key: value for key, value in stored.items() if key != "cache"})
+    kept = {key: value for key, value in stored.items() if key != "cache"}
+    record = run / "config.yaml"
+    here = OmegaConf.to_container(OmegaConf.load(record))["data"] if record.is_file() else {}
+    if any(key not in here or here[key] != stored.get(key) for key in OWN):
+        if "data.root" not in typed:
+            raise ValueError(
+                "weights outside their run folder do not say where their data lie: add data.root=PATH (null for the embedded cohort)"
+            )
+        kept = {key: value for key, value in kept.items() if key not in OWN}
+    # Whole, key by key: a modality or an intensity must not mix the arguments of two classes.
+    merged = OmegaConf.create(OmegaConf.to_container(config.data, resolve=True) | kept)
     for key in typed:
         if key.startswith("data."):
-            OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(config, key))
+            OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(config, key), force_add=True)
         if key.endswith("@data.intensity"):
             merged.intensity = config.data.intensity
     return merged
@@ -99,6 +118,9 @@ def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
 
 
 def trained_elsewhere(fingerprint: str | None, data: "ImageDataModule") -> str:
+    """Why the images of the training split cannot be taken for those the generator saw; "" where they can."""
+    if data.patches:
+        return "patches are cut anew each round, so that which ones the generator saw cannot be told"
     if fingerprint is None:
         return "the weights do not record which images they were trained on"
     if fingerprint != data.fingerprint:

@@ -11,7 +11,7 @@ import torch
 from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.sets import halves, real_set
 from medgan_pl.subjects.masks import with_masks
-from medgan_pl.subjects.subject import Subject, extractors_of, opened
+from medgan_pl.subjects.subject import Subject, bare, extractors_of, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,15 +38,20 @@ def of_folder(config: "DictConfig", overrides: list[str], device: str, watch: Ca
             raise ValueError(f"the classes of {side} must be those of real, got {list(other.classes)} and {list(data.classes)}")
     images = {side: with_masks(real_set(each, each.rows["train"]), config.masks[side], each, side) for side, each in modules.items()}
     fake, real, train = replace(images["fake"], groups=None), images["real"], images.get("train")
-    reference, floor = (real.take(places_of(rows, data)) for rows in halves(data, data.rows["train"]))
     notes = [note for side, each in modules.items() if (note := resized(side, each))]
+    if list(config.groups) == ["paired"]:  # which needs no halves
+        reference = floor = real
+    else:
+        reference, floor = (real.take(places_of(rows, data)) for rows in halves(data, data.rows["train"]))
+    if "train" in modules and (same := len({r.pixels for r in data.records} & {r.pixels for r in modules["train"].records})):
+        notes.append(f"{same} images stand both in real= and in train=: they were not held out, so that all looks too good.")
     if config.paired and "window" not in data.pipeline.settings and "full_range" not in data.pipeline.settings:
         notes.append(
             "Each image was brought to its own contrast before it was held against its truth; intensity@data.intensity=full_range (films) "
             "or window (CT) holds the values as they are stored."
         )
     return Subject(
-        {"kind": "folder", "name": Path(str(config.fake)).name, "path": str(config.fake)},
+        {"kind": "folder", "name": Path(str(config.fake)).name, "path": ""},
         data,
         Sets(fake, reference, floor, train, list(data.classes), matched(fake, real) if config.paired else None),
         extractors_of(config),
@@ -63,22 +68,19 @@ def places_of(rows: "np.ndarray", data: "ImageDataModule") -> "torch.Tensor":
 
 def matched(fake: "ImageSet", real: "ImageSet") -> "ImageSet":
     """For each fake the real of its name, file endings aside. Raises ValueError for a fake without one."""
-    places = {ending_off(name): place for place, name in enumerate(real.names)}
-    wanted = [ending_off(name) for name in fake.names]
-    missing = [name for name in wanted if name not in places]
-    if missing or len(set(wanted)) < len(wanted):
+    places = {bare(name): place for place, name in enumerate(real.names)}
+    wanted = [bare(name) for name in fake.names]
+    if len(places) < len(real) or len(set(wanted)) < len(wanted):
         raise ValueError(
-            f"paired=true needs for each image of fake= one of the same name in real=, got {len(missing)} without, such as {missing[:3]}"
-            if missing
-            else "paired=true needs images of different names in fake=, got some twice; slices and patches of volumes have no names"
+            "paired=true needs images of different names in each of fake= and real=, got some twice; slices and patches of volumes have no "
+            "names of their own"
+        )
+    missing = [name for name in wanted if name not in places]
+    if missing:
+        raise ValueError(
+            f"paired=true needs for each image of fake= one of the same name in real=, got {len(missing)} without: {missing[:3]}"
         )
     return real.take(torch.tensor([places[name] for name in wanted]))
-
-
-def ending_off(name: str) -> str:
-    """lesion/a.nii.gz -> lesion/a"""
-    folder, _, file = name.rpartition("/")
-    return f"{folder}/{file.split('.')[0]}"
 
 
 def resized(side: str, data: "ImageDataModule") -> str:

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from medgan_pl.data.records import Item
+from medgan_pl.data.records import MASK_NAME, Item
 from medgan_pl.evaluation.sets import ImageSet
+from medgan_pl.subjects.subject import bare
 
 if TYPE_CHECKING:
     from medgan_pl.data.datamodule import ImageDataModule
-
-MASK_ENDS = ("_mask", "-mask", "_seg", "-seg", "_label", "-label")
 
 
 def with_masks(images: ImageSet, folder: str | None, data: "ImageDataModule", side: str) -> ImageSet:
@@ -24,8 +23,11 @@ def with_masks(images: ImageSet, folder: str | None, data: "ImageDataModule", si
         return images
     if data.layout.size is None or len(set(images.names)) < len(images):
         raise ValueError("masks are read for films and whole volumes; slices and patches have no files of their own")
-    root = Path(folder).expanduser()
-    files = {stem(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file() and data.modality.takes(path)}
+    root, own = Path(folder).expanduser(), {path.resolve() for record in data.records for path in record.paths}
+    found = [path for path in sorted(root.rglob("*")) if path.is_file() and data.modality.takes(path) and path.resolve() not in own]
+    files = {stem(path.relative_to(root)): path for path in found}
+    if len(files) < len(found):
+        raise ValueError(f"masks.{side}={folder} must hold one mask for each name, got {len(found)} files of {len(files)} names")
     missing = [name for name in images.names if stem(Path(name)) not in files]
     if missing:
         raise FileNotFoundError(
@@ -47,7 +49,4 @@ def laid(path: Path, shape: list[int], data: "ImageDataModule") -> torch.Tensor:
 
 def stem(path: Path) -> str:
     """lesion/a_mask.nii.gz -> lesion/a"""
-    name = path.name.split(".")[0]
-    for end in MASK_ENDS:
-        name = name.removesuffix(end)
-    return (path.parent / name).as_posix()
+    return MASK_NAME.sub("", bare(path.as_posix()))

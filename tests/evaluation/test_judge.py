@@ -8,13 +8,14 @@ import torch
 
 from medgan_pl.data.phantom import draw_patient
 from medgan_pl.data.phantom.film import film_image
-from medgan_pl.evaluation.fidelity import Ladder, Sets, judge_space, ladder_of
+from medgan_pl.evaluation.fidelity import Ladder, Sets, judge_space, ladder_of, likeness_of
 from medgan_pl.evaluation.judge import Judge, Options
 from medgan_pl.evaluation.pairs import Scale, judge_pairs
 from medgan_pl.evaluation.privacy import judge_privacy
 from medgan_pl.evaluation.sets import ImageSet
 from medgan_pl.evaluation.spaces import Features
 from medgan_pl.games.base import Game
+from medgan_pl.metrics.diversity import likeness
 from medgan_pl.metrics.features import RandomFeatures
 from medgan_pl.metrics.memorisation import PixelFeatures
 from medgan_pl.metrics.teaching import Training
@@ -147,3 +148,12 @@ def test_without_training_images_an_extractor_is_fitted_to_the_floor_and_it_is_s
     whole = Judge(sets, [Centred()], options).through()
     assert not any("fitted" in note for note in whole.notes)
     assert whole.verdicts["fidelity"]["mark"] == "good"
+
+
+def test_pairs_are_not_neighbours_of_one_patient(films):
+    """Ten images each of eleven patients, in order: the likeness is that of strangers, whatever the order."""
+    alike = films[0][:11].repeat_interleave(10, 0)
+    ordered = ImageSet(lambda rows: alike[rows], 110)
+    strangers = likeness_of(ImageSet(lambda rows: films[0][:110][rows], 110), 20).value
+    neighbours = float(likeness(alike).mean())
+    assert abs(likeness_of(ordered, 20).value - strangers) < 0.5 * (neighbours - strangers)
