@@ -230,7 +230,8 @@ class Run:
         check_data(plain, self.data)
         plain["phantom"] = self.data.phantom
         if found:
-            plain["init_from_sha256"] = found[1]["config"].get("init_from_sha256")
+            if "init_from_sha256" in found[1]["config"]:
+                plain["init_from_sha256"] = found[1]["config"]["init_from_sha256"]
             if plain["init_from"] is not None:
                 say(f"init_from is not read: the run goes on from {found[0]}")
         self.module = self.new_module()

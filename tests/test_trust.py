@@ -120,7 +120,9 @@ def test_nothing_in_the_package_unpickles() -> None:
         "eval",
         "exec",
     )
-    assert [where for where, name, given in calls() if name in unsafe or given.get("allow_pickle") is True] == []
+    found = [(where.split(":")[0], name) for where, name, given in calls() if name in unsafe or given.get("allow_pickle") is True]
+    # A TorchScript file is a program that the user names to `evaluate`; no checkpoint can (tests/metrics/test_pretrained.py).
+    assert found == [("torchscript.py", "torch.jit.load")]
 
 
 # The file ---------------------------------------------------------------------------------------------------------------------------
