@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch import nn
 
 from medgan_pl.metrics.distances import Frechet, Kernel, frechet_distance, kernel_distance
 from medgan_pl.metrics.estimate import Resampling
@@ -154,3 +155,24 @@ def test_kernel_interval_of_large_sets_holds_the_value_of_all():
 def test_kernel_refuses_subsets_that_are_none(arguments):
     with pytest.raises(ValueError, match="`subsets`"):
         Kernel(**arguments)
+
+
+class Given(nn.Module):
+    """Hands torchmetrics features that are there already: an image (3, 1, F) holds its own in the first channel."""
+
+    num_features = 12
+
+    def forward(self, images):
+        return images[:, 0, 0].double()
+
+
+def test_both_distances_are_torchmetrics():
+    from torchmetrics.image import fid, kid
+
+    mixing = normal(12, 12, seed=3) / 4
+    fake, real = normal(300, 12) @ mixing + 0.2, normal(240, 12, seed=1) @ mixing
+    metric = fid.FrechetInceptionDistance(feature=Given(), input_img_size=(3, 1, 12)).set_dtype(torch.float64)
+    for features, is_real in ((fake, False), (real, True)):
+        metric.update(features[:, None, None].expand(-1, 3, 1, -1), real=is_real)
+    assert frechet_distance(fake, real).item() == pytest.approx(metric.compute().item(), rel=1e-3)
+    assert kernel_distance(fake[:240], real).item() == pytest.approx(kid.poly_mmd(real, fake[:240]).item(), rel=1e-3)
