@@ -4,13 +4,15 @@
 |--------------|---------------|---------|--------------------------------------------------------------------|
 | `image`      | (B, C, *S)    | float32 | the real image, in [-1, 1]                                         |
 | `source`     | (B, C', *S')  | float32 | what the generator is given in a paired task, in [-1, 1]           |
-| `label`      | (B,)          | int64   | class, counted from 0 in the order of the data module's `classes`  |
-| `covariates` | (B, K)        | float32 | patient features (age, sex, BMI, …), standardised                  |
+| `label`      | (B,)          | int64   | class, counted from 0 in the order of the data module's `classes`; |
+|              |               |         | below 0 where it is not known                                      |
+| `covariates` | (B, K)        | float32 | patient features (age, sex, BMI, …), standardised; NaN: not known  |
 | `mask`       | (B, 1, *S)    | float32 | {0, 1}                                                             |
 | `image_a`    | (B, C, *S)    | float32 | unpaired domain a, in [-1, 1]; `image_b` likewise                  |
 | `record`     | (B,)          | int64   | row of the data module's table of records                          |
 | `z`          | (B, latent)   | float32 | the noise of this step, added by the game's `draw`                 |
 | `t`          | (B,)          | float32 | in [0, 1): where between real and fake a penalty looks; likewise   |
+| `augment`    | (B, K)        | float32 | in [0, 1): how the row is augmented in front of D; likewise        |
 
 Never a MetaTensor past the pipeline (2-3x slower on small operations). Hounsfield units, uint16 and [0, 1] live only in `data/` and
 `metrics/`.

@@ -17,15 +17,16 @@ from torch.optim import Optimizer
 
 from medgan_pl.batch import Batch, cut
 from medgan_pl.data.intensity import Inverse
-from medgan_pl.games.base import Game, Losses
+from medgan_pl.games.base import Fakes, Game, Losses
 from medgan_pl.guards import Guard, check_finite
 from medgan_pl.interval import Interval
 from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.networks.average import Average
 from medgan_pl.networks.compiled import Compiled
 from medgan_pl.networks.layers import frozen, to_channels_last
+from medgan_pl.networks.shared import Share, common
 from medgan_pl.networks.synced import synced
-from medgan_pl.schedules import Constant, EveryNth, Saturated, Stage, stage_at
+from medgan_pl.schedules import Constant, EveryNth, Ramp, Saturated, Stage, stage_at
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class AdversarialModule(pl.LightningModule):
     - `metrics`: name -> metric with `update(fake, real)` and `compute() -> {key: value}`; shown as `val/<key>` with the averaged generator.
     - `log_every`, `validate_every`: images between two rows of the log, and between two validations.
     - `channels_last`, `compile`: of the networks; they change no result beyond rounding.
+    - `schedule_penalty`: (images, total_images) -> factor on the penalty's weight. `beta2`: the same, the second beta of both Adams.
+    - `share`: what makes layers of D layers of G, see networks/shared.py; None for two players apart.
     - `config`: plain containers, saved in the checkpoint so that `medgan_pl.load` can build the module anew.
     """
 
@@ -63,6 +66,9 @@ class AdversarialModule(pl.LightningModule):
         total_images: int,
         log_every: int = 1000,
         validate_every: int = 10_000,
+        schedule_penalty: Constant | None = None,
+        beta2: Ramp | None = None,
+        share: Share | None = None,
         d_per_g: int | str = 1,
         d_auto: Saturated | None = None,
         accumulate: int = 1,
@@ -82,6 +88,8 @@ class AdversarialModule(pl.LightningModule):
         if not stages:
             raise ValueError("`stages` must hold at least one stage")
         self.automatic_optimization = False
+        if share is not None:
+            share(generator, discriminator)
         if channels_last:
             for network in (generator, discriminator):
                 to_channels_last(network)
@@ -91,12 +99,15 @@ class AdversarialModule(pl.LightningModule):
         self.average = average(generator)
         self.metrics = nn.ModuleDict(metrics)
         self.make_optimizers, self.schedules = (optimizer_g, optimizer_d), (schedule_g, schedule_d)
+        self.schedule_penalty, self.beta2 = schedule_penalty or Constant(), beta2
+        self.shared = common(generator, discriminator)
+        self.shared_learns = share is not None and share.both  # in G's turns too
         self.guards = {"g": Guard("g", clip=clip_g, patience=patience), "d": Guard("d", clip=clip_d, patience=patience)}
         self.stages, self.turns = dict(stages), (d_auto or Saturated()) if d_per_g == "auto" else EveryNth(d_per_g)
         self.total_images, self.accumulate = total_images, accumulate
         self.log_every, self.validate_every = log_every, validate_every
         self.seed, self.config = seed, config
-        self.images = self.turns_d = self.turns_since_g = self.rollbacks = 0
+        self.images = self.turns_d = self.turns_g = self.turns_since_g = self.rollbacks = 0
         self.rate = 1.0  # factor on both learning rates, lowered by each rollback
         self.classes: list[str] = []
         self.inverse: Inverse | None = None  # of the checkpoint it was loaded from: from [-1, 1] to native units and space
@@ -124,19 +135,23 @@ class AdversarialModule(pl.LightningModule):
         self._set_learning_rates()
         parts = cut(batch, self.accumulate)
         # One pass serves both players; parts are generated anew for each, so that only one part's graph is held at a time.
+        # Neither does it serve where D's step changes layers that G has: the graph behind the fakes would be of weights that are gone.
+        once = len(parts) == 1 and not (self.shared and d_plays)
         with torch.set_grad_enabled(g_plays and (not d_plays or self.turns.may(self.turns_since_g + 1))):
-            fakes = [self.game.generate(self.players["g"], batch)] if len(parts) == 1 else None
+            fakes = [self.game.play(self.players["g"], batch)] if once else None
         shown = new_images = size * self.trainer.world_size
         if d_plays:
             accuracy = self._turn("d", parts, fakes)
             self.turns_d += 1
+            self._adapt(accuracy, shown)
             if g_plays:
                 self.turns_since_g += 1
                 new_images *= self.turns_since_g
                 g_plays = self.turns.now(self.turns_since_g, lambda: float(self.trainer.strategy.reduce(accuracy, reduce_op="mean")))
         if g_plays:
-            with frozen(self.discriminator):
+            with frozen(self.discriminator, but=self.shared if self.shared_learns else []):
                 self._turn("g", parts, fakes)
+            self.turns_g += 1
             self.turns_since_g = 0
         self._shown, self.images = shown, self.images + shown
         if g_plays:
@@ -160,16 +175,23 @@ class AdversarialModule(pl.LightningModule):
         self._told = stage
         return self.stages[stage].players
 
-    def _turn(self, player: str, parts: list[Batch], fakes: list[Tensor] | None) -> Tensor | None:
+    def _adapt(self, accuracy: Tensor, shown: int) -> None:
+        """Lets the augmentation follow how well D tells its batch; the batch just played is not yet among the images counted."""
+        if self.game.augment is not None:
+            self.game.augment.adapt(
+                lambda: float(self.trainer.strategy.reduce(accuracy, reduce_op="mean")), self.images + shown, shown, self.total_images
+            )
+
+    def _turn(self, player: str, parts: list[Batch], fakes: list[Fakes] | None) -> Tensor | None:
         """Adds up one player's gradients over the parts, each by its share of the batch, and steps; returns D's accuracy on the batch."""
         size = sum(len(part["image"]) for part in parts)
-        guard, optimizer = self.guards[player], self.optimizers()["gd".index(player)]
+        guard, optimizer_g, optimizer_d = self.guards[player], *self.optimizers()
         values: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
             share = len(part["image"]) / size
             if fakes is None:
                 with torch.set_grad_enabled(player == "g"):
-                    fake = self.game.generate(self.players["g"], part)
+                    fake = self.game.play(self.players["g"], part)
             else:
                 fake = fakes[i]
             losses = self._losses(player, part, fake)
@@ -179,24 +201,34 @@ class AdversarialModule(pl.LightningModule):
         network = self.generator if player == "g" else self.discriminator
         admitted, norm = guard.admits(network.parameters(), values)
         if admitted:
-            optimizer.step()
+            if player == "g":
+                optimizer_g.step()
+            if player == "d" or self.shared_learns:  # in G's turn nothing but the shared layers of D has a gradient
+                optimizer_d.step()
             self.interval.note(player, {**values, "gradient_norm": norm})
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         return values.get("accuracy")
 
-    def _losses(self, player: str, part: Batch, fake: Tensor) -> Losses:
+    def _losses(self, player: str, part: Batch, fake: Fakes) -> Losses:
         if player == "g":
-            return self.game.generator_losses(self.players["d"], part, fake)
-        fake = fake.detach()
+            losses = self.game.generator_losses(self.players["d"], part, fake)
+            losses.terms.update(self.game.generator_penalties(self.generator, part, self.turns_g))
+            return losses
+        fake = {name: each.detach() for name, each in fake.items()} if isinstance(fake, dict) else fake.detach()
         losses = self.game.discriminator_losses(self.players["d"], part, fake)
-        losses.terms.update(self.game.penalties(self.discriminator, part, fake, self.turns_d))
+        factor = self.schedule_penalty(self.images, self.total_images)
+        paid = self.game.penalties(self.discriminator, part, fake, self.turns_d)
+        losses.terms.update({name: term * factor for name, term in paid.items()})
         return losses
 
     # Optimisers -----------------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[Optimizer]:
-        networks = (self.generator, self.discriminator)
-        optimizers = [make(network.parameters()) for make, network in zip(self.make_optimizers, networks, strict=True)]
+        theirs = {id(weight) for weight in self.shared}  # each weight has one optimiser: the shared ones D's
+        weights = ([weight for weight in self.generator.parameters() if id(weight) not in theirs], self.discriminator.parameters())
+        optimizers = [make(own) for make, own in zip(self.make_optimizers, weights, strict=True)]
+        if self.beta2 is not None and not all("betas" in group for optimizer in optimizers for group in optimizer.param_groups):
+            raise ValueError("`beta2` needs Adam for both players (optimizers=adam); set beta2=null for others")
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["initial_lr"] = float(group["lr"])
@@ -207,6 +239,8 @@ class AdversarialModule(pl.LightningModule):
             factor = schedule(self.images, self.total_images) * self.rate
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
+                if self.beta2 is not None:
+                    group["betas"] = (group["betas"][0], self.beta2(self.images, self.total_images))
 
     @property
     def stage(self) -> str:
@@ -232,6 +266,8 @@ class AdversarialModule(pl.LightningModule):
             row[f"train/{name}/lr"] = optimizer.param_groups[0]["lr"]
             if self.guards[name].half:
                 row[f"train/{name}/scale"] = self.guards[name].scale
+        if self.game.augment is not None:
+            row.update({f"train/augment/{name}": value for name, value in self.game.augment.watch().items()})
         row["train/skipped"] = sum(guard.skipped for guard in self.guards.values())
         row["train/rollbacks"] = self.rollbacks
         row["images_per_second"] = self.interval.speed(self.images)
@@ -286,7 +322,7 @@ class AdversarialModule(pl.LightningModule):
 
     # Checkpoint -----------------------------------------------------------------------------------------------------------------
 
-    COUNTERS = ("images", "turns_d", "turns_since_g", "rollbacks", "rate")
+    COUNTERS = ("images", "turns_d", "turns_g", "turns_since_g", "rollbacks", "rate")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         data = self.trainer.datamodule
@@ -305,7 +341,7 @@ class AdversarialModule(pl.LightningModule):
         state = checkpoint["medgan_pl"]
         rate, rollbacks = self.rate, self.rollbacks
         for name in self.COUNTERS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, 0))  # turns_g is younger than the rest
         self.rate, self.rollbacks = min(rate, self.rate), max(rollbacks, self.rollbacks)  # a rollback sets these before it loads
         for name, guard in self.guards.items():
             guard.load_state_dict(state["guards"][name])

@@ -134,7 +134,7 @@ def collapsed(row: Row) -> str:
     return (
         f"collapse: fakes are more alike than reals (MS-SSIM between pairs {fake:.2f} against {real:.2f}, 1 is one image): G repeats "
         "itself. Go back to a checkpoint from before, and try penalty=r1 penalty.weight=1, a lower optimizer_g.lr, d_per_g=2, "
-        "objective=relativistic, a larger data.batch_size"
+        "objective=relative, a larger data.batch_size"
     )
 
 

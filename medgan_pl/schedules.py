@@ -41,6 +41,28 @@ class Cosine(Constant):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """From `start` to `end` along half a cosine over the first `images` (else the first `share` of the run), then `end`.
+
+    A factor on a learning rate or on a penalty, or a value such as Adam's second beta: what R3GAN calls its burn-in (Huang et al. 2025,
+    arXiv 2501.05441, appendix on training details).
+    """
+
+    start: float
+    end: float
+    images: int | None = None
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if (self.images is not None and self.images < 1) or not 0 < self.share <= 1:
+            raise ValueError(f"a ramp needs `images` of at least 1, or `share` in (0, 1], got {self.images} and {self.share}")
+
+    def __call__(self, images: int, total_images: int) -> float:
+        done = min(1.0, images / (self.images or max(1, self.share * total_images)))
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """Who plays, and for how long: in `images`, or in `epochs` of the training split; neither means to the end of the run."""
 

@@ -38,7 +38,7 @@ Examples
       look at the data first: what there is, what is wrong with which file, a contact sheet
   python -m medgan_pl.train data=ct data.root=/data/chest_ct data.spacing_mm=1.5 data.size=256
       axial slices of DICOM series, NIfTI, NRRD or MetaImage; volumes with image.spatial_dims=3 data.size=[64,96,96]
-  python -m medgan_pl.train -m model=dcgan,resnet_gan objective=hinge,relativistic penalty=r1 seed=1,2
+  python -m medgan_pl.train -m model=dcgan,resnet_gan objective=hinge,relative penalty=r1 seed=1,2
       a sweep: every combination, one after the other, in multirun/<date>/<time>/<n>/; several at once: hydra/launcher=processes
   python -m medgan_pl.train -m hydra/sweeper=tpe hydra.sweep.dir=multirun/rates 'optimizer_d.lr=tag(log,interval(0.01,0.3))'
       a search by Optuna's TPE, which the same command goes on with

@@ -203,6 +203,7 @@ ALLOWED_PACKAGES = (
     "medgan_pl.games",
     "medgan_pl.metrics",
     "medgan_pl.schedules",
+    "medgan_pl.augment",
 )
 
 # The same for the data that a judgement opens anew.

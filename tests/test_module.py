@@ -64,7 +64,7 @@ def test_a_stage_moves_its_player_alone(settings, tmp_path, players, moved) -> N
 def test_stages_take_turns_by_images(settings, tmp_path, caplog) -> None:
     caplog.set_level("INFO")
     module = build_module(
-        settings(*TINY, "total_images=24", "log_every=4", "stages=d_g_both", "stages.d_only.images=8", "stages.g_only.images=8")
+        settings(*TINY, "total_images=24", "log_every=4", "stages=three", "stages.d_only.images=8", "stages.g_only.images=8")
     )
     fit(module, tmp_path)
     table = read_table(tmp_path / "metrics.csv")
@@ -130,11 +130,11 @@ def test_g_is_judged_by_the_d_just_updated(settings, tmp_path, monkeypatch) -> N
     "extra",
     [
         (),
-        ("objective=relativistic", "penalty=r1r2", "penalty.every=1", "clip_g=1e-3"),
+        ("objective=relative", "penalty=r1r2", "penalty.every=1", "clip_g=1e-3"),
         ("penalty=r1", "penalty.every=2", "d_per_g=2"),
         ("penalty=wgan_gp", "penalty.every=2", "d_per_g=2"),
     ],
-    ids=["plain", "relativistic", "lazy R1", "lazy WGAN-GP"],
+    ids=["plain", "relative", "lazy R1", "lazy WGAN-GP"],
 )
 def test_parts_add_up_to_the_whole_batch(settings, tmp_path, extra) -> None:
     plain = (*TINY, "total_images=12", "model=dcgan", "model.width=4", "model.discriminator.batch_norm=false", "clip_d=1", *extra)

@@ -1,7 +1,7 @@
-"""What every game shares: the players' losses by one objective and one penalty, on whatever is generated and judged."""
+"""What every game shares: the players' losses by one objective, one penalty and any regularisers, on whatever is generated and judged."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -13,6 +13,7 @@ from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.losses.adversarial import accuracy
 
 Critic = Callable[[Tensor], Tensor]
+Fakes = Tensor | dict[str, Tensor]
 
 
 @runtime_checkable
@@ -38,6 +39,29 @@ class Penalty(Protocol):
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, t: Tensor | None = None) -> Tensor: ...
 
 
+@runtime_checkable
+class Augmentation(Protocol):
+    """What every image passes on its way to D, real and fake alike, and G is taught through. See augment.py."""
+
+    numbers: int  # uniform random numbers it takes for each image; 0 where it does nothing
+
+    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor: ...
+
+    def adapt(self, accuracy: Callable[[], float], images: int, new_images: int, total_images: int) -> None:
+        """Told after each turn of D how many images were shown, in all and by that turn; `accuracy` asks for D's on its batch, over ranks:
+        every rank must ask alike."""
+
+    def watch(self) -> dict[str, float]:
+        """What is to be logged, such as its present strength."""
+
+
+@runtime_checkable
+class Regularizer(Protocol):
+    """A weighted term on D's verdicts. See losses/regularizers.py."""
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
+
+
 @dataclass
 class Losses:
     """What a player pays: `terms` are already weighted, summed and differentiated, and shown; `watch` is only shown. All scalars."""
@@ -50,25 +74,37 @@ class Losses:
         return torch.stack([term.float() for term in self.terms.values()]).sum()
 
 
-class Game(ABC):
+class Game(nn.Module, ABC):
     """Who generates what from which keys of the batch, who judges what, and who pays what.
 
-    A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. A new game says `draw`, `generate`
-    and `critic`; the losses are the adversarial ones, to which it may add its own terms. `paired`: whether the fake of a batch's i-th place
-    is to be the real of that place, so that the two can be held against each other, voxel by voxel.
+    A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. What state its augmentation and its
+    regularisers have, such as an adaptive strength, are buffers, saved with the run. A new game says `draw`, `generate` and `critic`; the
+    losses are the adversarial ones, to which it may add its own terms. `paired`: whether the fake of a batch's i-th place is to be the
+    real of that place, so that the two can be held against each other, voxel by voxel.
     """
 
     paired: ClassVar[bool] = False
 
-    def __init__(self, *, objective: Objective, penalty: Penalty) -> None:
-        self.objective, self.penalty = objective, penalty
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        penalty: Penalty,
+        augment: Augmentation | None = None,
+        regularizers: Mapping[str, Regularizer] | None = None,
+    ) -> None:
+        super().__init__()
+        self.objective, self.penalty, self.augment = objective, penalty, augment
+        self.regularizers = nn.ModuleDict(regularizers or {})
 
     def draw(self, batch: Batch) -> Batch:
         """The batch with the game's own random inputs added, once a step, so that its parts can be played one after the other."""
-        if not self.penalty.mixed or "t" in batch:
-            return batch
         like = next(iter(batch.values()))
-        return {**batch, "t": torch.rand(len(like), device=like.device)}
+        if self.penalty.mixed and "t" not in batch:
+            batch = {**batch, "t": torch.rand(len(like), device=like.device)}
+        if self.augment is not None and self.augment.numbers and "augment" not in batch:
+            batch = {**batch, "augment": torch.rand(len(like), self.augment.numbers, device=like.device)}
+        return batch
 
     def draw_each(self, batch: Batch, seed: int, places: Sequence[int], purpose: Purpose) -> Batch:
         """The batch with what the game draws for it, the i-th image's by (seed, places[i], purpose) alone."""
@@ -82,32 +118,52 @@ class Game(ABC):
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         """The fakes (B, C, *S) in [-1, 1]; a function of the drawn batch alone."""
 
+    def play(self, g: nn.Module, batch: Batch) -> Fakes:
+        """What D and G learn from: the fakes themselves, unless a game trains on something else, such as a part of each."""
+        return self.generate(g, batch)
+
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         """D with its condition filled in: images (B, C, *S) to logits (B, …), higher = more real."""
         return d
+
+    def judge(self, d: nn.Module, batch: Batch) -> Critic:
+        """The critic as the players meet it: behind the augmentation. Real and fake of one row are augmented alike."""
+        critic, augment = self.critic(d, batch), self.augment
+        if augment is None or not augment.numbers:
+            return critic
+        return lambda images: critic(augment(images, batch["augment"]))
 
     def real(self, batch: Batch) -> Tensor:
         """What the fakes are held against."""
         return require(batch, "image", "it is the real side of the game")
 
-    def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
+    def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
         """What D pays for telling `real` from `fake` (detached), each turn."""
-        critic = self.critic(d, batch)
-        real_logits, fake_logits = critic(self.real(batch)), critic(fake)
+        critic, real = self.judge(d, batch), self.real(batch)
+        real_logits, fake_logits = critic(real), critic(fake)
         return Losses(
-            terms={"adversarial": self.objective.discriminator(real_logits, fake_logits)},
+            terms=self.verdict_terms(critic, real, fake, real_logits, fake_logits),
             watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)},
         )
 
-    def penalties(self, d: nn.Module, batch: Batch, fake: Tensor, turn: int) -> dict[str, Tensor]:
+    def verdict_terms(self, critic: Critic, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        """The objective of D and its regularisers on the same verdicts."""
+        terms = {"adversarial": self.objective.discriminator(real_logits, fake_logits)}
+        return terms | {name: term(critic, real, fake, real_logits, fake_logits) for name, term in self.regularizers.items()}
+
+    def penalties(self, d: nn.Module, batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
         """What D pays besides, for its gradient, in the turns where that is due; `turn` counts D's steps. `d` is never a compiled network:
         torch.compile knows no second derivative."""
         if not self.penalty.due(turn):
             return {}
-        return {"penalty": self.penalty(self.critic(d, batch), self.real(batch), fake, batch.get("t"))}
+        return {"penalty": self.penalty(self.judge(d, batch), self.real(batch), fake, batch.get("t"))}
 
-    def generator_losses(self, d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
+    def generator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
         """What G pays for `fake`, judged by a frozen D."""
-        critic = self.critic(d, batch)
+        critic = self.judge(d, batch)
         real_logits = critic(self.real(batch)) if self.objective.paired else None
         return Losses(terms={"adversarial": self.objective.generator(critic(fake), real_logits)})
+
+    def generator_penalties(self, g: nn.Module, batch: Batch, turn: int) -> dict[str, Tensor]:
+        """What G pays for itself, whoever judges; `turn` counts G's steps, `g` is never a compiled network."""
+        return {}

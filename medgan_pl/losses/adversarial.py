@@ -132,35 +132,81 @@ class Wasserstein:
 
 
 @dataclass(frozen=True)
-class Relativistic:
-    """RpGAN: each fake is judged against the real image of the same row, so that no mode of the data can be left out for good.
+class Separate:
+    """Kind A: D judges real and fake each by itself, and the two verdicts are added: what `base`, and every classical objective, does."""
 
-    D: E[softplus(D(G(z)) - D(x))]
-    G: E[softplus(D(x) - D(G(z)))]
+    base: "NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein"
+    paired: ClassVar[bool] = False
+
+    def discriminator(self, real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
+        return self.base.discriminator(real_logits, fake_logits)
+
+    def generator(self, fake_logits: FakeLogits, real_logits: RealLogits | None = None) -> Loss:
+        return self.base.generator(fake_logits)
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Kind B: D judges each fake against the real image of the same row, so that no mode of the data can be left out for good.
+
+    With a = D(x) - D(G(z)), by how much the real beats its fake, and L_D, L_G the losses of `base`:
+    D: L_D(a, -a) / 2
+    G: L_G(-a)
+    Of a base that treats the two sides alike the half leaves one of two equal terms. `NonSaturating` so is RpSGAN, the game of R3GAN, D:
+    E[softplus(-a)], G: E[softplus(a)]; `Hinge` is E[max(0, 1 - a)] and E[a], `Wasserstein` itself. `LeastSquares` is symmetric with the
+    targets 1 and -1 (RpLSGAN).
 
     `real_logits` and `fake_logits` must have the same shape. Converges with R1 and R2 together (`r1r2`).
     Raises ValueError for unequal shapes and for a generator's loss without real logits.
 
-    Source: Jolicoeur-Martineau 2019 (arXiv 1807.00734), section 3.1 (RpSGAN); Huang et al. 2025 (arXiv 2501.05441), eq. 2 with
+    Source: Jolicoeur-Martineau 2019 (arXiv 1807.00734), section 3.1; Huang et al. 2025 (arXiv 2501.05441), eq. 2 with
     f(t) = -log(1 + exp(-t)), the generator in its non-saturating form as in their code.
     """
 
+    base: "NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein"
     paired: ClassVar[bool] = True
 
     def discriminator(self, real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
-        return softplus(-_advantage(real_logits, fake_logits)).mean()
+        advantage = _advantage(real_logits, fake_logits)
+        return self.base.discriminator(advantage, -advantage) / 2
 
     def generator(self, fake_logits: FakeLogits, real_logits: RealLogits | None = None) -> Loss:
         if real_logits is None:
-            raise ValueError("Relativistic.generator must be given `real_logits`: it compares each fake with a real; got None")
-        return softplus(_advantage(real_logits, fake_logits)).mean()
+            raise ValueError("a relative objective must be given `real_logits`: it compares each fake with a real; got None")
+        return self.base.generator(-_advantage(real_logits, fake_logits))
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Both kinds: `separate` × kind A + (1 - `separate`) × kind B, for D and for G, on the same logits.
+
+    Raises ValueError unless 0 < separate < 1, and as `Relative`.
+    """
+
+    base: "NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein"
+    separate: float = 0.5
+    paired: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.separate < 1:
+            raise ValueError(
+                f"`separate` must be between 0 and 1, got {self.separate}; for 1 use objective=separate, for 0 objective=relative"
+            )
+
+    def discriminator(self, real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
+        apart, against = (kind(self.base).discriminator(real_logits, fake_logits) for kind in (Separate, Relative))
+        return self.separate * apart + (1 - self.separate) * against
+
+    def generator(self, fake_logits: FakeLogits, real_logits: RealLogits | None = None) -> Loss:
+        apart, against = (kind(self.base).generator(fake_logits, real_logits) for kind in (Separate, Relative))
+        return self.separate * apart + (1 - self.separate) * against
 
 
 def _advantage(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """By how much each real beats the fake of its row."""
     if real_logits.shape != fake_logits.shape:
         raise ValueError(
-            f"Relativistic pairs each real with one fake: the shapes must be equal, got real_logits {tuple(real_logits.shape)} "
+            f"a relative objective pairs each real with one fake: the shapes must be equal, got real_logits {tuple(real_logits.shape)} "
             f"and fake_logits {tuple(fake_logits.shape)}; draw as many fakes as there are reals"
         )
     return _wide(real_logits) - _wide(fake_logits)

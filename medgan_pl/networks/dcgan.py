@@ -1,9 +1,9 @@
 """The transposed-convolution pair of DCGAN (Radford et al. 2016, sec. 3), at any size that halves down to 4 to 7 pixels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan_pl.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, Verdict, halve, normalise_spectrum, space
@@ -24,13 +24,21 @@ class DCGANGenerator(nn.Module):
     """z (B, latent) -> image (B, channels, *size) in [-1, 1]; channels double at each halving, from `width` at the half size."""
 
     def __init__(
-        self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int = 64, latent: int = 128, classes: int = 0
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 64,
+        latent: int = 128,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))
         transpose, norm = CONV_TRANSPOSE[spatial_dims], BATCH_NORM[spatial_dims]
         deep = width * 2 ** (halvings - 1)
-        self.condition = Condition(latent, classes)
+        self.condition = Condition(latent, classes, covariates)
         self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
         layers = [norm(deep), nn.ReLU(inplace=True)]
         for level in range(halvings - 1):
@@ -39,8 +47,8 @@ class DCGANGenerator(nn.Module):
         self.body = nn.Sequential(*layers, transpose(width, channels, 4, 2, 1), nn.Tanh())
         initialise(self)
 
-    def forward(self, z: Float[Tensor, "b latent"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b c *space"]:
-        return self.body(self.start(self.condition(z, label)))
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
+        return self.body(self.start(self.condition(z, condition)))
 
 
 class DCGANDiscriminator(nn.Module):
@@ -54,6 +62,8 @@ class DCGANDiscriminator(nn.Module):
         size: int | Sequence[int],
         width: int = 64,
         classes: int = 0,
+        covariates: Sequence[str] = (),
+        head: Callable[..., nn.Module] = Verdict,
         batch_norm: bool = True,
         spectral_norm: bool = False,
     ) -> None:
@@ -67,10 +77,10 @@ class DCGANDiscriminator(nn.Module):
             layers += [norm(here * 2)] if batch_norm else []
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.body = nn.Sequential(*layers, nn.Flatten())
-        self.verdict = Verdict(width * 2 ** (halvings - 1) * math.prod(base), classes)
+        self.verdict = head(width * 2 ** (halvings - 1) * math.prod(base), classes, covariates)
         initialise(self)
         if spectral_norm:
             normalise_spectrum(self)
 
-    def forward(self, image: Float[Tensor, "b c *space"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
-        return self.verdict(self.body(image), label)
+    def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
+        return self.verdict(self.body(image), condition)

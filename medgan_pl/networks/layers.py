@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -41,51 +41,90 @@ def halve(sizes: Sequence[int], smallest: int = 4) -> tuple[int, tuple[int, ...]
     return halvings, tuple(axis // step for axis in sizes)
 
 
-class Condition(nn.Module):
-    """Joins a class to the noise: (z, label) -> (z, e(label)); without classes it passes z on.
+def conditions(classes: int, covariates: Sequence[str]) -> int:
+    """Numbers of a condition: one a class, and two a covariate, its value and whether it is known (games/synthesis.py makes them)."""
+    return classes + 2 * len(covariates)
 
-    Shapes: z (B, latent), label (B,) in [0, classes) -> (B, `features`), where `features` is `latent`, or twice that with classes.
+
+class Embedding(nn.Module):
+    """A learned linear map of the condition, without a bias: condition (B, K) -> (B, features); weight (K, features) from N(0, 1).
+
+    For a class written as one number 1 among zeros it is the row of a look-up table; an unknown class, all zeros, is the zero vector.
     """
 
-    def __init__(self, latent: int, classes: int) -> None:
+    def __init__(self, inputs: int, features: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(classes, latent) if classes else None
-        self.features = latent * (2 if classes else 1)
+        self.weight = nn.Parameter(torch.randn(inputs, features))
 
-    def forward(self, z: Float[Tensor, "b latent"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b features"]:
-        return z if self.embedding is None else torch.cat([z, self.embedding(label)], 1)
+    def forward(self, condition: Float[Tensor, "b k"]) -> Float[Tensor, "b features"]:
+        return condition.to(self.weight.dtype) @ self.weight
+
+
+class Condition(nn.Module):
+    """Joins a condition to the noise: (z, condition) -> (z, e(condition)); without one it passes z on.
+
+    Shapes: z (B, latent), condition (B, K) -> (B, `features`), where `features` is `latent`, or twice that with a condition.
+    """
+
+    def __init__(self, latent: int, classes: int, covariates: Sequence[str] = ()) -> None:
+        super().__init__()
+        inputs = conditions(classes, covariates)
+        self.embedding = Embedding(inputs, latent) if inputs else None
+        self.features = latent * (2 if inputs else 1)
+
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b features"]:
+        return z if self.embedding is None else torch.cat([z, self.embedding(condition)], 1)
 
 
 class Verdict(nn.Module):
-    """The last layer of a discriminator: features to one logit, with the projection of the class (Miyato & Koyama 2018, eq. 3).
+    """The last layer of a discriminator: features to one logit, with the projection of the condition (Miyato & Koyama 2018, eq. 3).
 
-    logit = w · h + e(label) · h; h (B, features) -> (B,), unbounded, higher = more real.
+    logit = w · h + e(condition) · h; h (B, features) -> (B,), unbounded, higher = more real.
     """
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, features: int, classes: int, covariates: Sequence[str] = ()) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1)
-        self.projection = nn.Embedding(classes, features) if classes else None
+        inputs = conditions(classes, covariates)
+        self.projection = Embedding(inputs, features) if inputs else None
 
-    def forward(self, h: Float[Tensor, "b features"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
+    def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, " b"]:
         logits = self.linear(h).squeeze(1)
-        return logits if self.projection is None else logits + (self.projection(label) * h).sum(1)
+        return logits if self.projection is None else logits + (self.projection(condition) * h).sum(1)
+
+
+class Auxiliary(nn.Module):
+    """A last layer that names the condition in place of being told it (AC-GAN: Odena et al. 2017, arXiv 1610.09585, section 3).
+
+    h (B, features) -> (B, 1 + classes + covariates): the logit, a logit for each class, an estimate of each standardised covariate; the
+    game `auxiliary` (games/auxiliary.py) knows which is which. ValueError without classes and covariates: there is nothing to name.
+    """
+
+    def __init__(self, features: int, classes: int, covariates: Sequence[str] = ()) -> None:
+        super().__init__()
+        if not classes and not covariates:
+            raise ValueError("an auxiliary classifier needs something to tell: set model.classes or model.covariates")
+        self.linear = nn.Linear(features, 1 + classes + len(covariates))
+
+    def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b told"]:
+        return self.linear(h)
 
 
 def normalise_spectrum(network: nn.Module) -> None:
     """Divides the weight of every convolution, linear layer and embedding by its largest singular value (Miyato et al. 2018)."""
     for layer in list(network.modules()):
-        if isinstance(layer, (*CONV.values(), nn.Linear, nn.Embedding)):
+        if isinstance(layer, (*CONV.values(), nn.Linear, Embedding)):
             spectral_norm(layer)
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Inside, the network's weights ask for no gradient: it judges, it does not learn.
+def frozen(network: nn.Module, but: Sequence[nn.Parameter] = ()) -> Iterator[None]:
+    """Inside, the network's weights, `but` those named, ask for no gradient: it judges, it does not learn.
 
     Frozen weights also stay out of autocast's cache, which would otherwise show G the discriminator from before its step.
     """
-    learning = [weight for weight in network.parameters() if weight.requires_grad]
+    awake = {id(weight) for weight in but}
+    learning = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in awake]
     for weight in learning:
         weight.requires_grad_(False)
     try:

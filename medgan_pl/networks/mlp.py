@@ -1,9 +1,9 @@
 """The plain pair: two hidden layers of 1024 LeakyReLU units each (the shape of Goodfellow et al. 2014)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan_pl.networks.layers import Condition, Verdict, normalise_spectrum, space
@@ -13,11 +13,19 @@ class MLPGenerator(nn.Module):
     """z (B, latent) -> image (B, channels, *size) in [-1, 1]."""
 
     def __init__(
-        self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int = 1024, latent: int = 128, classes: int = 0
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 1024,
+        latent: int = 128,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.shape = (channels, *space(size, spatial_dims))
-        self.condition = Condition(latent, classes)
+        self.condition = Condition(latent, classes, covariates)
         self.body = nn.Sequential(
             nn.Linear(self.condition.features, width),
             nn.LeakyReLU(0.2),
@@ -27,8 +35,8 @@ class MLPGenerator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, z: Float[Tensor, "b latent"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b c *space"]:
-        return self.body(self.condition(z, label)).unflatten(1, self.shape)
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
+        return self.body(self.condition(z, condition)).unflatten(1, self.shape)
 
 
 class MLPDiscriminator(nn.Module):
@@ -42,6 +50,8 @@ class MLPDiscriminator(nn.Module):
         size: int | Sequence[int],
         width: int = 1024,
         classes: int = 0,
+        covariates: Sequence[str] = (),
+        head: Callable[..., nn.Module] = Verdict,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -52,9 +62,9 @@ class MLPDiscriminator(nn.Module):
             nn.Linear(width, width),
             nn.LeakyReLU(0.2),
         )
-        self.verdict = Verdict(width, classes)
+        self.verdict = head(width, classes, covariates)
         if spectral_norm:
             normalise_spectrum(self)
 
-    def forward(self, image: Float[Tensor, "b c *space"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
-        return self.verdict(self.body(image), label)
+    def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
+        return self.verdict(self.body(image), condition)

@@ -4,10 +4,10 @@ One block a resolution; channels are `width` at the full size, double at each ha
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -74,12 +74,20 @@ class ResNetGenerator(nn.Module):
     """z (B, latent) -> image (B, channels, *size) in [-1, 1]."""
 
     def __init__(
-        self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int = 16, latent: int = 128, classes: int = 0
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 16,
+        latent: int = 128,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))
         deep = channels_at(halvings, width)
-        self.condition = Condition(latent, classes)
+        self.condition = Condition(latent, classes, covariates)
         self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
         levels = range(halvings, 0, -1)
         self.blocks = nn.Sequential(*[UpBlock(spatial_dims, channels_at(i, width), channels_at(i - 1, width)) for i in levels])
@@ -87,8 +95,8 @@ class ResNetGenerator(nn.Module):
         self.to_image = CONV[spatial_dims](width, channels, 3, padding=1)
         initialise(self)
 
-    def forward(self, z: Float[Tensor, "b latent"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b c *space"]:
-        h = self.blocks(self.start(self.condition(z, label)))
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
+        h = self.blocks(self.start(self.condition(z, condition)))
         return self.to_image(F.relu(self.norm(h))).tanh()
 
 
@@ -103,6 +111,8 @@ class ResNetDiscriminator(nn.Module):
         size: int | Sequence[int],
         width: int = 16,
         classes: int = 0,
+        covariates: Sequence[str] = (),
+        head: Callable[..., nn.Module] = Verdict,
         batch_norm: bool = True,
         spectral_norm: bool = False,
     ) -> None:
@@ -112,11 +122,11 @@ class ResNetDiscriminator(nn.Module):
         pairs = enumerate(pairwise(plan))
         self.blocks = nn.Sequential(*[DownBlock(spatial_dims, a, b, batch_norm=batch_norm, first=i == 0) for i, (a, b) in pairs])
         self.norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()
-        self.verdict = Verdict(plan[-1], classes)
+        self.verdict = head(plan[-1], classes, covariates)
         initialise(self)
         if spectral_norm:
             normalise_spectrum(self)
 
-    def forward(self, image: Float[Tensor, "b c *space"], label: Int[Tensor, " b"] | None = None) -> Float[Tensor, " b"]:
+    def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
         h = F.leaky_relu(self.norm(self.blocks(image)), 0.2)
-        return self.verdict(h.flatten(2).mean(2), label)
+        return self.verdict(h.flatten(2).mean(2), condition)

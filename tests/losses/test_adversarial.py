@@ -6,9 +6,10 @@ import pickle
 import pytest
 import torch
 
-from medgan_pl.losses.adversarial import Hinge, LeastSquares, NonSaturating, Relativistic, Saturating, Wasserstein
+from medgan_pl.losses.adversarial import Hinge, Hybrid, LeastSquares, NonSaturating, Relative, Saturating, Separate, Wasserstein
 
-ALL = [NonSaturating(), Saturating(), LeastSquares(), Hinge(), Wasserstein(), Relativistic()]
+RELATIVE = Relative(NonSaturating())
+ALL = [NonSaturating(), Saturating(), LeastSquares(), Hinge(), Wasserstein(), RELATIVE, Separate(Hinge()), Hybrid(Hinge())]
 REAL = [0.3, -1.7, 2.5, 0.9]
 FAKE = [-0.4, 1.2, -3.1, 0.05]
 
@@ -46,7 +47,7 @@ BY_HAND = [
     ),
     (Wasserstein(), lambda real, fake: mean(fake) - mean(real), lambda real, fake: -mean(fake)),
     (
-        Relativistic(),
+        RELATIVE,
         lambda real, fake: -mean(log_sigmoid(r - f) for r, f in zip(real, fake, strict=True)),
         lambda real, fake: -mean(log_sigmoid(f - r) for r, f in zip(real, fake, strict=True)),
     ),
@@ -89,7 +90,7 @@ def test_far_logits_have_their_limits():
     assert Saturating().generator(far).item() == pytest.approx(-200)
     assert Hinge().discriminator(far, -far).item() == 0
     assert Hinge().discriminator(-far, far).item() == pytest.approx(402)
-    assert Relativistic().discriminator(-far, far).item() == pytest.approx(400)
+    assert RELATIVE.discriminator(-far, far).item() == pytest.approx(400)
 
 
 def test_generator_of_a_beaten_gan_still_learns_only_without_saturation():
@@ -130,16 +131,16 @@ def test_unpaired_objectives_need_no_real_and_take_unequal_batches(objective):
 
 
 def test_relativistic_pairs_rows():
-    assert [o for o in ALL if o.paired] == [Relativistic()]
+    assert [o for o in ALL if o.paired] == [RELATIVE, Hybrid(Hinge())]
     real, fake = torch.tensor([5.0, -5.0]), torch.tensor([5.0, -5.0])
-    assert Relativistic().discriminator(real, fake).item() == pytest.approx(math.log(2))
-    assert Relativistic().discriminator(real, fake.flip(0)).item() > 4
+    assert RELATIVE.discriminator(real, fake).item() == pytest.approx(math.log(2))
+    assert RELATIVE.discriminator(real, fake.flip(0)).item() > 4
     with pytest.raises(ValueError, match=r"real_logits \(2,\) and fake_logits \(3,\)"):
-        Relativistic().discriminator(torch.zeros(2), torch.zeros(3))
+        RELATIVE.discriminator(torch.zeros(2), torch.zeros(3))
     with pytest.raises(ValueError, match="as many fakes"):
-        Relativistic().generator(torch.zeros(1), torch.zeros(3))
+        RELATIVE.generator(torch.zeros(1), torch.zeros(3))
     with pytest.raises(ValueError, match="real_logits"):
-        Relativistic().generator(torch.zeros(2))
+        RELATIVE.generator(torch.zeros(2))
 
 
 def test_least_squares_needs_two_targets():

@@ -65,7 +65,7 @@ def play(wrap: Callable[[nn.Module], Any], pair: Any, *, short: int = 8, dtype: 
     for step in range(20):
         with nullcontext() if dtype == kind else torch.autocast("cpu", dtype):  # one a step, as Lightning's
             size = short if step % 5 == 4 else 8
-            label = torch.randint(labels, (size,)) if labels else None
+            label = torch.eye(labels)[torch.randint(labels, (size,))].to(kind) if labels else None
             fake = play_g(torch.randn(size, 8, dtype=kind), label)
             real = torch.randn(fake.shape, dtype=kind)
             (softplus(play_d(fake.detach(), label)) + softplus(-play_d(real, label))).double().mean().backward()

@@ -21,7 +21,7 @@ SPACES = [(2, 32), (2, [32, 48]), (2, 20), (3, 16), (3, [8, 16, 16])]
 def test_shapes_ranges_and_gradients(generator, discriminator, spatial_dims, size, channels, classes) -> None:
     where = {"spatial_dims": spatial_dims, "channels": channels, "size": size, "width": 4, "classes": classes}
     g, d = generator(**where, latent=8), discriminator(**where)
-    label = torch.tensor([0, 2, 1]) if classes else None
+    label = torch.eye(3)[[0, 2, 1]] if classes else None
     image = g(torch.randn(3, 8), label)
     assert image.shape == (3, channels, *space(size, spatial_dims))
     assert image.abs().max() <= 1
@@ -35,7 +35,7 @@ def test_shapes_ranges_and_gradients(generator, discriminator, spatial_dims, siz
 def test_the_label_is_really_used(generator, discriminator) -> None:
     where = {"spatial_dims": 2, "channels": 1, "size": 16, "width": 8, "classes": 2}
     g, d = generator(**where, latent=8).eval(), discriminator(**where).eval()
-    z, zero, one = torch.randn(4, 8), torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long)
+    z, zero, one = torch.randn(4, 8), torch.eye(2)[[0] * 4], torch.eye(2)[[1] * 4]
     assert not torch.allclose(g(z, zero), g(z, one))
     image = torch.randn(4, 1, 16, 16)
     assert not torch.allclose(d(image, zero), d(image, one))
