@@ -25,40 +25,75 @@ def options(group: str) -> list[str]:
 
 
 TINY = ("data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")
-SPACES = {"2-D": (), "3-D": ("image.spatial_dims=3",)}
+SPACES = {"2-D": ((16, 16), (16, 24)), "3-D": ((16, 16, 16), (8, 16, 16))}
+ONLY = {"hagan": "3-D"}  # the others play in both
+NEEDS = {"acgan": ("model.classes=2",)}  # what a model cannot do without
+PLAYS = [
+    (model, space, size)
+    for model in options("model")
+    for space, sizes in SPACES.items()
+    for size in sizes
+    if ONLY.get(model, space) == space
+]
 
 
-def play(module: AdversarialModule, spatial_dims: int, classes: int, channels: int = 1) -> tuple[Losses, Losses]:
+def built(settings, model: str, *overrides: str, size: tuple[int, ...] = (16, 16)) -> AdversarialModule:
+    if ONLY.get(model) == "3-D":
+        size = size if len(size) == 3 else (16, 16, 16)
+    where = (f"image.spatial_dims={len(size)}", f"data.size=[{','.join(map(str, size))}]")
+    return build_module(settings(f"model={model}", *TINY, *where, *NEEDS.get(model, ()), *overrides))
+
+
+def play(module: AdversarialModule) -> tuple[Losses, Losses]:
     """One turn of D and one of G, with the configured optimisers, by hand; every gradient must be finite and every player must move."""
     optimizer_g, optimizer_d = module.configure_optimizers()
-    image = torch.rand(4, channels, *(16,) * spatial_dims) * 2 - 1
-    batch = module.game.draw({"image": image, "label": torch.arange(4) % max(1, classes)})
-    fake = module.game.generate(module.generator, batch)
-    paid_d = module.game.discriminator_losses(module.discriminator, batch, fake.detach())
-    paid_d.terms.update(module.game.penalties(module.discriminator, batch, fake.detach(), 0))
-    step(module.discriminator, optimizer_d, paid_d)
+    config = module.config
+    image = torch.rand(4, config["data"]["channels"], *config["data"]["size"]) * 2 - 1
+    batch = {"image": image, "label": torch.arange(4) % max(1, config["model"]["classes"])}
+    batch = module.game.draw(batch | {"covariates": torch.randn(4, len(config["model"]["covariates"]))})
+    fake = module.game.play(module.generator, batch)
+    seen = {name: each.detach() for name, each in fake.items()} if isinstance(fake, dict) else fake.detach()
+    paid_d = module.game.discriminator_losses(module.discriminator, batch, seen)
+    paid_d.terms.update(module.game.penalties(module.discriminator, batch, seen, 0))
+    step(module.discriminator, [optimizer_d], paid_d)
+    if module.shared:
+        fake = module.game.play(module.generator, batch)
     with frozen(module.discriminator):
         paid_g = module.game.generator_losses(module.discriminator, batch, fake)
-        step(module.generator, optimizer_g, paid_g)
+        paid_g.terms.update(module.game.generator_penalties(module.generator, batch, 0))
+        step(module.generator, [optimizer_g], paid_g)
+    images = module.generate(batch)
+    assert images.shape == image.shape
+    assert images.abs().max() <= 1
     return paid_d, paid_g
 
 
-def step(player: torch.nn.Module, optimizer: Optimizer, losses: Losses) -> None:
-    before = [weight.detach().clone() for weight in player.parameters()]
+def step(player: torch.nn.Module, optimizers: list[Optimizer], losses: Losses) -> None:
+    learning = {name: weight for name, weight in player.named_parameters() if weight.requires_grad}
+    before = [weight.detach().clone() for weight in learning.values()]
     losses.total.backward()
-    for name, weight in player.named_parameters():
+    for name, weight in learning.items():
         assert weight.grad is not None, f"{name} got no gradient"
         assert weight.grad.isfinite().all(), name
-    optimizer.step()
-    assert any(not torch.equal(old, new) for old, new in zip(before, player.parameters(), strict=True))
+    for optimizer in optimizers:
+        optimizer.step()
+    player.zero_grad()
+    assert any(not torch.equal(old, new) for old, new in zip(before, learning.values(), strict=True))
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("classes", [0, 2])
+@pytest.mark.parametrize(("model", "space", "size"), PLAYS)
+def test_every_model_plays_in_every_shape(settings, model, space, size, classes) -> None:
+    if classes == 0 and model in NEEDS:
+        pytest.skip(f"{model} needs {NEEDS[model][0]}")
+    play(built(settings, model, f"model.classes={classes}", size=size))
+
+
 @pytest.mark.parametrize("objective", options("objective"))
 @pytest.mark.parametrize("model", options("model"))
-def test_every_model_plays_every_objective(settings, model, objective, space) -> None:
-    module = build_module(settings(f"model={model}", f"objective={objective}", *TINY, *SPACES[space]))
-    play(module, 3 if space == "3-D" else 2, classes=0)
+def test_every_model_plays_every_objective(settings, model, objective) -> None:
+    module = built(settings, model, f"objective={objective}")
+    play(module)
     before = [weight.clone() for weight in module.average.network.parameters()]
     module.average.update(module.generator, images=1000, new_images=100)
     assert any(not torch.equal(old, new) for old, new in zip(before, module.average.network.parameters(), strict=True))
@@ -68,26 +103,40 @@ def test_every_model_plays_every_objective(settings, model, objective, space) ->
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_plays_every_penalty_with_labels(settings, model, penalty) -> None:
     # A slow D: one step at 0.1 against WGAN-GP through batch norm may end in a D that is 0 everywhere.
-    module = build_module(settings(f"model={model}", f"penalty={penalty}", "model.classes=2", "optimizer_d.lr=1e-4", *TINY))
-    paid, _ = play(module, 2, classes=2)
+    paid, _ = play(built(settings, model, f"penalty={penalty}", "model.classes=2", "optimizer_d.lr=1e-4"))
     assert ("penalty" in paid.terms) == (penalty != "none")
 
 
 @pytest.mark.parametrize("model", options("model"))
-def test_every_model_with_other_channels_and_spectral_norm(settings, model) -> None:
-    play(build_module(settings(f"model={model}", "data.channels=3", "model.discriminator.spectral_norm=true", *TINY)), 2, 0, channels=3)
+def test_every_model_with_other_channels(settings, model) -> None:
+    play(built(settings, model, "data.channels=3"))
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_with_covariates(settings, model) -> None:
+    play(built(settings, model, "model.covariates=[age,sex]"))
+
+
+@pytest.mark.parametrize("model", ["mlp", "dcgan", "resnet_gan"])
+def test_spectral_norm(settings, model) -> None:
+    play(built(settings, model, "model.discriminator.spectral_norm=true"))
 
 
 @pytest.mark.parametrize("optimizer", options("optimizer"))
 def test_every_optimizer_serves_either_player(settings, optimizer) -> None:
-    module = build_module(settings(f"optimizer@optimizer_d={optimizer}", f"optimizer@optimizer_g={optimizer}", *TINY))
-    play(module, 2, classes=0)
+    play(built(settings, "resnet_gan", f"optimizer@optimizer_d={optimizer}", f"optimizer@optimizer_g={optimizer}"))
 
 
 @pytest.mark.parametrize("schedule", options("schedule"))
 def test_every_schedule_is_a_factor(settings, schedule) -> None:
     module = build_module(settings(f"schedule@schedule_g={schedule}", *TINY))
     assert all(0 <= module.schedules[0](images, 100) <= 1 for images in range(0, 101, 10))
+
+
+@pytest.mark.parametrize("augment", options("augment"))
+def test_every_augmentation_plays_in_every_space(settings, augment) -> None:
+    for size in ((16, 16), (16, 16, 16)):
+        play(built(settings, "resnet_gan", f"augment={augment}", size=size))
 
 
 def test_the_defaults_are_adam_for_g_and_sgd_for_d(settings) -> None:
@@ -103,7 +152,7 @@ def test_every_trainer_composes(settings, trainer) -> None:
         instantiate(node, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
-GROUPS = ("stages", "logger", "data", "intensity@data.intensity", "game", "metrics", "experiment")
+GROUPS = ("stages", "noise", "optimizers", "logger", "data", "intensity@data.intensity", "game", "metrics", "experiment")
 OTHERS = [(group, option) for group in GROUPS for option in options(group.split("@")[0])]
 
 
