@@ -18,7 +18,7 @@ run: .venv/.installed ## set up, then train the demo: a ResNet GAN on the chest 
 	$(bin)/python -m medgan_pl.train model=resnet_gan data=chest_xray experiment=demo
 
 test: .venv/.installed ## the tests: CPU, no network, minutes
-	$(bin)/python -m pytest -m 'not slow'
+	$(bin)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/.installed ## style and format, as CI holds them
 	$(bin)/ruff check .
