@@ -197,7 +197,8 @@ def to_grid(images: Tensor, columns: int) -> Image.Image:
 
 
 class SampleGrid(pl.Callback):
-    """samples/<images>.png at each validation: the averaged generator on the same noise each time; each column one class."""
+    """samples/<images>.png at each validation: the averaged generator on the same noise each time; each column one class,
+    each image with covariates of its own, as common as in training."""
 
     def __init__(self, folder: str | Path, n: int = 64, seed: int = 0) -> None:
         if n < 1:
@@ -221,10 +222,16 @@ class SampleGrid(pl.Callback):
             logger.log_image("samples", [str(path)], step=images, caption=[f"{images} images"])
 
 
-def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int = 0) -> Batch:
-    """A drawn batch for the generator, one place for each of `labels`; place i depends on (seed, first + i) alone."""
+def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int = 0, covariates: Tensor | None = None) -> Batch:
+    """A drawn batch for the generator, one place for each of `labels`; place i depends on (seed, first + i) alone. So do its covariates,
+    as common as in training, unless standardised ones are given (B, K)."""
     places = range(first, first + len(labels))
-    return module.game.draw_each({"label": labels.to(module.device)}, seed, places, Purpose.SAMPLES)
+    batch = {"label": labels.to(module.device)}
+    if module.covariates.columns:
+        if covariates is None:
+            covariates = torch.from_numpy(module.covariates.standardised(module.covariates.for_images(seed, places)))
+        batch["covariates"] = covariates.to(module.device)
+    return module.game.draw_each(batch, seed, places, Purpose.SAMPLES)
 
 
 class Progress(pl.Callback):

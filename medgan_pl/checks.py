@@ -66,6 +66,11 @@ def check_data(config: dict[str, Any], data: Any) -> None:
             f"`model.classes` must be 0 or the number of classes of the data, got {classes}; the data has {found} ({names}); "
             f"use model.classes={found}"
         )
+    if list(config["model"].get("covariates", [])) != list(data.covariate_names):
+        raise ValueError(
+            f"`model.covariates` and data.covariates must be the same, got {config['model'].get('covariates', [])} and "
+            f"{list(data.covariate_names)}; set model.covariates alone"
+        )
     if config["image"]["spatial_dims"] != data.spatial_dims:
         raise ValueError(
             f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {data.spatial_dims}"

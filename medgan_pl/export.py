@@ -28,7 +28,8 @@ Examples
   python -m medgan_pl.sample checkpoint=best.safetensors n=64
       draws from it what it would draw from the checkpoint; in Python: medgan_pl.load("best.safetensors")
 
-The file holds no code, no path and nothing else of this machine, and of the data its size, spacing, intensity and the names of its classes.
+The file holds no code, no path and nothing else of this machine, and of the data its size, spacing, intensity, the names of its
+classes, and of covariates mean, spread and range.
 
 Keys and their defaults
 {keys}
@@ -59,8 +60,8 @@ def run(config: "DictConfig") -> None:
 def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
     """Writes the averaged generator of a checkpoint, with `whole` both players too, to a .safetensors file, whole or not at all.
 
-    Its metadata holds `medgan_pl`, JSON of: format, config (see `shared`), classes, inverse, images shown, the SHA-256 of the checkpoint;
-    and `sha256`, see `fingerprint`. ValueError for another suffix, and as `load`.
+    Its metadata holds `medgan_pl`, JSON of: format, config (see `shared`), classes, covariates, inverse, images shown, the SHA-256 of
+    the checkpoint; and `sha256`, see `fingerprint`. ValueError for another suffix, and as `load`.
     """
     from safetensors.torch import save_file
 
@@ -76,6 +77,7 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         if whole or name.startswith("average.network.")
     }
     state = {"format": FORMAT, "config": shared(module.config), "classes": module.classes, "inverse": module.inverse.plain()}
+    state |= {"covariates": module.covariates.plain()}
     told = json.dumps(state | {"images": module.images, "checkpoint_sha256": sha256(checkpoint)}, sort_keys=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f"{output.name}.part")

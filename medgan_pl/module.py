@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medgan_pl.batch import Batch, cut
+from medgan_pl.data.covariates import Covariates
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.games.base import Fakes, Game, Losses
 from medgan_pl.guards import Guard, check_finite
@@ -111,6 +112,7 @@ class AdversarialModule(pl.LightningModule):
         self.rate = 1.0  # factor on both learning rates, lowered by each rollback
         self.classes: list[str] = []
         self.inverse: Inverse | None = None  # of the checkpoint it was loaded from: from [-1, 1] to native units and space
+        self.covariates = Covariates()  # of that checkpoint, or of the data it is trained on
         self.row: dict[str, float] = {}
         self.interval = Interval()
         self._shown = 0
@@ -120,6 +122,7 @@ class AdversarialModule(pl.LightningModule):
     # Turns ----------------------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
+        self.covariates = self.trainer.datamodule.covariates
         if self.trainer.world_size > 1:  # else every rank would normalise by its own part of the batch
             for network in (self.generator, self.discriminator):
                 synced(network)
@@ -143,11 +146,11 @@ class AdversarialModule(pl.LightningModule):
         if d_plays:
             accuracy = self._turn("d", parts, fakes)
             self.turns_d += 1
-            self._adapt(accuracy, shown)
+            self.game.adapt(accuracy, self._over_ranks, self.images + shown, shown, self.total_images)
             if g_plays:
                 self.turns_since_g += 1
                 new_images *= self.turns_since_g
-                g_plays = self.turns.now(self.turns_since_g, lambda: float(self.trainer.strategy.reduce(accuracy, reduce_op="mean")))
+                g_plays = self.turns.now(self.turns_since_g, lambda: float(self._over_ranks(accuracy)))
         if g_plays:
             with frozen(self.discriminator, but=self.shared if self.shared_learns else []):
                 self._turn("g", parts, fakes)
@@ -175,12 +178,9 @@ class AdversarialModule(pl.LightningModule):
         self._told = stage
         return self.stages[stage].players
 
-    def _adapt(self, accuracy: Tensor, shown: int) -> None:
-        """Lets the augmentation follow how well D tells its batch; the batch just played is not yet among the images counted."""
-        if self.game.augment is not None:
-            self.game.augment.adapt(
-                lambda: float(self.trainer.strategy.reduce(accuracy, reduce_op="mean")), self.images + shown, shown, self.total_images
-            )
+    def _over_ranks(self, value: Tensor) -> Tensor:
+        """The mean over ranks, on the device."""
+        return self.trainer.strategy.reduce(value, reduce_op="mean")
 
     def _turn(self, player: str, parts: list[Batch], fakes: list[Fakes] | None) -> Tensor | None:
         """Adds up one player's gradients over the parts, each by its share of the batch, and steps; returns D's accuracy on the batch."""
@@ -261,7 +261,7 @@ class AdversarialModule(pl.LightningModule):
         if self.images == self.interval.start:
             return
         check_finite(self.state_dict())
-        row = self.interval.means(lambda values: self.trainer.strategy.reduce(values, reduce_op="mean"))
+        row = self.interval.means(self._over_ranks)
         for name, optimizer in zip("gd", self.optimizers(use_pl_optimizer=False), strict=True):
             row[f"train/{name}/lr"] = optimizer.param_groups[0]["lr"]
             if self.guards[name].half:
@@ -333,6 +333,7 @@ class AdversarialModule(pl.LightningModule):
         state |= {"interval": self.interval.state_dict(self.trainer.strategy.all_gather)}
         state |= {"world": self.trainer.world_size, "device": self.device.type, "fingerprint": data.fingerprint}
         state |= {"classes": list(data.classes), "inverse": data.inverse.plain(), "config": self.config}
+        state |= {"covariates": data.covariates.plain()}
         state |= {"row": {key: value for key, value in self.row.items() if key != "images_per_second"}}
         checkpoint.setdefault("medgan_pl", {}).update(state)
 

@@ -13,6 +13,7 @@ from medgan_pl.train import launch
 from medgan_pl.trust import check_targets, hold, read_checkpoint, read_shared, shown
 
 if TYPE_CHECKING:
+    import numpy as np
     from omegaconf import DictConfig, ListConfig
     from torch import Tensor
 
@@ -26,6 +27,8 @@ medgan_pl.sample: draw images from a trained generator
 Examples
   python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt n=64
       64 PNGs and grid.png in outputs/<date>/<time>/generated/
+  python -m medgan_pl.sample checkpoint=… label=pneumonia covariates.age=70 covariates.sex=F
+      what a model trained with model.classes and model.covariates=[age,sex] makes of such a patient
   python -m medgan_pl.sample checkpoint=weights.safetensors n=64
       from weights that `python -m medgan_pl.export` wrote for sharing: the same images
   python -m medgan_pl.sample checkpoint=… n=500 label=pneumonia seed=7 output=/data/synthetic
@@ -46,6 +49,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     """
     import torch
 
+    from medgan_pl.data.covariates import Covariates
     from medgan_pl.data.intensity import Inverse
 
     path = Path(path)
@@ -66,17 +70,21 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
         raise ValueError(f"the weights in {path} do not fit the settings stored with them: {str(root_cause(error))[:1000]}") from error
     module.config, module.images, module.classes = state["config"], state["images"], state["classes"]
     module.inverse = Inverse.from_plain(state["inverse"])
+    module.covariates = Covariates.from_plain(state.get("covariates", []))
     return module.to(device).eval()
 
 
 def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
-    """The module of a checked configuration, without its metrics and, unless `whole`, with nothing in the discriminator's place."""
+    """The module of a checked configuration, without its metrics and, unless `whole`, with nothing in the discriminator's place or on the
+    way to it."""
     from hydra.utils import instantiate
     from torch import nn
 
     from medgan_pl.keys import Purpose, key_randomness
 
-    settings = config["module"] | {"metrics": {}} | ({} if whole else {"discriminator": nn.Identity()})
+    settings = config["module"] | {"metrics": {}}
+    if not whole:
+        settings |= {"discriminator": nn.Identity(), "game": settings["game"] | {"augment": None, "regularizers": {}}}
     key_randomness(config["seed"], 0, 0, Purpose.INIT)
     return instantiate(settings, _convert_="all")
 
@@ -113,6 +121,8 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(MANUAL.format(keys=describe_keys(configuration_folder() / "sample.yaml")))
         return
+    # Which names there are, the model says; Hydra's ++ takes a key that the configuration does not have.
+    sys.argv[1:] = [f"++{argument}" if argument.startswith("covariates.") else argument for argument in sys.argv[1:]]
     with one_message(None):
         launch(run, "sample")
 
@@ -138,6 +148,7 @@ def sample(config: "DictConfig") -> None:
         raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
     module = load(config.checkpoint, chosen_device(config.device))
     labels = wanted_labels(module, config.label, config.n)
+    covariates = wanted_covariates(module, config.covariates, config.seed, config.n)
     run = Path(config.checkpoint).resolve().parent.parent
     # Beside the run it comes from; a checkpoint that was copied elsewhere has no run folder around it.
     output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
@@ -145,9 +156,11 @@ def sample(config: "DictConfig") -> None:
     first = []
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):
         part = labels[start : start + config.batch_size]
-        images = module.generate(fixed_batch(module, part, config.seed, start)).float().cpu()
-        for i, (image, label) in enumerate(zip(images, part.tolist(), strict=True), start):
-            writer.write(i, image, label)
+        told = covariates[start : start + config.batch_size]
+        standardised = torch.from_numpy(module.covariates.standardised(told)) if module.covariates.columns else None
+        images = module.generate(fixed_batch(module, part, config.seed, start, standardised)).float().cpu()
+        for i, (image, label, values) in enumerate(zip(images, part.tolist(), told, strict=True), start):
+            writer.write(i, image, label, module.covariates.said(values))
         first += list(images[: max(0, 64 - len(first))])
     to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
     print(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
@@ -199,13 +212,13 @@ class Writer:
         )
         output.mkdir(parents=True, exist_ok=True)
 
-    def write(self, index: int, image: "Tensor", label: int) -> None:
+    def write(self, index: int, image: "Tensor", label: int, covariates: dict[str, float | str]) -> None:
         from medgan_pl.data.export import Facts, write_dicom, write_nifti, write_png, write_sidecar
 
         values = self.inverse(image).numpy()
         low, high = min(low for low, _ in self.inverse.levels), max(high for _, high in self.inverse.levels)
         name = self.classes[label] if self.conditional else None
-        facts = Facts(index, self.inverse.unit, low, high, self.inverse.spacing_mm, name)
+        facts = Facts(index, self.inverse.unit, low, high, self.inverse.spacing_mm, name, covariates or None)
         for kind in self.formats:
             if kind == "nifti":
                 path = self.output / f"{index:06d}.nii.gz"
@@ -242,6 +255,27 @@ def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Te
     if str(label) not in known:
         raise ValueError(f"`label` must be one of {', '.join(names)} or 0 to {classes - 1}, got {label}")
     return torch.full((n,), known[str(label)])
+
+
+def wanted_covariates(module: "AdversarialModule", given: "DictConfig", seed: int, n: int) -> "np.ndarray":
+    """Natural values (n, K) of the model's covariates for each image: those asked for, the others drawn by the number of the image.
+
+    One that lies outside what the model was mostly trained on is told of; errors as `Covariates.asked`.
+    """
+    from omegaconf import OmegaConf
+
+    asked = module.covariates.asked(
+        {name: value for name, value in OmegaConf.to_container(given, resolve=True).items() if value is not None}
+    )
+    for place, value in asked.items():
+        column = module.covariates.columns[place]
+        if column.outside(value):
+            print(
+                f"WARNING: covariates.{column.name}={value:g} lies outside {column.low:.4g} to {column.high:.4g}, where 98 % of the "
+                "training images lay; what is drawn there is a guess",
+                file=sys.stderr,
+            )
+    return module.covariates.for_images(seed, range(n), asked)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
     there, here = source["medgan_pl"]["classes"], list(classes)
     if config["model"]["classes"] and there != here:
         lines.append(f"its classes were {', '.join(map(shown, there)) or 'none'} and are {', '.join(here)} here; they are taken by number")
+    before, now = source["medgan_pl"]["config"]["model"].get("covariates", []), list(config["model"].get("covariates", []))
+    if now and before:
+        lines.append(
+            f"its covariates were {', '.join(map(shown, before))} and are {', '.join(now)} here; taken by place, on this data's scale"
+        )
     return lines
 
 

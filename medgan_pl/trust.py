@@ -160,7 +160,8 @@ def check_values(content: Any, size_bytes: int) -> None:
 
 
 def check_state(state: dict[str, Any]) -> None:
-    """What stands beside the weights: the settings, the names of the classes, the images shown, the way back to native units."""
+    """What stands beside the weights: the settings, the names of the classes, the covariates, the images shown, the way back to
+    native units."""
     config, classes, images, inverse = state["config"], state["classes"], state["images"], state["inverse"]
     dims, size = config["image"]["spatial_dims"], config["data"]["size"]
     hold(type(dims) is int and dims in (2, 3), f"`image.spatial_dims` must be 2 or 3, got {shown(dims)}")
@@ -176,12 +177,29 @@ def check_state(state: dict[str, Any]) -> None:
     known = config["model"]["classes"]
     hold(type(known) is int and known in (0, len(classes)), f"`model.classes` must be 0 or {len(classes)}, got {shown(known)}")
     hold(type(images) is int and 0 <= images < 2**53, f"`images` must be how many were shown, got {shown(images)}")
+    check_covariates(state.get("covariates", []), config["model"].get("covariates", []))  # a checkpoint from before them has none
     for key, shape in {"levels": (None, 2), "spacing_mm": (dims,), "directions": (3, 3)}.items():
         fits = is_table(inverse[key], shape) or (inverse[key] is None and key != "levels")
         hold(fits, f"`inverse.{key}` must be finite numbers of shape {shape}, got {shown(inverse[key])}")
     hold(all(low < high for low, high in inverse["levels"]), "`inverse.levels` must be pairs of a lower and a higher value")
     hold(all(side > 0 for side in inverse["spacing_mm"] or ()), "`inverse.spacing_mm` must be above 0")
     hold(all(isinstance(inverse[key], str) and len(inverse[key]) <= 64 for key in ("unit", "modality")), "`inverse` must name its unit")
+
+
+def check_covariates(columns: Any, names: Any) -> None:
+    """The facts of what the model is told besides, one for each of `names`."""
+    hold(isinstance(columns, list) and len(columns) <= MOST_NODES, "`covariates` must be a list of columns")
+    for column in columns:
+        keys = {"name", "mean", "sd", "low", "high", "levels", "missing"}
+        hold(isinstance(column, dict) and column.keys() == keys, f"a column of `covariates` must have {', '.join(sorted(keys))}")
+        numbers = [column[key] for key in ("mean", "sd", "low", "high", "missing")]
+        hold(is_table(numbers, (5,)) and not any(isinstance(number, bool) for number in numbers), "`covariates` must hold finite numbers")
+        hold(column["sd"] > 0 and column["low"] < column["high"] and 0 <= column["missing"] <= 1, "`covariates` must have a spread")
+        levels = column["levels"]
+        texts = [column["name"], *(levels if isinstance(levels, list) else [])]
+        hold(all(isinstance(text, str) and len(text) <= 64 for text in texts), "names in `covariates` must be short")
+        hold(levels is None or (isinstance(levels, list) and len(levels) == 2), "`covariates` must have two levels, or none")
+    hold([column["name"] for column in columns] == names, "`covariates` must be those of model.covariates")
 
 
 def is_table(node: Any, shape: tuple[int | None, ...]) -> bool:

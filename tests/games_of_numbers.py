@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from medgan_pl.batch import Batch
+from medgan_pl.data.covariates import Covariates
 from medgan_pl.data.intensity import Inverse
 
 
@@ -35,6 +36,7 @@ class NumbersData(pl.LightningDataModule):
     phantom = True
     fingerprint = "numbers"
     inverse = Inverse(((-1.0, 1.0),), "numbers", "CR", None, None)
+    covariates = Covariates()
 
     def __init__(self, batch_size: int = 4, shape: tuple[int, ...] = (1, 16, 16)) -> None:
         super().__init__()

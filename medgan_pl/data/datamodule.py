@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from medgan_pl.batch import Batch
 from medgan_pl.data import summary
 from medgan_pl.data.cache import Cache, available_cores, prepare
+from medgan_pl.data.covariates import Covariates, check_names, tabulated
 from medgan_pl.data.formats import Format
 from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.layouts import Film, Layout, Patches, Slices, Whole
@@ -28,7 +29,7 @@ from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.records import Record
 from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import CohortSource, FileSource, Source
-from medgan_pl.data.split import SPLITS, split_by_patient, without_duplicates
+from medgan_pl.data.split import SPLITS, split_by_patient, with_fewer_in_train, without_duplicates
 from medgan_pl.data.stream import Batches, Crops, Rows, Stream
 from medgan_pl.keys import Purpose, key_randomness
 
@@ -46,7 +47,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     `prepare_data` reads and normalises every scan into the cache, `setup` opens it and splits; both may be called again and need no
     trainer. After `setup`: `records` (a list of Record; a batch's `record` counts in it), `rows` (split -> its rows of the table of images:
-    all slices or patches of all records, in order), `inverse` (from [-1, 1] back to native units and space), `found`.
+    all slices or patches of all records, in order), `inverse` (from [-1, 1] back to native units and space), `covariates` (what the
+    training split tells of them), `found`.
     From the start: `classes` (label names by number; empty without labels), `phantom` (whether the scans are simulated), `size`,
     `spatial_dims`, `channels`.
     """
@@ -70,19 +72,24 @@ class ImageDataModule(pl.LightningDataModule):
         patient_pattern: str = r"^[^/]+(?=/)",
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         split_seed: int = 0,
+        most_train: int | None = None,
         duplicates: str = "refuse",
         max_corrupt: float = 0.01,
+        laterality: bool = True,
         batch_size: int = 16,
         workers: int = 0,
         cache: Mapping[str, str] | None = None,
         cohort: Mapping[str, Any] | None = None,
         augment: Mapping[str, Any] | None = None,
+        covariates: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
         check(
             root=root, split=split, classes=classes, fractions=fractions, max_corrupt=max_corrupt, duplicates=duplicates,
-            counts={"batch_size": (batch_size, 1), "workers": (workers, 0), "seed": (seed, 0), "patches": (patches, 0)},
+            mirrored=laterality and (augment or {}).get("flip", False),
+            counts={"batch_size": (batch_size, 1), "workers": (workers, 0), "seed": (seed, 0), "patches": (patches, 0)}
+            | ({} if most_train is None else {"most_train": (most_train, 1)}),
         )  # fmt: skip
         if channels != intensity.channels:
             raise ValueError(
@@ -95,7 +102,7 @@ class ImageDataModule(pl.LightningDataModule):
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, spatial_dims, 0)
         self.layout = self.laid_out(spacing, crop, slices or {})
         self.pipeline = Pipeline(self.layout, intensity, modality.settings)
-        self.split, self.fractions, self.split_seed = split, tuple(fractions), split_seed
+        self.split, self.fractions, self.split_seed, self.most_train = split, tuple(fractions), split_seed, most_train
         self.max_corrupt, self.duplicates = max_corrupt, duplicates
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         cache = {"dir": "~/.cache/medgan_pl", "dtype": "uint16", **(cache or {})}
@@ -103,6 +110,7 @@ class ImageDataModule(pl.LightningDataModule):
         Format(self.cache_dtype)
         self.randomize = Randomize(**(augment or {}))
         self.phantom = root is None
+        self.covariate_names, self.covariates = check_names(covariates), Covariates()
         named = {"patient_pattern": patient_pattern, "classes": classes == "folders", "files": files}
         self.source = self.opened(root, {"patients": 2000, "seed": 0, "shape": None, **(cohort or {})}, named)
         self.classes = self.source.classes
@@ -128,9 +136,10 @@ class ImageDataModule(pl.LightningDataModule):
 
     def opened(self, root: str | None, cohort: Mapping[str, Any], files: Mapping[str, Any]) -> Source:
         if root is not None:
-            return FileSource(Path(root).expanduser(), self.modality, folder=self.cache_dir, splits=self.split == "folders", **files)
+            common = {"folder": self.cache_dir, "splits": self.split == "folders", "covariates": self.covariate_names}
+            return FileSource(Path(root).expanduser(), self.modality, **common, **files)
         shape = cohort["shape"] or self.size
-        return CohortSource(self.modality, cohort["patients"], cohort["seed"], tuple(shape))
+        return CohortSource(self.modality, cohort["patients"], cohort["seed"], tuple(shape), self.covariate_names)
 
     def prepare_data(self) -> None:
         """Fills the cache; raises as `setup` does, so a run that cannot go well stops here."""
@@ -160,9 +169,13 @@ class ImageDataModule(pl.LightningDataModule):
         self.check_units(cache)
         usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
         records = without_duplicates(self.divided(usable), drop=self.duplicates == "drop")
+        whole = len(records)
+        if self.most_train is not None:
+            records = with_fewer_in_train(records, self.most_train, self.split_seed)
+        self.left_out = whole - len(records)
         counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
         self.found = summary.Found(
-            records, counts, cache, self.unusable, self.source.skipped, len(usable) - len(records), self.source.nameless
+            records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, self.source.nameless
         )
         self.image_records = np.repeat(np.arange(len(records)), counts)  # for each image the row of its record
         splits = np.array([r.split for r in records])[self.image_records]
@@ -174,7 +187,17 @@ class ImageDataModule(pl.LightningDataModule):
         self.gather = self.gatherer(cache, records, counts)
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
         self.inverse = self.inverted(cache, records)
+        self.tell(records)
         self.records = records
+
+    def tell(self, records: list[Record]) -> None:
+        """Measures the covariates on the training records: `known` (R, K) natural, `values` standardised; None without any."""
+        self.known = self.values = None
+        if self.covariate_names:
+            training = np.array([record.split == "train" for record in records])
+            rows, owners = [record.told for record in records], [record.name for record in records]
+            self.covariates, self.known = tabulated(self.covariate_names, rows, owners, training)
+            self.values = self.covariates.standardised(self.known)
 
     def check_units(self, cache: Cache) -> None:
         units = {entry["unit"] for entry in cache.entries.values()}
@@ -229,8 +252,9 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Of the images, their order, classes and splits: equal for the same data set wherever it lies."""
-        parts = [[r.digest, r.split, r.label] for r in self.records]
+        """Of the images, their order, classes, covariates and splits: equal for the same data set wherever it lies."""
+        parts = [[r.digest, r.split, r.label, *r.told] for r in self.records]
+        parts += [list(self.covariate_names)] if self.covariate_names else []
         return hashlib.sha256(json.dumps([list(self.classes), parts]).encode()).hexdigest()[:16]
 
     def peek(self, split: str, n: int) -> Batch:
@@ -241,14 +265,16 @@ class ImageDataModule(pl.LightningDataModule):
 
     def batch(self, rows: np.ndarray, places: np.ndarray) -> Batch:
         """The images at `places` of `rows` of the table of images, as a loader gives them, on the CPU."""
-        return Batches(self.gather, rows, self.image_records, self.labels)[places]
+        return Batches(self.gather, rows, self.image_records, self.labels, self.values)[places]
 
     def describe(self) -> list[str]:
         """Plain lines for the log: the source, then `summary.lines`."""
         unused = self.split == "patient" and self.source.splits
         given = ["the splits that came with the data are not used; data.split=folders keeps them"] if unused else []
         held = ["WARNING: data.split=none holds nothing out: validation sees the training images"] if self.split == "none" else []
-        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *given, *held]
+        fewer = [f"{self.left_out} scans are left out of train (data.most_train={self.most_train})"] if self.most_train else []
+        told = summary.covariate_lines(self.found, self.covariates, self.known)
+        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *told, *given, *fewer, *held]
 
     def place(self) -> tuple[int, int]:
         """(rank, world)."""
@@ -256,7 +282,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def loader(self, split: str, batches: Any) -> DataLoader:
         return DataLoader(
-            Batches(self.gather, self.rows[split], self.image_records, self.labels),
+            Batches(self.gather, self.rows[split], self.image_records, self.labels, self.values),
             batch_size=None,
             sampler=batches,
             num_workers=self.workers,

@@ -148,7 +148,7 @@ class Volumes:
             if series.headers[0].series in hollow:
                 unusable[name] = "some files of the series have no pixel data: the volume would lack slices"
                 continue
-            if len({(item.label, item.split, item.identity) for item in (by_path[h.path] for h in series.headers)}) > 1:
+            if len({(item.label, item.split, item.identity, item.told) for item in (by_path[h.path] for h in series.headers)}) > 1:
                 unusable[name] = "its slices are given different classes, splits or patients"
                 continue
             paths = tuple(h.path for h in series.headers)

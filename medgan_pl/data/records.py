@@ -21,7 +21,7 @@ PICTURES, DICOMS, OTHERS = (".png", ".jpg", ".jpeg", ".tif", ".tiff"), (".dcm", 
 @dataclass(frozen=True)
 class Item:
     """One image as found, in one file or several: `name` is what messages show, `inner` its path below the folders of splits and classes,
-    `identity` says whose it is (None: not known yet, or nobody says)."""
+    `identity` says whose it is (None: not known yet, or nobody says), `told` the text of each covariate asked for, "" where unknown."""
 
     name: str
     paths: tuple[Path, ...] = ()
@@ -29,6 +29,7 @@ class Item:
     split: str | None = None
     identity: str | None = field(default=None, repr=False)  # never into a log
     inner: str = ""
+    told: tuple[str, ...] = field(default=(), repr=False)  # nor these
 
     def of(self, identity: str | None) -> "Item":
         """The same, of that patient unless it has one."""
@@ -41,7 +42,7 @@ class Item:
 @dataclass(frozen=True)
 class Record:
     """One image ready for use: `patient` is 12 hex digits (see `tabulate`), `digest` the hash of its content, `pixels` that of its values,
-    empty before they were read."""
+    empty before they were read, `told` as that of its Item."""
 
     name: str
     paths: tuple[Path, ...]
@@ -50,6 +51,7 @@ class Record:
     split: str | None
     digest: str
     pixels: str = ""
+    told: tuple[str, ...] = field(default=(), repr=False)
 
 
 def several(name: str, files: int) -> str:
@@ -203,10 +205,11 @@ def read_msd(table: Path) -> tuple[list[Item], str]:
     return items, "Decathlon dataset.json, masks left out"
 
 
-def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], str]:
-    """The images of a CSV with the column `image` (path from the CSV's folder) and, if wanted, `label`, `patient`, `split`.
+def read_csv(table: Path, takes: Callable[[Path], bool], covariates: Sequence[str] = ()) -> tuple[list[Item], str]:
+    """The images of a CSV with the column `image` (path from the CSV's folder), if wanted `label`, `patient`, `split`, and `covariates`.
 
-    A path to a folder stands for the files in it that `takes` picks: a DICOM series. A column is filled on every row or on none.
+    A path to a folder stands for the files in it that `takes` picks: a DICOM series. A column is filled on every row or on none, but for
+    the covariates'.
     Raises FileNotFoundError for a missing CSV or image, ValueError for the rest.
     """
     if not table.is_file():
@@ -224,6 +227,11 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
         known = [name for name in columns if name in ("label", "patient", "split")]
         got = f"{len(columns)} others" + (f" ({', '.join(known)} among them)" if known else "")
         raise ValueError(f"{table} must have a first line with a column `image`, got {got}")  # without one it holds names: not shown
+    absent = [name for name in covariates if name not in columns]
+    if absent:
+        raise ValueError(
+            f"{table} must have a column for each of model.covariates, got none for {', '.join(absent)}; it has {', '.join(columns)}"
+        )
     if not rows:
         raise FileNotFoundError(f"{table} must list at least one image, got a header and no rows")
     for column in ("image", "label", "patient", "split"):
@@ -244,7 +252,8 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
         for file in files:
             name = row["image"] if file == path else f"{row['image']}/{file.relative_to(path)}"
             split = SPLIT_NAMES.get(row.get("split", "").lower())
-            items.append(Item(name, (file,), row.get("label") or None, split, row.get("patient") or None))
+            told = tuple(row.get(column, "") for column in covariates)
+            items.append(Item(name, (file,), row.get("label") or None, split, row.get("patient") or None, told=told))
     if absent:
         raise FileNotFoundError(f"{table} lists {len(absent)} images that are not there: {', '.join(absent[:20])}")
     places = Counter(os.path.relpath(item.paths[0], table.parent) for item in items)  # ./a is a, and a folder may hold what is listed too
@@ -253,7 +262,8 @@ def read_csv(table: Path, takes: Callable[[Path], bool]) -> tuple[list[Item], st
         raise ValueError(f"{table} must list each image once; {len(twice)} are listed again: {', '.join(twice[:20])}")
     shared = os.path.commonpath([item.paths[0].parent.absolute() for item in items])  # folders that all lie in are nobody's
     items = [replace(item, inner=below_images(item.paths[0].absolute().relative_to(shared).parts)) for item in items]
-    return items, f"CSV, columns {', '.join(c for c in ('label', 'patient', 'split') if rows[0].get(c)) or 'image only'}"
+    filled = [c for c in ("label", "patient", "split") if rows[0].get(c)]
+    return items, f"CSV, columns {', '.join([*filled, *covariates]) or 'image only'}"
 
 
 def identity_from(item: Item, pattern: re.Pattern[str]) -> str | None:
@@ -275,5 +285,5 @@ def tabulate(items: Sequence[Item], identities: Sequence[str | None], digests: S
     for item, identity, digest in zip(items, identities, digests, strict=True):
         key = salt[identity] if identity else digest
         patient = hashlib.blake2b((identity or "").encode(), key=key.encode(), digest_size=6).hexdigest()
-        table.append(Record(item.name, item.paths, item.label, patient, item.split, digest))
+        table.append(Record(item.name, item.paths, item.label, patient, item.split, digest, told=item.told))
     return table

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,8 +15,9 @@ from typing import Any, Protocol
 from medgan_pl.data import phantom
 from medgan_pl.data.cache import Task, watched
 from medgan_pl.data.modalities import Modality
-from medgan_pl.data.records import Item, Record, find, identity_from, is_msd, read_csv, read_msd, several, tabulate
-from medgan_pl.data.scan import Scan
+from medgan_pl.data.readers.header import PATIENT, read_patient
+from medgan_pl.data.records import Item, Record, find, identity_from, is_dicom, is_msd, read_csv, read_msd, several, tabulate
+from medgan_pl.data.scan import Scan, ScanError
 
 # Part of a remembered table's key: raise it whenever the same files would be put together otherwise.
 TABLE_VERSION = 3
@@ -47,15 +49,23 @@ class FileSource:
     """The scans of a folder, a CSV or a Decathlon table (see `records`); `patient_pattern` finds the patient in a path.
 
     `classes`: whether folders are classes; `splits`: whether the splits that came with them are kept; `files`: a regular expression that
-    finds those to take by their paths. What the headers and contents of the files say is remembered in `folder` as the finished table,
-    without what identifies, until a file's size or time of change differs: a folder of 100,000 slices is read through once.
+    finds those to take by their paths; `covariates`: what each record is to tell, columns of a CSV or facts of DICOM headers
+    (`readers.header.PATIENT`). What the headers and contents of the files say is remembered in `folder` as the finished table, without
+    what identifies, until a file's size or time of change differs: a folder of 100,000 slices is read through once.
     """
 
     def __init__(
-        self, root: Path, modality: Modality, *, folder: Path, patient_pattern: str, classes: bool, splits: bool, files: str | None = None
-    ) -> None:
+        self, root: Path, modality: Modality, *, folder: Path, patient_pattern: str, classes: bool, splits: bool,
+        files: str | None = None, covariates: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.pattern = compiled("patient_pattern", patient_pattern)
-        self.modality, self.folder = modality, folder
+        self.modality, self.folder, self.covariates = modality, folder, tuple(covariates)
+        self.of_headers = bool(covariates) and root.suffix.lower() != ".csv"
+        if self.of_headers and (strange := [name for name in covariates if name not in PATIENT]):
+            raise ValueError(
+                f"`model.covariates` must be columns of a CSV (data.root=films.csv), or of DICOM files some of {', '.join(PATIENT)}, which "
+                f"their headers say; got {', '.join(strange)}"
+            )
         items, layout = self.listed(root, classes)
         items = self.wanted(items, files)
         self.splits = frozenset(item.split for item in items if item.split is not None)
@@ -78,7 +88,7 @@ class FileSource:
 
     def listed(self, root: Path, classes: bool) -> tuple[list[Item], str]:
         if root.suffix.lower() == ".csv":
-            return read_csv(root, self.modality.takes)
+            return read_csv(root, self.modality.takes, self.covariates)
         if root.suffix.lower() == ".json" or is_msd(root / "dataset.json"):
             return read_msd(root if root.suffix.lower() == ".json" else root / "dataset.json")
         return find(root, self.modality.takes, self.modality.kinds, classes)
@@ -95,7 +105,7 @@ class FileSource:
 
     def key(self) -> str:
         """What the table depends on: the files as they are now, and how they are put together."""
-        files = [[item.name, item.label, item.split, item.identity or "", item.inner, *map(state, item.paths)] for item in self.files]
+        files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.told, *map(state, i.paths)] for i in self.files]
         rules = [TABLE_VERSION, self.modality.settings, str(self.modality.chosen), self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
@@ -106,7 +116,7 @@ class FileSource:
             return False
         for places, patient, digest in stored["records"]:
             first, paths = self.files[places[0]], tuple(self.files[place].paths[0] for place in places)
-            self.records.append(Record(several(first.name, len(places)), paths, first.label, patient, first.split, digest))
+            self.records.append(Record(several(first.name, len(places)), paths, first.label, patient, first.split, digest, told=first.told))
         self.unusable, self.skipped, self.nameless = {}, Counter(stored["skipped"]), stored["nameless"]
         return True
 
@@ -117,7 +127,20 @@ class FileSource:
             self.nameless = sum(identity is None for identity in identities)
             self.records = tabulate(self.items, identities, digests)
             self.remember()
-        return self.records
+        return self.asked_of_headers(self.records) if self.of_headers else self.records
+
+    def asked_of_headers(self, records: list[Record]) -> list[Record]:
+        """The records with what their headers say of the patients, read each time: it is kept in no file."""
+
+        def look(record: Record) -> Record:
+            try:
+                said = read_patient(record.paths[0]) if is_dicom(record.paths[0]) else {}
+            except ScanError:  # whether it can be used at all is judged elsewhere
+                said = {}
+            return replace(record, told=tuple(said.get(name, "") for name in self.covariates))
+
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(look, records))
 
     def remember(self) -> None:
         """Unless something is wrong, or the data of a header lie in a file of their own: `files` knows nothing of either."""
@@ -140,18 +163,25 @@ class FileSource:
 
 
 class CohortSource:
-    """The embedded cohort in this modality: one scan of `shape` voxels for each of `patients` simulated patients, drawn from `seed`."""
+    """The embedded cohort in this modality: one scan of `shape` voxels for each of `patients` simulated patients, drawn from `seed`.
+
+    `covariates`: of what is simulated, the facts that each record is to tell: age (years), sex (F, M), bmi (kg/m²), height (m), inspiration
+    (0 to 1), rotation (degrees), severity (0 to 1, of the healthy too), and each class but the first as a finding, 0 or 1.
+    """
 
     splits: frozenset[str] = frozenset()
     nameless = 0
 
-    def __init__(self, modality: Modality, patients: int, seed: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, modality: Modality, patients: int, seed: int, shape: tuple[int, ...], covariates: Sequence[str] = ()) -> None:
         if patients < 1:
             raise ValueError(f"data.cohort.patients must be 1 or more, got {patients}")
         if len(shape) != modality.spatial_dims or min(shape) < 8:
             raise ValueError(f"data.cohort.shape must be {modality.spatial_dims} counts of 8 or more voxels, got {list(shape)}")
         self.modality, self.patients, self.seed, self.shape = modality, patients, seed, tuple(shape)
-        self.classes = tuple(modality.classes)
+        self.classes, self.covariates = tuple(modality.classes), tuple(covariates)
+        known = self.facts(phantom.draw_patient(seed, 0))
+        if strange := [name for name in covariates if name not in known]:
+            raise ValueError(f"`model.covariates` must be of what the cohort simulates, {', '.join(known)}; got {', '.join(strange)}")
         self.title = f"the embedded cohort: {patients} simulated patients, seed {seed} (data.root is null; no real patient is in it)"
         self.unusable: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
@@ -163,10 +193,18 @@ class CohortSource:
         items, digests = [], []
         for index in range(self.patients):
             patient = phantom.draw_patient(self.seed, index)
-            items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id))
+            facts = self.facts(patient)
+            told = tuple(str(facts[name]) for name in self.covariates)
+            items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, told=told))
             content = f"{drawn.hexdigest()} {self.modality.settings} {self.seed} {index} {self.shape}"
             digests.append(hashlib.blake2b(content.encode(), digest_size=16).hexdigest())
         return tabulate(items, [item.identity for item in items], digests)
+
+    def facts(self, patient: phantom.Patient) -> dict[str, Any]:
+        shown = {"age": patient.age_years, "sex": patient.sex, "bmi": patient.bmi, "height": patient.height_m}
+        shown |= {"inspiration": patient.inspiration, "rotation": patient.rotation_deg, "severity": patient.severity}
+        label = self.modality.label(patient)
+        return shown | {name: int(number == label) for number, name in enumerate(self.classes) if number}
 
     def descriptions(self) -> Counter[str]:
         return Counter()

@@ -80,18 +80,23 @@ def fractions(seed: int, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
 
 
 class Batches(Dataset):
-    """Element `turns` is the whole batch shown then, of one split: image, record, and label where there are labels.
+    """Element `turns` is the whole batch shown then, of one split: image, record, and label and covariates where there are any.
 
     rows (n,): the split's rows in the table of images. records (N,): for each row of that table its scan's row in the table of records.
-    labels (R,): the class of each record.
+    labels (R,): the class of each record. covariates (R, K) float32, standardised, NaN where not known.
     """
 
-    def __init__(self, gather: Gather, rows: np.ndarray, records: np.ndarray, labels: np.ndarray | None) -> None:
-        self.gather, self.rows, self.records, self.labels = gather, rows, records, labels
+    def __init__(
+        self, gather: Gather, rows: np.ndarray, records: np.ndarray, labels: np.ndarray | None, covariates: np.ndarray | None = None
+    ) -> None:
+        self.gather, self.rows, self.records, self.labels, self.covariates = gather, rows, records, labels, covariates
 
     def __getitem__(self, turns: Sequence[int]) -> Batch:
         turns = np.asarray(turns)
         rows = self.rows[turns % len(self.rows)]  # (B,)
         records = self.records[rows]
         batch = {"image": self.gather(rows, turns), "record": torch.from_numpy(records)}
-        return batch if self.labels is None else {**batch, "label": torch.from_numpy(self.labels[records])}
+        for key, known in (("label", self.labels), ("covariates", self.covariates)):
+            if known is not None:
+                batch[key] = torch.from_numpy(known[records])
+        return batch

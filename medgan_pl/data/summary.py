@@ -4,7 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from medgan_pl.data.cache import Cache
+from medgan_pl.data.covariates import Covariates, odd_values
 from medgan_pl.data.records import Record
 from medgan_pl.data.split import SPLITS, straddling
 
@@ -81,6 +84,13 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
     if small := sum(fact["enlarged"] for fact in facts):
         said.append(f"{small} are smaller than {'×'.join(map(str, size or ()))} and were enlarged")
     return said
+
+
+def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | None) -> list[str]:
+    """What the training split tells of each column, and what is odd about the natural values `known` (R, K)."""
+    count = sum(record.split == "train" for record in found.records)
+    said = [column.line(count) for column in covariates.columns]
+    return said if known is None else said + odd_values(covariates, known)
 
 
 def loss_line(found: Found) -> str:

@@ -28,7 +28,8 @@ class ImageSet:
     - `get`: (B,) int64 -> those images. `count`: how many there are.
     - `key`: a hash of the content, equal for equal images in equal order; features of reals are remembered by it. "" for fakes.
     - `labels`: (N,) int64, None without classes. `groups`: (N,) int64, whose image each is, None where each is its own.
-    - `names`: of each image what a person finds it by. `masks`: (N, 1, *S) of {0, 1}, None where none are known.
+    - `names`: of each image what a person finds it by. `masks`: (N, 1, *S) of {0, 1}, None where none are known. `covariates`: (N, K)
+      float32, standardised, None without any.
     """
 
     get: Callable[[Tensor], Tensor] = field(repr=False)
@@ -38,6 +39,7 @@ class ImageSet:
     groups: Tensor | None = field(default=None, repr=False)
     names: Sequence[str] = field(default=(), repr=False)
     masks: Tensor | None = field(default=None, repr=False)
+    covariates: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.count
@@ -60,6 +62,7 @@ class ImageSet:
             None if self.groups is None else self.groups[rows],
             [self.names[row] for row in rows.tolist()] if self.names else (),
             None if self.masks is None else self.masks[rows],
+            None if self.covariates is None else self.covariates[rows],
         )
 
     def at_most(self, n: int, seed: int = 0) -> "ImageSet":
@@ -128,6 +131,7 @@ def real_set(data: "ImageDataModule", rows: np.ndarray) -> ImageSet:
         None if data.labels is None else torch.from_numpy(data.labels[records]),
         torch.from_numpy(np.unique(patients, return_inverse=True)[1]),
         [data.records[r].name for r in records],
+        covariates=None if data.values is None else torch.from_numpy(data.values[records]),
     )
 
 

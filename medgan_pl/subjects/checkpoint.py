@@ -38,12 +38,14 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     watch("the data")
     data = opened(config.data)
     check_fits(module, data)
+    if module.covariates.columns:  # other data have another mean; the generator knows that of its own
+        data.values = module.covariates.standardised(data.known)
     extractors = extractors_of(config)
     strangers = trained_elsewhere(state.get("fingerprint"), data)
     reference, floor, note = held_out(data)
     train = real_set(data, data.rows["train"])
     real = real_set(data, reference)
-    fake = translated(module, data, reference, config, watch) if module.game.paired else drawn(module, train.labels, config, watch)
+    fake = translated(module, data, reference, config, watch) if module.game.paired else drawn(module, train, config, watch)
     name = "/".join(path.resolve().parts[-3:])  # the run's folder and the file: a whole path tells of the machine
     told = {"kind": "checkpoint", "name": name, "path": path.name, "sha256": sha256(path), "images_seen": module.images}
     told |= {"model": module.config["model"]["generator"]["_target_"].split(".")[-1], "conditional": fake.labels is not None}
@@ -102,7 +104,8 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
 
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
-    """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes where it knows any."""
+    """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes and covariates where it knows
+    any."""
     own = module.config["data"]
     size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
     pairs = {
@@ -112,6 +115,11 @@ def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
     }
     if module.config["model"]["classes"]:
         pairs["classes"] = (list(module.classes), list(data.classes))
+    if module.covariates.columns:
+        own_and_theirs = [
+            [f"{c.name} ({' or '.join(c.levels or ['numbers'])})" for c in each.covariates.columns] for each in (module, data)
+        ]
+        pairs["covariates"] = tuple(own_and_theirs)
     for name, (drawn, real) in pairs.items():
         if drawn != real:
             raise ValueError(f"the reals must be what the generator draws: its {name} is {drawn}, that of the reals {real}")
@@ -131,23 +139,25 @@ def trained_elsewhere(fingerprint: str | None, data: "ImageDataModule") -> str:
     return ""
 
 
-def drawn(module: "AdversarialModule", labels: "Tensor | None", config: "DictConfig", watch: Callable[[str], None]) -> "ImageSet":
-    """`n` images of the averaged generator, image i that of `medgan_pl.sample` for the same class; classes as often as in training."""
+def drawn(module: "AdversarialModule", train: "ImageSet", config: "DictConfig", watch: Callable[[str], None]) -> "ImageSet":
+    """`n` images of the averaged generator, image i that of `medgan_pl.sample` for the same class and covariates: those of a training image
+    drawn at random, so that both are as common as in training, and as common together."""
     n = whole(config, "n", 1)
-    asked = torch.zeros(n, dtype=torch.int64)
-    if module.config["model"]["classes"]:
-        asked = labels[torch.randint(len(labels), (n,), generator=keyed(config.seed))]
+    rows = torch.randint(len(train), (n,), generator=keyed(config.seed))
+    asked = train.labels[rows] if module.config["model"]["classes"] else torch.zeros(n, dtype=torch.int64)
+    covariates = train.covariates[rows] if module.covariates.columns else None
     watch(f"{n:,} images of the generator")
 
     def parts() -> "Iterator[Tensor]":
         for start in range(0, n, config.batch_size):
-            yield module.generate(fixed_batch(module, asked[start : start + config.batch_size], config.seed, start))
+            part = slice(start, start + config.batch_size)
+            yield module.generate(fixed_batch(module, asked[part], config.seed, start, None if covariates is None else covariates[part]))
 
     return stored(parts(), n, asked if module.config["model"]["classes"] else None)
 
 
 def critic_of(module: "AdversarialModule", batch_size: int) -> Callable[["ImageSet"], torch.Tensor]:
-    """D's logits (N,) of a set, each image with its own label; where D gives a map, its mean."""
+    """D's logits (N,) of a set, each image with its own label and covariates; where D gives a map, its mean."""
 
     @torch.no_grad()
     def logits(images: "ImageSet") -> torch.Tensor:
@@ -156,6 +166,8 @@ def critic_of(module: "AdversarialModule", batch_size: int) -> Callable[["ImageS
             batch = {"image": images[rows].to(module.device)}
             if images.labels is not None:
                 batch["label"] = images.labels[rows].to(module.device)
+            if images.covariates is not None:
+                batch["covariates"] = images.covariates[rows].to(module.device)
             verdict = module.game.critic(module.discriminator, batch)(batch["image"])
             found.append(verdict.float().reshape(len(rows), -1).mean(1).cpu())
         return torch.cat(found)

@@ -137,7 +137,7 @@ def test_what_cannot_be_written_right_is_not_written(tmp_path, kind, changes, me
 def test_the_sidecar_names_file_origin_and_meaning(tmp_path):
     image = tmp_path / "000003.nii.gz"
     write_nifti(image, HU, turned())
-    sidecar = write_sidecar(image, ORIGIN, Facts(3, "HU", -1024, 3071, SPACING, "pneumonia"))
+    sidecar = write_sidecar(image, ORIGIN, Facts(3, "HU", -1024, 3071, SPACING, "pneumonia", {"age": 70.0, "sex": "F"}))
     assert sidecar == tmp_path / "000003.nii.gz.json"
     assert json.loads(sidecar.read_text()) == {
         "synthetic": True,
@@ -151,6 +151,7 @@ def test_the_sidecar_names_file_origin_and_meaning(tmp_path):
         "high": 3071,
         "spacing_mm": list(SPACING),
         "label": "pneumonia",
+        "covariates": {"age": 70.0, "sex": "F"},
         "model": "resnet_gan",
         "checkpoint_sha256": "ab" * 32,
         "seed": 7,

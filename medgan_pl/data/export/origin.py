@@ -32,7 +32,8 @@ class Provenance:
 @dataclass(frozen=True)
 class Facts:
     """What one image of a run is: number `index` of its seed, values in `unit` (HU, signal, levels), -1 of the generator at `low`, 1 at
-    `high`; `spacing_mm` along each axis of the array, None where nobody knows; `label`: the class asked for.
+    `high`; `spacing_mm` along each axis of the array, None where nobody knows; `label`: the class asked for;
+    `covariates`: the patient features asked for or drawn, by name, in natural units.
 
     Raises ValueError unless low lies below high and both are finite.
     """
@@ -43,6 +44,7 @@ class Facts:
     high: float
     spacing_mm: tuple[float, ...] | None = None
     label: str | None = None
+    covariates: dict[str, float | str] | None = None
 
     def __post_init__(self) -> None:
         ordered(self.low, self.high)

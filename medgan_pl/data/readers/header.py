@@ -1,6 +1,7 @@
 """What the header of a DICOM file says, as far as grouping, checking and choosing series need it."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ HEADER_TAGS = [
     *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", *ORIGIN, *LAYOUT),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
 ]
+PATIENT = ("age", "sex", "height", "weight", "bmi")  # what a header may say of its patient, by the names of covariates
+YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}  # of a PatientAge such as 045Y or 018M
 
 
 @dataclass(frozen=True)
@@ -89,3 +92,30 @@ def read_header(path: Path) -> Header:
             has_pixels=has_pixels,
             synthetic=synthetic(found),
         )
+
+
+def read_patient(path: Path) -> dict[str, str]:
+    """What the header of a DICOM file says of its patient, by the names of PATIENT: age in years, sex (F or M), height in m, weight in kg,
+    bmi in kg/m² from both; "" where it says nothing, or what cannot be, such as a height in cm. Never log or store it.
+
+    Raises ScanError as `read_header`.
+    """
+    with path.open("rb") as file, faults("a DICOM with a corrupt header"):
+        found = parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), ["PatientAge", "PatientSex", "PatientSize", "PatientWeight"])
+    written, sex = text(found, "PatientAge").upper(), text(found, "PatientSex").upper()
+    years = int(written[:3]) * YEARS[written[3]] if re.fullmatch("[0-9]{3}[YMWD]", written) else None
+    age = sane(years, 0, 130)
+    height, weight = sane(numbers(found, "PatientSize", 1), 0.2, 2.6), sane(numbers(found, "PatientWeight", 1), 0.2, 500)
+    bmi = sane(weight / height**2, 5, 150) if height and weight else None
+    told = {"age": age, "height": height, "weight": weight, "bmi": bmi}
+    return (
+        dict.fromkeys(PATIENT, "")
+        | {name: f"{value:.6g}" for name, value in told.items() if value is not None}
+        | ({"sex": sex} if sex in ("F", "M") else {})
+    )
+
+
+def sane(value: float | tuple[float, ...] | None, low: float, high: float) -> float | None:
+    """The number, None for none and for one outside its bounds."""
+    number = value[0] if isinstance(value, tuple) else value
+    return number if number is not None and low <= number <= high else None
