@@ -12,6 +12,7 @@
 | `record`     | (B,)          | int64   | row of the data module's table of records                          |
 | `z`          | (B, latent)   | float32 | the noise of this step, added by the game's `draw`                 |
 | `t`          | (B,)          | float32 | in [0, 1): where between real and fake a penalty looks; likewise   |
+| `place`      | (B, N)        | float32 | in [0, 1): where a part is cut from it, for N axes; likewise       |
 | `augment`    | (B, K)        | float32 | in [0, 1): how the row is augmented in front of D; likewise        |
 
 Never a MetaTensor past the pipeline (2-3x slower on small operations). Hounsfield units, uint16 and [0, 1] live only in `data/` and

@@ -36,6 +36,8 @@ with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.m
     import medgan_pl.metrics.weights
     import medgan_pl.networks.average
     import medgan_pl.networks.dcgan
+    import medgan_pl.networks.fastgan
+    import medgan_pl.networks.hagan
     import medgan_pl.networks.mlp
     import medgan_pl.networks.resnet
     import medgan_pl.networks.synced

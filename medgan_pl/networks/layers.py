@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -39,6 +39,13 @@ def halve(sizes: Sequence[int], smallest: int = 4) -> tuple[int, tuple[int, ...]
             below, above = axis // step * step, (axis // step + 1) * step
             raise ValueError(f"`size` must be a multiple of {step} for {halvings} halvings, got {axis}; use {below} or {above}")
     return halvings, tuple(axis // step for axis in sizes)
+
+
+def window(x: Float[Tensor, "b ..."], axis: int, first: Int[Tensor, " b"], length: int) -> Float[Tensor, "b ..."]:
+    """Of each image its own `length` places along `axis`, from its `first` one on: (B, …, n, …) -> (B, …, length, …)."""
+    places = first[:, None] + torch.arange(length, device=x.device)
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    return x.movedim(axis, 1)[rows, places].movedim(1, axis)
 
 
 def conditions(classes: int, covariates: Sequence[str]) -> int:
