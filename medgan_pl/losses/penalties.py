@@ -65,24 +65,34 @@ class R1:
 class R1R2:
     """weight/2 · (E‖∇D(x)‖² + E‖∇D(G(z))‖²): on the real images and on the fakes.
 
-    Raises ValueError for weight <= 0, every < 1, and a critic that does not depend on its input.
+    `reference`: the numbers of an image (channels × pixels) for which `weight` holds; for images of n numbers it is weight · n/reference.
+    The same pictures in n numbers lie √n times as far apart, so a D of the same verdicts is 1/√n times as steep: its squared gradient
+    falls as 1/n, and the weight must grow as n to bind it alike. A D of one channel so has three times the squared gradient of one that
+    says the same of three equal channels (and a third, if each channel has the same slope). None: `weight` whatever the image.
 
-    Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9 and 10; both together: Huang et al. 2025 (arXiv 2501.05441), section 2.2.
+    Raises ValueError for weight <= 0, every < 1, reference < 1, and a critic that does not depend on its input.
+
+    Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9 and 10; both together: Huang et al. 2025 (arXiv 2501.05441), section 2.2. They
+    set the weight anew for each size, by hand; the rule is ours, and of the form of Karras et al. 2020 (arXiv 2006.06676, appendix C).
     """
 
     mixed: ClassVar[bool] = False
     weight: float
     every: int = 1
+    reference: int | None = None
 
     def __post_init__(self) -> None:
         _validate(self.weight, self.every)
+        if self.reference is not None and self.reference < 1:
+            raise ValueError(f"`reference` must be at least 1 number an image, or null, got {self.reference}")
 
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
     def __call__(self, critic: Critic, real: Real, fake: Fake, t: Places | None = None) -> Penalty:
+        weight = self.weight if self.reference is None else self.weight * real[0].numel() / self.reference
         # Two passes and not one on both together: the critic carries the condition of one batch.
-        return self.weight * self.every / 2 * (_squared_norms(critic, real).mean() + _squared_norms(critic, fake).mean())
+        return weight * self.every / 2 * (_squared_norms(critic, real).mean() + _squared_norms(critic, fake).mean())
 
 
 @dataclass(frozen=True)

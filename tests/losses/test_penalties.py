@@ -79,6 +79,41 @@ def test_lazy_penalty_has_the_same_mean_strength(penalty):
     assert all(eager.due(step) for step in range(5))
 
 
+def gradient(critic, x):
+    """E‖∇D(x)‖² as R1 sees it."""
+    return R1(weight=2.0)(critic, x, x).item()
+
+
+def verdict(x):
+    """One number of a picture, whatever it is written in: no slope but that of its mean grey value."""
+    return x.flatten(1).mean(1).square()
+
+
+def test_one_channel_against_three_equal_channels():
+    grey = images((3, 1, 6, 6))
+    colour = grey.expand(3, 3, 6, 6)
+    # The same slope at each number: three equal channels have three times the squared gradient of one.
+    slope = images((1, 6, 6), seed=1)
+    assert gradient(linear(slope), grey) == pytest.approx(gradient(linear(slope), colour) / 3, rel=1e-5)
+    # The same verdict of the same picture: each of three channels has a third of the slope, so all together a third of the square.
+    assert gradient(verdict, colour) == pytest.approx(gradient(verdict, grey) / 3, rel=1e-5)
+
+
+def test_a_weight_by_reference_binds_the_same_verdict_alike_at_any_size_and_channels():
+    penalty = R1R2(weight=0.5, reference=36)
+    picture = images((3, 1, 6, 6))
+    cases = [
+        picture,
+        picture.expand(3, 3, 6, 6),
+        picture.repeat_interleave(2, 2).repeat_interleave(2, 3),
+        picture.unsqueeze(2).expand(3, 1, 6, 6, 6),
+    ]
+    for x in cases:
+        assert penalty(verdict, x, x).item() == pytest.approx(R1R2(weight=0.5)(verdict, picture, picture).item(), rel=1e-5)
+    with pytest.raises(ValueError, match="`reference` must be at least 1"):
+        R1R2(weight=1.0, reference=0)
+
+
 @pytest.mark.parametrize("penalty", [R1(weight=2.0), R1R2(weight=2.0), WassersteinPenalty(weight=1.0)])
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_second_derivative_reaches_the_weights(penalty, spatial_dims):
