@@ -39,6 +39,8 @@ with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.m
     import medgan_pl.networks.fastgan
     import medgan_pl.networks.hagan
     import medgan_pl.networks.mlp
+    import medgan_pl.networks.r3gan
+    import medgan_pl.networks.resampling
     import medgan_pl.networks.resnet
     import medgan_pl.networks.synced
     import medgan_pl.report.pictures  # noqa: F401
