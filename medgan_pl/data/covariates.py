@@ -16,7 +16,7 @@ NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_-]{{0,{MOST_LETTERS - 1}}}")  # one tha
 TAKEN = ("image", "label", "patient", "split")
 # The range that is remembered: the ends themselves would be the values of two patients.
 RANGE_PERCENT = (1, 99)
-FAR_SD = 6  # a value as far from the mean as this is rather a code for a missing one
+FAR_QUARTILES = 10  # a value as many times the distance of the quartiles off is rather a code for a missing one
 DIGITS = 4  # of a value that is drawn, so that it can be asked for again
 
 
@@ -213,12 +213,11 @@ def tabulated(
 
 
 def odd_values(covariates: Covariates, values: np.ndarray) -> list[str]:
-    """Values (R, K) that are rather codes for missing ones, such as 999 years."""
+    """A line for each column of natural values (R, K) that holds some which are rather codes for missing ones, such as 999 years."""
     said = []
     for column, given in zip(covariates.columns, values.T, strict=True):
-        far = 0 if column.levels else int((np.abs(given - column.mean) > FAR_SD * column.sd).sum())
+        low, middle, high = np.nanpercentile(given, (25, 50, 75))
+        far = int((np.abs(given - middle) > FAR_QUARTILES * (high - low)).sum()) if high > low and not column.levels else 0
         if far:
-            said.append(
-                f"WARNING: {far} values of {column.name} are over {FAR_SD} sd off; if they stand for missing ones, leave them empty"
-            )
+            said.append(f"WARNING: {far} of {column.name} lie far from all others; where that stands for a missing value, leave it empty")
     return said

@@ -1,0 +1,242 @@
+"""Patient features beside the images: from a CSV, from DICOM headers, from the cohort, to numbers of a batch; what is refused and kept."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dicom_files import write_film, write_series
+from test_datamodule import films, module, write_films
+from test_sources import hu, source
+
+from medgan_pl.data.covariates import Covariate, Covariates, check_names, parsed, tabulated
+from medgan_pl.data.modalities import CT, MRI, XRay
+from medgan_pl.data.phantom import draw_patient
+from medgan_pl.data.readers.header import read_patient
+from medgan_pl.data.records import read_csv
+from medgan_pl.data.sources import CohortSource
+
+AGE = Covariate("age", 50.0, 20.0, 20.0, 80.0, None, 0.0)
+SEX = Covariate("sex", 0.75, 0.433, 0.0, 1.0, ("F", "M"), 0.1)
+TOLD = Covariates((AGE, SEX))
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "levels"),
+    [
+        (["70", "", " 65.5 ", "NA", "nan", "1e2", "unknown"], [70, None, 65.5, None, None, 100, None], None),
+        (["M", "F", "", "F"], [1, 0, None, 0], ("F", "M")),
+        (["0", "1", "1", "n/a"], [0, 1, 1, None], ("0", "1")),
+        (["3.0", "1.5", "3"], [1, 0, 1], ("1.5", "3")),
+        (["yes", "1", "yes"], [1, 0, 1], ("1", "yes")),
+    ],
+)
+def test_a_column_by_value(texts, values, levels) -> None:
+    found, names = parsed("x", texts, texts)
+    assert [None if math.isnan(value) else value for value in found] == values
+    assert names == levels
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["", "NA", "nan"], "the covariate `x` is known of none of 3"),
+        (["4", "4", ""], "the covariate `x` is the same on every row"),
+        (["M", "M"], "is the same on every row"),
+        (["mild", "none", "severe", "4"], "got 4 values of which 3 of 4 rows hold no number, the first that of r0; make it the"),
+        (["1", "2", "inf"], "hold no number, the first that of r2"),
+        (["a" * 65, "b"], "at most 64 letters, got 65"),
+    ],
+)
+def test_a_column_that_cannot_be_used(texts, words) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as told:
+        parsed("x", texts, [f"r{row}" for row in range(len(texts))])
+    assert not re.search("mild|severe|inf", str(told.value))  # a value is a patient's
+
+
+@pytest.mark.parametrize("names", ["age", 5, [1], ["Patient Age"], ["a.b"], [""], ["patient"], ["age", "age"], ["x" * 65], ["größe"]])
+def test_names_that_cannot_stand_on_a_command_line(names) -> None:
+    with pytest.raises(ValueError, match=r"model\.covariates"):
+        check_names(names)
+
+
+def test_the_training_split_alone_is_measured() -> None:
+    rows = [("10", "F"), ("30", "M"), ("", "M"), ("1000", "")]
+    told, values = tabulated(["age", "sex"], rows, list("abcd"), np.array([True, True, True, False]))
+    age, sex = told.columns
+    assert (age.mean, age.sd, age.missing) == (20, 10, pytest.approx(1 / 3))
+    assert (age.low, age.high) == (pytest.approx(10.2), pytest.approx(29.8))  # not the ends: those are patients
+    assert (sex.mean, sex.levels, sex.missing) == (pytest.approx(2 / 3), ("F", "M"), 0)
+    expected = [[-1, -1], [1, 1], [math.nan, 1], [98, math.nan]]
+    np.testing.assert_allclose(told.standardised(values), expected, rtol=1e-6)
+    assert told.standardised(values).dtype == np.float32
+    with pytest.raises(ValueError, match="the covariate `sex` is the same in the whole training split"):
+        tabulated(["sex"], [("F",), ("F",), ("M",)], list("abc"), np.array([True, True, False]))
+    with pytest.raises(ValueError, match="the covariate `age` is not known in the whole training split"):
+        tabulated(["age"], [("",), ("",), ("3",), ("4",)], list("abcd"), np.array([True, True, False, False]))
+
+
+def test_what_is_asked() -> None:
+    assert TOLD.asked({"age": 70, "sex": "m"}) == {0: 70.0, 1: 1.0}
+    assert math.isnan(TOLD.asked({"sex": "unknown"})[1])
+    assert replace(SEX, levels=("0", "1")).number(1.0) == 1
+    assert replace(SEX, levels=("no", "yes")).number("Yes") == 1
+    for given, words in (
+        ({"age": "old"}, "`covariates.age` must be a number, got old"),
+        ({"age": "unknown"}, "`covariates.age` must be known"),
+        ({"age": 101}, "near what the model was trained on, 20 to 80"),
+        ({"age": "nan"}, "must be known"),
+        ({"sex": "D"}, "`covariates.sex` must be F or M, got D"),
+        ({"bmi": 25}, "`covariates` must be of age, sex, which the model is told; got bmi"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            TOLD.asked(given)
+    with pytest.raises(ValueError, match=re.escape("this one has model.covariates=[]")):
+        Covariates().asked({"age": 3})
+    assert [AGE.outside(value) for value in (19, 20, 80, 85, math.nan)] == [True, False, False, True, False]
+
+
+def test_what_is_not_asked_is_drawn_by_seed_and_place_alone() -> None:
+    drawn = TOLD.for_images(3, range(4000))
+    assert drawn[:, 0].mean() == pytest.approx(50, abs=1)
+    assert drawn[:, 0].std() == pytest.approx(17, abs=1)  # cut to the range
+    assert (drawn[:, 0].min(), drawn[:, 0].max()) == (20, 80)
+    assert drawn[:, 1].mean() == pytest.approx(0.75, abs=0.03)
+    np.testing.assert_array_equal(TOLD.for_images(3, [7, 3000]), drawn[[7, 3000]])
+    asked = TOLD.for_images(3, range(4000), TOLD.asked({"age": 70}))
+    assert (asked[:, 0] == 70).all()
+    np.testing.assert_array_equal(asked[:, 1], drawn[:, 1])  # what is asked moves no other
+    assert (TOLD.for_images(4, range(4000)) != drawn)[:, 0].mean() > 0.9
+    again = TOLD.asked(TOLD.said(drawn[5]))  # what a sidecar says can be asked for again
+    assert list(again.values()) == drawn[5].tolist()
+
+
+def test_facts_ride_as_plain_containers() -> None:
+    plain = json.loads(json.dumps(TOLD.plain()))
+    assert Covariates.from_plain(plain) == TOLD
+    assert plain[1] == {"name": "sex", "mean": 0.75, "sd": 0.433, "low": 0.0, "high": 1.0, "levels": ["F", "M"], "missing": 0.1}
+
+
+def table(root: Path, rows: dict[int, str], header: str = "image,patient,age,sex,icu") -> Path:
+    """A CSV of 30 films with what `rows` says of some."""
+    write_films(root / "f", 30, classes=())
+    names = sorted((root / "f").iterdir(), key=lambda path: int(path.stem.split("_")[1]))
+    lines = [rows.get(i, f"p{i},{40 + i},{'FM'[i % 2]},{i % 3 // 2}") for i in range(30)]
+    (root / "t.csv").write_text("\n".join([header, *(f"f/{path.name},{line}" for path, line in zip(names, lines, strict=True))]))
+    return root / "t.csv"
+
+
+def test_a_csv_becomes_batches(tmp_path) -> None:
+    root = table(tmp_path, {4: "p4,,F,0", 7: "p7,55,NA,"})
+    data = module(root, covariates=["sex", "age", "icu"])
+    batch = next(iter(data.train_dataloader()))
+    assert (batch["covariates"].shape, batch["covariates"].dtype) == ((4, 3), torch.float32)
+    seen = {}
+    for batch in islice(data.train_dataloader(), 6):
+        seen |= {data.records[row].name: values for row, values in zip(batch["record"].tolist(), batch["covariates"], strict=True)}
+    sex, age, icu = data.covariates.columns
+    for name, values in seen.items():
+        i = int(Path(name).stem.split("_")[1])
+        expected = [2 * (i % 2) - 1, (40 + i - age.mean) / age.sd, 2 * (i % 3 // 2) - 1]
+        known = [i != 7, i != 4, i != 7]
+        if i == 7:
+            expected[1] = (55 - age.mean) / age.sd
+        assert values.isfinite().tolist() == known
+        assert values[torch.tensor(known)].tolist() == pytest.approx([e for e, k in zip(expected, known, strict=True) if k], abs=1e-5)
+    assert (sex.levels, icu.levels) == (("F", "M"), ("0", "1"))
+    lines = "\n".join(data.describe())
+    assert "columns patient, sex, age, icu" in lines
+    assert re.search(r"age: known of 2[34] of 24 training scans, mean 5\d\.?\d*, sd \d", lines)
+    assert re.search(r"sex: known of 2[34] of 24 training scans, F \d", lines)
+    assert data.peek("val", 2)["covariates"].shape == (2, 3)
+    told = repr(data.records) + repr(data.source.items) + repr(data.covariates)
+    assert not re.search(r"p4\b|told", told)
+    coded = {i: f"p{i},{40 + i % 9 + 900 * (i == 3)},F,1" for i in range(30)}
+    odd = module(table(tmp_path / "odd", coded), covariates=["age"], split="none")
+    assert odd.describe()[-2] == "WARNING: 1 of age lie far from all others; where that stands for a missing value, leave it empty"
+
+
+def test_without_covariates_nothing_changes(tmp_path) -> None:
+    root = table(tmp_path, {})
+    plain, told = module(root), module(root, covariates=["age"])
+    assert sorted(plain.peek("val", 1)) == ["image", "record"]
+    assert plain.covariates == Covariates()
+    assert torch.equal(plain.peek("val", 3)["image"], told.peek("val", 3)["image"])
+    assert len({plain.fingerprint, told.fingerprint, module(root, covariates=["sex"]).fingerprint}) == 3
+    assert module(root, covariates=["age"]).fingerprint == told.fingerprint
+
+
+def test_a_column_that_is_not_there(tmp_path) -> None:
+    root = table(tmp_path, {})
+    with pytest.raises(ValueError, match=r"got none for bmi; it has image, patient, age, sex, icu"):
+        read_csv(root, XRay().takes, ["age", "bmi"])
+    with pytest.raises(ValueError, match=r"columns of a CSV .* or of DICOM files some of age, sex, height, weight, bmi, .* got smoker"):
+        films(root=str(tmp_path / "f"), covariates=["age", "smoker"])
+    with pytest.raises(ValueError, match="the covariate `age` is known of none of 30"):
+        module(tmp_path / "f", covariates=["age"])  # PNGs have no header that says it
+
+
+def test_slices_that_disagree_about_a_patient(tmp_path) -> None:
+    paths = write_series(tmp_path / "s", hu(1))
+    (tmp_path / "t.csv").write_text("\n".join(["image,age", *(f"s/{path.name},{40 + (i == 2)}" for i, path in enumerate(paths))]))
+    found = source(tmp_path / "t.csv", CT(), covariates=("age",))
+    assert list(found.unusable.values()) == ["its slices are given different classes, splits or patients"]
+    assert not source(tmp_path / "t.csv", CT()).unusable
+
+
+HEADER = {"PatientAge": "045Y", "PatientSex": "F", "PatientSize": "1.6", "PatientWeight": "64"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, {"age": "45", "sex": "F", "height": "1.6", "weight": "64", "bmi": "25"}),
+        ({"PatientAge": "018M", "PatientSex": "M"}, {"age": "1.5", "sex": "M"}),
+        ({"PatientAge": "45", "PatientSex": "O"}, {"age": "", "sex": ""}),
+        ({"PatientAge": "999Y", "PatientSize": "160"}, {"age": "", "height": "", "weight": "64", "bmi": ""}),
+        ({"PatientSize": "0", "PatientWeight": "64"}, {"height": "", "bmi": ""}),
+        (dict.fromkeys(HEADER), dict.fromkeys(("age", "sex", "height", "weight", "bmi"), "")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*VR AS.*:UserWarning")
+def test_the_header_of_a_dicom(tmp_path, change, expected) -> None:
+    write_film(tmp_path / "a.dcm", np.arange(64, dtype=np.uint16).reshape(8, 8), **HEADER | change)
+    found = read_patient(tmp_path / "a.dcm")
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_headers_become_covariates_and_are_kept_in_no_file(tmp_path) -> None:
+    for i in range(20):
+        stored = np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16)
+        write_film(tmp_path / f"ct{i}.dcm", stored, patient_id=f"P{i}", PatientAge=f"{51 + i:03d}Y", PatientSex="MF"[i % 2])
+    told = [module(tmp_path, covariates=["age", "sex"]) for _ in range(2)]  # the second recalls the table
+    for data in told:
+        ages = {record.name: record.told for record in data.records}
+        assert ages == {f"ct{i}.dcm": (f"{51 + i}", "MF"[i % 2]) for i in range(20)}
+    assert told[0].fingerprint == told[1].fingerprint
+    kept = b"".join(path.read_bytes() for path in Path("cache").rglob("*.json*"))
+    assert kept
+    assert not re.search(rb"0?[567]\d(\.0)?Y|\"(told|age|sex)\"", kept)
+
+
+def test_the_cohort_tells_what_it_simulates() -> None:
+    names = ("age", "sex", "bmi", "height", "effusion", "consolidation")
+    records = CohortSource(XRay(), 40, 3, (16, 16), names).table()
+    for index, record in enumerate(records):
+        patient = draw_patient(3, index)
+        facts = [patient.age_years, patient.sex, patient.bmi, patient.height_m]
+        facts += [int(patient.disease == "effusion"), int(patient.disease == "consolidation")]
+        assert record.told == tuple(map(str, facts))
+    assert {record.told for record in CohortSource(MRI(), 40, 3, (8, 16, 16), ("lesion",)).table()} == {("0",), ("1",)}
+    with pytest.raises(ValueError, match=r"of what the cohort simulates, age, sex, .*effusion; got smoker"):
+        CohortSource(XRay(), 40, 3, (16, 16), ("age", "smoker"))
+    data = films(cohort={"patients": 40}, covariates=names)
+    data.setup()
+    assert [column.levels for column in data.covariates.columns] == [None, ("F", "M"), None, None, ("0", "1"), ("0", "1")]
+    batch = data.peek("train", 9)
+    assert torch.equal(batch["covariates"][:, 5] == 1, batch["label"] == 1)
