@@ -11,6 +11,9 @@
 | `image_a`    | (B, C, *S)    | float32 | unpaired domain a, in [-1, 1]; `image_b` likewise                  |
 | `record`     | (B,)          | int64   | row of the data module's table of records                          |
 | `z`          | (B, latent)   | float32 | the noise of this step, added by the game's `draw`                 |
+| `z_mixed`    | (B, latent)   | float32 | the noise whose style some layers have from `crossover` on         |
+| `crossover`  | (B,)          | float32 | at which share of the layers that begins; 1 or more: never         |
+| `noise`      | (B, N)        | float32 | of each pixel of each layer of a style-based generator; likewise   |
 | `t`          | (B,)          | float32 | in [0, 1): where between real and fake a penalty looks; likewise   |
 | `place`      | (B, N)        | float32 | in [0, 1): where a part is cut from it, for N axes; likewise       |
 | `augment`    | (B, K)        | float32 | in [0, 1): how the row is augmented in front of D; likewise        |
