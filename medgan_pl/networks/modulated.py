@@ -45,9 +45,9 @@ class EqualisedLinear(nn.Module):
 
 
 class EqualisedConv(nn.Module):
-    """gain · (W / √inputs * x + b), W of `kernel` pixels a side, with a step of 2 where it goes `down`: x (B, inputs, *S) -> (B, outputs, *S').
+    """gain · (W / √inputs * x + b), W of `kernel` pixels a side: x (B, inputs, *S) -> (B, outputs, *S').
 
-    Going down it filters first (`Blur`), and halves every axis.
+    `down` halves every axis: it filters first (`Blur`), and steps by 2.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class EqualisedConv(nn.Module):
 
 
 class Blur(nn.Module):
-    """The filter [1, 3, 3, 1] along each axis, of sum `gain`, zeros outside: what keeps resampling from aliasing. (B, C, *S) -> (B, C, *S').
+    """The filter [1, 3, 3, 1] along each axis, of sum `gain`, zeros outside, so that resampling does not alias: (B, C, *S) -> (B, C, *S').
 
     Source: Karras et al. 2020 (arXiv 1912.04958), appendix B; Zhang 2019 (arXiv 1904.11486).
     """
@@ -105,7 +105,7 @@ class ModulatedConv(nn.Module):
     x (B, inputs, *S), w (B, latent), noise (B, 1, *S') or None -> (B, outputs, *S'), S' = 2 S where it goes `up`: a transposed
     convolution of step 2, filtered by [1, 3, 3, 1]. A learned factor, 0 at first, scales the noise.
 
-    Source: Karras et al. 2020 (arXiv 1912.04958), eq. 1 and 3, figure 2d. Their one factor of the noise is ours; 1812.04948 had one a channel.
+    Source: Karras et al. 2020 (arXiv 1912.04958), eq. 1 and 3, figure 2d; theirs is one factor of the noise a layer too.
     """
 
     def __init__(self, spatial_dims: int, inputs: int, outputs: int, latent: int, *, up: bool = False) -> None:
@@ -166,7 +166,7 @@ def minibatch_deviation(x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b 1 *s
     (`accumulate`) of a multiple of 4 images is judged as it is whole; in other parts it is cut into other groups, of the same statistics.
     Of a group of one the deviation is 0.
 
-    Source: Karras et al. 2018 (arXiv 1710.10196), section 3; in groups of 4: Karras et al. 2020 (arXiv 1912.04958), whose groups are strided.
+    Source: Karras et al. 2018 (arXiv 1710.10196), section 3, over the whole batch; groups of 4 as in arXiv 2006.06676, there strided.
     """
     groups = -(-len(x) // GROUP)
     rows = x.float().flatten(1)

@@ -177,7 +177,7 @@ class StyleGAN2Generator(nn.Module):
 
 
 class ResidualDown(nn.Module):
-    """Halves every axis: two 3-pixel convolutions, the second stepping, beside a filtered 1-pixel skip; the sum over √2 keeps its variance."""
+    """Halves every axis: two 3-pixel convolutions, the second of step 2, beside a filtered 1-pixel skip; their sum is divided by √2."""
 
     def __init__(self, spatial_dims: int, before: int, after: int) -> None:
         super().__init__()

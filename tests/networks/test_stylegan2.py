@@ -33,7 +33,7 @@ def test_modulated_convolution_is_the_papers_formula_for_each_image(dims, size, 
     noise = torch.randn(3, 1, *[axis * (1 + up) for axis in size])
     style = w @ layer.style.weight.T / math.sqrt(4) + layer.style.bias
     for i in range(3):
-        axis_in, axis_out = (0, 1) if up else (1, 0)
+        axis_in = 0 if up else 1
         shape = [1, 1, *[1] * dims]
         shape[axis_in] = 5
         weight = layer.conv.weight * style[i].view(shape)  # eq. 1
