@@ -17,6 +17,7 @@
 | `t`          | (B,)          | float32 | in [0, 1): where between real and fake a penalty looks; likewise   |
 | `place`      | (B, N)        | float32 | in [0, 1): where a part is cut from it, for N axes; likewise       |
 | `augment`    | (B, K)        | float32 | in [0, 1): how the row is augmented in front of D; likewise        |
+| `regularize_<name>` | (B, K) | float32 | in [0, 1): what the regulariser of that name draws; likewise       |
 
 Never a MetaTensor past the pipeline (2-3x slower on small operations). Hounsfield units, uint16 and [0, 1] live only in `data/` and
 `metrics/`.

@@ -14,6 +14,7 @@ from jaxtyping import install_import_hook
 with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.metrics", "medgan_pl.report"], "typecheck.checked"):
     import medgan_pl.losses.adversarial
     import medgan_pl.losses.penalties
+    import medgan_pl.losses.regularizers
     import medgan_pl.metrics.classifier
     import medgan_pl.metrics.distances
     import medgan_pl.metrics.diversity
@@ -34,14 +35,19 @@ with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.m
     import medgan_pl.metrics.torchscript
     import medgan_pl.metrics.utility
     import medgan_pl.metrics.weights
+    import medgan_pl.networks.attention
     import medgan_pl.networks.average
+    import medgan_pl.networks.cgan
     import medgan_pl.networks.dcgan
     import medgan_pl.networks.fastgan
     import medgan_pl.networks.hagan
     import medgan_pl.networks.mlp
+    import medgan_pl.networks.modulated
     import medgan_pl.networks.r3gan
     import medgan_pl.networks.resampling
     import medgan_pl.networks.resnet
+    import medgan_pl.networks.shared
+    import medgan_pl.networks.stylegan2
     import medgan_pl.networks.synced
     import medgan_pl.report.pictures  # noqa: F401
 

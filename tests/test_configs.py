@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.optim import Optimizer
@@ -136,7 +137,24 @@ def test_every_schedule_is_a_factor(settings, schedule) -> None:
 @pytest.mark.parametrize("augment", options("augment"))
 def test_every_augmentation_plays_in_every_space(settings, augment) -> None:
     for size in ((16, 16), (16, 16, 16)):
-        play(built(settings, "resnet_gan", f"augment={augment}", size=size))
+        play(built(settings, "resnet_gan", f"augment={augment}", "penalty=r1r2", size=size))
+
+
+@pytest.mark.parametrize("regularizer", [*options("regularizer"), f"[{','.join(options('regularizer'))}]"])
+@pytest.mark.parametrize("augment", ["none", "diffaugment"])
+def test_every_regularizer_plays_alone_and_with_the_others(settings, regularizer, augment) -> None:
+    for size in ((16, 16), (16, 16, 16)):
+        paid, _ = play(built(settings, "resnet_gan", f"regularizer={regularizer}", f"augment={augment}", size=size))
+        assert paid.terms.keys() >= set(regularizer.strip("[]").split(","))
+
+
+def test_mirroring_is_refused_where_left_and_right_differ(settings) -> None:
+    mirrored = ("augment=fixed", "augment.flip=true")
+    for data in ("chest_xray", "xray", "ct"):
+        with pytest.raises(InstantiationException, match=r"augment\.flip=true mirrors left and right"):
+            build_module(settings(f"data={data}", *mirrored, *TINY))
+    build_module(settings("data=mri", *mirrored, *TINY))
+    build_module(settings("data=xray", "data.laterality=false", *mirrored, *TINY))
 
 
 def test_the_defaults_are_adam_for_g_and_sgd_for_d(settings) -> None:

@@ -13,7 +13,7 @@ FLOORS = {
     3: ("module", "callbacks", "checkpoints", "monitors", "data.datamodule", "evaluation", "report"),
     2: ("games", "metrics", "transfer"),
     1: ("networks", "losses", "augment", "data", "schedules", "checks", "guards", "interval"),
-    0: ("batch", "keys", "console", "trust", ""),
+    0: ("batch", "keys", "console", "trust", "resample", ""),
 }
 ONLY_FROM = {"hydra": 4, "omegaconf": 4, "wandb": 4, "pytorch_lightning": 3}
 # A callback looks at the module; the other entry points start as train does, and build or load as it or sample does.

@@ -37,6 +37,7 @@ RUN = (
     "stages.d_only.images=40",
     "stages.g_only.images=40",
     "data.augment.flip=true",
+    "data.laterality=false",
     "data.augment.rotate_deg=10",
     "data.augment.noise=0.05",
     "log_every=56",

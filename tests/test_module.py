@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from games_of_numbers import NumbersData
+from games_of_numbers import Numbers, NumbersData
 from torch import Tensor, nn
 
+import medgan_pl
 from medgan_pl.callbacks import MetricsTable, read_table
 from medgan_pl.checkpoints import Checkpoints, WholeFiles
+from medgan_pl.export import export
 from medgan_pl.guards import Diverged
 from medgan_pl.module import AdversarialModule
 from medgan_pl.networks.layers import frozen
@@ -126,6 +128,9 @@ def test_g_is_judged_by_the_d_just_updated(settings, tmp_path, monkeypatch) -> N
     assert not equal(before, judges[0])
 
 
+FROM_THE_START = ("regularizers.lecam.warmup=1", "regularizers.consistency.fake_weight=1")
+
+
 @pytest.mark.parametrize(
     "extra",
     [
@@ -133,8 +138,9 @@ def test_g_is_judged_by_the_d_just_updated(settings, tmp_path, monkeypatch) -> N
         ("objective=relative", "penalty=r1r2", "penalty.every=1", "clip_g=1e-3"),
         ("penalty=r1", "penalty.every=2", "d_per_g=2"),
         ("penalty=wgan_gp", "penalty.every=2", "d_per_g=2"),
+        ("augment=fixed", "augment.strength.p=0.7", "penalty=r1r2", "penalty.every=2", "regularizer=[lecam,consistency]", *FROM_THE_START),
     ],
-    ids=["plain", "relative", "lazy R1", "lazy WGAN-GP"],
+    ids=["plain", "relative", "lazy R1", "lazy WGAN-GP", "augmented"],
 )
 def test_parts_add_up_to_the_whole_batch(settings, tmp_path, extra) -> None:
     plain = (*TINY, "total_images=12", "model=dcgan", "model.width=4", "model.discriminator.batch_norm=false", "clip_d=1", *extra)
@@ -182,8 +188,13 @@ def test_the_sum_of_the_terms_is_the_loss(settings, tmp_path) -> None:
     assert table["train/d/loss"][1] == pytest.approx(summed, rel=1e-5)
 
 
-def test_resumed_equals_uninterrupted(settings, tmp_path) -> None:
-    steady = ("schedule@schedule_g=constant", "schedule@schedule_d=constant")  # the others depend on total_images
+ADAPTIVE = ("augment=ada", "augment.strength.target=0.51", "augment.strength.full_images=100", "augment.strength.every=3")
+
+
+@pytest.mark.parametrize("extra", [(), (*ADAPTIVE, "regularizer=[lecam,consistency]", "regularizers.lecam.warmup=3", "d_per_g=auto")])
+def test_resumed_equals_uninterrupted(settings, tmp_path, extra) -> None:
+    # The other schedules depend on total_images. 32 images are 8 turns of D: the adaptive p is saved two turns after it last changed.
+    steady = ("schedule@schedule_g=constant", "schedule@schedule_d=constant", *extra)
     through = build_module(settings(*TINY, "total_images=64", "log_every=12", "validate_every=32", *steady))
     fit(through, tmp_path / "a")
     first = build_module(settings(*TINY, "total_images=32", "log_every=12", "validate_every=32", *steady))
@@ -192,9 +203,43 @@ def test_resumed_equals_uninterrupted(settings, tmp_path) -> None:
     fit(second, tmp_path / "b", ckpt_path=str(tmp_path / "b" / "checkpoints" / "last.ckpt"))
     assert second.images == 64
     assert equal(weights(through), weights(second))
+    kept = {name: value for name, value in second.state_dict().items() if name.startswith("game.")}
+    assert len(kept) == (4 if extra else 0)  # p and what was told of it, LeCam's means and its turns
+    assert all(value.abs().sum() > 0 for name, value in kept.items() if "told" not in name)
     tables = [read_table(tmp_path / run / "metrics.csv") for run in "ab"]
     for key in ("train/d/loss", "val/fd_random"):
         assert tables[0][key] == tables[1][key]
+
+
+def test_the_augmentation_follows_how_well_d_does(settings, tmp_path, monkeypatch) -> None:
+    """It rises while D tells all, to its clamp, and falls while D tells nothing; every third turn of four images, a hundredth for each."""
+    module = build_module(settings(*TINY, "total_images=192", "log_every=12", *ADAPTIVE, "augment.strength.most=0.3"))
+    right = iter([1.0] * 24 + [0.5] * 24)
+    monkeypatch.setattr("medgan_pl.games.base.accuracy", lambda real, fake: torch.tensor(next(right)))
+    fit(module, tmp_path)
+    shown = read_table(tmp_path / "metrics.csv")["train/augment/p"][1]
+    up, down = [0.12, 0.24, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3], [0.18, 0.06, 0, 0, 0, 0, 0, 0]
+    assert shown == pytest.approx(up + down, abs=1e-6)
+
+
+def test_it_rises_where_d_knows_its_images_by_heart(settings, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Numbers, "image", lambda self, i: torch.randn(self.shape, generator=torch.Generator().manual_seed(i % 4)).tanh())
+    module = build_module(settings(*TINY, "total_images=600", "log_every=60", "augment=ada", "augment.strength.full_images=600"))
+    fit(module, tmp_path)
+    p = read_table(tmp_path / "metrics.csv")["train/augment/p"][1]
+    assert p[-1] > max(p[0], 0.3)
+
+
+def test_what_is_learnt_of_d_goes_with_the_checkpoint_and_not_with_shared_weights(settings, tmp_path) -> None:
+    module = build_module(settings(*TINY, "total_images=32", *ADAPTIVE, "augment.strength.start=0.4", "regularizer=lecam"))
+    fit(module, tmp_path)
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    export(checkpoint, tmp_path / "x.safetensors")
+    loaded, shared = medgan_pl.load(checkpoint), medgan_pl.load(tmp_path / "x.safetensors")
+    assert loaded.game.augment.watch() == module.game.augment.watch() != {"p": 0.4}
+    assert torch.equal(loaded.game.regularizers["lecam"].anchors, module.game.regularizers["lecam"].anchors)
+    assert shared.game.augment is None
+    assert equal(weights(loaded.average.network), weights(shared.average.network))
 
 
 def test_losses_that_stay_not_finite_end_in_diverged_and_keep_the_last_good_checkpoint(settings, tmp_path, monkeypatch) -> None:

@@ -6,9 +6,17 @@ from typing import Any
 
 
 def check(
-    *, root: Any, split: Any, classes: Any, fractions: Any, max_corrupt: Any, duplicates: Any, counts: Mapping[str, tuple[Any, int]]
+    *,
+    root: Any,
+    split: Any,
+    classes: Any,
+    fractions: Any,
+    max_corrupt: Any,
+    duplicates: Any,
+    mirrored: bool,
+    counts: Mapping[str, tuple[Any, int]],
 ) -> None:
-    """Raises ValueError for a setting that cannot be. `counts`: name -> (value, least)."""
+    """Raises ValueError for a setting that cannot be. `mirrored`: images are flipped whose sides differ; `counts`: name -> (value, least)."""
     if root is not None and not str(root).strip():
         raise ValueError(
             f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out"
@@ -24,6 +32,11 @@ def check(
         raise ValueError(f"data.fractions must be [train, val, test], sum to 1, train and val above 0, got {fractions!r}")
     if not are_numbers([max_corrupt], 1) or not 0 <= max_corrupt <= 1:
         raise ValueError(f"data.max_corrupt must be a share in 0 to 1, got {max_corrupt!r}")
+    if mirrored:
+        raise ValueError(
+            "data.augment.flip=true mirrors left and right, and data.laterality=true says that the sides differ (the heart lies left); use "
+            "data.augment.flip=false, or data.laterality=false if a mirrored image could be a patient's"
+        )
     for name, (value, least) in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")

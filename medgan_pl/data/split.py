@@ -83,3 +83,21 @@ def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
         )
     side = {pixels: max(SPLITS.index(record.split) for record in group) for pixels, group in same.items()}
     return [record for record in records if SPLITS.index(record.split) == side[record.pixels]]
+
+
+def with_fewer_in_train(records: Sequence[Record], most: int, seed: int) -> list[Record]:
+    """The records with `most` of those in train, the rest as they are: patient after patient in an order keyed by `seed`, whatever their
+    class, the last one perhaps in part. So fewer are among the more, for one seed, and what is held out does not change.
+
+    Raises ValueError where train has fewer.
+    """
+    train = [record for record in records if record.split == "train"]
+    if most > len(train):
+        raise ValueError(f"data.most_train must be at most the {len(train)} scans in train, got {most}; null takes all of them")
+
+    def place(item: tuple[str, list[int]]) -> bytes:
+        return hashlib.blake2b(f"{seed} {item[0]}".encode(), digest_size=16).digest()
+
+    rows = [row for _, members in sorted(joined(train).items(), key=place) for row in sorted(members, key=lambda row: train[row].digest)]
+    kept = {id(train[row]) for row in rows[:most]}
+    return [record for record in records if record.split != "train" or id(record) in kept]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,13 +9,17 @@ from medgan_pl.batch import Batch
 from medgan_pl.games.base import Critic, Losses, accuracy
 from medgan_pl.games.synthesis import Synthesis
 
+UNKNOWN = -100  # the label that cross_entropy passes over
+
 
 class AuxiliaryClassifier(Synthesis):
     """Synthesis whose D is not told the condition but names it; both players pay for a condition that D does not find.
 
     D's last layer is `networks.layers.Auxiliary`: a logit, class logits, covariates. Each pays `weight` × (cross-entropy of the class +
-    mean squared error of the standardised covariates), over what is known: D on the reals, G on the fakes; D on the fakes too, at
-    `fake_weight` of that. The paper has 1 there; 0 keeps D from agreeing with G on caricatures that name themselves well.
+    mean squared error of the standardised covariates): D on the reals, G on the fakes; D on the fakes too, at `fake_weight` of that. The
+    paper has 1 there; 0 keeps D from agreeing with G on caricatures that name themselves well.
+
+    Raises ValueError for weight <= 0, fake_weight < 0, and a D that does not answer with 1 + classes + covariates numbers.
     """
 
     def __init__(self, *, weight: float = 1.0, fake_weight: float = 0.0, **shared: Any) -> None:
@@ -26,20 +29,27 @@ class AuxiliaryClassifier(Synthesis):
         self.weight, self.fake_weight = weight, fake_weight
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
-        return lambda image: d(image)[:, 0]
+        return lambda image: self.answer(d, image)[:, 0]
+
+    def answer(self, d: nn.Module, image: Tensor) -> Tensor:
+        """What D says of images: (B, 1 + classes + covariates)."""
+        told, wanted = d(image), 1 + self.classes + len(self.covariates)
+        if told.ndim != 2 or told.shape[1] != wanted:
+            raise ValueError(
+                f"game=auxiliary needs a discriminator that answers with {wanted} numbers an image, a logit and the condition, got "
+                f"{tuple(told.shape[1:])}; take model=acgan, or another with Auxiliary for its head"
+            )
+        return told
 
     def naming(self, d: nn.Module, batch: Batch) -> Critic:
-        """D whole, behind the augmentation: images to (B, 1 + classes + covariates)."""
-        augment = self.augment
-        if augment is None or not augment.numbers:
-            return d
-        return lambda image: d(augment(image, batch["augment"]))
+        """The whole answer as the players meet it, behind the augmentation."""
+        return lambda image: self.answer(d, self.augmented(image, batch))
 
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
         naming, real = self.naming(d, batch), self.real(batch)
         told_real, told_fake = naming(real), naming(fake)
         real_logits, fake_logits = told_real[:, 0], told_fake[:, 0]
-        terms = self.verdict_terms(self.judge(d, batch), real, fake, real_logits, fake_logits)
+        terms = self.verdict_terms(self.judge(d, batch), batch, real, fake, real_logits, fake_logits)
         terms["naming"] = self.weight * (self.misnamed(told_real, batch) + self.fake_weight * self.misnamed(told_fake, batch))
         return Losses(terms, watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)})
 
@@ -51,16 +61,15 @@ class AuxiliaryClassifier(Synthesis):
         return Losses(terms | {"naming": self.weight * self.misnamed(told, batch)})
 
     def misnamed(self, told: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of the known classes plus mean squared error of the known covariates; 0 where nothing is known."""
+        """Cross-entropy of the known classes plus squared error of the known covariates, each a mean over all that there are to name: what
+        is unknown counts 0, so that parts of a batch add up to it."""
         told = told.float()
-        loss = told.new_zeros(()) + 0 * told.sum()  # the graph, also where a batch knows nothing
+        loss = 0 * told[:, 1:].sum()  # the graph, also where a batch knows nothing
         if self.classes:
-            known = batch["label"] >= 0
-            if known.any():
-                loss = loss + F.cross_entropy(told[known, 1 : 1 + self.classes], batch["label"][known])
+            label = batch["label"]
+            loss = loss + F.cross_entropy(told[:, 1 : 1 + self.classes], label.where(label >= 0, UNKNOWN), reduction="none").mean()
         if self.covariates:
             values = batch["covariates"]
             known = values.isfinite()
-            error = torch.where(known, told[:, 1 + self.classes :] - values.nan_to_num(), 0.0)
-            loss = loss + error.square().sum() / known.sum().clamp(min=1)
+            loss = loss + ((told[:, 1 + self.classes :] - values.where(known, 0.0)) * known).square().mean()
         return loss

@@ -47,8 +47,8 @@ class Augmentation(Protocol):
 
     def __call__(self, images: Tensor, numbers: Tensor) -> Tensor: ...
 
-    def adapt(self, accuracy: Callable[[], float], images: int, new_images: int, total_images: int) -> None:
-        """Told after each turn of D how many images were shown, in all and by that turn; `accuracy` asks for D's on its batch, over ranks:
+    def adapt(self, accuracy: Callable[[], Tensor], images: int, new_images: int, total_images: int) -> None:
+        """Told after each turn of D how many images were shown, in all and in that turn; `accuracy` asks for D's on its batch, over ranks:
         every rank must ask alike."""
 
     def watch(self) -> dict[str, float]:
@@ -57,9 +57,17 @@ class Augmentation(Protocol):
 
 @runtime_checkable
 class Regularizer(Protocol):
-    """A weighted term on D's verdicts. See losses/regularizers.py."""
+    """A weighted term on D's verdicts, a module for the state it may have. `critic` stands behind the augmentation, `real` and `fake` before
+    it. See losses/regularizers.py."""
 
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
+    numbers: int  # uniform random numbers it takes for each image; 0 where it draws nothing
+
+    def __call__(
+        self, critic: Critic, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, numbers: Tensor | None
+    ) -> Tensor: ...
+
+    def adapt(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        """Told after each turn of D that all parts of its batch were seen; `reduce` takes the mean over ranks, and all must ask alike."""
 
 
 @dataclass
@@ -104,6 +112,9 @@ class Game(nn.Module, ABC):
             batch = {**batch, "t": torch.rand(len(like), device=like.device)}
         if self.augment is not None and self.augment.numbers and "augment" not in batch:
             batch = {**batch, "augment": torch.rand(len(like), self.augment.numbers, device=like.device)}
+        for name, term in self.regularizers.items():
+            if term.numbers and f"regularize_{name}" not in batch:
+                batch = {**batch, f"regularize_{name}": torch.rand(len(like), term.numbers, device=like.device)}
         return batch
 
     def draw_each(self, batch: Batch, seed: int, places: Sequence[int], purpose: Purpose) -> Batch:
@@ -127,11 +138,14 @@ class Game(nn.Module, ABC):
         return d
 
     def judge(self, d: nn.Module, batch: Batch) -> Critic:
-        """The critic as the players meet it: behind the augmentation. Real and fake of one row are augmented alike."""
-        critic, augment = self.critic(d, batch), self.augment
-        if augment is None or not augment.numbers:
-            return critic
-        return lambda images: critic(augment(images, batch["augment"]))
+        """The critic as the players meet it: behind the augmentation."""
+        critic = self.critic(d, batch)
+        return lambda images: critic(self.augmented(images, batch))
+
+    def augmented(self, images: Tensor, batch: Batch) -> Tensor:
+        """Images as D is shown them, real and fake of one row augmented alike."""
+        augment = self.augment
+        return images if augment is None or not augment.numbers else augment(images, batch["augment"])
 
     def real(self, batch: Batch) -> Tensor:
         """What the fakes are held against."""
@@ -142,14 +156,18 @@ class Game(nn.Module, ABC):
         critic, real = self.judge(d, batch), self.real(batch)
         real_logits, fake_logits = critic(real), critic(fake)
         return Losses(
-            terms=self.verdict_terms(critic, real, fake, real_logits, fake_logits),
+            terms=self.verdict_terms(critic, batch, real, fake, real_logits, fake_logits),
             watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)},
         )
 
-    def verdict_terms(self, critic: Critic, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+    def verdict_terms(
+        self, critic: Critic, batch: Batch, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
+    ) -> dict[str, Tensor]:
         """The objective of D and its regularisers on the same verdicts."""
         terms = {"adversarial": self.objective.discriminator(real_logits, fake_logits)}
-        return terms | {name: term(critic, real, fake, real_logits, fake_logits) for name, term in self.regularizers.items()}
+        for name, term in self.regularizers.items():
+            terms[name] = term(critic, real, fake, real_logits, fake_logits, batch.get(f"regularize_{name}"))
+        return terms
 
     def penalties(self, d: nn.Module, batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
         """What D pays besides, for its gradient, in the turns where that is due; `turn` counts D's steps. `d` is never a compiled network:
@@ -163,6 +181,14 @@ class Game(nn.Module, ABC):
         critic = self.judge(d, batch)
         real_logits = critic(self.real(batch)) if self.objective.paired else None
         return Losses(terms={"adversarial": self.objective.generator(critic(fake), real_logits)})
+
+    def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
+        """After each turn of D, of `accuracy` on its batch: what follows how D fares. `images`: shown in all, `new_images`: in that turn;
+        `reduce` takes the mean over ranks."""
+        if self.augment is not None:
+            self.augment.adapt(lambda: reduce(accuracy), images, new_images, total_images)
+        for term in self.regularizers.values():
+            term.adapt(reduce)
 
     def generator_penalties(self, g: nn.Module, batch: Batch, turn: int) -> dict[str, Tensor]:
         """What G pays for itself, whoever judges; `turn` counts G's steps, `g` is never a compiled network."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medgan_pl.data.records import Item, tabulate
-from medgan_pl.data.split import split_by_patient, straddling
+from medgan_pl.data.split import split_by_patient, straddling, with_fewer_in_train
 
 THIRDS = {"train": 0.6, "val": 0.2, "test": 0.2}
 
@@ -64,3 +64,37 @@ def test_too_few_patients():
 
 def test_straddling_counts_keys_on_more_than_one_side():
     assert straddling("aabbbc", ["train", "val", "val", "val", "val", None]) == 1
+
+
+class TestFewerInTrain:
+    @staticmethod
+    def records() -> list:
+        records = table()
+        return [replace(r, split=s) for r, s in zip(records, split_by_patient(records, THIRDS, seed=0), strict=True)]
+
+    def test_fewer_are_among_the_more_and_what_is_held_out_stays(self) -> None:
+        records = self.records()
+        some, more = (with_fewer_in_train(records, most, seed=0) for most in (10, 25))
+        assert [sum(r.split == "train" for r in each) for each in (some, more)] == [10, 25]
+        assert {r.digest for r in some} < {r.digest for r in more} < {r.digest for r in records}
+        held = [r for r in records if r.split != "train"]
+        assert [r for r in some if r.split != "train"] == [r for r in more if r.split != "train"] == held
+        assert more == [r for r in records if r in more]  # in their order
+
+    def test_patients_are_whole_but_the_last_and_of_all_classes(self) -> None:
+        records = self.records()
+        some = [r for r in with_fewer_in_train(records, 24, seed=0) if r.split == "train"]
+        whole = [r for r in records if r.split == "train"]
+        torn = {r.patient for r in some if sum(s.patient == r.patient for s in some) < sum(s.patient == r.patient for s in whole)}
+        assert len(torn) <= 1
+        assert 0.2 < np.mean([r.label == "a" for r in some]) < 0.8
+
+    def test_which_hangs_on_the_seed_alone(self) -> None:
+        records = self.records()
+        one, other = (with_fewer_in_train(each, 10, seed=0) for each in (records, records[::-1]))
+        assert {r.digest for r in one} == {r.digest for r in other}
+        assert {r.digest for r in with_fewer_in_train(records, 10, seed=1)} != {r.digest for r in one}
+
+    def test_more_than_there_are(self) -> None:
+        with pytest.raises(ValueError, match=r"data.most_train must be at most the \d+ scans in train, got 1000; null takes all"):
+            with_fewer_in_train(self.records(), 1000, seed=0)

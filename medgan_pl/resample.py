@@ -1,0 +1,68 @@
+"""Moving images: one linear resampling that can be differentiated as often as asked, and the affine maps that say from where."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """The product of small matrices (B, i, j) and (B, j, k) in full precision, which torch's own has under neither autocast nor TF32."""
+    return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
+
+
+def rotation(n: int, plane: tuple[int, int], angle: Tensor) -> Tensor:
+    """(B, n, n): turns by `angle` (B,), in radians, in the plane of two of n axes."""
+    turn = torch.eye(n).to(angle).repeat(len(angle), 1, 1)
+    a, b = plane
+    turn[:, a, a], turn[:, a, b], turn[:, b, a], turn[:, b, b] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
+    return turn
+
+
+def places(motion: Tensor, sides: torch.Size) -> Tensor:
+    """Where each new pixel lies in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first, each axis from -1 to 1, edge to
+    edge: F.affine_grid with align_corners=False, in full precision as `product`."""
+    n = len(sides)
+    grid = motion[:, :, -1].view(-1, *[1] * n, n)
+    for axis, side in enumerate(reversed(sides)):
+        place = (2 * torch.arange(side, device=motion.device, dtype=motion.dtype) + 1) / side - 1
+        view = [-1 if i == n - 1 - axis else 1 for i in range(n)]
+        grid = grid + motion[:, :, axis].view(-1, *[1] * n, n) * place.view(*view, 1)
+    return grid
+
+
+BACKWARD = {2: torch.ops.aten.grid_sampler_2d_backward, 3: torch.ops.aten.grid_sampler_3d_backward}
+BILINEAR, REFLECTED = 0, 2  # as they are called there
+
+
+class Resample(torch.autograd.Function):
+    """images (B, C, *S), grid (B, *S, n) -> images: F.grid_sample, bilinear, what lies outside reflected at the edge of the image.
+
+    Linear in the images, and so differentiable in them as often as asked; not in the grid. (Torch 2.11 has no second derivative of
+    F.grid_sample; 2.15 has.)
+    """
+
+    @staticmethod
+    def forward(context: Any, images: Tensor, grid: Tensor) -> Tensor:
+        context.save_for_backward(grid)
+        context.shape = images.shape
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return Adjoint.apply(gradient, *context.saved_tensors, context.shape), None
+
+
+class Adjoint(torch.autograd.Function):
+    """What `Resample` does to gradients: its transpose, linear too, whose own gradient is `Resample` again."""
+
+    @staticmethod
+    def forward(context: Any, gradient: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
+        context.save_for_backward(grid)
+        backward, unread = BACKWARD[grid.shape[-1]], gradient.new_empty(shape)  # of the images only the shape matters
+        return backward(gradient, unread, grid, BILINEAR, REFLECTED, False, (True, False))[0]
+
+    @staticmethod
+    def backward(context: Any, images: Tensor) -> tuple[Tensor, None, None]:
+        return Resample.apply(images, *context.saved_tensors), None, None
