@@ -79,6 +79,7 @@ def inspect(config: "DictConfig") -> bool:
     output.mkdir(parents=True, exist_ok=True)
     (output / "report.txt").write_text(text, encoding="utf-8")
     report = {"unfit": unfit, "unusable": data.unusable, "skipped": data.source.skipped, "splits": data.sizes(), "scans": scans}
+    report |= {"covariates": data.covariates.plain()}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if scans:
         draw_histogram(list(data.cache.entries.values()), output / "histogram.png")

@@ -14,11 +14,13 @@ from PIL import Image
 from test_privacy import contents, told
 
 import medgan_pl
+from medgan_pl.build import build_module
 from medgan_pl.callbacks import fixed_batch
 from medgan_pl.data.covariates import Covariate, Covariates
 from medgan_pl.evaluation.sets import ImageSet
 from medgan_pl.export import export
 from medgan_pl.subjects import checkpoint as subject
+from medgan_pl.transfer import begin_from
 from medgan_pl.trust import check_covariates, read_checkpoint
 
 FACTS = Covariates((Covariate("age", 50.0, 20.0, 20.0, 80.0, None, 0.0), Covariate("sex", 0.5, 0.5, 0.0, 1.0, ("F", "M"), 0.1)))
@@ -207,6 +209,12 @@ def test_the_names_are_set_in_one_place(here) -> None:
     code, said = here("train", *TINY, "model.covariates=[age,smoker]", "hydra.run.dir=run", "logger=csv")
     assert code == 1
     assert "must be of what the cohort simulates, age, sex" in said
+
+
+def test_another_model_s_covariates_are_taken_by_place_and_said_so(last: Path, settings) -> None:
+    config = settings(*TINY, "model.classes=4", "model.covariates=[age,bmi]", f"init_from={last}")
+    lines = begin_from(config, build_module(config), ("normal", "consolidation", "nodule", "effusion"))
+    assert any("its covariates were 'age', 'sex' and are age, bmi here; taken by place, on this data's scale" in line for line in lines)
 
 
 def test_no_value_of_a_patient_is_in_a_file_or_a_line(here, tmp_path, monkeypatch) -> None:
