@@ -20,8 +20,8 @@ class Hierarchical(Synthesis):
     step, and `low`, the whole at 1/CELL of each axis, the reals averaged down to it.
 
     Each player pays the sum of the objective over the views, as of two discriminators; penalty and regularisers likewise. The networks are
-    those of networks/hagan.py. Source: eq. 1 and 2. Left out is the paper's encoder, a third network that turns images into z and is paid
-    for by reconstruction: it serves features and steadies training, and G alone makes the images.
+    those of networks/hagan.py. Left out is the paper's encoder, a third network that turns images into z and is paid for by reconstruction:
+    it serves features and steadies training, and G alone makes the images.
     """
 
     def __init__(self, *, slabs: int, **shared: Any) -> None:

@@ -17,8 +17,9 @@ class Reconstruction(Synthesis):
     D: objective + `weight` · Σ E|decoded - T(x)| over D's views of a real x, as augmented: the whole, and a part at a place drawn anew
     each step (networks/fastgan.py). G pays the objective alone.
 
-    Source: eq. 3 and section 3.2, with the mean absolute error for its norm; the authors' code has a pretrained perceptual distance. Their
-    D pays the hinge loss, which `model=fastgan` chooses. Raises ValueError for a weight that is not above 0.
+    Source: section 3.2, with the mean absolute error for its norm, where the authors' code has a pretrained perceptual distance. Their
+    hinge loss is chosen by `model=fastgan`, as the paper writes it; their code draws its margin at random, from 0.8 to 1.
+    Raises ValueError for a weight that is not above 0.
     """
 
     def __init__(self, *, weight: float = 1.0, **shared: Any) -> None:

@@ -29,7 +29,7 @@ class UpBlock(nn.Sequential):
 
 
 class Excitation(nn.Module):
-    """Skip-layer excitation: y = x_high · σ(F(x_low)), a gate for each channel (section 3.1, eq. 2).
+    """Skip-layer excitation: y = x_high · σ(F(x_low)), a gate for each channel (section 3.1).
 
     F pools x_low (B, low, *S) to 4 places an axis, and two convolutions make (B, high, 1, …) of them: deep layers steer fine ones without
     the cost of a sum of equal shapes, and gradients reach them by a short way.

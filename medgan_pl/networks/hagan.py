@@ -54,7 +54,7 @@ class HierarchicalGenerator(nn.Module):
     """z (B, latent) -> volume (B, channels, D, H, W) in [-1, 1]; with `place` its slab there and the volume at 1/CELL of each axis instead.
 
     z becomes a feature volume of 4 × `width` channels, a voxel a cell; from it one head makes the low-resolution volume, whole, and
-    another, in training, the slab. Both see the same features, so slabs learnt one at a time fit together. Source: section III-A, figure 1.
+    another, in training, the slab. Both see the same features, so slabs learnt one at a time fit together.
 
     The whole volume is made a slab after another, so that its memory is that of one (under no_grad; in training mode all at once, for
     batch normalisation). No seam can show: the head pads the feature volume, by one cell of zeros at either end of the first axis, and
@@ -134,9 +134,9 @@ class Tower(nn.Module):
 class HierarchicalDiscriminator(nn.Module):
     """Two discriminators: a low-resolution volume (B, channels, *cells), or with `place` a slab that lies there -> logits (B,).
 
-    A slab comes with a channel more, the height of each of its voxels in the volume, -1 to 1: the paper adds the place to the last
-    features, where before a single linear layer it could raise or lower all logits of a place but not tell what belongs there.
-    `spectral_norm`, the paper's, is on or off; there is no other normalisation. Source: section III-B, figure 1.
+    A slab comes with a channel more, the height of each of its voxels in the volume, -1 to 1: the authors add the place to the last
+    features, where it can tell less of what belongs there.
+    `spectral_norm`, the paper's, is on or off; there is no other normalisation.
     """
 
     def __init__(
