@@ -28,6 +28,18 @@ RUNS = {
     "no batch norm": ("model=mlp",),
     "batch norm": ("model=dcgan",),
     "batch norm, lazy R1, clipping": ("model=dcgan", "penalty=r1", "penalty.every=2", "d_per_g=2", "clip_d=0.5", "clip_g=0.1"),
+    # D tells fewer than 0.99 of the pairs whoever counts them, so that the probability falls alike.
+    "augmented": (
+        "model=mlp",
+        "penalty=r1r2",
+        "augment=ada",
+        "augment.strength.start=0.5",
+        "augment.strength.target=0.99",
+        "augment.strength.full_images=100",
+        "augment.strength.every=2",
+        "regularizer=[lecam,consistency]",
+        "regularizers.lecam.warmup=1",
+    ),
     "accumulated": ("model=mlp", "penalty=wgan_gp", "penalty.every=2", "d_per_g=2", "clip_d=0.5", "accumulate=2"),
 }
 TRAINERS = {1: ("trainer=cpu",), 2: ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")}
@@ -44,6 +56,8 @@ class Brought(NumbersData):
             "image": torch.stack([torch.randn(1, 16, 16, generator=key).tanh() for key in keys]),
             "z": torch.stack([torch.randn(8, generator=key) for key in keys]),
             "t": torch.cat([torch.rand(1, generator=key) for key in keys]),
+            "augment": torch.stack([torch.rand(14, generator=key) for key in keys]),
+            "regularize_consistency": torch.stack([torch.rand(3, generator=key) for key in keys]),
         }
 
     def train_batches(self) -> Iterator[Batch]:

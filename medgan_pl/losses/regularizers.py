@@ -59,7 +59,9 @@ class LeCam(nn.Module):
         return self.weight * (self.turns >= self.warmup) * distance
 
     def adapt(self, reduce: Reduce) -> None:
-        """Takes the turn's means into the running ones."""
+        """Takes the turn's means into the running ones; ValueError where the game did not ask for the term."""
+        if not self._seen:
+            raise ValueError("LeCam was not asked in a turn of D: this game pays regularisers of other names, or none; see its docstring")
         sizes, means = zip(*self._seen, strict=True)
         self._seen.clear()
         share = torch.tensor(sizes, device=self.anchors.device) / sum(sizes)
