@@ -215,7 +215,7 @@ class Augment(nn.Module):
 
     def moved(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
         motion = self.motion(images, {name: value.nan_to_num() for name, value in drawn.items()})
-        still = (motion == torch.eye(*motion.shape[1:]).to(motion)).flatten(1).all(1)
+        still = (motion == torch.eye(*motion.shape[1:], device=motion.device)).flatten(1).all(1)
         resampled = Resample.apply(images.to(motion.dtype), places(motion, images.shape[2:]))
         return torch.where(still.view(-1, *[1] * (images.ndim - 1)), images, resampled)  # to the bit, where nothing moves
 
@@ -223,7 +223,7 @@ class Augment(nn.Module):
         """(B, n, n + 1): for each image the map from new to old places, x first, each axis from -1 to 1 (edge to edge)."""
         n, size = self.spatial_dims, len(images)
         sides = torch.tensor(images.shape[:1:-1], device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))  # x first
-        turn = torch.eye(n).to(sides).repeat(size, 1, 1)
+        turn = torch.eye(n, device=sides.device, dtype=sides.dtype).repeat(size, 1, 1)
         if "flip" in drawn:
             turn[:, 0, 0] = torch.where(drawn["flip"][:, 0] < 0, -1.0, 1.0)
         if "rotate" in drawn:

@@ -14,7 +14,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 def rotation(n: int, plane: tuple[int, int], angle: Tensor) -> Tensor:
     """(B, n, n): turns by `angle` (B,), in radians, in the plane of two of n axes."""
-    turn = torch.eye(n).to(angle).repeat(len(angle), 1, 1)
+    turn = torch.eye(n, device=angle.device, dtype=angle.dtype).repeat(len(angle), 1, 1)
     a, b = plane
     turn[:, a, a], turn[:, a, b], turn[:, b, a], turn[:, b, b] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
     return turn
