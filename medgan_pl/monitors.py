@@ -155,6 +155,7 @@ def overfitted(row: Row) -> str:
         return ""
     return (
         f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy "
-        f"{row['val/d/accuracy_train']:.2f} in training, {row['val/d/accuracy_held_out']:.2f} held out): D learns its images by heart. Try "
-        "more data, augment=ada, penalty=r1 penalty.weight=1, a lower optimizer_d.lr, a smaller model.width; best.ckpt may be the better one"
+        f"{row['val/d/accuracy_train']:.2f} in training, {row['val/d/accuracy_held_out']:.2f} held out): D learns its images by heart. "
+        "Try more data, augment=ada, penalty=r1 penalty.weight=1, a lower optimizer_d.lr, a smaller "
+        "model.width; best.ckpt may be the better one"
     )
