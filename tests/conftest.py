@@ -43,6 +43,7 @@ with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.m
     import medgan_pl.networks.hagan
     import medgan_pl.networks.mlp
     import medgan_pl.networks.modulated
+    import medgan_pl.networks.projection
     import medgan_pl.networks.r3gan
     import medgan_pl.networks.resampling
     import medgan_pl.networks.resnet

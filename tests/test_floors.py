@@ -9,7 +9,7 @@ import medgan_pl
 
 PACKAGE = Path(medgan_pl.__file__).parent
 FLOORS = {
-    4: ("train", "evaluate", "subjects", "sample", "compare", "inspect", "apply", "export", "sweeps", "build"),
+    4: ("train", "evaluate", "subjects", "sample", "compare", "inspect", "project", "apply", "export", "sweeps", "build"),
     3: ("module", "callbacks", "checkpoints", "monitors", "data.datamodule", "evaluation", "report"),
     2: ("games", "metrics", "transfer"),
     1: ("networks", "losses", "augment", "data", "schedules", "checks", "guards", "interval"),
@@ -20,6 +20,7 @@ ONLY_FROM = {"hydra": 4, "omegaconf": 4, "wandb": 4, "pytorch_lightning": 3}
 MAY_LOOK = {("callbacks", "module"), ("checkpoints", "module"), ("monitors", "module"), ("sample", "train"), ("inspect", "train")}
 MAY_LOOK |= {("export", "sample"), ("export", "build"), ("export", "train"), ("train", "sweeps"), ("train", "build"), ("sample", "build")}
 MAY_LOOK |= {("compare", "train"), ("evaluate", "train"), ("evaluate", "build"), ("evaluate", "sample"), ("evaluate", "subjects")}
+MAY_LOOK |= {("project", "sample"), ("project", "build"), ("project", "train")}
 MAY_LOOK |= {("subjects", "sample"), ("subjects", "build"), ("subjects", "train")}
 
 
