@@ -138,8 +138,8 @@ class AdversarialModule(pl.LightningModule):
         self._set_learning_rates()
         parts = cut(batch, self.accumulate)
         # One pass serves both players; parts are generated anew for each, so that only one part's graph is held at a time.
-        # Neither does it serve where D's step changes layers that G has: the graph behind the fakes would be of weights that are gone.
-        once = len(parts) == 1 and not (self.shared and d_plays)
+        # Neither does it serve with layers that both have: D's step would change the weights behind the fakes' graph.
+        once = len(parts) == 1 and not self.shared
         with torch.set_grad_enabled(g_plays and (not d_plays or self.turns.may(self.turns_since_g + 1))):
             fakes = [self.game.play(self.players["g"], batch)] if once else None
         shown = new_images = size * self.trainer.world_size
@@ -211,7 +211,8 @@ class AdversarialModule(pl.LightningModule):
 
     def _losses(self, player: str, part: Batch, fake: Fakes) -> Losses:
         if player == "g":
-            losses = self.game.generator_losses(self.players["d"], part, fake)
+            with frozen(self.discriminator):  # shared layers too: they learn as the part of G that they are, not to be fooled more easily
+                losses = self.game.generator_losses(self.players["d"], part, fake)
             losses.terms.update(self.game.generator_penalties(self.generator, part, self.turns_g))
             return losses
         fake = {name: each.detach() for name, each in fake.items()} if isinstance(fake, dict) else fake.detach()
@@ -328,6 +329,10 @@ class AdversarialModule(pl.LightningModule):
         data = self.trainer.datamodule
         checkpoint.pop("loops")  # Lightning's place in its loops and its counts since this start; ours is `images`
         checkpoint.update(global_step=0, epoch=0)
+        shared = {id(weight) for weight in self.shared}
+        for name, weight in self.named_parameters(remove_duplicate=False):
+            if id(weight) in shared:  # twice in the file, in each player: no tensor of a file may claim what another does (trust.py)
+                checkpoint["state_dict"][name] = checkpoint["state_dict"][name].clone()
         state = {name: getattr(self, name) for name in self.COUNTERS}
         state |= {"stage": self.stage, "guards": {name: guard.state_dict() for name, guard in self.guards.items()}}
         state |= {"interval": self.interval.state_dict(self.trainer.strategy.all_gather)}

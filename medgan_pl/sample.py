@@ -89,7 +89,7 @@ def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
 
     settings = config["module"] | {"metrics": {}}
     if not whole:
-        settings |= {"discriminator": nn.Identity(), "game": settings["game"] | {"augment": None, "regularizers": {}}}
+        settings |= {"discriminator": nn.Identity(), "share": None, "game": settings["game"] | {"augment": None, "regularizers": {}}}
     key_randomness(config["seed"], 0, 0, Purpose.INIT)
     return instantiate(settings, _convert_="all")
 
@@ -189,7 +189,7 @@ def style_based(module: "AdversarialModule", what: str) -> "StyleGAN2Generator":
 
     network = module.average.network
     if not isinstance(network, StyleGAN2Generator):
-        raise ValueError(f"{what} needs a generator with styles, that of model=stylegan2; {type(network).__name__} has none")
+        raise ValueError(f"{what} needs a generator with styles, model=stylegan2; {type(network).__name__} has none")
     return network
 
 

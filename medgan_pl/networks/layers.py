@@ -13,6 +13,7 @@ CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def space(size: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
@@ -49,19 +50,19 @@ def window(x: Float[Tensor, "b ..."], axis: int, first: Int[Tensor, " b"], lengt
 
 
 def conditions(classes: int, covariates: Sequence[str]) -> int:
-    """Numbers of a condition: one a class, and two a covariate, its value and whether it is known (games/synthesis.py makes them)."""
+    """Numbers of a condition: one a class, and two a covariate, its value and whether it is unknown (games/synthesis.py makes them)."""
     return classes + 2 * len(covariates)
 
 
 class Embedding(nn.Module):
-    """A learned linear map of the condition, without a bias: condition (B, K) -> (B, features); weight (K, features) from N(0, 1).
+    """A learned linear map of the condition, without a bias: condition (B, K) -> (B, features); weight (K, features) from N(0, `spread`²).
 
     For a class written as one number 1 among zeros it is the row of a look-up table; an unknown class, all zeros, is the zero vector.
     """
 
-    def __init__(self, inputs: int, features: int) -> None:
+    def __init__(self, inputs: int, features: int, spread: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(inputs, features))
+        self.weight = nn.Parameter(torch.randn(inputs, features) * spread)
 
     def forward(self, condition: Float[Tensor, "b k"]) -> Float[Tensor, "b features"]:
         return condition.to(self.weight.dtype) @ self.weight
@@ -86,18 +87,24 @@ class Condition(nn.Module):
 class Verdict(nn.Module):
     """The last layer of a discriminator: features to one logit, with the projection of the condition (Miyato & Koyama 2018, eq. 3).
 
-    logit = w · h + e(condition) · h; h (B, features) -> (B,), unbounded, higher = more real.
+    logit = w · h + e(condition) · h; h (B, features) -> (B,), unbounded, higher = more real. Raises ValueError for a condition that is
+    missing.
     """
 
     def __init__(self, features: int, classes: int, covariates: Sequence[str] = ()) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1)
         inputs = conditions(classes, covariates)
-        self.projection = Embedding(inputs, features) if inputs else None
+        # As small as a linear layer's weights: at N(0, 1) the projection has nearly all of D's gradient, and R1 flattens D for good.
+        self.projection = Embedding(inputs, features, features**-0.5) if inputs else None
 
     def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, " b"]:
         logits = self.linear(h).squeeze(1)
-        return logits if self.projection is None else logits + (self.projection(condition) * h).sum(1)
+        if self.projection is None:
+            return logits
+        if condition is None:
+            raise ValueError("a conditional discriminator must be told the condition; game=auxiliary, which tells none, needs model=acgan")
+        return logits + (self.projection(condition) * h).sum(1)
 
 
 class Auxiliary(nn.Module):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan_pl.networks.attention import SelfAttention, attended
 from medgan_pl.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, Condition, Verdict, halve, normalise_spectrum, space
 
 
@@ -71,7 +72,11 @@ def initialise(network: nn.Module) -> None:
 
 
 class ResNetGenerator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size) in [-1, 1]."""
+    """z (B, latent) -> image (B, channels, *size) in [-1, 1].
+
+    `attention` puts self-attention between two blocks, where `attended` says (networks/attention.py). `spectral_norm` is of all but the
+    embedding of the condition: batch norm takes away what the others lose in size, and the condition would be lost beside z.
+    """
 
     def __init__(
         self,
@@ -83,17 +88,26 @@ class ResNetGenerator(nn.Module):
         latent: int = 128,
         classes: int = 0,
         covariates: Sequence[str] = (),
+        attention: bool = False,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        halvings, base = halve(space(size, spatial_dims))
-        deep = channels_at(halvings, width)
+        sizes = space(size, spatial_dims)
+        halvings, base = halve(sizes)
+        deep, place = channels_at(halvings, width), attended(sizes, halvings) if attention else 0
         self.condition = Condition(latent, classes, covariates)
         self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
-        levels = range(halvings, 0, -1)
-        self.blocks = nn.Sequential(*[UpBlock(spatial_dims, channels_at(i, width), channels_at(i - 1, width)) for i in levels])
+        self.blocks = nn.Sequential()
+        for level in range(halvings, 0, -1):
+            if level == place:
+                self.blocks.append(SelfAttention(spatial_dims, channels_at(level, width)))
+            self.blocks.append(UpBlock(spatial_dims, channels_at(level, width), channels_at(level - 1, width)))
         self.norm = BATCH_NORM[spatial_dims](width)
         self.to_image = CONV[spatial_dims](width, channels, 3, padding=1)
         initialise(self)
+        if spectral_norm:
+            for part in (self.start, self.blocks, self.to_image):
+                normalise_spectrum(part)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
         h = self.blocks(self.start(self.condition(z, condition)))
@@ -101,7 +115,11 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] -> logits (B,). `batch_norm` and `spectral_norm` are each on or off."""
+    """image (B, channels, *size) in [-1, 1] -> logits (B,). `batch_norm`, `spectral_norm` and `attention` are each on or off.
+
+    The last map is averaged over its pixels, under `spectral_norm` summed, as SNGAN does: there no weight can grow to make up for the mean,
+    and the logits would stay far inside the hinge's margin.
+    """
 
     def __init__(
         self,
@@ -115,18 +133,25 @@ class ResNetDiscriminator(nn.Module):
         head: Callable[..., nn.Module] = Verdict,
         batch_norm: bool = True,
         spectral_norm: bool = False,
+        attention: bool = False,
     ) -> None:
         super().__init__()
-        halvings, _ = halve(space(size, spatial_dims))
+        sizes = space(size, spatial_dims)
+        halvings, _ = halve(sizes)
         plan = [channels] + [channels_at(level, width) for level in range(1, halvings + 1)]
-        pairs = enumerate(pairwise(plan))
-        self.blocks = nn.Sequential(*[DownBlock(spatial_dims, a, b, batch_norm=batch_norm, first=i == 0) for i, (a, b) in pairs])
+        place = attended(sizes, halvings) if attention else 0
+        self.blocks = nn.Sequential()
+        for level, (before, after) in enumerate(pairwise(plan), start=1):
+            self.blocks.append(DownBlock(spatial_dims, before, after, batch_norm=batch_norm, first=level == 1))
+            if level == place:
+                self.blocks.append(SelfAttention(spatial_dims, after))
         self.norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()
         self.verdict = head(plan[-1], classes, covariates)
         initialise(self)
+        self.summed = spectral_norm
         if spectral_norm:
             normalise_spectrum(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
-        h = F.leaky_relu(self.norm(self.blocks(image)), 0.2)
-        return self.verdict(h.flatten(2).mean(2), condition)
+        h = F.leaky_relu(self.norm(self.blocks(image)), 0.2).flatten(2)
+        return self.verdict(h.sum(2) if self.summed else h.mean(2), condition)
