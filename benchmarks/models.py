@@ -73,7 +73,8 @@ def measure(kind: str, model: str, shape: tuple[int, ...], batch: int, steps: in
 
 def asked(*row: Any) -> dict[str, Any]:
     """`measure` in a process of its own; {"why": …} where it fails."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.models", f"row={json.dumps(row)}"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.models", f"row={json.dumps(row)}"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["it was killed, by a lack of memory?"]
     return json.loads(lines[-1]) if done.returncode == 0 else {"why": lines[-1][:200]}
 

@@ -24,9 +24,9 @@ TINY = (
 )
 
 
-def command(module: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+def command(module: str, *arguments: str, code: int = 0, seconds: float = 240) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", f"medgan_pl.{module}", *arguments], capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL
+        [sys.executable, "-m", f"medgan_pl.{module}", *arguments], capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
     )
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
