@@ -35,12 +35,13 @@ def groups_of(channels: int, group_width: int) -> int:
 class Block(nn.Module):
     """x + project(act(grouped 3×3(act(expand(x))))): an inverted bottleneck of `expansion` × `channels`; biases inside, none at its end.
 
-    At the start it is the identity: fix-up (Zhang, Dauphin & Ma 2019, arXiv 1901.09321, section 3) sets the last of the m = 3 layers of a
-    branch to zero and scales the others by L ** (-1 / (2m - 2)), with L = `depth` blocks in the network. Its scalar multipliers are left
-    out, as in R3GAN.
+    Fix-up (Zhang, Dauphin & Ma 2019, arXiv 1901.09321, section 3) scales all of the m = 3 layers of a branch but the last by
+    L ** (-1 / (2m - 2)), with L = `depth` blocks in the network, and sets the last to zero, so that every block starts as the identity. Its
+    scalar multipliers are left out, as in R3GAN. `awake` is the gain of the last layer in place of 0: at 1 a branch starts with 1/L of the
+    variance of what enters it.
     """
 
-    def __init__(self, spatial_dims: int, channels: int, *, expansion: int, group_width: int, depth: int) -> None:
+    def __init__(self, spatial_dims: int, channels: int, *, expansion: int, group_width: int, depth: int, awake: float) -> None:
         super().__init__()
         conv, within = CONV[spatial_dims], channels * expansion
         self.expand = conv(channels, within, 1)
@@ -48,7 +49,7 @@ class Block(nn.Module):
         self.project = conv(within, channels, 1, bias=False)
         for layer in (self.expand, self.spatial):
             keep_variance(layer, GAIN * depth**-0.25)
-        nn.init.zeros_(self.project.weight)
+        keep_variance(self.project, awake)
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         h = F.leaky_relu(self.expand(x), SLOPE)
@@ -56,16 +57,18 @@ class Block(nn.Module):
 
 
 class Basis(nn.Module):
-    """The first layer of G: a learned image of the smallest size, each of its channels scaled by a linear map of z.
+    """The first layer of G: a learned image of the smallest size, each of its channels scaled by an affine map of z that begins near 1.
 
-    z (B, features) -> (B, channels, *base).
+    z (B, features) -> (B, channels, *base). The paper's map has no bias. Blocks begin as the identity, so what G makes of z and of -z would
+    then begin as negatives of each other, with a mean of 0 everywhere; medical images are all variations of one strong mean image.
     """
 
     def __init__(self, features: int, channels: int, base: Sequence[int]) -> None:
         super().__init__()
         self.basis = nn.Parameter(torch.randn(channels, *base))
-        self.linear = nn.Linear(features, channels, bias=False)
+        self.linear = nn.Linear(features, channels)
         keep_variance(self.linear)
+        nn.init.ones_(self.linear.bias)
 
     def forward(self, z: Float[Tensor, "b features"]) -> Float[Tensor, "b c *base"]:
         scale = self.linear(z)
@@ -99,7 +102,7 @@ def widen(spatial_dims: int, before: int, after: int) -> nn.Module:
     return layer
 
 
-def stage(blocks: int, spatial_dims: int, channels: int, **block: int) -> nn.Sequential:
+def stage(blocks: int, spatial_dims: int, channels: int, **block: float) -> nn.Sequential:
     """The residual blocks of one resolution."""
     return nn.Sequential(*[Block(spatial_dims, channels, **block) for _ in range(blocks)])
 
@@ -111,6 +114,7 @@ class R3Generator(nn.Module):
     to D as it is, which teaches G to come back (a clamp would have no gradient there); in evaluation mode it is clamped.
 
     - `blocks`: of each resolution. `expansion`: of the channels within a block. `group_width`: channels of a group of its 3×3 convolution.
+    - `awake`: gain of the last layer of each block at the start; 0 is the paper's fix-up, 1 lets short runs learn from the first step.
     """
 
     def __init__(
@@ -126,11 +130,12 @@ class R3Generator(nn.Module):
         blocks: int = 2,
         expansion: int = 2,
         group_width: int = 16,
+        awake: float = 0.0,
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))
         plan = [channels_at(level, width) for level in range(halvings, -1, -1)]
-        block = {"expansion": expansion, "group_width": group_width, "depth": blocks * len(plan)}
+        block = {"expansion": expansion, "group_width": group_width, "depth": blocks * len(plan), "awake": awake}
         self.condition = Condition(latent, classes, covariates)
         self.start = Basis(self.condition.features, plan[0], base)
         layers = [stage(blocks, spatial_dims, plan[0], **block)]
@@ -146,7 +151,7 @@ class R3Generator(nn.Module):
 
 
 class R3Discriminator(nn.Module):
-    """image (B, channels, *size) -> logits (B,). `blocks`, `expansion` and `group_width` as in the generator."""
+    """image (B, channels, *size) -> logits (B,). `blocks`, `expansion`, `group_width`, `awake` as in the generator."""
 
     def __init__(
         self,
@@ -161,11 +166,12 @@ class R3Discriminator(nn.Module):
         blocks: int = 2,
         expansion: int = 2,
         group_width: int = 16,
+        awake: float = 0.0,
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))
         plan = [channels_at(level, width) for level in range(halvings + 1)]
-        block = {"expansion": expansion, "group_width": group_width, "depth": blocks * len(plan)}
+        block = {"expansion": expansion, "group_width": group_width, "depth": blocks * len(plan), "awake": awake}
         self.from_image = CONV[spatial_dims](channels, width, 1)
         keep_variance(self.from_image)
         self.stages = nn.ModuleList([stage(blocks, spatial_dims, channels, **block) for channels in plan])
