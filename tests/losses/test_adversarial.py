@@ -9,7 +9,10 @@ import torch
 from medgan_pl.losses.adversarial import Hinge, Hybrid, LeastSquares, NonSaturating, Relative, Saturating, Separate, Wasserstein
 
 RELATIVE = Relative(NonSaturating())
-ALL = [NonSaturating(), Saturating(), LeastSquares(), Hinge(), Wasserstein(), RELATIVE, Separate(Hinge()), Hybrid(Hinge())]
+SYMMETRIC = LeastSquares(real_target=1.0, fake_target=-1.0)
+SEPARATE = [NonSaturating(), Saturating(), LeastSquares(), Hinge(), Wasserstein(), Separate(Hinge())]
+PAIRED = [RELATIVE, Relative(Hinge()), Relative(SYMMETRIC), Relative(Wasserstein()), Hybrid(Hinge()), Hybrid(Wasserstein(), 0.3)]
+ALL = [*SEPARATE, *PAIRED]
 REAL = [0.3, -1.7, 2.5, 0.9]
 FAKE = [-0.4, 1.2, -3.1, 0.05]
 
@@ -62,6 +65,53 @@ def test_values_are_the_formula(objective, discriminator, generator, shape):
     assert d.shape == g.shape == ()
     assert d.item() == pytest.approx(discriminator(REAL, FAKE), rel=1e-5)
     assert g.item() == pytest.approx(generator(REAL, FAKE), rel=1e-5)
+
+
+# Of each base what D and G pay for by how much a real beats its fake, a, and the slope of both in a.
+KINDS = {
+    "hinge": (Hinge(), lambda a: max(0.0, 1 - a), lambda a: -1.0 * (a < 1), lambda a: a, lambda a: 1.0),
+    "least squares": (SYMMETRIC, lambda a: (a - 1) ** 2 / 2, lambda a: a - 1, lambda a: (a + 1) ** 2 / 2, lambda a: a + 1),
+    "wasserstein": (Wasserstein(), lambda a: -a, lambda a: -1.0, lambda a: a, lambda a: 1.0),
+    "logistic": (
+        NonSaturating(),
+        lambda a: math.log(1 + math.exp(-a)),
+        lambda a: -1 / (1 + math.exp(a)),
+        lambda a: math.log(1 + math.exp(a)),
+        lambda a: 1 / (1 + math.exp(-a)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("base", "d_pays", "d_slope", "g_pays", "g_slope"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("separate", [0.0, 0.3])
+def test_relative_and_hybrid_by_hand(base, d_pays, d_slope, g_pays, g_slope, separate):
+    objective = Hybrid(base, separate) if separate else Relative(base)
+    real, fake = torch.tensor(REAL, requires_grad=True), torch.tensor(FAKE, requires_grad=True)
+    apart = {
+        "d": base.discriminator(real, fake) * separate,  # held against the formula above
+        "g": base.generator(fake) * separate,
+    }
+    beaten = [r - f for r, f in zip(REAL, FAKE, strict=True)]
+    pays, slopes = {"d": d_pays, "g": g_pays}, {"d": d_slope, "g": g_slope}
+    for player, loss in {"d": objective.discriminator(real, fake), "g": objective.generator(fake, real)}.items():
+        against = (1 - separate) * mean(map(pays[player], beaten))
+        assert loss.item() == pytest.approx(apart[player].item() + against, rel=1e-5)
+        slope = torch.tensor([(1 - separate) * slopes[player](a) / len(beaten) for a in beaten])
+        alone = torch.autograd.grad(apart[player], (real, fake), allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(loss, (real, fake))
+        torch.testing.assert_close(gradients, (alone[0] + slope, alone[1] - slope))
+
+
+def test_separate_is_its_base():
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    assert Separate(SYMMETRIC).discriminator(real, fake) == SYMMETRIC.discriminator(real, fake)
+    assert Separate(SYMMETRIC).generator(fake) == SYMMETRIC.generator(fake)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
+def test_hybrid_is_of_both_kinds(share):
+    with pytest.raises(ValueError, match="for 1 use objective=separate, for 0 objective=relative"):
+        Hybrid(Hinge(), share)
 
 
 @pytest.mark.parametrize("objective", ALL)
@@ -131,7 +181,7 @@ def test_unpaired_objectives_need_no_real_and_take_unequal_batches(objective):
 
 
 def test_relativistic_pairs_rows():
-    assert [o for o in ALL if o.paired] == [RELATIVE, Hybrid(Hinge())]
+    assert [o for o in ALL if o.paired] == PAIRED
     real, fake = torch.tensor([5.0, -5.0]), torch.tensor([5.0, -5.0])
     assert RELATIVE.discriminator(real, fake).item() == pytest.approx(math.log(2))
     assert RELATIVE.discriminator(real, fake.flip(0)).item() > 4
