@@ -39,8 +39,9 @@ class Covariate:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """What becomes 0, and what becomes 1 more: mean and standard deviation; two values become -1 and 1, however rare one is."""
-        return (0.5, 0.5) if self.levels else (self.mean, self.sd)
+        """What becomes 0, and what becomes 1 more: mean and standard deviation. Two values come to lie 2 apart, however rare one is: by its
+        standard deviation a finding of one patient in a hundred would be a 10."""
+        return self.mean, 0.5 if self.levels else self.sd
 
     def number(self, asked: Any) -> float:
         """The number of a value as it is asked for: 70, F, unknown (NaN). Raises ValueError for what the training images cannot tell of."""

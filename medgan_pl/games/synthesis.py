@@ -39,7 +39,7 @@ class Synthesis(Game):
 
     def condition(self, batch: Batch) -> Tensor | None:
         """The condition as the networks take it (networks/layers.py, `conditions`): one number for each class, 1 for the image's own, then
-        the covariates, 0 where unknown, then for each whether it is known. (B, K), or None without a condition."""
+        the covariates, 0 where unknown, which is their mean, then for each 1 where it is unknown. (B, K), or None without a condition."""
         parts = []
         if self.classes:
             label = require(batch, "label", f"the model is conditional (model.classes={self.classes})")
@@ -48,5 +48,5 @@ class Synthesis(Game):
         if self.covariates:
             values = require(batch, "covariates", f"the model is conditional (model.covariates={list(self.covariates)})")
             known = values.isfinite()
-            parts += [torch.where(known, values, 0.0), known.float()]
+            parts += [torch.where(known, values, 0.0), (~known).float()]
         return torch.cat(parts, 1) if parts else None

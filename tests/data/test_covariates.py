@@ -72,7 +72,7 @@ def test_the_training_split_alone_is_measured() -> None:
     assert (age.mean, age.sd, age.missing) == (20, 10, pytest.approx(1 / 3))
     assert (age.low, age.high) == (pytest.approx(10.2), pytest.approx(29.8))  # not the ends: those are patients
     assert (sex.mean, sex.levels, sex.missing) == (pytest.approx(2 / 3), ("F", "M"), 0)
-    expected = [[-1, -1], [1, 1], [math.nan, 1], [98, math.nan]]
+    expected = [[-1, -4 / 3], [1, 2 / 3], [math.nan, 2 / 3], [98, math.nan]]
     np.testing.assert_allclose(told.standardised(values), expected, rtol=1e-6)
     assert told.standardised(values).dtype == np.float32
     with pytest.raises(ValueError, match="the covariate `sex` is the same in the whole training split"):
@@ -142,7 +142,7 @@ def test_a_csv_becomes_batches(tmp_path) -> None:
     sex, age, icu = data.covariates.columns
     for name, values in seen.items():
         i = int(Path(name).stem.split("_")[1])
-        expected = [2 * (i % 2) - 1, (40 + i - age.mean) / age.sd, 2 * (i % 3 // 2) - 1]
+        expected = [2 * (i % 2 - sex.mean), (40 + i - age.mean) / age.sd, 2 * (i % 3 // 2 - icu.mean)]
         known = [i != 7, i != 4, i != 7]
         if i == 7:
             expected[1] = (55 - age.mean) / age.sd
@@ -239,4 +239,4 @@ def test_the_cohort_tells_what_it_simulates() -> None:
     data.setup()
     assert [column.levels for column in data.covariates.columns] == [None, ("F", "M"), None, None, ("0", "1"), ("0", "1")]
     batch = data.peek("train", 9)
-    assert torch.equal(batch["covariates"][:, 5] == 1, batch["label"] == 1)
+    assert torch.equal(batch["covariates"][:, 5] > 0, batch["label"] == 1)
