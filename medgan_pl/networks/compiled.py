@@ -30,7 +30,7 @@ class Compiled:
         if any(is_parametrized(layer) for layer in network.modules()):
             raise ValueError(
                 f"a compiled network must have no spectral norm, which torch.compile cannot differentiate, and this "
-                f"{type(network).__name__} has: set compile=false or model.discriminator.spectral_norm=false"
+                f"{type(network).__name__} has: set compile=false, or spectral_norm=false in model.generator and model.discriminator"
             )
         self.network = network
         self.compiling = compiling or {"backend": "inductor", "options": {"fallback_random": True}}

@@ -111,7 +111,8 @@ class Auxiliary(nn.Module):
     """A last layer that names the condition in place of being told it (AC-GAN: Odena et al. 2017, arXiv 1610.09585, section 3).
 
     h (B, features) -> (B, 1 + classes + covariates): the logit, a logit for each class, an estimate of each standardised covariate; the
-    game `auxiliary` (games/auxiliary.py) knows which is which. ValueError without classes and covariates: there is nothing to name.
+    game `auxiliary` (games/auxiliary.py) knows which is which. ValueError without classes and covariates: there is nothing to name; and
+    for a condition: it would be no answer.
     """
 
     def __init__(self, features: int, classes: int, covariates: Sequence[str] = ()) -> None:
@@ -121,6 +122,8 @@ class Auxiliary(nn.Module):
         self.linear = nn.Linear(features, 1 + classes + len(covariates))
 
     def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b told"]:
+        if condition is not None:
+            raise ValueError("a discriminator that names the condition must not be told it; model=acgan needs game=auxiliary")
         return self.linear(h)
 
 

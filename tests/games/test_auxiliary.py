@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.games.auxiliary import AuxiliaryClassifier
+from medgan_pl.games.synthesis import Synthesis
 from medgan_pl.losses.adversarial import NonSaturating, Relative
 from medgan_pl.losses.penalties import R1, NoPenalty
 from medgan_pl.networks.layers import Auxiliary, Verdict
@@ -145,5 +146,7 @@ def test_a_d_that_names_nothing_is_refused() -> None:
         game().critic(Judge(Verdict(4, 0)), batch())(real)
     with pytest.raises(ValueError, match="must be told the condition; game=auxiliary, which tells none, needs model=acgan"):
         game().critic(Judge(Verdict(4, 3)), batch())(real)
+    with pytest.raises(ValueError, match="must not be told it; model=acgan needs game=auxiliary"):
+        Synthesis.critic(game(), Judge(Auxiliary(4, 3)), batch())(real)
     with pytest.raises(ValueError, match="something to tell"):
         Auxiliary(4, 0)
