@@ -21,6 +21,7 @@ from medgan_pl.train import build_module
 
 RATES = {  # of G, of D, and the betas of both
     "optimizers=adam": (2e-4, 2e-4, (0.5, 0.999)),
+    "model=cgan": (2e-4, 2e-4, (0.5, 0.999)),
     "model=acgan": (2e-4, 2e-4, (0.5, 0.999)),
     "model=wgan_gp": (1e-4, 1e-4, (0.0, 0.9)),
     "model=sngan": (2e-4, 2e-4, (0.0, 0.9)),

@@ -76,7 +76,8 @@ class CGANDiscriminator(nn.Module):
     """(image, condition) -> logits (B,): the condition as one more channel of the image, then strided convolutions.
 
     image (B, channels, *size) in [-1, 1]. The channel is a learned image for each number of the condition, added up; so the condition is
-    told at the entrance and not projected on what comes out (`head` gets none). Batch norm is in all but the first convolution.
+    told at the entrance and not projected on what comes out (`head` gets none). It begins near 0, as the convolutions do: from N(0, 1) it
+    is noise over the image, and G takes longer to learn. Batch norm is in all but the first convolution.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class CGANDiscriminator(nn.Module):
         steps, base = doublings(sizes)
         conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
         told = conditions(classes, covariates)
-        self.map = nn.Sequential(Embedding(told, math.prod(sizes)), nn.Unflatten(1, (1, *sizes))) if told else None
+        self.map = nn.Sequential(Embedding(told, math.prod(sizes), 0.02), nn.Unflatten(1, (1, *sizes))) if told else None
         layers = [conv(channels + bool(told), width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         for step in range(steps - 1):
             here = width * 2**step
