@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from medgan_pl.build import build_module
 from medgan_pl.callbacks import MetricsTable
 from medgan_pl.console import configuration_folder
+from medgan_pl.data.covariates import Covariates
 from medgan_pl.module import AdversarialModule
 
 
@@ -34,6 +35,7 @@ class Data(pl.LightningDataModule):
     """`batches` (N, B, C, *S) over and over."""
 
     classes = ()
+    covariates = Covariates()
 
     def __init__(self, batches: Tensor) -> None:
         super().__init__()

@@ -37,6 +37,7 @@ class NumbersData(pl.LightningDataModule):
     fingerprint = "numbers"
     inverse = Inverse(((-1.0, 1.0),), "numbers", "CR", None, None)
     covariates = Covariates()
+    covariate_names = ()
 
     def __init__(self, batch_size: int = 4, shape: tuple[int, ...] = (1, 16, 16)) -> None:
         super().__init__()

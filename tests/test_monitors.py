@@ -141,8 +141,9 @@ def test_logits_are_ds_own_in_evaluation_mode(settings, tmp_path) -> None:
     with torch.no_grad():
         for i, logit in enumerate(held_out):
             one = {key: value[i : i + 1] for key, value in data.peek("val", 7).items()}
-            assert float(module.discriminator(one["image"], one["label"])) == pytest.approx(float(logit), rel=1e-4)
-            assert float(module.discriminator(one["image"], 1 - one["label"])) != pytest.approx(float(logit), rel=1e-4)
+            own, other = torch.eye(2)[one["label"]], torch.eye(2)[1 - one["label"]]
+            assert float(module.discriminator(one["image"], own)) == pytest.approx(float(logit), rel=1e-4)
+            assert float(module.discriminator(one["image"], other)) != pytest.approx(float(logit), rel=1e-4)
 
 
 def test_a_map_of_logits_counts_by_its_mean(settings, tmp_path) -> None:

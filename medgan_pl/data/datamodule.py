@@ -174,9 +174,7 @@ class ImageDataModule(pl.LightningDataModule):
             records = with_fewer_in_train(records, self.most_train, self.split_seed)
         self.left_out = whole - len(records)
         counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
-        self.found = summary.Found(
-            records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, self.source.nameless
-        )
+        self.found = summary.Found(records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, self.source.nameless)
         self.image_records = np.repeat(np.arange(len(records)), counts)  # for each image the row of its record
         splits = np.array([r.split for r in records])[self.image_records]
         self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}

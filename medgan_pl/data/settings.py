@@ -16,7 +16,7 @@ def check(
     mirrored: bool,
     counts: Mapping[str, tuple[Any, int]],
 ) -> None:
-    """Raises ValueError for a setting that cannot be. `mirrored`: images are flipped whose sides differ; `counts`: name -> (value, least)."""
+    """Raises ValueError for a setting that cannot be. `mirrored`: unlike sides are flipped; `counts`: name -> (value, least)."""
     if root is not None and not str(root).strip():
         raise ValueError(
             f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out"

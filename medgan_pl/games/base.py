@@ -57,8 +57,8 @@ class Augmentation(Protocol):
 
 @runtime_checkable
 class Regularizer(Protocol):
-    """A weighted term on D's verdicts, a module for the state it may have. `critic` stands behind the augmentation, `real` and `fake` before
-    it. See losses/regularizers.py."""
+    """A weighted term on D's verdicts, a module for the state it may have; see losses/regularizers.py. `critic` stands behind the
+    augmentation, `real` and `fake` before it."""
 
     numbers: int  # uniform random numbers it takes for each image; 0 where it draws nothing
 

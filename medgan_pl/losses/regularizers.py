@@ -1,9 +1,9 @@
 """Regularisers of the discriminator's verdicts: what keeps D from being sure of the few images it has.
 
-Each is called as `regularizer(critic, real, fake, real_logits, fake_logits, numbers)`: `critic` from images (B, C, *S) to logits (B, …), as D
-met the batch, `real` and `fake` as they are before the augmentation, the logits of both, and `numbers` (B, `numbers`) uniform in [0, 1), so
-that a batch played in parts is treated as the whole. A scalar comes back, already weighted. `adapt` follows when all parts of the batch have
-been seen; what is kept between turns are buffers, saved with the run. Logits count in float32, a map of them by its mean square.
+Each is called as `regularizer(critic, real, fake, real_logits, fake_logits, numbers)`: `critic` from images (B, C, *S) to logits (B, …), as
+D met the batch, `real` and `fake` as they are before the augmentation, the logits of both, and `numbers` (B, `numbers`) uniform in [0, 1),
+so that a batch played in parts is treated as the whole. A scalar comes back, already weighted. `adapt` follows when all parts of the batch
+have been seen; what is kept between turns are buffers, saved with the run. Logits count in float32, a map of them by its mean square.
 """
 
 from collections.abc import Callable

@@ -199,7 +199,7 @@ def test_sample_draws_volumes_into_the_same_folder_again(tmp_path):
         writer = Writer(module, tmp_path / "generated", ["dicom", "nifti"], tmp_path / "last.ckpt", seed)
         images = torch.rand((2, 1, 4, 8, 8), generator=torch.Generator().manual_seed(seed)) * 2 - 1
         for i, image in enumerate(images):
-            writer.write(i, image, 0)
+            writer.write(i, image, 0, {})
         pixels.append([pydicom.dcmread(path).pixel_array for path in sorted((tmp_path / "generated").glob("*/*.dcm"))])
         assert np.array_equal(pixels[-1], inverse(images[:, 0].reshape(1, 8, 8, 8)).round())
     assert len(list((tmp_path / "generated").glob("*/*.dcm"))) == 8
