@@ -139,7 +139,7 @@ class Augment(nn.Module):
       window of [-1000, 400] HU b = 0.1 is 70 HU at its middle. The two together at most 0.5, where the curve would turn back.
     - `flip`: left and right, half the time; refused with `laterality`, where the sides differ.
     - `rotate_deg`: largest turn in degrees, in 3-D about each axis; `scale`: by 1/(1 + scale) to 1 + scale, log-uniform; `shift`: whole
-      pixels, up to that share of each side. Bilinear; what lies outside is the image reflected at its border.
+      pixels, up to that share of each side and at least one. Bilinear; what lies outside is the image reflected at its border.
     - `cutout`: a box of that share of each side, centred anywhere, set to 0: a flat mid-grey that is no tissue.
     - `strength`: says p. ValueError for what lies outside these ranges, and for images of other than `spatial_dims` axes.
 
@@ -211,7 +211,8 @@ class Augment(nn.Module):
         by = {"brightness": self.brightness, "contrast": self.contrast}
         one = (-1, *[1] * (images.ndim - 1))
         b, c = (drawn[name].nan_to_num().view(one) * most if name in drawn else 0.0 for name, most in by.items())
-        return images + (1 - images.square()) * (b + c * images)
+        inside = images.clamp(-1, 1)  # a G without tanh may leave the range; bent further, the curve would bring it back
+        return images + (1 - inside.square()) * (b + c * inside)
 
     def moved(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
         motion = self.motion(images, {name: value.nan_to_num() for name, value in drawn.items()})
@@ -236,7 +237,7 @@ class Augment(nn.Module):
         turn = turn * (sides / sides[:, None])
         offset = sides.new_zeros(size, n, 1)
         if "shift" in drawn:
-            most = (self.shift * sides + 0.5).floor()  # each whole number from -most to most is as likely
+            most = (self.shift * sides + 0.5).floor().clamp(min=1)  # each whole number from -most to most is as likely
             pixels = (drawn["shift"].to(sides) * (most + 0.5)).round().clamp(-most, most)
             offset = -product(turn, (2 * pixels / sides).unsqueeze(2))
         return torch.cat([turn, offset], 2)

@@ -79,7 +79,8 @@ class Style(Synthesis):
         with torch.autocast(half["z"].device.type, enabled=False):
             lengths = path_lengths(g, half["z"], self.condition(half), half["noise"])
         mean = lengths.detach().mean()
-        self.path_length.copy_(torch.where(self.path_length == 0, mean, self.path_length.lerp(mean, self.path_decay)))
+        after = torch.where(self.path_length == 0, mean, self.path_length.lerp(mean, self.path_decay))
+        self.path_length.copy_(torch.where(after.isfinite(), after, self.path_length))  # of a step that is skipped nothing is kept
         return {"path": self.path_weight * self.path_every * (lengths - self.path_length.clone()).square().mean()}
 
 

@@ -19,13 +19,14 @@ Loss = Float[Tensor, ""]
 
 
 def accuracy(real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
-    """The share of all pairs of one real and one fake that D orders rightly, ties half: 0.5 is chance, 1 is perfect.
+    """The share of all pairs of one real and one fake that D orders rightly, ties half: 0.5 is chance, 1 is perfect, NaN if a logit is not finite.
 
     Of an image its mean logit counts. It needs no threshold, so it means the same under every objective; it is the area under the ROC curve
     (Hanley & McNeil 1982).
     """
     real, fake = (_wide(logits.detach()).reshape(len(logits), -1).mean(1) for logits in (real_logits, fake_logits))
-    return ((real[:, None] - fake).sign().mean() + 1) / 2
+    nothing = 0 * (real.sum() + fake.sum())  # NaN if a logit is not finite: the sign of NaN is 0, which would count as chance
+    return ((real[:, None] - fake).sign().mean() + 1) / 2 + nothing
 
 
 @dataclass(frozen=True)

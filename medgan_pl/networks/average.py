@@ -7,7 +7,8 @@ from torch import nn
 
 
 class Average(nn.Module):
-    """Keeps an exponential average of a network's parameters and float buffers; whole-number buffers are copied.
+    """Keeps an exponential average of a network's parameters and float buffers; whole-number buffers are copied, and those of spectral norm:
+    the mean of unit vectors is shorter than 1, and the averaged weights would be divided by too little.
 
     After n images the weight of the older average is 0.5 ** (n / h), h = min(`halflife_images`, `ramp` × images shown so far): the ramp
     lets the average forget the first, useless weights of a short run.
@@ -22,6 +23,7 @@ class Average(nn.Module):
             raise ValueError(f"`halflife_images` and `ramp` must be over 0, got {halflife_images} and {ramp}; ramp=null means none")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.halflife_images, self.ramp = halflife_images, ramp
+        self.averaged = [buffer.is_floating_point() and ".parametrizations." not in f".{name}" for name, buffer in network.named_buffers()]
 
     def train(self, mode: bool = True) -> "Average":
         """The average never trains: its batch norm uses the averaged statistics whatever mode the module around it is in."""
@@ -33,8 +35,8 @@ class Average(nn.Module):
         halflife = self.halflife_images if self.ramp is None else min(self.halflife_images, self.ramp * images)
         share = 1 - 0.5 ** (new_images / halflife)
         mine, theirs = list(self.network.parameters()), list(network.parameters())
-        for own, new in zip(self.network.buffers(), network.buffers(), strict=True):
-            if own.is_floating_point():
+        for own, new, averaged in zip(self.network.buffers(), network.buffers(), self.averaged, strict=True):
+            if averaged:
                 mine.append(own)
                 theirs.append(new)
             else:

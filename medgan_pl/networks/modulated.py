@@ -164,7 +164,7 @@ def minibatch_deviation(x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b 1 *s
 
     Groups are the batch cut in order into ceil(B / 4) parts of nearly equal size: B a multiple of 4 gives fours. So a batch played in parts
     (`accumulate`) of a multiple of 4 images is judged as it is whole; in other parts it is cut into other groups, of the same statistics.
-    Of a group of one the deviation is 0.
+    Of a group of one the deviation is 1e-4, the root of what keeps its slope finite.
 
     Source: Karras et al. 2018 (arXiv 1710.10196), section 3, over the whole batch; groups of 4 as in arXiv 2006.06676, there strided.
     """

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.networks.layers import CONV, Condition, Embedding, Verdict, halve, space
+from medgan_pl.networks.layers import CONV, Condition, Verdict, halve, space
 from medgan_pl.networks.resampling import Double, halved
 
 SLOPE = 0.2  # of the leaky rectifiers
@@ -181,8 +181,6 @@ class R3Discriminator(nn.Module):
         for layer in self.verdict.modules():
             if isinstance(layer, nn.Linear):
                 keep_variance(layer)
-            if isinstance(layer, Embedding):  # else e(condition) · h would begin √features times as large as w · h
-                nn.init.normal_(layer.weight, std=1 / math.sqrt(plan[-1]))
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
         h = self.stages[0](self.from_image(image))

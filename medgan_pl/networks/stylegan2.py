@@ -50,7 +50,7 @@ class MappingNetwork(nn.Module):
         super().__init__()
         inputs = conditions(classes, covariates)
         self.embedding = Embedding(inputs, latent) if inputs else None
-        self.answered = math.sqrt((classes > 0) + 2 * len(covariates)) or 1.0  # numbers of a condition that are not 0, at most
+        self.answered = math.sqrt((classes > 0) + len(covariates)) or 1.0  # numbers of a condition that are not 0
         first = latent * (2 if inputs else 1)
         self.layers = nn.ModuleList([EqualisedLinear(first if i == 0 else latent, latent, rate=0.01, gain=GAIN) for i in range(layers)])
 
@@ -193,7 +193,7 @@ class StyleGAN2Discriminator(nn.Module):
     """image (B, channels, *size) in [-1, 1] -> logits (B,): residual, with the deviation of the minibatch at the base size.
 
     A logit so depends on the images beside it, in its group of four (`minibatch_deviation`); `deviation` false judges each alone. The
-    features come to `head` divided by the root of their number, and its linear layers start from N(0, 1): equalised like the others.
+    features come to `head` divided by the root of their number, and its layers start from N(0, 1): equalised like the others.
 
     Source: Karras et al. 2020 (arXiv 1912.04958), figure 7 and appendix B; the projection of a condition: ADA, appendix C.
     """
@@ -221,8 +221,9 @@ class StyleGAN2Discriminator(nn.Module):
         self.dense = EqualisedLinear(deep * math.prod(base), deep, gain=GAIN)
         self.verdict = head(deep, classes, covariates)
         for layer in self.verdict.modules():
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, (nn.Linear, Embedding)):
                 nn.init.normal_(layer.weight)
+            if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
