@@ -131,6 +131,19 @@ def test_grey_is_bent_between_fixed_ends_and_keeps_its_order() -> None:
     assert float(steeper[0, 0, 0, 101] - steeper[0, 0, 0, 99]) == pytest.approx(0.02 * 1.15, rel=1e-3)
 
 
+def test_what_a_g_without_tanh_draws_outside_the_range_stays_outside() -> None:
+    how = augment(brightness=0.2, contrast=0.3)
+    far = torch.tensor([-3.0, -1.5, 1.5, 3.0]).view(1, 1, 1, 4).repeat(200, 1, 1, 1)
+    torch.testing.assert_close(how(far, drawn(how, 200)), far)
+
+
+def test_a_small_image_moves_by_a_pixel_at_least() -> None:
+    how = augment(shift=0.06)
+    spot = torch.zeros(200, 1, 4, 4)
+    spot[:, :, 2, 2] = 1
+    assert len(how(spot, drawn(how, 200)).flatten(1).argmax(1).unique()) == 9
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_box_of_the_stated_size_is_cut_out(dims) -> None:
     how, ones = augment(dims, cutout=0.5), torch.ones(300, 1, *[8] * dims)

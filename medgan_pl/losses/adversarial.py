@@ -19,10 +19,10 @@ Loss = Float[Tensor, ""]
 
 
 def accuracy(real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
-    """The share of all pairs of one real and one fake that D orders rightly, ties half: 0.5 is chance, 1 is perfect, NaN if a logit is not finite.
+    """The share of all pairs of one real and one fake that D orders rightly, ties half: 0.5 is chance, 1 is perfect.
 
     Of an image its mean logit counts. It needs no threshold, so it means the same under every objective; it is the area under the ROC curve
-    (Hanley & McNeil 1982).
+    (Hanley & McNeil 1982). NaN if a logit is not finite.
     """
     real, fake = (_wide(logits.detach()).reshape(len(logits), -1).mean(1) for logits in (real_logits, fake_logits))
     nothing = 0 * (real.sum() + fake.sum())  # NaN if a logit is not finite: the sign of NaN is 0, which would count as chance

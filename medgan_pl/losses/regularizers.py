@@ -80,13 +80,15 @@ class Transform(Protocol):
 
     def __call__(self, images: Tensor, numbers: Tensor) -> Tensor: ...
 
+    def state_dict(self) -> dict[str, Tensor]: ...
+
 
 class Consistency(nn.Module):
     """weight · E(D(x) - D(T(x)))² + fake_weight · E(D(G(z)) - D(T(G(z))))²: D may not mind what T, of the augmentations, does to an image.
 
     `transform`: T; G is not shown it. Behind an augmentation A in front of D it is A(T(x)) and A(x) that are compared, A the same for both.
     Costs a pass of D on the reals, with `fake_weight` one on the fakes too. ValueError for weights below 0, or both 0, and for a transform
-    that does nothing.
+    that does nothing, or whose strength would have to be adapted, which nobody does.
 
     Source: CR, Zhang et al. 2020 (arXiv 1910.12027), section 2.2, of the last layer, with their weight of 10; with `fake_weight` bCR, Zhao
     et al. 2021 (arXiv 2002.04724), section 3.1.
@@ -98,6 +100,10 @@ class Consistency(nn.Module):
             raise ValueError(f"`weight` and `fake_weight` must be at least 0 and one of them above, got {weight} and {fake_weight}")
         if not transform.numbers:
             raise ValueError("`transform` must change the images; give it shift, scale, rotate_deg, brightness, contrast or cutout")
+        if transform.state_dict():
+            raise ValueError(
+                "`transform` must have a strength that stays, medgan_pl.augment.Fixed; one that adapts would stay where it begins"
+            )
         self.transform, self.weight, self.fake_weight = transform, weight, fake_weight
         self.numbers = transform.numbers
 

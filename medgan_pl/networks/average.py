@@ -7,8 +7,10 @@ from torch import nn
 
 
 class Average(nn.Module):
-    """Keeps an exponential average of a network's parameters and float buffers; whole-number buffers are copied, and those of spectral norm:
-    the mean of unit vectors is shorter than 1, and the averaged weights would be divided by too little.
+    """Keeps an exponential average of a network's parameters and float buffers.
+
+    Whole-number buffers are copied, and those of spectral norm: the mean of unit vectors is shorter than 1, and the averaged weights would
+    be divided by too little.
 
     After n images the weight of the older average is 0.5 ** (n / h), h = min(`halflife_images`, `ramp` × images shown so far): the ramp
     lets the average forget the first, useless weights of a short run.

@@ -96,6 +96,9 @@ def test_the_penalty_is_due_each_fourth_turn_on_half_a_batch_and_follows_the_mea
         torch.testing.assert_close(paid[-1], 3 * 4 * (lengths - running).square().mean())
     assert torch.equal(g.w_average, average)  # a penalty is no training batch
     assert "path_length" in playing.state_dict()
+    kept = playing.path_length.clone()
+    playing.generator_penalties(g, {**batch, "z": batch["z"] * torch.nan}, 0)  # a step that is skipped
+    torch.testing.assert_close(playing.path_length, kept)
     paid[-1].backward()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in g.parameters())
     assert game(path_weight=0).generator_penalties(g, batch, 0) == {}

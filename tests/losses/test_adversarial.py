@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from medgan_pl.losses.adversarial import Hinge, Hybrid, LeastSquares, NonSaturating, Relative, Saturating, Separate, Wasserstein
+from medgan_pl.losses.adversarial import Hinge, Hybrid, LeastSquares, NonSaturating, Relative, Saturating, Separate, Wasserstein, accuracy
 
 RELATIVE = Relative(NonSaturating())
 SYMMETRIC = LeastSquares(real_target=1.0, fake_target=-1.0)
@@ -131,6 +131,13 @@ def test_far_logits_stay_finite(objective, real_value, fake_value):
         gradients = torch.autograd.grad(loss, (real, fake), allow_unused=True)
         assert loss.isfinite()
         assert all(g is None or g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_accuracy_of_logits_that_are_not_finite_is_none(wrong):
+    assert accuracy(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.5])) == 0.75
+    assert accuracy(torch.tensor([1.0, wrong]), torch.tensor([0.0, 1.5])).isnan()
+    assert accuracy(torch.tensor([1.0, 2.0]), torch.tensor([0.0, wrong])).isnan()
 
 
 def test_far_logits_have_their_limits():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medgan_pl.augment import Augment, Fixed
+from medgan_pl.augment import Adaptive, Augment, Fixed
 from medgan_pl.games.base import Regularizer
 from medgan_pl.losses.regularizers import Consistency, LeCam
 
@@ -130,6 +130,8 @@ class TestConsistency:
             Consistency(transform=shifted(), weight=0)
         with pytest.raises(ValueError, match="must change the images"):
             Consistency(transform=Augment(spatial_dims=2, strength=Fixed(1.0)))
+        with pytest.raises(ValueError, match="a strength that stays"):
+            Consistency(transform=Augment(spatial_dims=2, shift=0.25, strength=Adaptive(target=0.9, full_images=100)))
 
 
 def test_the_protocol() -> None:

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan_pl.networks.average import Average
 from medgan_pl.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -39,6 +40,16 @@ def test_the_label_is_really_used(generator, discriminator) -> None:
     assert not torch.allclose(g(z, zero), g(z, one))
     image = torch.randn(4, 1, 16, 16)
     assert not torch.allclose(d(image, zero), d(image, one))
+
+
+@pytest.mark.parametrize("generator", [pair[0] for pair in PAIRS])
+def test_a_label_begins_far_smaller_than_the_noise(generator) -> None:
+    """As large, batch norm soon sees the label alone, and each class becomes one image."""
+    torch.manual_seed(0)
+    g = generator(spatial_dims=2, channels=1, size=16, width=8, latent=64, classes=2)
+    z, label = torch.randn(400, 64), torch.eye(2)[torch.arange(400) % 2]
+    joined = g.condition(z, label).detach()
+    assert float((joined[::2, 64:] - joined[1::2, 64:]).norm(dim=1).mean()) < 0.3 * float(z.norm(dim=1).mean())
 
 
 @pytest.mark.parametrize("discriminator", [pair[1] for pair in PAIRS])
@@ -101,6 +112,17 @@ class TestAverage:
         torch.testing.assert_close(average.network.running_mean, net.running_mean / 2)
         assert average.network.num_batches_tracked == 1
         assert not average.train().network.training
+
+    def test_spectral_norm_of_the_average_is_its_own(self) -> None:
+        net = spectral_norm(nn.Linear(6, 6, bias=False))
+        average = Average(net, halflife_images=50, ramp=None)
+        for i in range(100):
+            net.parametrizations.weight.original.data = torch.randn(6, 6)
+            net(torch.randn(2, 6))
+            average.update(net, images=10 * (i + 1), new_images=10)
+        vectors = dict(average.network.named_buffers())
+        assert len(vectors) == 2
+        assert all(float(vector.norm()) == pytest.approx(1.0, abs=1e-5) for vector in vectors.values())
 
     @pytest.mark.parametrize("arguments", [{"halflife_images": 0}, {"ramp": 0}])
     def test_bad_numbers(self, arguments) -> None:
