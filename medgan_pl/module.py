@@ -355,6 +355,9 @@ class AdversarialModule(pl.LightningModule):
                 guard.in_a_row = 0  # else one that was saved within a bad streak would be given no chance
         self.row = dict(state["row"])
         self.classes, self.inverse = state["classes"], Inverse.from_plain(state["inverse"])
+        self.covariates = Covariates.from_plain(state.get("covariates", []))  # a checkpoint from before them has none
         if self._trainer is not None:
+            if self.covariates.columns:  # resume.force=true may bring other data; what the networks learnt stays on its scale
+                self.trainer.datamodule.tell_as(self.covariates)
             strategy = self.trainer.strategy
             self.interval.load_state_dict(state["interval"], self.global_rank, self.trainer.world_size, strategy.root_device)

@@ -190,11 +190,16 @@ def check_covariates(columns: Any, names: Any) -> None:
     """The facts of what the model is told besides, one for each of `names`."""
     hold(isinstance(columns, list) and len(columns) <= MOST_NODES, "`covariates` must be a list of columns")
     for column in columns:
-        keys = {"name", "mean", "sd", "low", "high", "levels", "missing"}
-        hold(isinstance(column, dict) and column.keys() == keys, f"a column of `covariates` must have {', '.join(sorted(keys))}")
+        older = {"name", "mean", "sd", "low", "high", "levels", "missing"}
+        keys = older | {"quantiles", "few"}
+        fits = isinstance(column, dict) and column.keys() in (keys, older)
+        hold(fits, f"a column of `covariates` must have {', '.join(sorted(keys))}")
         numbers = [column[key] for key in ("mean", "sd", "low", "high", "missing")]
         hold(is_table(numbers, (5,)) and not any(isinstance(number, bool) for number in numbers), "`covariates` must hold finite numbers")
-        hold(column["sd"] > 0 and column["low"] < column["high"] and 0 <= column["missing"] <= 1, "`covariates` must have a spread")
+        hold(column["sd"] > 0 and column["low"] <= column["high"] and 0 <= column["missing"] <= 1, "`covariates` must have a spread")
+        points, few = column.get("quantiles", []), column.get("few", False)
+        hold(points == [] or (is_table(points, (21,)) and points == sorted(points)), "`covariates` must have 21 rising quantiles, or none")
+        hold(isinstance(few, bool) and (bool(points) or not few), "`few` in `covariates` must be true or false, with quantiles")
         levels = column["levels"]
         texts = [column["name"], *(levels if isinstance(levels, list) else [])]
         hold(all(isinstance(text, str) and len(text) <= 64 for text in texts), "names in `covariates` must be short")

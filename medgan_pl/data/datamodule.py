@@ -197,6 +197,11 @@ class ImageDataModule(pl.LightningDataModule):
             self.covariates, self.known = tabulated(self.covariate_names, rows, owners, training)
             self.values = self.covariates.standardised(self.known)
 
+    def tell_as(self, covariates: Covariates) -> None:
+        """Standardises the covariates by the scale that a model has learnt, as these data have another mean; errors as `check_levels`."""
+        covariates.check_levels(self.covariates)
+        self.covariates, self.values = covariates, covariates.standardised(self.known)
+
     def check_units(self, cache: Cache) -> None:
         units = {entry["unit"] for entry in cache.entries.values()}
         if len(units) > 1:
@@ -272,6 +277,7 @@ class ImageDataModule(pl.LightningDataModule):
         held = ["WARNING: data.split=none holds nothing out: validation sees the training images"] if self.split == "none" else []
         fewer = [f"{self.left_out} scans are left out of train (data.most_train={self.most_train})"] if self.most_train else []
         told = summary.covariate_lines(self.found, self.covariates, self.known)
+        told += [f"the headers of {n} scans say {name} as it cannot be; it counts as unknown" for name, n in self.source.illegible.items()]
         return [self.source.title, *summary.lines(self.found, self.classes, self.size), *told, *given, *fewer, *held]
 
     def place(self) -> tuple[int, int]:

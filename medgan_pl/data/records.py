@@ -217,7 +217,7 @@ def read_csv(table: Path, takes: Callable[[Path], bool], covariates: Sequence[st
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
+            columns = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} must be UTF-8 text, got the byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
@@ -226,7 +226,15 @@ def read_csv(table: Path, takes: Callable[[Path], bool], covariates: Sequence[st
     if "image" not in columns:
         known = [name for name in columns if name in ("label", "patient", "split")]
         got = f"{len(columns)} others" + (f" ({', '.join(known)} among them)" if known else "")
+        for mark, its_name in {";": "semicolons", "\t": "tabs"}.items():
+            if "image" in (name.strip(' "') for name in ",".join(columns).split(mark)):
+                got += f"; they are divided by {its_name}: save it with commas"
         raise ValueError(f"{table} must have a first line with a column `image`, got {got}")  # without one it holds names: not shown
+    doubled = [name for name in ("image", "label", "patient", "split", *covariates) if columns.count(name) > 1]
+    if doubled:
+        raise ValueError(
+            f"{table} must have one column of each name, got several called {', '.join(doubled)}; rename or leave out the others"
+        )
     absent = [name for name in covariates if name not in columns]
     if absent:
         raise ValueError(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from medgan_pl.data import phantom
 from medgan_pl.data.cache import Task, watched
 from medgan_pl.data.modalities import Modality
-from medgan_pl.data.readers.header import PATIENT, read_patient
+from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.records import Item, Record, find, identity_from, is_dicom, is_msd, read_csv, read_msd, several, tabulate
 from medgan_pl.data.scan import Scan, ScanError
 
@@ -72,9 +72,14 @@ class FileSource:
         items = items if splits else [replace(item, split=None) for item in items]
         closed = {item.name for item in items if not os.access(item.paths[0], os.R_OK)}
         self.files = [item for item in items if item.name not in closed]
+        if self.of_headers and self.files and not any(is_dicom(item.paths[0]) for item in self.files):
+            raise ValueError(
+                f"`model.covariates` must be told by a CSV or the headers of DICOM files, and {root} holds no DICOM file; put the images "
+                f"in a CSV with the columns image, {', '.join(covariates)}, and set data.root to it"
+            )
         self.memory = folder / "tables" / f"{self.key()}.json"
         self.records: list[Record] = []
-        self.nameless = 0
+        self.nameless, self.illegible = 0, Counter()
         if not self.recalled():
             gathered = modality.gather(self.files)
             self.items, self.unusable, self.skipped = gathered.items, gathered.unusable, gathered.skipped
@@ -140,7 +145,11 @@ class FileSource:
             return replace(record, told=tuple(said.get(name, "") for name in self.covariates))
 
         with ThreadPoolExecutor(4) as pool:
-            return list(pool.map(look, records))
+            told = list(pool.map(look, records))
+        self.illegible = Counter(
+            name for record in told for name, said in zip(self.covariates, record.told, strict=True) if said == ILLEGIBLE
+        )
+        return told
 
     def remember(self) -> None:
         """Unless something is wrong, or the data of a header lie in a file of their own: `files` knows nothing of either."""
@@ -185,6 +194,7 @@ class CohortSource:
         self.title = f"the embedded cohort: {patients} simulated patients, seed {seed} (data.root is null; no real patient is in it)"
         self.unusable: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
+        self.illegible: Counter[str] = Counter()
 
     def table(self) -> list[Record]:
         drawn = hashlib.blake2b(digest_size=16)  # a changed phantom draws other scans

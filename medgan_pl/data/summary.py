@@ -90,7 +90,15 @@ def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | No
     """What the training split tells of each column, and what is odd about the natural values `known` (R, K)."""
     count = sum(record.split == "train" for record in found.records)
     said = [column.line(count) for column in covariates.columns]
-    return said if known is None else said + odd_values(covariates, known)
+    if known is None:
+        return said
+    for column, gaps in zip(covariates.columns, np.isnan(known).sum(0), strict=True):
+        if gaps and not column.missing:
+            said.append(
+                f"{column.name} is unknown of {gaps} scans outside the training split and of none in it: what unknown means is never "
+                "learnt, and it counts as the mean"
+            )
+    return said + odd_values(covariates, known)
 
 
 def loss_line(found: Found) -> str:

@@ -38,8 +38,8 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     watch("the data")
     data = opened(config.data)
     check_fits(module, data)
-    if module.covariates.columns:  # other data have another mean; the generator knows that of its own
-        data.values = module.covariates.standardised(data.known)
+    if module.covariates.columns:
+        data.tell_as(module.covariates)
     extractors = extractors_of(config)
     strangers = trained_elsewhere(state.get("fingerprint"), data)
     reference, floor, note = held_out(data)
@@ -104,8 +104,7 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
 
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
-    """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes and covariates where it knows
-    any."""
+    """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes where it knows any."""
     own = module.config["data"]
     size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
     pairs = {
@@ -115,11 +114,6 @@ def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
     }
     if module.config["model"]["classes"]:
         pairs["classes"] = (list(module.classes), list(data.classes))
-    if module.covariates.columns:
-        own_and_theirs = [
-            [f"{c.name} ({' or '.join(c.levels or ['numbers'])})" for c in each.covariates.columns] for each in (module, data)
-        ]
-        pairs["covariates"] = tuple(own_and_theirs)
     for name, (drawn, real) in pairs.items():
         if drawn != real:
             raise ValueError(f"the reals must be what the generator draws: its {name} is {drawn}, that of the reals {real}")

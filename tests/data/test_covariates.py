@@ -20,6 +20,7 @@ from medgan_pl.data.phantom import draw_patient
 from medgan_pl.data.readers.header import read_patient
 from medgan_pl.data.records import read_csv
 from medgan_pl.data.sources import CohortSource
+from medgan_pl.trust import check_covariates
 
 AGE = Covariate("age", 50.0, 20.0, 20.0, 80.0, None, 0.0)
 SEX = Covariate("sex", 0.75, 0.433, 0.0, 1.0, ("F", "M"), 0.1)
@@ -34,10 +35,12 @@ TOLD = Covariates((AGE, SEX))
         (["0", "1", "1", "n/a"], [0, 1, 1, None], ("0", "1")),
         (["3.0", "1.5", "3"], [1, 0, 1], ("1.5", "3")),
         (["yes", "1", "yes"], [1, 0, 1], ("1", "yes")),
+        (["70", "None", "45", "?", "30", "-", ".", "NULL"], [70, None, 45, None, 30, None, None, None], None),
+        (["1234567890123", "1234567890124"], [0, 1], ("1234567890123", "1234567890124")),
     ],
 )
 def test_a_column_by_value(texts, values, levels) -> None:
-    found, names = parsed("x", texts, texts)
+    found, names = parsed("x", texts, texts, np.full(len(texts), True))
     assert [None if math.isnan(value) else value for value in found] == values
     assert names == levels
 
@@ -45,18 +48,44 @@ def test_a_column_by_value(texts, values, levels) -> None:
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (["", "NA", "nan"], "the covariate `x` is known of none of 3"),
-        (["4", "4", ""], "the covariate `x` is the same on every row"),
-        (["M", "M"], "is the same on every row"),
-        (["mild", "none", "severe", "4"], "got 4 values of which 3 of 4 rows hold no number, the first that of r0; make it the"),
-        (["1", "2", "inf"], "hold no number, the first that of r2"),
+        (["", "NA", "nan"], "the covariate `x` is not known in the whole training split, where na, n/a,"),
+        (["4", "4", ""], "the covariate `x` is the same in the whole training split"),
+        (["M", "M"], "is the same in the whole"),
+        (["mild", "some", "severe", "4"], "got 4 values of which 3 of 4 rows hold no number, the first that of r0; make it the"),
+        (["1", "2", "inf"], "hold no number, the first that of r2; leave it empty where unknown, and write 70, not 070Y or 70,5"),
+        (["1_0", "2", "3"], "1 of 3 rows hold no number, the first that of r0; leave it empty"),
+        (["070Y", "045Y", "030Y"], "the first that of r0; leave it empty where unknown"),
+        (["F", "M", "m"], "the covariate `x` must write each value in one way"),
+        (["F", "f"], "some of its values differ in case alone"),
         (["a" * 65, "b"], "at most 64 letters, got 65"),
     ],
 )
 def test_a_column_that_cannot_be_used(texts, words) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as told:
-        parsed("x", texts, [f"r{row}" for row in range(len(texts))])
+        parsed("x", texts, [f"r{row}" for row in range(len(texts))], np.full(len(texts), True))
     assert not re.search("mild|severe|inf", str(told.value))  # a value is a patient's
+
+
+@pytest.mark.parametrize(
+    ("training", "other", "words"),
+    [
+        (
+            ["0", "1", "1"],
+            "2",
+            "must be one of the two values of the training split; on 1 rows outside it is another, the first that of r3",
+        ),
+        (["F", "M", "M"], "f", "must be one of the two values of the training split"),
+        (["0", "1", "1"], "old", "must be one of the two values of the training split"),
+        (["0", "1", "2"], "old", "must be a number as in the training split; on 1 rows outside it is another, the first that of r3"),
+    ],
+)
+def test_what_a_column_is_the_training_split_says(training, other, words) -> None:
+    rows = np.array([True, True, True, False])
+    with pytest.raises(ValueError, match=re.escape(words)):
+        parsed("x", [*training, other], ["r0", "r1", "r2", "r3"], rows)
+    found, levels = parsed("x", [*training, training[1]], ["r0", "r1", "r2", "r3"], rows)
+    assert found.tolist() == [0, 1, len({*training}) - 1, 1]
+    assert (levels is None) is (training[2] == "2")
 
 
 @pytest.mark.parametrize("names", ["age", 5, [1], ["Patient Age"], ["a.b"], [""], ["patient"], ["age", "age"], ["x" * 65], ["größe"]])
@@ -66,13 +95,14 @@ def test_names_that_cannot_stand_on_a_command_line(names) -> None:
 
 
 def test_the_training_split_alone_is_measured() -> None:
-    rows = [("10", "F"), ("30", "M"), ("", "M"), ("1000", "")]
-    told, values = tabulated(["age", "sex"], rows, list("abcd"), np.array([True, True, True, False]))
+    rows = [("10", "F"), ("30", "M"), ("", "M"), ("20", "M"), ("1020", "")]
+    told, values = tabulated(["age", "sex"], rows, list("abcde"), np.array([True, True, True, True, False]))
     age, sex = told.columns
-    assert (age.mean, age.sd, age.missing) == (20, 10, pytest.approx(1 / 3))
+    sd = math.sqrt(200 / 3)
+    assert (age.mean, age.sd, age.missing) == (20, pytest.approx(sd), pytest.approx(1 / 4))
     assert (age.low, age.high) == (pytest.approx(10.2), pytest.approx(29.8))  # not the ends: those are patients
-    assert (sex.mean, sex.levels, sex.missing) == (pytest.approx(2 / 3), ("F", "M"), 0)
-    expected = [[-1, -4 / 3], [1, 2 / 3], [math.nan, 2 / 3], [98, math.nan]]
+    assert (sex.mean, sex.levels, sex.missing) == (pytest.approx(3 / 4), ("F", "M"), 0)
+    expected = [[-10 / sd, -3 / 2], [10 / sd, 1 / 2], [math.nan, 1 / 2], [0, 1 / 2], [1000 / sd, 0]]  # no training image of unknown sex
     np.testing.assert_allclose(told.standardised(values), expected, rtol=1e-6)
     assert told.standardised(values).dtype == np.float32
     with pytest.raises(ValueError, match="the covariate `sex` is the same in the whole training split"):
@@ -81,15 +111,57 @@ def test_the_training_split_alone_is_measured() -> None:
         tabulated(["age"], [("",), ("",), ("3",), ("4",)], list("abcd"), np.array([True, True, False, False]))
 
 
+def column(texts: list[str]) -> Covariate:
+    return tabulated(["x"], [(text,) for text in texts], texts, np.full(len(texts), True))[0].columns[0]
+
+
+def test_a_count_that_is_nearly_always_0_has_a_range_and_is_stored() -> None:
+    rare = column(["0"] * 996 + ["1", "2", "3", "1"])
+    assert (rare.low, rare.high) == (0, 3)
+    check_covariates(Covariates((rare,)).plain(), ["x"])
+    assert [rare.drawn(u) for u in (0, 0.5, 0.999)] == [0, 0, 0]
+    assert rare.number("2") == 2
+
+
+def test_what_is_drawn_is_spread_as_what_was_trained_on() -> None:
+    grades = column(["0"] * 70 + ["1"] * 10 + ["2"] * 10 + ["30"] * 10)
+    assert grades.few
+    assert [grades.drawn(u) for u in (0.1, 0.65, 0.75, 0.85, 0.95)] == [0, 0, 1, 2, 30]  # none between them
+    two_hills = column([f"{20 + i / 50}" for i in range(50)] + [f"{80 + i / 50}" for i in range(50)] + [""] * 50)
+    drawn = Covariates((two_hills,)).for_images(0, range(4000))[:, 0]
+    assert np.isnan(drawn).mean() == pytest.approx(1 / 3, abs=0.03)
+    assert ((drawn > 25) & (drawn < 75)).sum() < 0.11 * np.isfinite(drawn).sum()  # two of 20 steps lead across; of a normal most lie there
+    assert np.nanmean(drawn < 25) == pytest.approx(np.nanmean(drawn > 75), abs=0.03)
+    assert two_hills.low <= np.nanmin(drawn) <= np.nanmax(drawn) <= two_hills.high
+    assert not two_hills.outside(two_hills.drawn(0.9999))
+    coded = column([str(age) for age in range(20, 80)] * 5 + ["999"] * 2)
+    assert max(coded.drawn(u / 1000) for u in range(1000)) < 80  # one that moves mean and spread does not move this
+    dates = column([str(20190000 + 100 * i) for i in range(1, 31)])
+    assert len({dates.drawn(u / 100) for u in range(100)}) > 90
+    wild = column([str(age) for age in range(20, 80)] * 5 + ["99999999"])
+    assert (wild.low, wild.high) == (20.0, 79.0)
+    assert replace(coded, quantiles=()).drawn(0.5) == pytest.approx(coded.mean, abs=0.1)  # a checkpoint from before them
+
+
+def test_no_quantile_is_a_patient_s_value_to_the_last_digit() -> None:
+    values = [f"{40 + 0.731 * i:.3f}17" for i in range(41)]
+    assert not {*map(float, values)} & {*column(values).quantiles}
+
+
 def test_what_is_asked() -> None:
     assert TOLD.asked({"age": 70, "sex": "m"}) == {0: 70.0, 1: 1.0}
     assert math.isnan(TOLD.asked({"sex": "unknown"})[1])
+    assert replace(AGE, low=5.0).number("0") == 0
+    assert replace(AGE, low=-5.0).number("-20") == -20
+    with pytest.raises(ValueError, match="near what"):
+        replace(AGE, low=5.0).number("-1")
     assert replace(SEX, levels=("0", "1")).number(1.0) == 1
     assert replace(SEX, levels=("no", "yes")).number("Yes") == 1
     for given, words in (
         ({"age": "old"}, "`covariates.age` must be a number, got old"),
         ({"age": "unknown"}, "`covariates.age` must be known"),
-        ({"age": 101}, "near what the model was trained on, 20 to 80"),
+        ({"age": 101}, "near what the model was trained on, 20 to 80 in 98 % of the images"),
+        ({"age": "-1"}, "near what the model was trained on"),
         ({"age": "nan"}, "must be known"),
         ({"sex": "D"}, "`covariates.sex` must be F or M, got D"),
         ({"bmi": 25}, "`covariates` must be of age, sex, which the model is told; got bmi"),
@@ -104,9 +176,10 @@ def test_what_is_asked() -> None:
 def test_what_is_not_asked_is_drawn_by_seed_and_place_alone() -> None:
     drawn = TOLD.for_images(3, range(4000))
     assert drawn[:, 0].mean() == pytest.approx(50, abs=1)
-    assert drawn[:, 0].std() == pytest.approx(17, abs=1)  # cut to the range
+    assert drawn[:, 0].std() == pytest.approx(60 / math.sqrt(12), abs=1)  # of a column without quantiles even over the range
     assert (drawn[:, 0].min(), drawn[:, 0].max()) == (20, 80)
-    assert drawn[:, 1].mean() == pytest.approx(0.75, abs=0.03)
+    assert np.nanmean(drawn[:, 1]) == pytest.approx(0.75, abs=0.03)
+    assert np.isnan(drawn[:, 1]).mean() == pytest.approx(0.1, abs=0.02)
     np.testing.assert_array_equal(TOLD.for_images(3, [7, 3000]), drawn[[7, 3000]])
     asked = TOLD.for_images(3, range(4000), TOLD.asked({"age": 70}))
     assert (asked[:, 0] == 70).all()
@@ -119,7 +192,11 @@ def test_what_is_not_asked_is_drawn_by_seed_and_place_alone() -> None:
 def test_facts_ride_as_plain_containers() -> None:
     plain = json.loads(json.dumps(TOLD.plain()))
     assert Covariates.from_plain(plain) == TOLD
-    assert plain[1] == {"name": "sex", "mean": 0.75, "sd": 0.433, "low": 0.0, "high": 1.0, "levels": ["F", "M"], "missing": 0.1}
+    sex = {"name": "sex", "mean": 0.75, "sd": 0.433, "low": 0.0, "high": 1.0, "levels": ["F", "M"], "missing": 0.1}
+    assert plain[1] == sex | {"quantiles": [], "few": False}
+    grades = Covariates((column(["0", "1", "2", "3"] * 9),))
+    assert Covariates.from_plain(json.loads(json.dumps(grades.plain()))) == grades
+    assert Covariates.from_plain([sex]).columns == (SEX,)  # a checkpoint from before them
 
 
 def table(root: Path, rows: dict[int, str], header: str = "image,patient,age,sex,icu") -> Path:
@@ -177,8 +254,8 @@ def test_a_column_that_is_not_there(tmp_path) -> None:
         read_csv(root, XRay().takes, ["age", "bmi"])
     with pytest.raises(ValueError, match=r"columns of a CSV .* or of DICOM files some of age, sex, height, weight, bmi, .* got smoker"):
         films(root=str(tmp_path / "f"), covariates=["age", "smoker"])
-    with pytest.raises(ValueError, match="the covariate `age` is known of none of 30"):
-        module(tmp_path / "f", covariates=["age"])  # PNGs have no header that says it
+    with pytest.raises(ValueError, match=r"holds no DICOM file; put the images in a CSV with the columns image, age, and set data\.root"):
+        films(root=str(tmp_path / "f"), covariates=["age"])
 
 
 def test_slices_that_disagree_about_a_patient(tmp_path) -> None:
@@ -197,9 +274,13 @@ HEADER = {"PatientAge": "045Y", "PatientSex": "F", "PatientSize": "1.6", "Patien
     [
         ({}, {"age": "45", "sex": "F", "height": "1.6", "weight": "64", "bmi": "25"}),
         ({"PatientAge": "018M", "PatientSex": "M"}, {"age": "1.5", "sex": "M"}),
-        ({"PatientAge": "45", "PatientSex": "O"}, {"age": "", "sex": ""}),
-        ({"PatientAge": "999Y", "PatientSize": "160"}, {"age": "", "height": "", "weight": "64", "bmi": ""}),
-        ({"PatientSize": "0", "PatientWeight": "64"}, {"height": "", "bmi": ""}),
+        ({"PatientAge": "45", "PatientSex": "O"}, {"age": "45", "sex": ""}),
+        ({"PatientAge": "51 y"}, {"age": "51"}),
+        ({"PatientAge": "0070"}, {"age": "70"}),
+        ({"PatientAge": "000Y"}, {"age": "0"}),
+        ({"PatientAge": "old"}, {"age": "?"}),
+        ({"PatientAge": "999Y", "PatientSize": "160"}, {"age": "?", "height": "?", "weight": "64", "bmi": ""}),
+        ({"PatientSize": "0", "PatientWeight": "64"}, {"height": "?", "bmi": ""}),
         (dict.fromkeys(HEADER), dict.fromkeys(("age", "sex", "height", "weight", "bmi"), "")),
     ],
 )
@@ -219,9 +300,54 @@ def test_headers_become_covariates_and_are_kept_in_no_file(tmp_path) -> None:
         ages = {record.name: record.told for record in data.records}
         assert ages == {f"ct{i}.dcm": (f"{51 + i}", "MF"[i % 2]) for i in range(20)}
     assert told[0].fingerprint == told[1].fingerprint
+    assert not any("as it cannot be" in line for line in told[1].describe())
     kept = b"".join(path.read_bytes() for path in Path("cache").rglob("*.json*"))
     assert kept
     assert not re.search(rb"0?[567]\d(\.0)?Y|\"(told|age|sex)\"", kept)
+
+
+@pytest.mark.filterwarnings("ignore:.*VR AS.*:UserWarning")
+def test_headers_that_cannot_be_read_are_counted(tmp_path) -> None:
+    for i in range(20):
+        stored = np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16)
+        write_film(tmp_path / f"ct{i}.dcm", stored, patient_id=f"P{i}", PatientAge="old" if i < 3 else f"{51 + i:03d}Y")
+    data = module(tmp_path, covariates=["age"], split="none")
+    assert "the headers of 3 scans say age as it cannot be; it counts as unknown" in data.describe()
+    assert data.covariates.columns[0].missing == pytest.approx(3 / 20)
+
+
+def test_unknown_where_training_knew_all_is_the_mean_and_said(tmp_path) -> None:
+    header = "image,patient,split,age,sex,icu"
+    rows = {i: f"p{i},{'val' if i > 24 else 'train'},{'' if i > 27 else 40 + i},{'FM'[i % 2]},{i % 3 // 2}" for i in range(30)}
+    data = module(table(tmp_path, rows, header), covariates=["age", "sex"], split="folders")
+    assert (data.values[np.isnan(data.known)] == 0).all()
+    assert np.isnan(data.known).sum() == 2
+    line = "age is unknown of 2 scans outside the training split and of none in it: what unknown means is never learnt, and it counts as"
+    assert f"{line} the mean" in data.describe()
+
+
+def test_a_model_s_own_scale_is_kept_for_other_data(tmp_path) -> None:
+    data = module(table(tmp_path, {}), covariates=["age", "sex"])
+    data.tell_as(TOLD)
+    np.testing.assert_allclose(data.values, TOLD.standardised(data.known))
+    assert data.covariates == TOLD
+    assert torch.equal(data.peek("train", 3)["covariates"], torch.from_numpy(data.values)[data.peek("train", 3)["record"]])
+    with pytest.raises(
+        ValueError, match=re.escape("must be those the model learnt, age (numbers), sex (0 or 1); the data have age (numbers)")
+    ):
+        data.tell_as(Covariates((AGE, replace(SEX, levels=("0", "1")))))
+
+
+def test_the_first_line_of_a_csv(tmp_path) -> None:
+    root = table(tmp_path, {}, header="image, patient , age,sex,icu")
+    assert read_csv(root, XRay().takes, ["age"])[0][2].told == ("42",)
+    with pytest.raises(ValueError, match="must have one column of each name, got several called age"):
+        read_csv(table(tmp_path, {}, header="image,patient,age,age,icu"), XRay().takes, ["age"])
+    assert read_csv(table(tmp_path, {}, header="image,patient,age,note,note"), XRay().takes, ["age"])[0]
+    for first, words in (("image;age", "semicolons"), ('"image";"age"', "semicolons"), ("image\tage", "tabs")):
+        root.write_text(f"{first}\nf/x.png;3\n")
+        with pytest.raises(ValueError, match=f"divided by {words}: save it with commas"):
+            read_csv(root, XRay().takes, ["age"])
 
 
 def test_the_cohort_tells_what_it_simulates() -> None:

@@ -24,8 +24,10 @@ HEADER_TAGS = [
     *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", *ORIGIN, *LAYOUT),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
 ]
+NUMBERS = {"age": "PatientAge", "height": "PatientSize", "weight": "PatientWeight"}
 PATIENT = ("age", "sex", "height", "weight", "bmi")  # what a header may say of its patient, by the names of covariates
-YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}  # of a PatientAge such as 045Y or 018M
+YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25, "": 1.0}  # of a PatientAge such as 045Y or 018M; some write 45
+ILLEGIBLE = "?"  # for what a header says and what cannot be, such as 999Y; a covariate takes it for unknown
 
 
 @dataclass(frozen=True)
@@ -96,20 +98,21 @@ def read_header(path: Path) -> Header:
 
 def read_patient(path: Path) -> dict[str, str]:
     """What the header of a DICOM file says of its patient, by the names of PATIENT: age in years, sex (F or M), height in m, weight in kg,
-    bmi in kg/m² from both; "" where it says nothing, or what cannot be, such as a height in cm. Never log or store it.
+    bmi in kg/m² from both; "" where it says nothing, ILLEGIBLE for what cannot be, such as a height in cm. Never log or store it.
 
     Raises ScanError as `read_header`.
     """
     with path.open("rb") as file, faults("a DICOM with a corrupt header"):
-        found = parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), ["PatientAge", "PatientSex", "PatientSize", "PatientWeight"])
-    written, sex = text(found, "PatientAge").upper(), text(found, "PatientSex").upper()
-    years = int(written[:3]) * YEARS[written[3]] if re.fullmatch("[0-9]{3}[YMWD]", written) else None
-    age = sane(years, 0, 130)
+        found = parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), ["PatientSex", *NUMBERS.values()])
+    written, sex = text(found, "PatientAge").strip().upper(), text(found, "PatientSex").upper()
+    match = re.fullmatch(r"0*([0-9]{1,3})\s*([YMWD]?)", written)
+    age = sane(int(match[1]) * YEARS[match[2]] if match else None, 0, 130)
     height, weight = sane(numbers(found, "PatientSize", 1), 0.2, 2.6), sane(numbers(found, "PatientWeight", 1), 0.2, 500)
     bmi = sane(weight / height**2, 5, 150) if height and weight else None
     told = {"age": age, "height": height, "weight": weight, "bmi": bmi}
     return (
         dict.fromkeys(PATIENT, "")
+        | {name: ILLEGIBLE for name, tag in NUMBERS.items() if text(found, tag)}
         | {name: f"{value:.6g}" for name, value in told.items() if value is not None}
         | ({"sex": sex} if sex in ("F", "M") else {})
     )
