@@ -1,13 +1,14 @@
 """Fine-tuning: what a trained model's file gives to a new one whose size, width or classes may differ, layer by layer."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from medgan_pl.data.export import sha256
+from medgan_pl.networks.layers import Auxiliary, Embedding
 from medgan_pl.trust import hold, read_checkpoint, read_shared, shown
 
 PLAYERS = {"generator": "generator.", "discriminator": "discriminator.", "average": "average.network."}
@@ -30,24 +31,31 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
     if config.setdefault("init_from_sha256", digest) != digest:
         raise ValueError(f"`init_from` must be the file it was when the run began; {path} has changed since")
     source = read_shared(path) if path.suffix == ".safetensors" else read_checkpoint(path)
-    lines = [f"from {path}: {line}" for line in transfer(source["state_dict"], module)]
+    before, now = told(source["medgan_pl"]["config"]["model"]), told(config["model"])
+    lines = [f"from {path}: {line}" for line in transfer(source["state_dict"], module, same_condition=before == now)]
     there, here = source["medgan_pl"]["classes"], list(classes)
-    if config["model"]["classes"] and there != here:
+    if before != now:
+        lines.append(f"its model was told {before} and is told {now} here; what takes that in, or names it, begins anew")
+    elif config["model"]["classes"] and there != here:
         lines.append(f"its classes were {', '.join(map(shown, there)) or 'none'} and are {', '.join(here)} here; they are taken by number")
-    before, now = source["medgan_pl"]["config"]["model"].get("covariates", []), list(config["model"].get("covariates", []))
-    if now and before:
-        lines.append(
-            f"its covariates were {', '.join(map(shown, before))} and are {', '.join(now)} here; taken by place, on this data's scale"
-        )
+    if before == now and config["model"].get("covariates"):
+        lines.append("its covariates are standardised by this data's mean and spread from here on")
     return lines
 
 
-def transfer(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
+def told(model: Mapping[str, Any]) -> str:
+    """What a model is told besides the images, in words: 2 classes, age, sex."""
+    names = [shown(name).strip("'") for name in model.get("covariates", [])]  # a checkpoint from before them has none
+    return ", ".join([f"{model['classes']} classes"] * bool(model["classes"]) + names) or "nothing"
+
+
+def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition: bool = True) -> list[str]:
     """Copies into each network of an AdversarialModule the layers of another one's state_dict that fit it; what was taken and what was not
     comes back in sentences.
 
     A layer fits where all its weights and running statistics are there under the same names and in the same shapes; one that does
-    not keeps its first weights whole. Each network takes its own: generator from generator, average from average. Weights shared without
+    not keeps its first weights whole, and without `same_condition` so does one that takes in the condition or names it: of a class it
+    would make an age. Each network takes its own: generator from generator, average from average. Weights shared without
     the players give both from the average, and the discriminator begins anew. Of another size a generator has more or fewer blocks at its
     beginning: where more fits so, its blocks are counted from the image back.
     ValueError where not one layer of the generator with a weight of two axes or more fits, and for NaN or infinity.
@@ -62,9 +70,10 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
             lines.append("discriminator: begins anew; the file has the averaged generator alone")
             continue
         wanted, how = network.state_dict(), ""
-        taken, left = fitting(wanted, found)
+        anew = () if same_condition else of_condition(network)
+        taken, left = fitting(wanted, found, anew)
         if player != "discriminator":
-            others = fitting(wanted, counted_back(wanted, found))
+            others = fitting(wanted, counted_back(wanted, found), anew)
             if len(others[0]) > len(taken):
                 (taken, left), how = others, ", counted from the image back"
         if player == "generator":
@@ -78,13 +87,27 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
     return lines
 
 
-def fitting(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """The layers of `wanted` that `found` has whole: layer -> name -> weight; and the others: layer -> why not."""
+def of_condition(network: nn.Module) -> list[str]:
+    """The layers that take in the condition (Embedding serves nothing else), or whose output it is."""
+    return [
+        f"{name}.linear" if isinstance(layer, Auxiliary) else name
+        for name, layer in network.named_modules()
+        if isinstance(layer, Embedding | Auxiliary)
+    ]
+
+
+def fitting(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], anew: Collection[str] = ()
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """The layers of `wanted` that `found` has whole, but for those that are to begin `anew`: layer -> name -> weight; and the others:
+    layer -> why not."""
     taken: dict[str, dict[str, Tensor]] = {}
     left: dict[str, str] = {}
     for layer in dict.fromkeys(layer_of(name) for name in wanted):
         names = [name for name in wanted if layer_of(name) == layer]
         reasons = [why for name in names if (why := mismatch(wanted[name], found.get(name)))]
+        if layer in anew and not reasons:
+            reasons = ["it is told something else here"]
         if reasons:
             left[layer] = reasons[0]
         else:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -122,6 +123,11 @@ def test_a_checkpoint_from_before_them_has_none(finished: Path) -> None:
         ({"sd": True}, "must hold finite numbers"),
         ({"sd": 0.0}, "must have a spread"),
         ({"low": 90.0}, "must have a spread"),
+        ({"quantiles": [20.0, 80.0]}, "21 rising quantiles, or none"),
+        ({"quantiles": [float(-i) for i in range(21)]}, "21 rising quantiles, or none"),
+        ({"quantiles": [float("inf")] * 21}, "21 rising quantiles, or none"),
+        ({"few": 1}, "`few` in `covariates` must be true or false"),
+        ({"few": True}, "with quantiles"),
         ({"missing": 1.5}, "must have a spread"),
         ({"levels": ["F"]}, "two levels, or none"),
         ({"levels": "FM"}, "two levels, or none"),
@@ -132,6 +138,10 @@ def test_a_checkpoint_from_before_them_has_none(finished: Path) -> None:
 def test_facts_that_are_none_are_refused(change, words) -> None:
     check_covariates(FACTS.plain(), ["age", "sex"])
     age, sex = FACTS.plain()
+    check_covariates([age | {"low": 50.0, "high": 50.0, "quantiles": [50.0] * 21, "few": True}, sex], ["age", "sex"])
+    check_covariates(
+        [{key: value for key, value in each.items() if key not in ("quantiles", "few")} for each in (age, sex)], ["age", "sex"]
+    )
     with pytest.raises(ValueError, match=re.escape(words)):
         check_covariates([age | change, sex], ["age", "sex"])
     for columns, names in (({}, []), ([age], []), ([], ["age"]), ([sex, age], ["age", "sex"]), ([5], ["age"])):
@@ -184,8 +194,8 @@ def test_the_discriminator_is_told_each_image_s_own() -> None:
 def test_a_grid_draws_covariates_as_common_as_in_training() -> None:
     batch = fixed_batch(Shown(), torch.zeros(300, dtype=torch.long), seed=0)
     expected = FACTS.standardised(FACTS.for_images(0, range(300)))
-    assert torch.equal(batch["covariates"], torch.from_numpy(expected))
-    assert abs(batch["covariates"].mean()) < 0.15
+    np.testing.assert_array_equal(batch["covariates"], expected)
+    assert abs(batch["covariates"].nanmean()) < 0.15
     given = torch.ones(2, 2)
     assert fixed_batch(Shown(), torch.zeros(2, dtype=torch.long), 0, 5, given)["covariates"] is given
 
@@ -199,7 +209,16 @@ def test_reals_must_have_what_the_model_is_told(last: Path, here) -> None:
     assert results["fd_random"]["estimate"]
     code, said = here("evaluate", f"checkpoint={last}", "data.covariates=[age]", *quick)
     assert code == 1
-    assert "its covariates is ['age (numbers)', 'sex (F or M)'], that of the reals ['age (numbers)']" in said
+    assert "the covariates must be those the model learnt, age (numbers), sex (F or M); the data have age (numbers)" in said
+
+
+def test_a_run_that_goes_on_with_other_data_keeps_the_scale_it_has_learnt(run: Path, here) -> None:
+    shutil.copytree(run, "further")
+    code, said = here("train", "resume=further", "resume.force=true", "data.cohort.seed=5", "total_images=128")
+    assert code == 0, said
+    before, after = (read_checkpoint(folder / "checkpoints/last.ckpt")["medgan_pl"] for folder in (run, Path("further")))
+    assert (after["images"], after["covariates"]) == (128, before["covariates"])
+    assert after["fingerprint"] != before["fingerprint"]
 
 
 def test_the_names_are_set_in_one_place(here) -> None:
@@ -211,10 +230,18 @@ def test_the_names_are_set_in_one_place(here) -> None:
     assert "must be of what the cohort simulates, age, sex" in said
 
 
-def test_another_model_s_covariates_are_taken_by_place_and_said_so(last: Path, settings) -> None:
+def test_another_model_s_condition_is_not_taken_and_said_so(last: Path, settings) -> None:
+    classes = ("normal", "consolidation", "nodule", "effusion")
     config = settings(*TINY, "model.classes=4", "model.covariates=[age,bmi]", f"init_from={last}")
-    lines = begin_from(config, build_module(config), ("normal", "consolidation", "nodule", "effusion"))
-    assert any("its covariates were 'age', 'sex' and are age, bmi here; taken by place, on this data's scale" in line for line in lines)
+    lines = begin_from(config, build_module(config), classes)
+    assert (
+        lines[-1]
+        == "its model was told 4 classes, age, sex and is told 4 classes, age, bmi here; what takes that in, or names it, begins anew"
+    )
+    config = settings(*TINY, "model.classes=4", "model.covariates=[age,sex]", f"init_from={last}")
+    lines = begin_from(config, build_module(config), classes)
+    assert lines[-1] == "its covariates are standardised by this data's mean and spread from here on"
+    assert "not taken" not in "".join(lines)
 
 
 def test_no_value_of_a_patient_is_in_a_file_or_a_line(here, tmp_path, monkeypatch) -> None:

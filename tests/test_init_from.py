@@ -205,8 +205,38 @@ def test_a_hostile_file_is_refused_and_runs_nothing(source: Path, harm) -> None:
 def test_classes_of_other_names_are_told_of(source: Path) -> None:
     config = composed("model.classes=2") | {"init_from": str(source)}
     lines = begin_from(config, build_module(copy.deepcopy(config)), ("well", "sick"))
-    assert lines[-1].startswith("its classes were ")
-    assert lines[-1].endswith("are well, sick here; they are taken by number")
+    assert lines[-1] == "its model was told nothing and is told 2 classes here; what takes that in, or names it, begins anew"
+    content = torch.load(source, weights_only=True)
+    content["medgan_pl"]["config"] = composed("model.classes=2")
+    content["state_dict"] = other(built("model.classes=2"))
+    torch.save(content, "two.ckpt")
+    config = composed("model.classes=2") | {"init_from": "two.ckpt"}
+    lines = begin_from(config, build_module(copy.deepcopy(config)), ("well", "sick"))
+    assert lines[-1] == "its classes were 'normal', 'nodule' and are well, sick here; they are taken by number"
+
+
+@pytest.mark.parametrize(
+    ("model", "covariates", "layers"),
+    [
+        ("resnet_gan", "[age]", ("generator.condition.embedding", "discriminator.verdict.projection")),
+        ("cgan", "[age]", ("generator.condition.embedding", "discriminator.map.0")),
+        ("stylegan2", "[age]", ("generator.mapping.embedding", "discriminator.verdict.projection")),
+        ("acgan", "[age,sex]", ("discriminator.verdict.linear",)),
+    ],
+)
+def test_what_takes_in_another_condition_of_the_same_shape_begins_anew(model, covariates, layers) -> None:
+    """Two classes are as many numbers as one covariate, which may be unknown; and as many answers as two covariates."""
+    weights, module = other(built(f"model={model}", "model.classes=2")), built(f"model={model}", f"model.covariates={covariates}")
+    fresh = copy.deepcopy(module.state_dict())
+    lines = transfer(weights, module, same_condition=False)
+    for layer in layers:
+        own = [name for name in fresh if layer_of(name) == layer]
+        assert own
+        assert all(torch.equal(module.state_dict()[name], fresh[name]) for name in own)
+        player, _, inner = layer.partition(".")
+        assert f"{inner} (it is told something else here)" in lines[PLAYERS.index(player)]
+    transfer(weights, module)
+    assert all(torch.equal(module.state_dict()[f"{layer}.weight"], weights[f"{layer}.weight"]) for layer in layers)
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------------------------
@@ -218,7 +248,7 @@ def test_a_run_begins_with_anothers_weights_once(play, tmp_path: Path, caplog, m
     first = play("model=dcgan", name="first")
     first_last = tmp_path / "first" / "checkpoints" / "last.ckpt"
     begun: list[Any] = []
-    monkeypatch.setattr("medgan_pl.transfer.transfer", lambda weights, module: begun.append(1) or transfer(weights, module))
+    monkeypatch.setattr("medgan_pl.transfer.transfer", lambda *given, **how: begun.append(1) or transfer(*given, **how))
     same = play("model=dcgan", f"init_from={first_last}", name="same")
     assert same["val/fd_random"][1][0] == pytest.approx(first["val/fd_random"][1][-1], rel=1e-5)
     assert "from " in caplog.text
@@ -241,7 +271,7 @@ def test_the_way_back_to_the_beginning_is_the_way_back_to_the_weights_taken(play
     play(name="first")
     first_last = tmp_path / "first" / "checkpoints" / "last.ckpt"
     begun: list[Any] = []
-    monkeypatch.setattr("medgan_pl.transfer.transfer", lambda weights, module: begun.append(module.rollbacks) or transfer(weights, module))
+    monkeypatch.setattr("medgan_pl.transfer.transfer", lambda *given, **how: begun.append(given[1].rollbacks) or transfer(*given, **how))
     inject(lambda module, losses: spoil(losses) if module.rate == 1 and module.images >= 20 else None)
     table = play("guard.patience=2", f"init_from={first_last}")
     assert len(begun) == 2
@@ -257,7 +287,7 @@ def test_training_begins_from_the_command_line(here, source: Path) -> None:
     log = Path("tuned/train.log").read_text()
     assert "generator: " in log
     assert "not taken: " in log
-    assert "its classes were" in log
+    assert "its model was told nothing and is told 4 classes here" in log
     code, said = here("sample", "checkpoint=tuned/checkpoints/best.ckpt", "n=2", "output=drawn")
     assert code == 0, said
     sidecar = next(Path("drawn").glob("*.json")).read_text()
