@@ -276,12 +276,16 @@ def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Te
     classes, names = module.config["model"]["classes"], module.classes
     if label is None:
         return torch.arange(n) % max(1, classes)
+    column = next((each for each in module.covariates.columns if each.name == str(label)), None)
+    hint = f"; that is a covariate: covariates.{label}={column.levels[1] if column.levels else '…'}" if column else ""
     if not classes:
-        raise ValueError(f"`label` needs a conditional model, got label={label}; this one was trained with model.classes=0")
-    known = {name: i for i, name in enumerate(names)} | {str(i): i for i in range(classes)}
-    if str(label) not in known:
-        raise ValueError(f"`label` must be one of {', '.join(names)} or 0 to {classes - 1}, got {label}")
-    return torch.full((n,), known[str(label)])
+        raise ValueError(f"`label` needs a conditional model, got label={label}; this one was trained with model.classes=0{hint}")
+    known = {str(i): i for i in range(classes)} | {name: i for i, name in enumerate(names)}  # a class may be called 1
+    alike = [name for name in names if name.casefold() == str(label).casefold()]
+    asked = alike[0] if len(alike) == 1 else str(label)
+    if asked not in known:
+        raise ValueError(f"`label` must be one of {', '.join(names)} or 0 to {classes - 1}, got {label}{hint}")
+    return torch.full((n,), known[asked])
 
 
 def wanted_covariates(module: "AdversarialModule", given: "DictConfig", seed: int, n: int) -> "np.ndarray":
@@ -298,8 +302,8 @@ def wanted_covariates(module: "AdversarialModule", given: "DictConfig", seed: in
         column = module.covariates.columns[place]
         if column.outside(value):
             print(
-                f"WARNING: covariates.{column.name}={value:g} lies outside {column.low:.4g} to {column.high:.4g}, where 98 % of the "
-                "training images lay; what is drawn there is a guess",
+                f"WARNING: covariates.{column.name}={value:g} lies outside {column.low:.4g} to {column.high:.4g}, where 98 % or more of "
+                "the training images lay; what is drawn there is a guess",
                 file=sys.stderr,
             )
     return module.covariates.for_images(seed, range(n), asked)

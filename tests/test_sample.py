@@ -1,6 +1,8 @@
 """Drawing images from a checkpoint, and what a checkpoint may not do."""
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import torch
 from command_line import TINY, command, picture
 
 import medgan_pl
+from medgan_pl.data.covariates import Covariate, Covariates
+from medgan_pl.sample import wanted_labels
 
 
 def test_pngs_and_one_grid(finished: Path, tmp_path: Path) -> None:
@@ -71,6 +75,40 @@ def test_a_checkpoint_that_names_foreign_code_is_refused(finished: Path, tmp_pat
     torch.save(state, tmp_path / "evil.ckpt")
     with pytest.raises(ValueError, match=r"`_target_` must be the full name|must be resolved|must be plain containers"):
         medgan_pl.load(tmp_path / "evil.ckpt")
+
+
+FOUND = Covariates((Covariate("effusion", 0.3, 0.46, 0.0, 1.0, ("0", "1"), 0.0),))
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "place"),
+    [
+        (["1", "2"], 1, 0),  # a name before a place
+        (["1", "2"], "2", 1),
+        (["1", "2"], 0, 0),
+        (["normal", "Nodule"], "NODULE", 1),
+        (["normal", "Nodule"], 1, 1),
+        (["a", "A"], "A", 1),
+    ],
+)
+def test_a_label_by_name_or_place(names, label, place) -> None:
+    module = SimpleNamespace(config={"model": {"classes": 2}}, classes=names, covariates=Covariates())
+    assert wanted_labels(module, label, 3).tolist() == [place] * 3
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "words"),
+    [
+        (["b", "B", "c"], "d", "must be one of b, B, c or 0 to 2, got d"),
+        (["Ab", "aB", "c"], "ab", "must be one of Ab, aB, c or 0 to 2, got ab"),
+        (["a", "b", "c"], "effusion", "got effusion; that is a covariate: covariates.effusion=1"),
+        ([], "effusion", "this one was trained with model.classes=0; that is a covariate: covariates.effusion=1"),
+    ],
+)
+def test_a_label_that_is_none(names, label, words) -> None:
+    module = SimpleNamespace(config={"model": {"classes": len(names)}}, classes=names, covariates=FOUND)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        wanted_labels(module, label, 3)
 
 
 def test_labels_condition_the_model_and_its_samples(tmp_path: Path) -> None:
