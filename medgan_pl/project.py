@@ -1,7 +1,7 @@
 """Finds the style whose image is nearest to a given one: `python -m medgan_pl.project checkpoint=outputs/…/best.ckpt image=film.png`."""
 
+import csv
 import json
-import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,8 +102,10 @@ def check(config: "DictConfig") -> None:
     for name in ("n", "steps", "batch_size"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
-    if not config.rate > 0 or not config.features >= 0:
+    if not all(isinstance(config[name], int | float) for name in ("rate", "features")) or not (config.rate > 0 and config.features >= 0):
         raise ValueError(f"`rate` must be above 0 and `features` at least 0, got {config.rate} and {config.features}")
+    if not isinstance(config.each_layer, bool):
+        raise ValueError(f"`each_layer` must be true or false, got {config.each_layer}")
 
 
 def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", list[str]]:
@@ -119,13 +121,16 @@ def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", lis
     node = {key: stored[key] for key in READING if key in stored}
     check_targets(node, DATA_PACKAGES)
     whole = path.is_dir() or path.suffix.lower() == ".csv"
-    where = {"root": str(path if whole else path.parent), "files": None if whole else f"(^|/){re.escape(path.name)}$"}
     with TemporaryDirectory() as folder:
-        data = instantiate(
-            {**node, **where, "split": "none", "classes": "none", "cache": {"dir": folder, "dtype": "float32"}}, _convert_="all"
-        )
+        root = path if whole else Path(folder, "image.csv")  # a list of one: no folder is walked, and no rule for folders holds
+        if not whole:
+            with root.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([["image"], [path.absolute()]])
+        where = {"root": str(root), "files": None, "split": "none", "classes": "none"}
+        data = instantiate({**node, **where, "cache": {"dir": folder, "dtype": "float32"}}, _convert_="all")
         batch = data.peek("train", n)
-        return batch["image"].clone(), [data.records[row].name for row in batch["record"].tolist()]
+        names = [data.records[row].name if whole else path.name for row in batch["record"].tolist()]
+        return batch["image"].clone(), names
 
 
 def extractors_for(images: "Tensor", config: "DictConfig") -> "list[Extractor]":

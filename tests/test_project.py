@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from command_line import TINY, command, picture
+from PIL import Image
 from safetensors.torch import load_file
 
 import medgan_pl
 from medgan_pl.callbacks import fixed_batch
 from medgan_pl.export import export
+from medgan_pl.project import read
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,20 @@ def test_an_own_image_is_found(style: Path, here) -> None:
     assert "film" not in Path("b/distances.json").read_text()
 
 
+def test_a_single_film_is_read_and_no_other_nor_its_folder_s_rules(style: Path) -> None:
+    module = medgan_pl.load(style)
+    random = np.random.default_rng(0)
+    names = ("a/film.png", "a/old/film.png", "b/film, 1.png", "b/train/x.png", "c/film_mask.png", "c/film.png", ".h/film.png")
+    films = {name: random.integers(0, 255, (16, 16), np.uint8) for name in names}
+    for name, pixels in films.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(name)
+    for name, pixels in films.items():
+        images, called = read(module, Path(name), 16)
+        assert called == [Path(name).name]
+        np.testing.assert_allclose(images[0, 0], pixels / 127.5 - 1, atol=0.01)
+
+
 def test_the_manual(here) -> None:
     code, said = here("project", "--help")
     assert code == 0
@@ -95,6 +111,8 @@ def test_the_manual(here) -> None:
         (("project", "checkpoint={style}"), "`image` must be given"),
         (("project", "checkpoint={style}", "image=nowhere.png"), "`image` must be a file or a folder"),
         (("project", "checkpoint={style}", "image=.", "steps=0"), "`steps` must be a whole number"),
+        (("project", "checkpoint={style}", "image=.", "each_layer=maybe"), "`each_layer` must be true or false, got maybe"),
+        (("project", "checkpoint={style}", "image=.", "rate=fast"), "`rate` must be above 0 and `features` at least 0, got fast"),
         (
             ("project", "checkpoint={other}", "image=."),
             "a projection needs a generator with styles, model=stylegan2; ResNetGenerator",
