@@ -76,7 +76,9 @@ def asked(*row: Any) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.models", f"row={json.dumps(row)}"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["it was killed, by a lack of memory?"]
-    return json.loads(lines[-1]) if done.returncode == 0 else {"why": lines[-1][:200]}
+    if done.returncode == 0:
+        return json.loads(lines[-1])
+    return {"why": next(line for line in reversed(lines) if not line.startswith("full_key"))[:200]}  # Hydra's last line is a key
 
 
 def table(shape: tuple[int, ...], models: list[str], batch: int, steps: int, turns: int, cuda: bool) -> list[str]:

@@ -8,7 +8,7 @@ from test_configs import ONLY, options
 
 NEEDS = {"acgan": ("model.classes=4",)}  # what a model cannot do without; the cohort's films have four classes
 FILMS = ("data.size=32", "data.cohort.patients=600", "total_images=8000", "validate_every=2000")
-VOLUMES = ("data=ct", "image.spatial_dims=3", "data.size=16", "data.cohort.patients=100", "total_images=2000", "validate_every=500")
+VOLUMES = ("data=ct", "image.spatial_dims=3", "data.size=16", "data.cohort.patients=100", "total_images=5000", "validate_every=1000")
 
 
 def fall(model: str, *overrides: str) -> float:
