@@ -17,14 +17,10 @@ from torch.nn import functional as F
 
 from medgan_pl.networks.layers import CONV, Condition, Verdict, halve, space
 from medgan_pl.networks.resampling import Double, halved
+from medgan_pl.networks.resnet import channels_at
 
 SLOPE = 0.2  # of the leaky rectifiers
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through one (He et al. 2015, eq. 15)
-
-
-def channels_at(level: int, width: int) -> int:
-    """Channels after `level` halvings of the full size."""
-    return width * 2 ** min(level, 3)
 
 
 def groups_of(channels: int, group_width: int) -> int:
