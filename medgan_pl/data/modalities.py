@@ -12,8 +12,10 @@ import numpy as np
 
 from medgan_pl.data.bias_field import even, simple_itk
 from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, Unit
-from medgan_pl.data.phantom import CLASSES, Patient, head_mri, thorax_ct
+from medgan_pl.data.phantom import CLASSES, TISSUES, Patient, head_ct, head_mri, thorax_ct
 from medgan_pl.data.phantom.film import FILM_MM, film_image
+from medgan_pl.data.phantom.head import check_times
+from medgan_pl.data.phantom.structures import CHEST, chest_masks, film_masks, head_masks
 from medgan_pl.data.readers.dicom import read_film
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.itk import files_of, read_itk
@@ -45,7 +47,7 @@ class Gathered:
 class Modality(Protocol):
     """`name` as DICOM has it; `spatial_dims` of its scans; `kinds` of file, for messages; `settings`: what `read` depends on besides it.
 
-    `chosen`: which DICOM series it takes. `classes` are those of the cohort, as `label` counts them.
+    `chosen`: which DICOM series it takes. `classes` are those of the cohort, as `label` counts them, `structures` what it has masks of.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Modality(Protocol):
     kinds: str
     settings: Mapping[str, Any]
     classes: tuple[str, ...]
+    structures: tuple[str, ...]
     chosen: str | None
 
     def takes(self, path: Path) -> bool:
@@ -71,11 +74,15 @@ class Modality(Protocol):
 
     def label(self, patient: Patient) -> int: ...
 
+    def masks(self, patient: Patient, shape: tuple[int, ...], names: Sequence[str]) -> np.ndarray:
+        """On the voxels of `simulate`: see `phantom.structures`."""
+
 
 class XRay:
     """Films: PNG, JPEG, TIFF of 8 to 32 bit and DICOM, one file each. `voi`: take a DICOM as its VOI LUT or window displays it."""
 
     name, spatial_dims, kinds, classes = "CR", 2, "PNG, JPEG, TIFF or DICOM films", CLASSES
+    structures = CHEST
     chosen = None
 
     def __init__(self, voi: bool = False) -> None:
@@ -106,6 +113,9 @@ class XRay:
 
     def label(self, patient: Patient) -> int:
         return patient.label
+
+    def masks(self, patient: Patient, shape: tuple[int, ...], names: Sequence[str]) -> np.ndarray:
+        return film_masks(patient, shape, names)
 
 
 class Volumes:
@@ -178,9 +188,10 @@ class Volumes:
 
 
 class CT(Volumes):
-    """CT in HU."""
+    """CT in HU; in the cohort of the chest."""
 
     name, classes = "CT", CLASSES
+    structures: tuple[str, ...] = CHEST
 
     def unit(self, scan: Scan) -> Unit:
         return HU
@@ -192,21 +203,53 @@ class CT(Volumes):
     def label(self, patient: Patient) -> int:
         return patient.label
 
+    def masks(self, patient: Patient, shape: tuple[int, ...], names: Sequence[str]) -> np.ndarray:
+        return chest_masks(patient, shape, names)
 
-class MRI(Volumes):
+
+class Heads:
+    """What MRI and CT of the cohort's heads share: who has a lesion (whose chest is ill), and what each voxel is of."""
+
+    classes: tuple[str, ...] = ("normal", "lesion")
+    structures: tuple[str, ...] = TISSUES
+
+    def label(self, patient: Patient) -> int:
+        return int(patient.label > 0)
+
+    def masks(self, patient: Patient, shape: tuple[int, ...], names: Sequence[str]) -> np.ndarray:
+        return head_masks(patient, shape, names, lesion=self.label(patient) == 1)
+
+
+class HeadCT(Heads, CT):
+    """CT in HU; in the cohort of the head that MRI shows, on the same grid."""
+
+    def __init__(self, series: str | None = None) -> None:
+        super().__init__(series)
+        self.settings |= {"head": True}  # of the cohort, another image than the chest's
+
+    def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
+        made = head_ct(patient, size=shape, lesion=self.label(patient) == 1)
+        return Scan(made.hu, made.spacing_mm, centred_affine(made.hu.shape, made.spacing_mm))
+
+
+class MRI(Heads, Volumes):
     """MRI in arbitrary units. `bias_field`: even out the coil's shading by N4 (Tustison et al. 2010, IEEE TMI 29:1310; SimpleITK).
 
-    `tr_ms`, `te_ms`: of the embedded cohort's spin echo; 500 and 15 are T1-weighted, 4000 and 100 T2-weighted.
+    `tr_ms`, `te_ms`, `ti_ms`: of the embedded cohort's spin echo; 500 and 15 are T1-weighted, 4000 and 100 T2-weighted, 9000, 120 and,
+    after an inversion, 1700 FLAIR.
     """
 
-    name, classes = "MR", ("normal", "lesion")
+    name = "MR"
 
-    def __init__(self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0) -> None:
+    def __init__(
+        self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None
+    ) -> None:
         super().__init__(series)
+        check_times(tr_ms, te_ms, ti_ms)
         if bias_field:
             simple_itk()
-        self.bias_field, self.tr_ms, self.te_ms = bias_field, tr_ms, te_ms
-        self.settings |= {"bias_field": bias_field, "echo": [tr_ms, te_ms]}
+        self.bias_field, self.tr_ms, self.te_ms, self.ti_ms = bias_field, tr_ms, te_ms, ti_ms
+        self.settings |= {"bias_field": bias_field, "echo": [tr_ms, te_ms] if ti_ms is None else [tr_ms, te_ms, ti_ms]}
 
     def unit(self, scan: Scan) -> Unit:
         return SIGNAL
@@ -216,12 +259,10 @@ class MRI(Volumes):
         return even(scan) if self.bias_field else scan
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
-        made = head_mri(patient, size=shape, tr_ms=self.tr_ms, te_ms=self.te_ms, lesion=self.label(patient) == 1)
+        echo = {"tr_ms": self.tr_ms, "te_ms": self.te_ms, "ti_ms": self.ti_ms}
+        made = head_mri(patient, size=shape, **echo, lesion=self.label(patient) == 1)
         scan = Scan(made.signal, made.spacing_mm, centred_affine(made.signal.shape, made.spacing_mm))
         return even(scan) if self.bias_field else scan
-
-    def label(self, patient: Patient) -> int:
-        return int(patient.label > 0)
 
 
 def headers_of(items: Sequence[Item]) -> tuple[dict[tuple[Path, ...], Header], dict[str, str]]:

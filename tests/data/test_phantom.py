@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
 
 from medgan_pl.data.phantom import (
     CLASSES,
+    HEAD_HU,
     RELAXATION,
     TISSUES,
     Cohort,
@@ -14,6 +16,7 @@ from medgan_pl.data.phantom import (
     attenuation_per_mm,
     draw_patient,
     film_grid,
+    head_ct,
     head_mri,
     project,
     spin_echo,
@@ -27,6 +30,7 @@ from medgan_pl.data.phantom.raster import Grid, sweep
 
 BASE = replace(draw_patient(0, 3), age_years=45.0, bmi=25.0, sex="M", height_m=1.75, inspiration=0.65, rotation_deg=0.0, disease="normal")
 CT = {"size": (48, 64, 64), "noise_hu": 0.0}
+HEAD = {"size": (80, 96, 80), "lesion": True}
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +224,58 @@ def test_t1_and_t2_weighting_share_an_anatomy():
     assert np.median(white) == pytest.approx(1000 * spin_echo(*RELAXATION["white"], 500, 15), rel=0.01)
 
 
+def test_an_inversion_by_hand():
+    # PD 0.77, T1 = TI, TR = 3 TI, TE = T2: 0.77 (1 - 2/e + 1/e³) / e
+    assert spin_echo(500, 70, 0.77, 1500, 70, 500) == pytest.approx(0.77 * (1 - 0.7357589 + 0.0497871) * 0.3678794, rel=1e-6)
+    assert spin_echo(500, 70, 1.0, 1e6, 1e-6, 500 * np.log(2)) == pytest.approx(0, abs=1e-6)
+    assert spin_echo(500, 70, 1.0, 1e6, 1e-6, 1e-6) == pytest.approx(-1)
+
+
+def thick(tissue: np.ndarray, name: str) -> np.ndarray:
+    """Where a tissue has nothing else within two voxels."""
+    return binary_erosion(tissue == TISSUES.index(name), iterations=2)
+
+
+def test_flair_shows_the_lesion_and_no_water():
+    flair = head_mri(BASE, tr_ms=9000, te_ms=120, ti_ms=1700, bias=0.0, **HEAD)
+    mean = {name: flair.signal[thick(flair.tissue, name)].mean() for name in ("csf", "white", "deep_grey", "lesion")}
+    assert mean["csf"] < 0.1 * mean["white"]
+    assert mean["lesion"] > 1.3 * max(mean["white"], mean["deep_grey"])
+    assert mean["lesion"] == pytest.approx(1000 * spin_echo(*RELAXATION["lesion"], 9000, 120, 1700), rel=0.01)
+
+
+def test_noise_of_an_inversion_is_its_own_and_without_one_stays():
+    size = (16, 16, 16)
+    plain, inverted = (head_mri(BASE, size=size, tr_ms=9000, te_ms=120, ti_ms=ti) for ti in (None, 1700))
+    air = thick(plain.tissue, "air")
+    assert abs(np.corrcoef(plain.signal[air], inverted.signal[air])[0, 1]) < 0.2
+    # as it was before there were inversions
+    drawn = head_mri(BASE, size=(24, 28, 24)).signal[12, 14, ::4]
+    np.testing.assert_allclose(drawn, (3.35029, 380.2952, 350.6675, 323.9850, 360.1297, 305.5550), rtol=1e-4)
+
+
+def test_tissues_of_the_head_have_their_hounsfield_units():
+    ct = head_ct(BASE, noise_hu=0.0, **HEAD)
+    for name in ("air", "fat", "muscle", "csf", "white", "deep_grey", "lesion"):
+        assert np.median(ct.hu[thick(ct.tissue, name)]) == pytest.approx(HEAD_HU[name], abs=1), name
+    assert ct.hu.max() == pytest.approx(HEAD_HU["skull"])  # thinner than five voxels
+    grey = ct.hu[ct.tissue == TISSUES.index("grey")]
+    assert np.median(ct.hu[thick(ct.tissue, "white")]) + 3 < np.median(grey) <= HEAD_HU["grey"]
+    noisy = head_ct(BASE, noise_hu=4.0, **HEAD)
+    assert (noisy.hu - ct.hu)[ct.hu > -900].std() == pytest.approx(4.0, rel=0.02)
+    assert noisy.hu.min() >= -1024
+
+
+def test_mr_and_ct_of_a_head_share_every_voxel():
+    patient = draw_patient(0, 2)
+    mr, ct = head_mri(patient, size=(24, 32, 28), lesion=True), head_ct(patient, size=(24, 32, 28), lesion=True)
+    np.testing.assert_array_equal(mr.tissue, ct.tissue)
+    np.testing.assert_array_equal(mr.lesion_mask, ct.lesion_mask)
+    assert mr.spacing_mm == ct.spacing_mm
+    assert ct.lesion_mask.any()
+    assert not head_ct(patient, size=(24, 32, 28)).lesion_mask.any()
+
+
 def test_old_brains_hold_more_water():
     water = [(head_mri(replace(BASE, age_years=age), size=(40, 48, 40)).tissue == TISSUES.index("csf")).sum() for age in (85.0, 25.0)]
     assert water[0] > 1.3 * water[1]
@@ -241,6 +297,10 @@ def test_a_swept_curve_passes_its_knots():
         (lambda: xray(BASE, dose=0.0), "`dose`"),
         (lambda: thorax_ct(BASE, size=(4, 64, 64)), "`size`"),
         (lambda: head_mri(BASE, tr_ms=0.0), "`tr_ms`"),
+        (lambda: head_mri(BASE, ti_ms=1700.0), "`ti_ms`"),
+        (lambda: head_mri(BASE, noise=-0.1), "`noise`"),
+        (lambda: head_ct(BASE, size=(4, 64, 64)), "`size`"),
+        (lambda: head_ct(BASE, noise_hu=-1.0), "`noise_hu`"),
         (lambda: replace(BASE, disease="gout"), "`disease`"),
         (lambda: replace(BASE, bmi=3.0), "`bmi`"),
         (lambda: draw_patient(-1, 0), "`seed`"),

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from medgan_pl.data.phantom import CLASSES, draw_patient, head_mri, thorax_ct, xray
+from medgan_pl.data.phantom import CLASSES, draw_patient, head_ct, head_mri, thorax_ct, xray
 
 
 def _show(axes, image: np.ndarray, low: float, high: float, title: str, mask: np.ndarray | None = None, aspect: float = 1.0) -> None:
@@ -19,7 +19,7 @@ def _show(axes, image: np.ndarray, low: float, high: float, title: str, mask: np
 
 
 def contact_sheet(path: Path | str, *, seed: int = 0, patients: int = 24, size_px: int = 128) -> None:
-    """Writes a PNG: a film of each patient with the disease outlined; CT of one patient of each class; head MRI, T1 and T2, of four."""
+    """Writes a PNG: a film of each patient with the disease outlined; CT of one patient of each class; the heads of two."""
     columns = 8
     rows = -(-patients // columns)
     figure = Figure(figsize=(columns * 1.5, (rows + 3) * 1.62), dpi=130)
@@ -45,13 +45,17 @@ def contact_sheet(path: Path | str, *, seed: int = 0, patients: int = 24, size_p
         upright = slice(None, None, -1)
         coronal, outline = ct.hu[upright, front], ct.lesion_mask[upright, front]
         _show(grid[rows, 2 * number + 1], coronal, -1000, 400, f"{patient.id} CT coronal, {patient.disease}", outline, aspect)
-    for number, patient in enumerate(cohort[:4]):
-        t1 = head_mri(patient, size=(80, 96, 80), lesion=number == 3)
-        t2 = head_mri(patient, size=(80, 96, 80), tr_ms=4000, te_ms=100, lesion=number == 3)
-        for offset, (name, image) in enumerate((("T1", t1.signal), ("T2", t2.signal))):
-            high, age = np.percentile(image, 97 if name == "T1" else 99.5), f"{patient.id} {patient.age_years:.0f} y, {name}"
-            _show(grid[rows + 1, 2 * number + offset], image[43], 0, high, f"{age} axial", aspect=1.0)
-            _show(grid[rows + 2, 2 * number + offset], image[::-1, :, 42], 0, high, f"{age} sagittal", aspect=1.0)
+    for number, patient in enumerate(cohort[2:4]):
+        made = {"size": (80, 96, 80), "lesion": number == 1}
+        t1, t2 = head_mri(patient, **made), head_mri(patient, tr_ms=4000, te_ms=100, **made)
+        flair, ct = head_mri(patient, tr_ms=9000, te_ms=120, ti_ms=1700, **made), head_ct(patient, **made)
+        shown = {"T1": (t1.signal, 0, np.percentile(t1.signal, 97)), "T2": (t2.signal, 0, np.percentile(t2.signal, 99.5))}
+        shown |= {"FLAIR": (flair.signal, 0, np.percentile(flair.signal, 99.5)), "CT": (ct.hu, -20, 80)}
+        level = int(ct.lesion_mask.sum(axis=(1, 2)).argmax()) or 43
+        for offset, (name, (image, low, high)) in enumerate(shown.items()):
+            title = f"{patient.id} {patient.age_years:.0f} y, {name}"
+            _show(grid[rows + 1, 4 * number + offset], image[level], low, high, f"{title} axial")
+            _show(grid[rows + 2, 4 * number + offset], image[::-1, :, 42], low, high, f"{title} sagittal")
     figure.savefig(path)
 
 

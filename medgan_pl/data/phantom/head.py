@@ -1,11 +1,13 @@
-"""A head in three dimensions and its magnetic resonance signal; T1- and T2-weighted images of a patient share one grid and one anatomy."""
+"""A head in three dimensions, its magnetic resonance signal and its CT; all images of a patient's head share one grid and one anatomy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from medgan_pl.data.phantom.patient import Patient
 from medgan_pl.data.phantom.raster import Axes, Grid, ellipsoid, inside, lattice_noise, paint, splat, sweep
+from medgan_pl.data.phantom.thorax import AIR_HU, FAT_HU, MUSCLE_HU
 
 # T1 (ms), T2 (ms), proton density of a tissue at 1.5 T: Kwan, Evans & Pike 1999 (BrainWeb), IEEE TMI 18:1085; air and compact bone give
 # no signal. Deep grey matter: grey matter with T2 shortened by iron (our choice); lesion: oedema and tumour, longer than all but water
@@ -23,6 +25,21 @@ RELAXATION = {
 }
 TISSUES = tuple(RELAXATION)
 
+# White matter: Cala et al. 1981, AJNR 2:41, rounded; grey matter lies 5.5 HU above it by its composition (Brooks, Di Chiro & Keller 1980,
+# J Comput Assist Tomogr 4:489) and about 8 as commonly read. The skull is the mean of its tables and the marrow between them. Oedema lies
+# between white matter and water. The rest as in the chest.
+HEAD_HU = {
+    "air": AIR_HU,
+    "fat": FAT_HU,
+    "muscle": MUSCLE_HU,
+    "skull": 1000.0,
+    "csf": 8.0,
+    "white": 29.0,
+    "grey": 37.0,
+    "deep_grey": 38.0,
+    "lesion": 22.0,
+}
+
 
 @dataclass(frozen=True)
 class HeadMRI:
@@ -34,39 +51,86 @@ class HeadMRI:
     lesion_mask: np.ndarray
 
 
-def spin_echo(t1_ms: float, t2_ms: float, density: float, tr_ms: float, te_ms: float) -> float:
-    """S = PD (1 - exp(-TR / T1)) exp(-TE / T2), in the units of PD (Bernstein, King & Zhou, Handbook of MRI Pulse Sequences, 2004)."""
-    return float(density * (1 - np.exp(-tr_ms / t1_ms)) * np.exp(-te_ms / t2_ms))
+@dataclass(frozen=True)
+class HeadCT:
+    """`hu` (D, H, W) float32, axes as in `ThoraxCT`; `tissue` uint8 of that shape indexes `TISSUES`."""
+
+    hu: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    tissue: np.ndarray
+    lesion_mask: np.ndarray
+
+
+def spin_echo(t1_ms: float, t2_ms: float, density: float, tr_ms: float, te_ms: float, ti_ms: float | None = None) -> float:
+    """S = PD (1 - exp(-TR / T1)) exp(-TE / T2), after an inversion PD (1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2).
+
+    In the units of PD; below 0 while the inverted magnetisation has not yet recovered, of which an image shows the magnitude, and 0 at
+    TI = T1 ln(2 / (1 + exp(-TR / T1))). Source: Bernstein, King & Zhou, Handbook of MRI Pulse Sequences, 2004, sections 14.2 and 14.3.
+    """
+    recovered = 1 - np.exp(-tr_ms / t1_ms) if ti_ms is None else 1 - 2 * np.exp(-ti_ms / t1_ms) + np.exp(-tr_ms / t1_ms)
+    return float(density * recovered * np.exp(-te_ms / t2_ms))
+
+
+def check_times(tr_ms: float, te_ms: float, ti_ms: float | None = None) -> None:
+    """ValueError for times that no spin echo has."""
+    if min(tr_ms, te_ms) <= 0:
+        raise ValueError(f"`tr_ms` and `te_ms` must be above 0, got {tr_ms} and {te_ms}; use 500 and 15, or 4000 and 100")
+    if ti_ms is not None and not 0 < ti_ms < tr_ms:
+        raise ValueError(f"`ti_ms` must lie between 0 and `tr_ms`, got {ti_ms} and {tr_ms}; FLAIR is tr_ms=9000, te_ms=120, ti_ms=1700")
 
 
 def head_mri(
-    patient: Patient, *, size: tuple[int, int, int] = (64, 64, 64), tr_ms: float = 500.0, te_ms: float = 15.0, noise: float = 0.008,
-    bias: float = 0.1, lesion: bool = False,
+    patient: Patient, *, size: tuple[int, int, int] = (64, 64, 64), tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None,
+    noise: float = 0.008, bias: float = 0.1, lesion: bool = False,
 ) -> HeadMRI:  # fmt: skip
     """Spin-echo head of `patient`: TR 500, TE 15 ms is T1-weighted; TR 4000, TE 100 ms T2-weighted. Field 180 × 216 × 180 mm.
 
-    `noise` is the Rician noise's σ and `bias` the amplitude of the coil's smooth shading, both as parts of the full signal (PD 1).
-    Atrophy (sulci, ventricles) grows with age; `lesion` adds a tumour of 15 to 40 mm. Noise differs between TR and TE, anatomy does not.
+    `ti_ms` puts an inversion before it: TR 9000, TE 120, TI 1700 ms is FLAIR, in which water is dark (the usual TI of 2500 ms nulls water
+    of a longer T1 than BrainWeb's). `noise` is the Rician noise's σ and `bias` the amplitude of the coil's smooth shading, both as parts of
+    the full signal (PD 1). Atrophy (sulci, ventricles) grows with age; `lesion` adds a tumour of 15 to 40 mm. Noise differs between TR, TE
+    and TI, anatomy does not. ValueError for fewer than 8 voxels a side and for times, noise and bias out of range.
     """
-    if len(size) != 3 or min(size) < 8:
-        raise ValueError(f"`size` must be three counts (D, H, W) of 8 or more, got {size}; use (64, 64, 64)")
-    if min(tr_ms, te_ms) <= 0 or noise < 0 or not 0 <= bias < 0.5:
-        raise ValueError(
-            f"`tr_ms` and `te_ms` must be above 0, `noise` 0 or more, `bias` in [0, 0.5), got {tr_ms}, {te_ms}, {noise}, {bias}"
-        )
-    grid = Grid(tuple(size), (180.0, 216.0, 180.0), (8.0, 0.0, 0.0))
-    signal = np.zeros(grid.size, dtype=np.float32)
-    tissue = np.zeros(grid.size, dtype=np.uint8)
-    for name, occupancy in head_tissues(patient, grid, lesion):
-        paint(signal, occupancy, np.float32(spin_echo(*RELAXATION[name], tr_ms, te_ms)))
-        tissue[occupancy > 0.5] = TISSUES.index(name)
+    check_times(tr_ms, te_ms, ti_ms)
+    if noise < 0 or not 0 <= bias < 0.5:
+        raise ValueError(f"`noise` must be 0 or more and `bias` in [0, 0.5), got {noise} and {bias}")
+    grid = _head_grid(size)
+    signal, tissue = _painted(patient, grid, {name: spin_echo(*RELAXATION[name], tr_ms, te_ms, ti_ms) for name in TISSUES}, lesion)
     shading = lattice_noise(patient.rng("head"), grid.axes, 110.0, (-110,) * 3, (110,) * 3)
     signal *= 1 + np.float32(bias / 2) * np.clip(shading, -2, 2)
     key = patient.rng("mri").integers(2**32, size=4).tolist()
-    rng = np.random.default_rng([*key, round(tr_ms * 1000), round(te_ms * 1000)])
+    rng = np.random.default_rng([*key, *(round(time * 1000) for time in (tr_ms, te_ms, ti_ms) if time is not None)])
     real, imaginary = noise * rng.standard_normal((2, *grid.size), dtype=np.float32)
     signal = 1000 * np.hypot(signal + real, imaginary)
     return HeadMRI(signal.astype(np.float32), grid.spacing_mm, tissue, tissue == TISSUES.index("lesion"))
+
+
+def head_ct(patient: Patient, *, size: tuple[int, int, int] = (64, 64, 64), noise_hu: float = 4.0, lesion: bool = False) -> HeadCT:
+    """A CT of the head that `head_mri` shows, on the same grid, with white noise of `noise_hu`, clipped at -1024 HU.
+
+    ValueError for fewer than 8 voxels a side and for noise below 0.
+    """
+    if noise_hu < 0:
+        raise ValueError(f"`noise_hu` must be 0 or more, got {noise_hu}")
+    grid = _head_grid(size)
+    hu, tissue = _painted(patient, grid, HEAD_HU, lesion)
+    hu += np.float32(noise_hu) * patient.rng("head_ct").standard_normal(grid.size, dtype=np.float32)
+    return HeadCT(np.maximum(hu, -1024), grid.spacing_mm, tissue, tissue == TISSUES.index("lesion"))
+
+
+def _head_grid(size: tuple[int, int, int]) -> Grid:
+    if len(size) != 3 or min(size) < 8:
+        raise ValueError(f"`size` must be three counts (D, H, W) of 8 or more, got {size}; use (64, 64, 64)")
+    return Grid(tuple(size), (180.0, 216.0, 180.0), (8.0, 0.0, 0.0))
+
+
+def _painted(patient: Patient, grid: Grid, values: Mapping[str, float], lesion: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The head in the `values` of its tissues, float32, and which tissue fills most of a voxel, uint8; both (D, H, W)."""
+    image = np.full(grid.size, values["air"], dtype=np.float32)
+    tissue = np.full(grid.size, TISSUES.index("air"), dtype=np.uint8)
+    for name, occupancy in head_tissues(patient, grid, lesion):
+        paint(image, occupancy, np.float32(values[name]))
+        tissue[occupancy > 0.5] = TISSUES.index(name)
+    return image, tissue
 
 
 def _folds(rng: np.random.Generator, axes: Axes, period_mm: float, waves: int = 28) -> np.ndarray:

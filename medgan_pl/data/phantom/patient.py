@@ -8,7 +8,10 @@ CLASSES = ("normal", "consolidation", "nodule", "effusion")
 PREVALENCE = (0.4, 0.2, 0.2, 0.2)
 
 # One number for each independent stream of a patient's randomness; a new stream never moves an old one.
-STREAMS = {"covariates": 0, "anatomy": 1, "vessels": 2, "lesion": 3, "texture": 4, "film": 5, "ct": 6, "head": 7, "mri": 8, "centring": 9}
+STREAMS = {
+    "covariates": 0, "anatomy": 1, "vessels": 2, "lesion": 3, "texture": 4, "film": 5, "ct": 6, "head": 7, "mri": 8, "centring": 9,
+    "head_ct": 10,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
