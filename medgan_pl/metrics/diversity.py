@@ -5,15 +5,12 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, distributed
-from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-# Wang et al. 2003, section 3.2 (weights) and Wang et al. 2004 (doi 10.1109/TIP.2003.819861), section III.B (window, K1, K2).
-WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-WINDOW, SIGMA = 11, 1.5  # pixels
-WINDOW_WEIGHTS = torch.softmax(-((torch.arange(WINDOW).double() - WINDOW // 2) ** 2) / (2 * SIGMA**2), 0).tolist()
-C1, C2 = 0.01**2, 0.03**2  # for a range of 1
+from medgan_pl.losses.structure import WINDOW, scale_means, scale_weights, scales_within
+from medgan_pl.losses.structure import similarity as similarity  # paired.py
+
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory, and stays in the CPU's cache; no value depends on it
 
 
@@ -34,35 +31,9 @@ def ms_ssim(a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."]) ->
             f"images must be two equal (B, C, *S) with 2 or 3 sides of {WINDOW} or more, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
     x, y = ((images.float() + 1) / 2 for images in (a, b))
-    pool = F.avg_pool2d if a.ndim == 4 else F.avg_pool3d
-    weights = [weight for scale, weight in enumerate(WEIGHTS) if min(a.shape[2:]) >> scale >= WINDOW]
-    value = torch.ones(len(a), device=a.device)
-    for scale, weight in enumerate(weights, 1):
-        luminance, structure = similarity(x, y)
-        part = structure if scale < len(weights) else luminance * structure
-        value = value * part.flatten(1).mean(1).clamp(min=0) ** (weight / sum(weights))
-        x, y = pool(x, 2), pool(y, 2)
-    return value
-
-
-def similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Brightness l and structure cs (see `ms_ssim`) in the window about each pixel, (B, C, *(S - 10)) each, of images in [0, 1]."""
-    mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y]))
-    spread = xx + yy - mean_x**2 - mean_y**2
-    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
-    return luminance, (2 * (xy - mean_x * mean_y) + C2) / (spread + C2)
-
-
-def _blur(maps: Tensor) -> Tensor:
-    """The maps (5, B, C, *S) seen through the Gaussian window, one axis after the other; only where the window lies inside."""
-    for axis in range(3, maps.ndim):
-        inside = maps.shape[axis] - WINDOW + 1
-        # Eleven shifted sums: on the CPU 4 to 20 times as fast as a convolution of one channel.
-        blurred = maps.narrow(axis, 0, inside) * WINDOW_WEIGHTS[0]
-        for shift, weight in enumerate(WINDOW_WEIGHTS[1:], 1):
-            blurred.add_(maps.narrow(axis, shift, inside), alpha=weight)
-        maps = blurred
-    return maps
+    scales = scales_within(a.shape[2:])
+    means = scale_means(x, y, scales).clamp(min=0)
+    return (means ** means.new_tensor(scale_weights(scales))).prod(1)
 
 
 class Diversity(Metric):
