@@ -1,0 +1,24 @@
+"""Two networks as one player: of two domains each has its own."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Pair(nn.Module):
+    """image (B, C, *S), domain (B,) of {0, 1} -> what `to_a` makes of the rows of domain 0, and `to_b` of those of domain 1.
+
+    Of generators the domain is where an image is to go, of discriminators where it stands, or is to have come. The two networks must make
+    tensors of one shape. A network whose domain is not in the batch is not called.
+
+    Source: Zhu et al. 2017 (arXiv 1703.10593), figure 3: G is `to_b`, F is `to_a`, D_X judges `to_a`, D_Y `to_b`.
+    """
+
+    def __init__(self, *, to_a: nn.Module, to_b: nn.Module) -> None:
+        super().__init__()
+        self.to_a, self.to_b = to_a, to_b
+
+    def forward(self, image: Float[Tensor, "b c *space"], domain: Int[Tensor, " b"]) -> Float[Tensor, "b ..."]:
+        rows = [(domain == number).nonzero().squeeze(1) for number in (0, 1)]
+        made = [network(image[own]) for network, own in zip((self.to_a, self.to_b), rows, strict=True) if len(own)]
+        return torch.cat(made)[torch.cat(rows).argsort()]
