@@ -25,6 +25,7 @@ class Star(Unpaired):
     the paper's text, both are in use when the networks are. `latent`: numbers of z. `domains`: how many there are. The generator is
     `networks.star.StarNetworks`, the discriminator `StarDiscriminator`; compile=false, as the generator is three networks.
 
+    What is made into a row's domain in training is another row, `source`, of the domain `source_label`, both drawn with the rest.
     `generate` brings each image to `target`, drawn among the other domains unless the batch brings its own, in the style of the batch's
     `reference` (B, C, *S), of that domain, or else of z.
 
@@ -68,10 +69,13 @@ class Star(Unpaired):
             "z": lambda: torch.randn(count, self.latent, device=device),
             "z_other": lambda: torch.randn(count, self.latent, device=device),
             "target": lambda: (domain + torch.randint(1, self.domains, (count,), device=device)) % self.domains,
-            "shuffle": lambda: torch.rand(count, device=device),
             "referred": lambda: torch.rand(count, device=device),
         }
-        return batch | {key: make() for key, make in drawn.items() if key not in batch}
+        batch = batch | {key: make() for key, make in drawn.items() if key not in batch}
+        if "source" not in batch:  # here, and not in `play`, so that parts of a batch are the whole
+            row = torch.randperm(count, device=device)
+            batch |= {"source": self.source(batch)[row], "source_label": domain[row]}
+        return batch
 
     def target(self, batch: Batch) -> Tensor:
         return require(batch, "target", "it is the domain that each image is brought to")
@@ -86,8 +90,7 @@ class Star(Unpaired):
 
     def play(self, g: nn.Module, batch: Batch) -> dict[str, Tensor]:
         image, domain = self.source(batch), self.domain(batch)
-        row = batch["shuffle"].argsort()
-        source, origin = image[row], domain[row]
+        source, origin = batch["source"], batch["source_label"]
         style = g.style_of_noise(batch["z"], domain)
         if self.referred:
             style = torch.where((batch["referred"] < self.referred)[:, None], g.style_of_image(image, domain), style)

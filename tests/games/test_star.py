@@ -41,11 +41,14 @@ def batch_of(playing: Star, count: int = 6) -> dict:
 def test_what_is_paid_by_value() -> None:
     playing, g = game(style=2.0, diversity=3.0, cycle=4.0, referred=0.0), Shifts()
     batch = batch_of(playing)
-    image, row = batch["image"], batch["shuffle"].argsort()
+    source = batch["source"]
     style = batch["z"][:, 0] + 10 * batch["label"]
+    rows = [int((batch["image"] == each).flatten(1).all(1).nonzero()) for each in source]
+    assert sorted(rows) == list(range(6))
+    assert torch.equal(batch["source_label"], batch["label"][rows])
     made = playing.play(g, batch)
-    torch.testing.assert_close(made["image"], image[row] + style.view(-1, 1, 1, 1))
-    means = image[row].flatten(1).mean(1)
+    torch.testing.assert_close(made["image"], source + style.view(-1, 1, 1, 1))
+    means = source.flatten(1).mean(1)
     torch.testing.assert_close(made["style"], 2 * means.mean())  # the fake's mean is off by its source's
     torch.testing.assert_close(made["diversity"], -3 * (batch["z"] - batch["z_other"])[:, 0].abs().mean())
     torch.testing.assert_close(made["cycle"], 4 * (style + means).abs().mean())
@@ -58,7 +61,7 @@ def test_a_share_of_the_styles_is_of_references() -> None:
     playing, g = game(referred=0.5), Shifts()
     batch = batch_of(playing)
     batch["referred"] = torch.tensor([0.4, 0.6] * 3)
-    moved = (playing.play(g, batch)["image"] - batch["image"][batch["shuffle"].argsort()]).flatten(1).mean(1)
+    moved = (playing.play(g, batch)["image"] - batch["source"]).flatten(1).mean(1)
     torch.testing.assert_close(moved[::2], batch["image"].flatten(1).mean(1)[::2])
     torch.testing.assert_close(moved[1::2], (batch["z"][:, 0] + 10 * batch["label"])[1::2])
 
@@ -125,3 +128,17 @@ def test_errors() -> None:
     for wrong in ({"style": 0.0}, {"cycle": 0.0}, {"diversity": -1.0}, {"referred": 1.5}):
         with pytest.raises(ValueError, match="`referred` in"):
             game(**wrong)
+
+
+def test_parts_of_a_batch_add_up_to_the_whole() -> None:
+    playing = game()
+    g, d = StarNetworks(**WHERE, latent=2, style=4, hidden=8), StarDiscriminator(**WHERE)
+    whole, found = batch_of(playing, 12), []
+    for count in (1, 2):
+        for batch in cut(whole, count):
+            fake = playing.play(g, batch)
+            (playing.generator_losses(d, batch, fake).total / count).backward()
+        found.append([weight.grad for weight in g.parameters()])
+        g.zero_grad()
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
