@@ -1,0 +1,96 @@
+"""What all degradations share: one row after the other from one generator, what is drawn for each, and several in a chain."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from medgan_pl.data.settings import are_numbers
+
+Images = Float[Tensor, "b c *space"]
+Sources = Float[Tensor, "b d *small"]
+Ends = float | Sequence[float]
+
+
+class Degradation(ABC):
+    """images (B, C, *S) in [-1, 1] -> source (B, C + extra_channels, *S / factor) in [-1, 1].
+
+    The generator, on the images' device, serves the rows one after the other, so the first row's source is what it would be alone, and
+    nothing else is random. No drawn number is brought to the host.
+    """
+
+    factor: int = 1  # how many times smaller each side of the source is
+    extra_channels: int = 0  # what the source has beside those of the image, as its last ones
+
+    def __call__(self, images: Images, generator: torch.Generator) -> Sources:
+        return torch.cat([self.degraded(image, generator) for image in images.split(1)])
+
+    @abstractmethod
+    def degraded(self, image: Float[Tensor, "1 c *space"], generator: torch.Generator) -> Float[Tensor, "1 d *small"]:
+        """The source of one image."""
+
+
+class Chain(Degradation):
+    """One after the other; none at all gives the image itself.
+
+    ValueError where a step that adds channels is not the last: what came after it would degrade its mask too.
+    """
+
+    def __init__(self, steps: Sequence[Degradation]) -> None:
+        self.steps = tuple(steps)
+        if any(step.extra_channels for step in self.steps[:-1]):
+            names = ", ".join(type(step).__name__ for step in self.steps)
+            raise ValueError(f"a step of `steps` that adds channels must be the last, as later ones would spoil its mask, got {names}")
+        self.factor = math.prod(step.factor for step in self.steps)
+        self.extra_channels = sum(step.extra_channels for step in self.steps)
+
+    def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        for step in self.steps:
+            image = step(image, generator)
+        return image
+
+
+class Range:
+    """What is drawn for each row, uniformly from `ends` = [low, high]; a single number is always that number.
+
+    ValueError, by the `name` the setting has, for anything else and for what lies outside `least` to `most`.
+    """
+
+    def __init__(self, name: str, ends: Ends, least: float, most: float = math.inf) -> None:
+        pair = [ends, ends] if isinstance(ends, int | float) else ends
+        if not are_numbers(pair, 2) or not least <= pair[0] <= pair[1] <= most:
+            where = f"within {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
+            raise ValueError(f"`{name}` must be a number or [low, high] with low <= high, {where}, got {ends!r}")
+        self.low, self.high = pair
+
+    def draw(self, generator: torch.Generator, *shape: int) -> Tensor:
+        return self.low + (self.high - self.low) * uniform(generator, *shape)
+
+    def whole(self, generator: torch.Generator, *shape: int) -> Tensor:
+        """Whole numbers, both ends as likely as those between."""
+        return (self.low + (self.high - self.low + 1) * uniform(generator, *shape)).floor().clamp(max=self.high)
+
+    def some(self, generator: torch.Generator) -> Bool[Tensor, " most"]:
+        """True for as many of `high` as are drawn, the first ones: the others are made and left out, as shapes must not be random."""
+        return torch.arange(int(self.high), device=generator.device) < self.whole(generator)
+
+
+def counted(name: str, ends: Ends, least: int, most: float = math.inf) -> Range:
+    """A range whose ends are whole; ValueError as `Range`."""
+    span = Range(name, ends, least, most)
+    if span.low != int(span.low) or span.high != int(span.high):
+        raise ValueError(f"`{name}` must be whole numbers, got {ends!r}; use [{math.floor(span.low)}, {math.ceil(span.high)}]")
+    return span
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """In [0, 1), on the generator's device."""
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """From N(0, 1), on the generator's device."""
+    return torch.randn(shape, generator=generator, device=generator.device)

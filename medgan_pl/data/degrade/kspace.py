@@ -1,0 +1,98 @@
+"""MRI that was measured in part, or while the patient moved: what happens to the lines of k-space.
+
+A slice is the last two axes; `axis` 0 or 1 is that of them along which lines are encoded, each slice of a volume alike. The signal is
+(image + 1) / 2, so that air has none, and what comes back is the magnitude, of each channel by itself: one coil, without noise of its own.
+"""
+
+import torch
+from jaxtyping import Bool, Complex, Float
+from torch import Tensor
+
+from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range, counted, uniform
+
+
+class KSpace(Degradation):
+    """Undersampling: 1 of each `acceleration` lines is measured, the others are zero.
+
+    The middle `centre` of all lines is kept always, the rest by chance, a line at the share r of the way out as if weighted by (1 - r)
+    ** `decay`: 0 is even chances. ValueError for a centre that alone is more than 1 / acceleration.
+
+    Source: Lustig et al. 2007 (doi 10.1002/mrm.21391), Cartesian lines of variable density; the zero-filled image they start from.
+    """
+
+    def __init__(self, *, acceleration: Ends, centre: float = 0.08, decay: float = 2.0, axis: int = 0) -> None:
+        self.acceleration = Range("acceleration", acceleration, 1)
+        if not 0 < centre <= 1 / self.acceleration.high:
+            most = 1 / self.acceleration.high
+            raise ValueError(f"`centre` must be a share of the lines above 0 and at most 1 / acceleration, got {centre}; use {most:.3g}")
+        if decay < 0:
+            raise ValueError(f"`decay` must be at least 0, got {decay}")
+        self.centre, self.decay, self.axis = centre, decay, checked(axis)
+
+    def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        lines = self.lines(image.shape[self.axis - 2], generator)
+        return magnitude(acquired(image, across(lines, self.axis)))
+
+    def lines(self, count: int, generator: torch.Generator) -> Bool[Tensor, " count"]:
+        """Which of `count` lines are measured, in the order of torch.fft: the middle of k-space first."""
+        distance = torch.fft.fftfreq(count, 1 / count, device=generator.device).abs()  # from the middle, in lines
+        # The largest u ** (1 / weight) are a sample without replacement by weight (Efraimidis & Spirakis 2006).
+        weight = (1 - distance / (count / 2 + 1)) ** self.decay
+        key = uniform(generator, count).clamp(min=1e-30).log() / weight
+        middle = max(1, round(self.centre * count))
+        key = torch.where(distance.argsort(stable=True).argsort() < middle, torch.inf, key)
+        measured = (count / self.acceleration.draw(generator)).round().clamp(min=middle)
+        rank = key.argsort(descending=True).argsort()
+        return rank < measured
+
+
+class Motion(Degradation):
+    """The head moved `moves` times while the lines were measured, one after the other: each block of lines sees it shifted elsewhere.
+
+    Shifts are up to `shift_px` pixels along both axes of the slice, without rotation, and relative to where it lay while the middle of
+    k-space was measured, so that source and image stay in register.
+    """
+
+    def __init__(self, *, shift_px: Ends, moves: Ends, axis: int = 0) -> None:
+        self.shift_px, self.moves, self.axis = Range("shift_px", shift_px, 0), counted("moves", moves, 1, 64), checked(axis)
+
+    def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        rows, columns = image.shape[-2:]
+        shift = self.shifts(image.shape[self.axis - 2], generator)  # (lines, 2)
+        down, right = across(shift[:, 0], self.axis), across(shift[:, 1], self.axis)
+        turns = down * frequencies(rows, shift)[:, None] + right * frequencies(columns, shift)
+        return magnitude(acquired(image, torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)))
+
+    def shifts(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 2"]:
+        """Pixels down and right for each of `count` lines, in the order of torch.fft; those of the middle are 0."""
+        moved = self.moves.some(generator)
+        when = torch.where(moved, uniform(generator, len(moved)), 2.0)  # 2: never
+        to = self.shift_px.draw(generator) * (2 * uniform(generator, len(moved) + 1, 2) - 1)
+        time = (torch.arange(count, device=generator.device) + 0.5) / count  # from one edge of k-space to the other
+        shift = to[(time[:, None] > when).sum(1)]
+        return torch.fft.ifftshift(shift - shift[count // 2], dim=0)
+
+
+def checked(axis: int) -> int:
+    if axis not in (0, 1):
+        raise ValueError(f"`axis` must be 0, the rows of a slice, or 1, its columns, got {axis}")
+    return axis
+
+
+def across(lines: Tensor, axis: int) -> Tensor:
+    """One number a line (n,) as it lies in a slice: (n, 1) or (1, n)."""
+    return lines.unsqueeze(1 - axis)
+
+
+def frequencies(count: int, like: Tensor) -> Tensor:
+    return torch.fft.fftfreq(count, device=like.device, dtype=like.dtype)
+
+
+def acquired(images: Images, weights: Tensor) -> Complex[Tensor, "b c *space"]:
+    """The signal of `images` after each place of every slice's k-space was multiplied by `weights`, broadcast to (H, W)."""
+    return torch.fft.ifft2(torch.fft.fft2((images + 1) / 2) * weights)
+
+
+def magnitude(signal: Tensor) -> Tensor:
+    """[-1, 1] again; what is brighter than the image's scale is clipped."""
+    return (2 * signal.abs() - 1).clamp(max=1)

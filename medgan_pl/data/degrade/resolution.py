@@ -1,0 +1,76 @@
+"""Fewer pixels, thicker slices, and the blur of a focal spot, a kernel or a slice profile."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range
+
+LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+class Blur(Degradation):
+    """A Gaussian of `sigma_px` pixels, the same along each axis; the border is repeated beyond itself."""
+
+    def __init__(self, sigma_px: Ends) -> None:
+        self.sigma_px = Range("sigma_px", sigma_px, 0)
+
+    def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        return blurred(image, self.sigma_px.draw(generator), reach(self.sigma_px.high))
+
+
+class Shrink(Degradation):
+    """A lower resolution: a Gaussian of `blur` pixels (its standard deviation), then the mean over each `factor` pixels.
+
+    - `axes` None: all axes shrink, and the source is that much smaller: S' = S / factor (super-resolution).
+    - `axes` given, counted from the image's first: those alone shrink, and are enlarged back linearly: S' = S. [0] of a volume whose slices
+      come first makes it one of thick slices; the slice profile is then a box of `factor` slices after that Gaussian.
+
+    A mean keeps the mean: what the image has in all, the source has too. ValueError for a side that is no multiple of `factor`, and for
+    axes the image has not.
+    """
+
+    def __init__(self, *, factor: int, axes: Sequence[int] | None = None, blur: Ends = 0.0) -> None:
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
+            raise ValueError(f"`factor` must be a whole number of at least 2, got {factor}")
+        if axes is not None and not {*axes} <= {0, 1, 2}:
+            raise ValueError(f"`axes` must be some of 0, 1, 2, or null for all, got {list(axes)}")
+        self.by, self.axes, self.blur = factor, axes, Range("blur", blur, 0)
+        self.factor = factor if axes is None else 1
+
+    def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        sides = image.shape[2:]
+        axes = range(len(sides)) if self.axes is None else self.axes
+        self.check(sides, axes)
+        small = blurred(image, self.blur.draw(generator), reach(self.blur.high), axes)
+        for axis in axes:
+            small = small.unflatten(axis + 2, (-1, self.by)).mean(axis + 3)
+        return small if self.axes is None else F.interpolate(small, sides, mode=LINEAR[len(sides)], align_corners=False)
+
+    def check(self, sides: torch.Size, axes: Sequence[int]) -> None:
+        if max(axes) >= len(sides):
+            raise ValueError(f"`axes` must be axes of the image, 0 to {len(sides) - 1}, got {list(axes)}")
+        for side in (sides[axis] for axis in axes):
+            if side % self.by:
+                fits = " or ".join(str(side // self.by * self.by + more) for more in (0, self.by) if side // self.by * self.by + more)
+                raise ValueError(f"`size` must be a multiple of {self.by} to shrink by {self.by}, got {side}; use {fits}")
+
+
+def reach(sigma_px: float) -> int:
+    """Where a Gaussian of that width is as good as 0, in whole pixels."""
+    return max(1, round(4 * sigma_px))
+
+
+def blurred(images: Images, sigma_px: float | Float[Tensor, ""], reach: int, axes: Sequence[int] | None = None) -> Images:
+    """(B, C, *S) through a Gaussian of `sigma_px`, cut at `reach` pixels, along one of the `axes` of S after the other (None: all)."""
+    offsets = torch.arange(-reach, reach + 1.0, dtype=images.dtype, device=images.device)
+    sigma = (sigma_px * images.new_ones(())).clamp(min=1e-3)  # of that width it changes nothing
+    kernel = torch.softmax(-offsets.square() / (2 * sigma.square()), 0).view(1, 1, -1)
+    for axis in range(2, images.ndim) if axes is None else [axis + 2 for axis in axes]:
+        lines = images.movedim(axis, -1)
+        padded = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
+        images = F.conv1d(padded, kernel).view(lines.shape).movedim(-1, axis)
+    return images
