@@ -56,7 +56,7 @@ class LowDose(OfCT):
     Each slice of the last two axes by itself, which must be axial, in a parallel beam; no electronic noise, scatter or bow-tie filter, and
     a monochromatic beam. Noise that leaves a window is clipped.
 
-    Costs some 0.15 s for 16 of 128² on one core; it takes a batch at once, but in a `Chain` each row by itself: 4 times that.
+    Costs some 0.1 s for 16 of 128² on one core; it takes a batch at once, but in a `Chain` each row by itself: 4 times that.
     """
 
     def __call__(self, images: Images, generator: torch.Generator) -> Images:
@@ -80,7 +80,7 @@ class DoseNoise(OfCT):
 
     The variance of a pixel is (π² / 18 - 1 / 6) / (views · photons) times the mean over all rays through it of exp(p), per pixel squared
     (projection.py); of all rays two are taken, along its row and its column. An approximation: noise of a CT is not white, but has little
-    power at low frequencies, and streaks. Some 20 times as fast.
+    power at low frequencies, and streaks. Some 40 times as fast.
     """
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
