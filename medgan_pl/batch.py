@@ -3,12 +3,12 @@
 | key          | shape         | type    | meaning                                                            |
 |--------------|---------------|---------|--------------------------------------------------------------------|
 | `image`      | (B, C, *S)    | float32 | the real image, in [-1, 1]                                         |
-| `source`     | (B, C', *S')  | float32 | what the generator is given in a paired task, in [-1, 1]           |
+| `source`     | (B, C', *S')  | float32 | what the generator is given in a paired task, in [-1, 1]; S' = S,  |
+|              |               |         | or S / factor in super-resolution                                  |
 | `label`      | (B,)          | int64   | class, counted from 0 in the order of the data module's `classes`; |
-|              |               |         | below 0 where it is not known                                      |
+|              |               |         | below 0 where it is not known; between domains, the image's domain |
 | `covariates` | (B, K)        | float32 | patient features (age, sex, BMI, …), standardised; NaN: not known  |
-| `mask`       | (B, 1, *S)    | float32 | {0, 1}                                                             |
-| `image_a`    | (B, C, *S)    | float32 | unpaired domain a, in [-1, 1]; `image_b` likewise                  |
+| `mask`       | (B, K, *S)    | float32 | {0, 1}, a channel for each structure                               |
 | `record`     | (B,)          | int64   | row of the data module's table of records                          |
 | `z`          | (B, latent)   | float32 | the noise of this step, added by the game's `draw`                 |
 | `z_mixed`    | (B, latent)   | float32 | the noise whose style some layers have from `crossover` on         |
@@ -17,6 +17,11 @@
 | `t`          | (B,)          | float32 | in [0, 1): where between real and fake a penalty looks; likewise   |
 | `place`      | (B, N)        | float32 | in [0, 1): where a part is cut from it, for N axes; likewise       |
 | `augment`    | (B, K)        | float32 | in [0, 1): how the row is augmented in front of D; likewise        |
+| `pool`       | (B,)          | int64   | which past fake D sees in a row's place (games/cycle.py); likewise |
+| `patches`    | (B, P)        | float32 | in [0, 1): which places are compared (games/contrastive.py)        |
+| `target`     | (B,)          | int64   | the domain an image is brought to (games/star.py); likewise        |
+| `source_label` | (B,)        | int64   | that of the row's `source` there; `z_other`, `referred` likewise   |
+| `reference`  | (B, C, *S)    | float32 | an image whose style is asked for there, in [-1, 1]                |
 | `regularize_<name>` | (B, K) | float32 | in [0, 1): what the regulariser of that name draws; likewise       |
 
 Never a MetaTensor past the pipeline (2-3x slower on small operations). Hounsfield units, uint16 and [0, 1] live only in `data/` and

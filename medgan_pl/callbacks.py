@@ -19,9 +19,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from medgan_pl.batch import Batch
+from medgan_pl.games.base import Game
 from medgan_pl.keys import Purpose
 from medgan_pl.module import AdversarialModule
 
@@ -198,7 +200,8 @@ def to_grid(images: Tensor, columns: int) -> Image.Image:
 
 class SampleGrid(pl.Callback):
     """samples/<images>.png at each validation: the averaged generator on the same noise each time; each column one class,
-    each image with covariates of its own, as common as in training."""
+    each image with covariates of its own, as common as in training. In a game of images from images, held-out ones, the same each time:
+    source, what is made of it, and in pairs what it should be."""
 
     def __init__(self, folder: str | Path, n: int = 64, seed: int = 0) -> None:
         if n < 1:
@@ -207,19 +210,41 @@ class SampleGrid(pl.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
-        columns = math.ceil(math.sqrt(self.n))
-        classes = trainer.datamodule.classes
-        images = module.generate(fixed_batch(module, torch.arange(self.n) % columns % max(1, len(classes)), self.seed))
+        if module.game.sourced:
+            images, columns = self.held_out(trainer, module)
+        else:
+            columns = math.ceil(math.sqrt(self.n))
+            classes = trainer.datamodule.classes
+            images = module.generate(fixed_batch(module, torch.arange(self.n) % columns % max(1, len(classes)), self.seed))
         path = self.folder / f"{module.images:08d}.png"
         with going_on(f"write {path}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             to_grid(images, columns).save(path)
             module.tell(lambda logger: self.show(logger, path, module.images))
 
+    def held_out(self, trainer: pl.Trainer, module: AdversarialModule) -> tuple[Tensor, int]:
+        """`n` pictures at most, those of one image beside each other, and how many columns they make."""
+        each = 2 + module.game.paired
+        batch = trainer.datamodule.peek("val", max(1, self.n // each))
+        batch = module.game.draw_each(batch, self.seed, range(len(batch["image"])), Purpose.SAMPLES)
+        parts = [{key: value[i : i + 1].to(module.device) for key, value in batch.items()} for i in range(len(batch["image"]))]
+        made = [module.generate(part) for part in parts]
+        rows = beside(module.game, batch, torch.cat(made).float().cpu())
+        return rows.flatten(0, 1), each * max(1, round(math.sqrt(len(rows) / each)))
+
     @staticmethod
     def show(logger: Logger, path: Path, images: int) -> None:
         if isinstance(logger, WandbLogger):
             logger.log_image("samples", [str(path)], step=images, caption=[f"{images} images"])
+
+
+def beside(game: Game, batch: Batch, fake: Tensor) -> Tensor:
+    """For each image (B, 2 or 3, 1, *S) to look at: its source, enlarged where it is smaller, the fake, and in pairs the real; the first
+    channel of each, of masks any structure."""
+    source, made = game.source(batch).float().cpu(), [fake, game.real(batch).float().cpu()] if game.paired else [fake]
+    if source.shape[2:] != fake.shape[2:]:
+        source = F.interpolate(source, fake.shape[2:], mode="nearest")
+    return torch.stack([source[:, :1], *(each.amax(1, keepdim=True) if game.segments else each[:, :1] for each in made)], 1)
 
 
 def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int = 0, covariates: Tensor | None = None) -> Batch:

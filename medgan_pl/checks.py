@@ -1,5 +1,6 @@
 """What must hold of a configuration, in plain containers, before anything is built or written from it."""
 
+import re
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def check_settings(config: dict[str, Any]) -> None:
     import torch
 
     for key, least in COUNTS.items():
+        if key == "model.latent" and "latent" not in config["model"]:
+            continue  # a model that draws nothing
         value = select(config, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"`{key}` must be a whole number of at least {least}, got {value}")
@@ -59,6 +62,7 @@ def check_settings(config: dict[str, Any]) -> None:
 
 def check_data(config: dict[str, Any], data: Any) -> None:
     """Holds the model against the data it is to learn, before anything is built."""
+    check_source(config["model"], data)
     classes, found = config["model"]["classes"], len(data.classes)
     if classes and classes != found:
         names = ", ".join(data.classes) or "none: the data has no labels"
@@ -75,6 +79,20 @@ def check_data(config: dict[str, Any], data: Any) -> None:
         raise ValueError(
             f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {data.spatial_dims}"
         )
+
+
+def check_source(model: dict[str, Any], data: Any) -> None:
+    """ValueError unless a model of a paired task takes what the data give, and makes what they hold."""
+    if "source_channels" not in model:
+        return
+    if model["classes"]:
+        raise ValueError(f"`model.classes` must be 0 for a translation, which knows no condition but its source, got {model['classes']}")
+    extra, factor = (data.degrade.extra_channels, data.degrade.factor) if data.degrade else (0, 1)
+    given = data.parts.get("source", data.channels) + extra
+    wanted = {"model.source_channels": (model["source_channels"], given), "model.factor": (model["factor"], factor)}
+    for key, (own, found) in wanted.items():
+        if own != found:
+            raise ValueError(f"`{key}` must be that of the data, got {own}, and the source of the data has {found}; use {key}={found}")
 
 
 def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:
@@ -108,7 +126,7 @@ def check_same_place(state: dict[str, Any], world: int, device: str, fingerprint
 
 def difference(a: Any, b: Any, where: str = "") -> list[str]:
     """Each place at which two trees of plain containers differ, as "key: a, b", but for what is FREE."""
-    if where in FREE:
+    if re.sub(r"^data\.domains\.[^.]+", "data", where) in FREE:
         return []
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted(a.keys() | b.keys())

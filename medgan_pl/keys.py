@@ -15,6 +15,7 @@ class Purpose(IntEnum):
     AUGMENT = 2  # random augmentation of one training batch; count = images shown
     VALIDATION = 3  # noise of a validation image; count = its place in the split
     SAMPLES = 4  # noise of the sample grids and of `sample`; count = number of the image
+    DEGRADE = 5  # what a source lacks of its image; of a training batch count = images shown, of a held-out image its row
 
 
 def key_randomness(seed: int, rank: int, count: int, purpose: Purpose) -> None:
@@ -24,7 +25,18 @@ def key_randomness(seed: int, rank: int, count: int, purpose: Purpose) -> None:
     resumed run draws what the uninterrupted one would have drawn, two ranks never draw the same, and a checkpoint holds no generator's
     state.
     """
-    words = [int(word) for word in np.random.SeedSequence((seed, rank, count, int(purpose))).generate_state(4, np.uint32)]
+    words = seeds(seed, rank, count, purpose)
     torch.manual_seed(words[0] << 32 | words[1])
     np.random.seed(words[2])
     random.seed(words[3])
+
+
+def keyed_generator(seed: int, rank: int, count: int, purpose: Purpose, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own from the key, on the device."""
+    words = seeds(seed, rank, count, purpose)
+    return torch.Generator(device).manual_seed(words[0] << 32 | words[1])
+
+
+def seeds(seed: int, rank: int, count: int, purpose: Purpose) -> list[int]:
+    """Four words of 32 bits."""
+    return [int(word) for word in np.random.SeedSequence((seed, rank, count, int(purpose))).generate_state(4, np.uint32)]

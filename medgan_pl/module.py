@@ -212,7 +212,8 @@ class AdversarialModule(pl.LightningModule):
     def _losses(self, player: str, part: Batch, fake: Fakes) -> Losses:
         if player == "g":
             with frozen(self.discriminator):  # shared layers too: they learn as the part of G that they are, not to be fooled more easily
-                losses = self.game.generator_losses(self.players["d"], part, fake)
+                pays = self.game.generator_losses if self.stages[self.stage].adversarial else self.game.content_losses
+                losses = pays(self.players["d"], part, fake)
             losses.terms.update(self.game.generator_penalties(self.generator, part, self.turns_g))
             return losses
         fake = {name: each.detach() for name, each in fake.items()} if isinstance(fake, dict) else fake.detach()
@@ -303,10 +304,11 @@ class AdversarialModule(pl.LightningModule):
         # Rank r has every world-th image from the r-th on; each image's noise is its own, whatever the batch and the number of ranks.
         places = [self._place + i * self.trainer.world_size for i in range(len(batch["image"]))]
         self._place = places[-1] + self.trainer.world_size
-        fake = self.generate(self.game.draw_each(batch, self.seed, places, Purpose.VALIDATION))
+        batch = self.game.draw_each(batch, self.seed, places, Purpose.VALIDATION)
+        fake, real = self.game.compared(batch, self.generate(batch).float())
         with torch.autocast(self.device.type, enabled=False):
-            for metric in self.metrics.values():
-                metric.update(fake.float(), self.game.real(batch))
+            for metric in self.metrics.values() if len(fake) else ():
+                metric.update(fake, real)
 
     def on_validation_epoch_end(self) -> None:
         row = {f"val/{key}": float(value) for metric in self.metrics.values() for key, value in metric.compute().items()}

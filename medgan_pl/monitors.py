@@ -94,7 +94,7 @@ def judged(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Te
     for part in parts(train, size, module.device):
         critic = module.game.critic(module.discriminator, part)
         reals.append(critic(module.game.real(part)))
-        fakes.append(critic(module.generate(part)))
+        fakes.append(module.game.critic(module.discriminator, module.game.of_fakes(part))(module.generate(part)))
     for part in parts(held_out, size, module.device):
         others.append(module.game.critic(module.discriminator, part)(module.game.real(part)))
     logits = (torch.cat(each).float() for each in (reals, others, fakes))

@@ -64,15 +64,21 @@ class Ramp:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Who plays, and for how long: in `images`, or in `epochs` of the training split; neither means to the end of the run."""
+    """Who plays, and for how long: in `images`, or in `epochs` of the training split; neither means to the end of the run.
+
+    `adversarial`: whether G is judged by D; without it G alone plays, for what a game of pairs pays besides (its extras).
+    """
 
     players: Sequence[str]
+    adversarial: bool = True
     images: int | None = None
     epochs: float | None = None
 
     def __post_init__(self) -> None:
         if not self.players or set(self.players) - set(PLAYERS):
             raise ValueError(f"a stage's `players` must be some of {list(PLAYERS)}, got {list(self.players)}")
+        if not self.adversarial and list(self.players) != ["g"]:
+            raise ValueError(f"a stage without the adversary has players [g], got {list(self.players)}")
         if self.images is not None and self.epochs is not None:
             raise ValueError(f"a stage has a length in `images` or in `epochs`, got both: {self.images} and {self.epochs}")
 

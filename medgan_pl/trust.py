@@ -230,7 +230,7 @@ ALLOWED_PACKAGES = (
 )
 
 # The same for the data that a judgement opens anew.
-DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.modalities", "medgan_pl.data.intensity")
+DATA_PACKAGES = tuple(f"medgan_pl.data.{room}" for room in ("datamodule", "domains", "modalities", "intensity", "beside", "degrade"))
 
 
 def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:

@@ -13,8 +13,10 @@ from jaxtyping import install_import_hook
 
 with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.metrics", "medgan_pl.report"], "typecheck.checked"):
     import medgan_pl.losses.adversarial
+    import medgan_pl.losses.image
     import medgan_pl.losses.penalties
     import medgan_pl.losses.regularizers
+    import medgan_pl.losses.structure
     import medgan_pl.metrics.classifier
     import medgan_pl.metrics.distances
     import medgan_pl.metrics.diversity
@@ -43,13 +45,20 @@ with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.m
     import medgan_pl.networks.hagan
     import medgan_pl.networks.mlp
     import medgan_pl.networks.modulated
+    import medgan_pl.networks.pair
+    import medgan_pl.networks.patches
+    import medgan_pl.networks.patchgan
     import medgan_pl.networks.projection
     import medgan_pl.networks.r3gan
     import medgan_pl.networks.resampling
     import medgan_pl.networks.resnet
+    import medgan_pl.networks.rrdb
     import medgan_pl.networks.shared
+    import medgan_pl.networks.star
     import medgan_pl.networks.stylegan2
     import medgan_pl.networks.synced
+    import medgan_pl.networks.translator
+    import medgan_pl.networks.unet
     import medgan_pl.report.pictures  # noqa: F401
 
 import torch

@@ -25,10 +25,16 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
 
 
-TINY = ("data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")
+TINY = ("data.size=16", "model.width=4", "metrics.random.extractor.width=4")
 SPACES = {"2-D": ((16, 16), (16, 24)), "3-D": ((16, 16, 16), (8, 16, 16))}
 ONLY = {"hagan": "3-D"}  # the others play in both
-NEEDS = {"acgan": ("model.classes=2",)}  # what a model cannot do without
+SOURCED = [
+    model for model in options("model") if "source_channels" in (FOLDER / "model" / f"{model}.yaml").read_text()
+]  # make images of images
+NEEDS = {"acgan": ("model.classes=2",)} | dict.fromkeys(SOURCED, ("model.discriminator.layers=1",))  # what a model cannot do without
+BETWEEN = ["cut", "cycle_gan", "star_gan"]  # of one domain into another: the batch's label is the domain
+NEEDS |= dict.fromkeys(["cut", "cycle_gan"], ("model.patches.layers=1",)) | {"cut": ("model.discriminator.layers=1",)}
+UNSOURCED = [model for model in options("model") if model not in (*SOURCED, *BETWEEN)]
 PLAYS = [
     (model, space, size)
     for model in options("model")
@@ -41,7 +47,8 @@ PLAYS = [
 def built(settings, model: str, *overrides: str, size: tuple[int, ...] = (16, 16)) -> AdversarialModule:
     if ONLY.get(model) == "3-D":
         size = size if len(size) == 3 else (16, 16, 16)
-    where = (f"image.spatial_dims={len(size)}", f"data.size=[{','.join(map(str, size))}]")
+    latent = () if model in (*SOURCED, "cut", "cycle_gan") else ("model.latent=8",)
+    where = (*latent, f"image.spatial_dims={len(size)}", f"data.size=[{','.join(map(str, size))}]")
     return build_module(settings(f"model={model}", *TINY, *where, *NEEDS.get(model, ()), *overrides))
 
 
@@ -50,8 +57,12 @@ def play(module: AdversarialModule) -> tuple[Losses, Losses]:
     optimizer_g, optimizer_d = module.configure_optimizers()
     config = module.config
     image = torch.rand(4, config["data"]["channels"], *config["data"]["size"]) * 2 - 1
-    batch = {"image": image, "label": torch.arange(4) % max(1, config["model"]["classes"])}
-    batch = module.game.draw(batch | {"covariates": torch.randn(4, len(config["model"]["covariates"]))})
+    labels = 2 if module.game.sourced else max(1, config["model"]["classes"])
+    batch = {"image": image, "label": torch.arange(4) % labels}
+    if "source_channels" in config["model"]:
+        sides = [side // config["model"]["factor"] for side in config["data"]["size"]]
+        batch["source"] = torch.rand(4, config["model"]["source_channels"], *sides) * 2 - 1
+    batch = module.game.draw(batch | {"covariates": torch.randn(4, len(config["model"].get("covariates", [])))})
     fake = module.game.play(module.generator, batch)
     seen = {name: each.detach() for name, each in fake.items()} if isinstance(fake, dict) else fake.detach()
     paid_d = module.game.discriminator_losses(module.discriminator, batch, seen)
@@ -85,8 +96,8 @@ def step(player: torch.nn.Module, optimizers: list[Optimizer], losses: Losses) -
 @pytest.mark.parametrize("classes", [0, 2])
 @pytest.mark.parametrize(("model", "space", "size"), PLAYS)
 def test_every_model_plays_in_every_shape(settings, model, space, size, classes) -> None:
-    if classes == 0 and model in NEEDS:
-        pytest.skip(f"{model} needs {NEEDS[model][0]}")
+    if (classes == 0 and model == "acgan") or (classes and model not in UNSOURCED):
+        pytest.skip("acgan names classes, and images of images know none")
     play(built(settings, model, f"model.classes={classes}", size=size))
 
 
@@ -104,7 +115,8 @@ def test_every_model_plays_every_objective(settings, model, objective) -> None:
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_plays_every_penalty_with_labels(settings, model, penalty) -> None:
     # A slow D: one step at 0.1 against WGAN-GP through batch norm may end in a D that is 0 everywhere.
-    paid, _ = play(built(settings, model, f"penalty={penalty}", "model.classes=2", "optimizer_d.lr=1e-4"))
+    classes = ("model.classes=2",) if model in UNSOURCED else ()
+    paid, _ = play(built(settings, model, f"penalty={penalty}", *classes, "optimizer_d.lr=1e-4"))
     assert ("penalty" in paid.terms) == (penalty != "none")
 
 
@@ -113,7 +125,7 @@ def test_every_model_with_other_channels(settings, model) -> None:
     play(built(settings, model, "data.channels=3"))
 
 
-@pytest.mark.parametrize("model", options("model"))
+@pytest.mark.parametrize("model", UNSOURCED)
 def test_every_model_with_covariates(settings, model) -> None:
     play(built(settings, model, "model.covariates=[age,sex]"))
 
@@ -121,6 +133,20 @@ def test_every_model_with_covariates(settings, model) -> None:
 @pytest.mark.parametrize("model", ["mlp", "dcgan", "resnet_gan"])
 def test_spectral_norm(settings, model) -> None:
     play(built(settings, model, "model.discriminator.spectral_norm=true"))
+
+
+@pytest.mark.parametrize("model", ["unet_gan", "rrdb_gan", "translator_gan"])
+@pytest.mark.parametrize("factor", [1, 4])
+def test_every_translation_enlarges_its_source_in_every_space(settings, model, factor) -> None:
+    for size in SPACES["2-D"] + SPACES["3-D"]:
+        play(built(settings, model, f"model.factor={factor}", size=size))
+
+
+@pytest.mark.parametrize("extra", [option for option in options("extra") if option != "perceptual"])
+def test_every_extra_is_paid_between_fake_and_real(settings, extra) -> None:
+    for size in ((16, 16), (16, 16, 16)):
+        _, paid = play(built(settings, "unet_gan", f"extra={extra}", size=size))
+        assert paid.terms.keys() == {"adversarial", extra}
 
 
 @pytest.mark.parametrize("optimizer", options("optimizer"))
@@ -170,13 +196,20 @@ def test_every_trainer_composes(settings, trainer) -> None:
         instantiate(node, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
-GROUPS = ("stages", "noise", "optimizers", "logger", "data", "intensity@data.intensity", "game", "metrics", "experiment")
+GROUPS = ("beside@data.beside.source", "extra", "stages", "noise", "optimizers", "logger", "data", "intensity@data.intensity")
+GROUPS += ("game", "metrics", "experiment")
 OTHERS = [(group, option) for group in GROUPS for option in options(group.split("@")[0])]
 
 
 @pytest.mark.parametrize(("group", "option"), OTHERS)
 def test_every_option_composes(settings, group, option) -> None:
-    settings(f"{group}={option}")
+    needs = {("metrics", "segmentation"): ["beside@data.beside.mask=masks"], ("game", "star"): ["model=star_gan"]}
+    settings(*needs.get((group, option), []), f"{group}={option}")
+
+
+@pytest.mark.parametrize("degrade", options("degrade"))
+def test_every_degradation_composes(settings, degrade) -> None:
+    settings("data=ct", f"degrade@data.degrade={degrade}")
 
 
 @pytest.mark.parametrize("study", sorted((HOUSE / "experiments").glob("*/study.yaml")), ids=lambda path: path.parent.name)

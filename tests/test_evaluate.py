@@ -12,11 +12,10 @@ from PIL import Image
 
 from medgan_pl.console import configuration_folder
 from medgan_pl.data import phantom
+from medgan_pl.data.names import bare, stem
 from medgan_pl.data.phantom.film import film_image
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.subjects.checkpoint import data_of_run
-from medgan_pl.subjects.masks import stem
-from medgan_pl.subjects.subject import bare
 
 DATA = ("data.size=16", "data.cohort.patients=420", "data.fractions=[0.5,0.25,0.25]")
 QUICK = ("n=120", "draws=20", "use.steps=4", "use.seeds=2", "extractor.random.width=4", "pairs=3", "device=cpu")

@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +19,8 @@ from torch.utils.data import DataLoader
 
 from medgan_pl.batch import Batch
 from medgan_pl.data import summary
-from medgan_pl.data.cache import Cache, available_cores, prepare
+from medgan_pl.data.beside import KEYS, Beside, digest_of, read_together
+from medgan_pl.data.cache import Cache, Task, available_cores, prepare
 from medgan_pl.data.covariates import Covariates, check_names, tabulated
 from medgan_pl.data.formats import Format
 from medgan_pl.data.intensity import Intensity, Inverse
@@ -30,8 +32,8 @@ from medgan_pl.data.records import Record
 from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import CohortSource, FileSource, Source
 from medgan_pl.data.split import SPLITS, split_by_patient, with_fewer_in_train, without_duplicates
-from medgan_pl.data.stream import Batches, Crops, Rows, Stream
-from medgan_pl.keys import Purpose, key_randomness
+from medgan_pl.data.stream import Batches, Crops, Degrade, Rows, Stream, Table
+from medgan_pl.keys import Purpose, key_randomness, keyed_generator
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ class ImageDataModule(pl.LightningDataModule):
         cohort: Mapping[str, Any] | None = None,
         augment: Mapping[str, Any] | None = None,
         covariates: Sequence[str] = (),
+        beside: Mapping[str, Beside] | None = None,
+        degrade: Degrade | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -97,11 +101,16 @@ class ImageDataModule(pl.LightningDataModule):
                 "or as many data.intensity.windows_hu"
             )
         self.modality, self.spatial_dims, self.channels = modality, spatial_dims, channels
+        self.beside = {key: each for key, each in (beside or {}).items() if each}
+        if set(self.beside) - set(KEYS):
+            raise ValueError(f"data.beside must hold some of {', '.join(KEYS)}, got {', '.join(self.beside)}")
+        self.parts = {"image": channels} | {key: each.channels for key, each in self.beside.items()}  # channels of what is gathered
+        self.degrade = degrade or None
         self.size = numbers("size", size, spatial_dims, 4, whole=True)
         self.patches = patches if spatial_dims == 3 else 0
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, spatial_dims, 0)
         self.layout = self.laid_out(spacing, crop, slices or {})
-        self.pipeline = Pipeline(self.layout, intensity, modality.settings)
+        self.pipeline = Pipeline(self.layout, intensity, modality.settings, list(self.beside.values()))
         self.split, self.fractions, self.split_seed, self.most_train = split, tuple(fractions), split_seed, most_train
         self.max_corrupt, self.duplicates = max_corrupt, duplicates
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
@@ -149,11 +158,25 @@ class ImageDataModule(pl.LightningDataModule):
         """Reads every scan into the cache and judges nothing; then `table` are the records found, `unusable` says why some are not."""
         if self.table:
             return
-        table = self.source.table()
+        table, tasks = self.together(self.source.table())
         workers = available_cores(8 if self.modality.spatial_dims == 2 else 4)  # each holds a scan in memory
-        self.cache = prepare(self.source.tasks(table), self.pipeline, self.cache_dir, self.cache_dtype, workers)
+        self.cache = prepare(tasks, self.pipeline, self.cache_dir, self.cache_dtype, workers)
         self.unusable = self.source.unusable | {r.name: self.cache.unusable[r.digest] for r in table if r.digest in self.cache.unusable}
         self.table = table
+
+    def together(self, table: list[Record]) -> tuple[list[Record], list[Task]]:
+        """The records, and what reads them, with what lies beside them."""
+        tasks = self.source.tasks(table)
+        if not self.beside:
+            return table, tasks
+        others = {key: self.source.beside(key, each, table) for key, each in self.beside.items()}
+        settings = {key: dict(each.settings) for key, each in self.beside.items()}
+        for row, (record, task) in enumerate(zip(table, tasks, strict=True)):
+            digests, reads = ({key: each[row][part] for key, each in others.items()} for part in (0, 1))
+            digest = digest_of(record.digest, digests, settings)
+            table[row] = replace(record, digest=digest)
+            tasks[row] = replace(task, digest=digest, read=partial(read_together, task.read, reads))
+        return table, tasks
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the cache (making it if need be) and splits.
@@ -182,11 +205,17 @@ class ImageDataModule(pl.LightningDataModule):
             self.rows["val"] = self.rows["train"]
         if not (len(self.rows["train"]) and len(self.rows["val"])):
             raise ValueError(f"train and val must each hold a usable image, got {self.sizes()} from {self.source.title}")
-        self.gather = self.gatherer(cache, records, counts)
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
         self.inverse = self.inverted(cache, records)
         self.tell(records)
+        self.gather = self.gatherer(cache, records, counts)
         self.records = records
+
+    @property
+    def images(self) -> Table:
+        """The table of images, of which `rows` are rows."""
+        known = (self.labels, self.values)
+        return Table(self.gather, self.parts, self.image_records, *known, degrade=self.degrade, seed=self.split_seed)
 
     def tell(self, records: list[Record]) -> None:
         """Measures the covariates on the training records: `known` (R, K) natural, `values` standardised; None without any."""
@@ -215,13 +244,15 @@ class ImageDataModule(pl.LightningDataModule):
             return records
         if self.split == "none":
             return [replace(record, split="train") for record in records]
-        splits = split_by_patient(records, dict(zip(SPLITS, self.fractions, strict=True)), self.split_seed)
+        # Of files the order hangs on their contents; patients of the cohort are to be on one side in every modality.
+        known = [replace(record, digest=record.patient) for record in records] if self.phantom else records
+        splits = split_by_patient(known, dict(zip(SPLITS, self.fractions, strict=True)), self.split_seed)
         return [replace(record, split=split) for record, split in zip(records, splits, strict=True)]
 
     def gatherer(self, cache: Cache, records: list[Record], counts: list[int]) -> Rows | Crops:
         if self.patches:
             return Crops(cache, [records[row].digest for row in self.image_records], self.size, self.seed)
-        shape = (self.channels, *self.size)
+        shape = (sum(self.parts.values()), *self.size)
         first = [cache.entries[r.digest]["offset"] // int(np.prod(shape)) for r in records]
         return Rows(cache, np.concatenate([np.arange(f, f + n) for f, n in zip(first, counts, strict=True)]), shape)
 
@@ -268,7 +299,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def batch(self, rows: np.ndarray, places: np.ndarray) -> Batch:
         """The images at `places` of `rows` of the table of images, as a loader gives them, on the CPU."""
-        return Batches(self.gather, rows, self.image_records, self.labels, self.values)[places]
+        return Batches(self.images, rows, degraded=True)[places]
 
     def describe(self) -> list[str]:
         """Plain lines for the log: the source, then `summary.lines`."""
@@ -286,7 +317,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def loader(self, split: str, batches: Any) -> DataLoader:
         return DataLoader(
-            Batches(self.gather, self.rows[split], self.image_records, self.labels, self.values),
+            Batches(self.images, self.rows[split], degraded=split != "train"),  # of training images on the device, in batches
             batch_size=None,
             sampler=batches,
             num_workers=self.workers,
@@ -323,8 +354,21 @@ class ImageDataModule(pl.LightningDataModule):
         return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augments training batches on their device, by numbers keyed to the step."""
-        if self.trainer and self.trainer.training:
-            key_randomness(self.seed, self.trainer.global_rank, self.trainer.lightning_module.images, Purpose.AUGMENT)
+        """Augments training batches on their device, and makes their sources, by numbers keyed to the step."""
+        if not (self.trainer and self.trainer.training):
+            return batch
+        rank, images = self.trainer.global_rank, self.trainer.lightning_module.images
+        key_randomness(self.seed, rank, images, Purpose.AUGMENT)
+        return self.degraded(self.randomized(batch), keyed_generator(self.seed, rank, images, Purpose.DEGRADE, batch["image"].device))
+
+    def randomized(self, batch: Batch) -> Batch:
+        """The batch with its images, and what lies beside them, moved alike."""
+        keys = [key for key in self.parts if key in batch]
+        if keys == ["image"]:
             return {**batch, "image": self.randomize(batch["image"])}
-        return batch
+        together = torch.cat([batch[key] * 2 - 1 if key == "mask" else batch[key] for key in keys], 1)
+        parts = dict(zip(keys, self.randomize(together).split([self.parts[key] for key in keys], 1), strict=True))
+        return batch | {key: (part > 0).float() if key == "mask" else part for key, part in parts.items()}
+
+    def degraded(self, batch: Batch, generator: torch.Generator) -> Batch:
+        return batch if self.degrade is None else {**batch, "source": self.degrade(batch.get("source", batch["image"]), generator)}

@@ -27,10 +27,11 @@ class DomainsDataModule(ImageDataModule):
     A batch is `image`, `label`, the domain counted in the order of `domains`, whose names are the `classes`, and `record`. A training batch
     holds as many images of each domain, in turn (0, 1, …, 0, 1, …), and each domain is shown by an order of its own: the smaller one
     comes round more often. Nothing is known of pairs. On the embedded cohort the same patients are in all domains, shown in different
-    orders: that a patient's two images meet is chance, and no game is told. Held-out splits are one domain after the other.
+    orders: that a patient's two images meet is chance, and no game is told. In validation too the domains take turns.
 
-    Each domain is split by itself. Patients are known by a hash of their images (data/records.py), so that one who is in two domains cannot
-    be told, and may be held out of one and train in another; where that matters, divide the files and use split=folders in each.
+    Each domain is split by itself. Patients of files are known by a hash of their images (data/records.py), so that one who is in two
+    domains cannot be told, and may be held out of one and train in another; where that matters, divide the files and use split=folders in
+    each. Those of the cohort are on the same side in all domains.
 
     The table of images, `records`, `rows` and what is told of them are those of all domains; a record's name is led by its domain's.
     `inverses` has, by domain, what takes an image back to native units. What can be said of one data set alone (`inverse`, `modality`,
@@ -107,6 +108,14 @@ class DomainsDataModule(ImageDataModule):
         lengths = [len(domain.rows["train"]) for domain in self.domains.values()]
         return self.loader("train", Streams(lengths, self.batch_size, self.seed, rank, world, start))
 
+    def in_order(self, split: str) -> list[list[int]]:
+        """Each image of a held-out split once, the domains in turn as long as they last, so that a batch holds images of each."""
+        mine = [place for part in super().in_order(split) for place in part]
+        domains = np.searchsorted(self.images_from, self.rows[split][mine], side="right") - 1
+        turns = np.concatenate([np.arange(n) for n in np.bincount(domains, minlength=len(self.domains))])
+        order = [mine[i] for i in np.lexsort((domains, turns))]
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
     def randomized(self, batch: Batch) -> Batch:
         """The training batch, each domain's images by its own augmentation."""
         images = [domain.randomize(batch["image"][i :: len(self.domains)]) for i, domain in enumerate(self.domains.values())]
@@ -116,7 +125,7 @@ class DomainsDataModule(ImageDataModule):
         """What each domain says of itself, and what none can say."""
         said = [f"{name}: {line}" for name, domain in self.domains.items() for line in domain.describe()]
         each = "each domain is split by itself: who is in two of them may be held out of one and train in the other"
-        return said if self.split == "folders" else [*said, each]
+        return said if self.split == "folders" or all(domain.phantom for domain in self.domains.values()) else [*said, each]
 
 
 def check(domains: Mapping[str, ImageDataModule], shape: tuple[Any, ...], batch_size: int) -> None:

@@ -1,15 +1,17 @@
 """From a scan in native units to the images that are cached: what is cut from it, on which grid, at which intensity. Nothing random."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import Compose, Transform
 from torch import Tensor
 
+from medgan_pl.data.beside import Beside
 from medgan_pl.data.intensity import Intensity, Levels, to_unit
 from medgan_pl.data.layouts import Layout
 from medgan_pl.data.scan import Scan, ScanError
@@ -20,8 +22,8 @@ VERSION = 3
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the cache keeps of a scan: `images` (n, C, *S) in [-1, 1], the `levels` that made them, their `spacing_mm` and, of volumes,
-    `affine`; `facts` of the scan as it came, in plain containers (see `facts_of`)."""
+    """What the cache keeps of a scan: `images` (n, C, *S) in [-1, 1], what lies beside them in further channels, the `levels` that made
+    the images, their `spacing_mm` and, of volumes, `affine`; `facts` of the scan as it came, in plain containers (see `facts_of`)."""
 
     images: Tensor
     levels: Levels
@@ -45,8 +47,8 @@ class Usable(Transform):
 class Prepare(Transform):
     """A usable scan -> Prepared: the levels of what counts, the cut on its grid in native units, then [-1, 1]; empty cuts dropped."""
 
-    def __init__(self, layout: Layout, intensity: Intensity) -> None:
-        self.layout, self.intensity = layout, intensity
+    def __init__(self, layout: Layout, intensity: Intensity, beside: Sequence[Beside] = ()) -> None:
+        self.layout, self.intensity, self.beside = layout, intensity, beside
 
     def __call__(self, scan: Scan) -> Prepared:
         levels = self.intensity.levels(self.layout.seen(scan))
@@ -58,7 +60,8 @@ class Prepare(Transform):
             raise ScanError(f"every one of its {len(keep)} slices is empty (data.slices.foreground); values {range_of(scan)}")
         if images.min() == images.max():
             raise ScanError(f"nothing lies between the levels {levels} that become -1 and 1; values {range_of(scan)}")
-        return Prepared(images[keep], levels, cut.spacing_mm, cut.affine, facts)
+        under = [beside.lay(other, self.layout) for beside, other in zip(self.beside, scan.beside, strict=True)]
+        return Prepared(torch.cat([images, *under], 1)[keep], levels, cut.spacing_mm, cut.affine, facts)
 
 
 def range_of(scan: Scan) -> str:
@@ -90,10 +93,14 @@ class Pipeline:
     """Scan -> Prepared. `settings`: all that the result depends on besides the scan's files, for the cache's key; `reading` is the part
     of them that tells how the files were read (`Modality.settings`)."""
 
-    def __init__(self, layout: Layout, intensity: Intensity, reading: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def __init__(
+        self, layout: Layout, intensity: Intensity, reading: Mapping[str, Any] = MappingProxyType({}), beside: Sequence[Beside] = ()
+    ) -> None:
         self.layout, self.intensity = layout, intensity
-        self.chain = Compose([Usable(), Prepare(layout, intensity)], log_stats=False)
+        self.chain = Compose([Usable(), Prepare(layout, intensity, beside)], log_stats=False)
         self.settings = {"version": VERSION, **reading, **layout.settings, **intensity.settings}
+        if beside:
+            self.settings["beside"] = [dict(each.settings) for each in beside]
 
     def __call__(self, scan: Scan) -> Prepared:
         try:

@@ -31,6 +31,7 @@ class Scan:
     - `padding`: bool, the shape of `pixels`, where the scanner saw nothing; there `pixels` holds the least value outside. None: nowhere.
     - `bits`: bits of a stored integer; None for floating point.
     - `synthetic`: whether the file says it was made by a generator.
+    - `beside`: what lies on the same grid (data/beside.py).
     """
 
     pixels: np.ndarray
@@ -39,6 +40,7 @@ class Scan:
     padding: np.ndarray | None = None
     bits: int | None = None
     synthetic: bool = False
+    beside: "tuple[Scan, ...]" = ()
 
 
 def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medgan_pl.data import phantom
+from medgan_pl.data.beside import Beside, files_beside
 from medgan_pl.data.cache import Task, watched
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
@@ -44,6 +45,9 @@ class Source(Protocol):
     def tasks(self, records: list[Record]) -> list[Task]:
         """What the cache needs to read them."""
 
+    def beside(self, key: str, what: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+        """For each record what lies beside it: a digest of its content, and what reads it. Errors as `beside.files_beside`."""
+
 
 class FileSource:
     """The scans of a folder, a CSV or a Decathlon table (see `records`); `patient_pattern` finds the patient in a path.
@@ -59,7 +63,7 @@ class FileSource:
         files: str | None = None, covariates: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.pattern = compiled("patient_pattern", patient_pattern)
-        self.modality, self.folder, self.covariates = modality, folder, tuple(covariates)
+        self.root, self.modality, self.folder, self.covariates = root, modality, folder, tuple(covariates)
         self.of_headers = bool(covariates) and root.suffix.lower() != ".csv"
         if self.of_headers and (strange := [name for name in covariates if name not in PATIENT]):
             raise ValueError(
@@ -164,6 +168,11 @@ class FileSource:
     def tasks(self, records: list[Record]) -> list[Task]:
         return [Task(r.digest, partial(self.scan, Item(r.name, r.paths)), self.modality.unit) for r in records]
 
+    def beside(self, key: str, what: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+        found = files_beside(key, what, self.root, records)
+        items = [Item(f"{record.name} ({key})", paths) for record, paths in zip(records, found, strict=True)]
+        return list(zip(content_digests(items, self.folder), [partial(what.modality.read, item) for item in items], strict=True))
+
     def scan(self, item: Item) -> Scan:
         try:
             return self.modality.read(item)
@@ -208,7 +217,10 @@ class CohortSource:
             items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, told=told))
             content = f"{drawn.hexdigest()} {self.modality.settings} {self.seed} {index} {self.shape}"
             digests.append(hashlib.blake2b(content.encode(), digest_size=16).hexdigest())
-        return tabulate(items, [item.identity for item in items], digests)
+        # Whose it is hangs on no image here, so that a patient is the same one in every modality.
+        people = [hashlib.blake2b(f"{self.seed} {index}".encode(), digest_size=16).hexdigest() for index in range(self.patients)]
+        records = tabulate(items, [item.identity for item in items], people)
+        return [replace(record, digest=digest) for record, digest in zip(records, digests, strict=True)]
 
     def facts(self, patient: phantom.Patient) -> dict[str, Any]:
         shown = {"age": patient.age_years, "sex": patient.sex, "bmi": patient.bmi, "height": patient.height_m}
@@ -221,6 +233,11 @@ class CohortSource:
 
     def scan(self, index: int) -> Scan:
         return self.modality.simulate(phantom.draw_patient(self.seed, index), self.shape)
+
+    def beside(self, key: str, what: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+        patients = [phantom.draw_patient(self.seed, int(record.name[1:])) for record in records]
+        reads = [partial(what.simulate, self.modality, patient, self.shape) for patient in patients]
+        return [(record.digest, read) for record, read in zip(records, reads, strict=True)]
 
     def tasks(self, records: list[Record]) -> list[Task]:
         return [Task(r.digest, partial(self.scan, int(r.name[1:])), self.modality.unit) for r in records]

@@ -1,6 +1,7 @@
 """The order in which images are shown: an endless stream for training, and whole batches gathered by it from the cache."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from medgan_pl.batch import Batch
 from medgan_pl.data.cache import Cache
+from medgan_pl.keys import Purpose, keyed_generator
 
 
 class Stream(Sampler):
@@ -79,24 +81,56 @@ def fractions(seed: int, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
     return (state >> np.uint64(11)) * 2.0**-53
 
 
-class Batches(Dataset):
-    """Element `turns` is the whole batch shown then, of one split: image, record, and label and covariates where there are any.
+class Degrade(Protocol):
+    """See data/degrade: images (B, C, *S) in [-1, 1] -> the source made of them; every random number is the generator's."""
 
-    rows (n,): the split's rows in the table of images. records (N,): for each row of that table its scan's row in the table of records.
-    labels (R,): the class of each record. covariates (R, K) float32, standardised, NaN where not known.
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Table:
+    """The images of a data module, whichever split they are in, and what is known of each.
+
+    gather: images with all that lies beside them, as `channels` (key -> count) divides them. records (N,): for each image its scan's row in
+    the table of records. labels (R,): the class of each record. covariates (R, K) float32, standardised, NaN where not known. degrade: what
+    makes the source of a held-out image, keyed by (`seed`, its row).
     """
 
-    def __init__(
-        self, gather: Gather, rows: np.ndarray, records: np.ndarray, labels: np.ndarray | None, covariates: np.ndarray | None = None
-    ) -> None:
-        self.gather, self.rows, self.records, self.labels, self.covariates = gather, rows, records, labels, covariates
+    gather: Gather
+    channels: Mapping[str, int]
+    records: np.ndarray
+    labels: np.ndarray | None = None
+    covariates: np.ndarray | None = None
+    degrade: Degrade | None = None
+    seed: int = 0
 
-    def __getitem__(self, turns: Sequence[int]) -> Batch:
-        turns = np.asarray(turns)
-        rows = self.rows[turns % len(self.rows)]  # (B,)
+    def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
+        """The images alone (B, C, *S)."""
+        return self.gather(rows, turns)[:, : self.channels["image"]]
+
+    def batch(self, rows: np.ndarray, turns: np.ndarray, degraded: bool) -> Batch:
+        """The batch (batch.py) of these images; `degraded`: its source is made here."""
+        batch = dict(zip(self.channels, self.gather(rows, turns).split(list(self.channels.values()), 1), strict=True))
         records = self.records[rows]
-        batch = {"image": self.gather(rows, turns), "record": torch.from_numpy(records)}
+        if "mask" in batch:
+            batch["mask"] = (batch["mask"] > 0).float()
+        if degraded and self.degrade is not None:
+            whole = batch.get("source", batch["image"])
+            keys = [keyed_generator(self.seed, 0, int(row), Purpose.DEGRADE) for row in rows]
+            batch["source"] = torch.cat([self.degrade(whole[i : i + 1], key) for i, key in enumerate(keys)])
+        batch["record"] = torch.from_numpy(records)
         for key, known in (("label", self.labels), ("covariates", self.covariates)):
             if known is not None:
                 batch[key] = torch.from_numpy(known[records])
         return batch
+
+
+class Batches(Dataset):
+    """Element `turns` is the whole batch shown then, of one split: `rows` (n,) of the table."""
+
+    def __init__(self, table: Table, rows: np.ndarray, degraded: bool) -> None:
+        self.table, self.rows, self.degraded = table, rows, degraded
+
+    def __getitem__(self, turns: Sequence[int]) -> Batch:
+        turns = np.asarray(turns)
+        return self.table.batch(self.rows[turns % len(self.rows)], turns, self.degraded)

@@ -27,7 +27,7 @@ PAIRS = 256  # of images, for the likeness of pairs
 class Sets:
     """What is held against what: `fake`, and of reals `reference` (which fakes are held against), `floor` (other held-out patients, in
     place of fakes), `train` (what the generator saw; None where nobody says). `classes`: names of the labels. `truth`: in a paired task
-    image for image what the fakes are to be."""
+    image for image what the fakes are to be; `structures`: where these are masks, what each channel is."""
 
     fake: ImageSet
     reference: ImageSet
@@ -35,6 +35,7 @@ class Sets:
     train: ImageSet | None = None
     classes: list[str] = field(default_factory=list)
     truth: ImageSet | None = None
+    structures: tuple[str, ...] = ()
 
     def even(self) -> "Sets":
         """As many fakes as reference and floor images: most of what is measured depends on the number."""

@@ -10,7 +10,7 @@ from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.result import Result
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.features import Images
-from medgan_pl.metrics.paired import OfPairs, Paired, PairedMasks
+from medgan_pl.metrics.paired import OfPairs, Paired, PairedMasks, Segments
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Scale:
 def judge_pairs(sets: Sets, scale: Scale, draws: int, batch_size: int) -> list[Result]:
     """Of images, and of masks where both sides have them; intervals over the patients of the truth."""
     truth = sets.truth
+    if sets.structures:
+        found = judged(Segments(structures=sets.structures), sets.fake, truth, truth.groups, draws, batch_size)
+        return [replace(result, key="dice", label=result.key.removeprefix("dice").removeprefix("_")) for result in found]
     results = judged(Paired(half_range=scale.half_range), sets.fake, truth, truth.groups, draws, batch_size)
     units = {"mae": scale.unit, "hd95": "mm" if scale.spacing_mm else "pixels"}
     if sets.fake.masks is not None and truth.masks is not None:

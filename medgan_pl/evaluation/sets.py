@@ -125,7 +125,7 @@ def real_set(data: "ImageDataModule", rows: np.ndarray) -> ImageSet:
     content = json.dumps([data.cache.folder.name, [data.records[r].digest for r in records], (rows - first).tolist(), crops])
     patients = np.array([data.records[r].patient for r in records])
     return ImageSet(
-        lambda asked: data.gather(rows[asked.numpy()], asked.numpy()),
+        lambda asked: data.images.images(rows[asked.numpy()], asked.numpy()),
         len(rows),
         digest(content),
         None if data.labels is None else torch.from_numpy(data.labels[records]),

@@ -13,6 +13,7 @@ from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.losses.adversarial import accuracy
 
 Critic = Callable[[Tensor], Tensor]
+Features = Callable[[Tensor], list[Tensor]]
 Fakes = Tensor | dict[str, Tensor]
 
 
@@ -88,10 +89,13 @@ class Game(nn.Module, ABC):
     A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. What state its augmentation and its
     regularisers have, such as an adaptive strength, are buffers, saved with the run. A new game says `draw`, `generate` and `critic`; the
     losses are the adversarial ones, to which it may add its own terms. `paired`: whether the fake of a batch's i-th place is to be the
-    real of that place, so that the two can be held against each other, voxel by voxel.
+    real of that place, so that the two can be held against each other, voxel by voxel. `sourced`: whether it makes images of images, which
+    the batch must bring, and not of noise alone. `segments`: whether what it makes are masks, a channel for each structure.
     """
 
     paired: ClassVar[bool] = False
+    sourced: ClassVar[bool] = False
+    segments: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -129,9 +133,21 @@ class Game(nn.Module, ABC):
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         """The fakes (B, C, *S) in [-1, 1]; a function of the drawn batch alone."""
 
+    def source(self, batch: Batch) -> Tensor:
+        """What G is given (B, C', *S') in a game that is `sourced`."""
+        raise ValueError(f"{type(self).__name__} makes images of noise, and has no source")
+
     def play(self, g: nn.Module, batch: Batch) -> Fakes:
         """What D and G learn from: the fakes themselves, unless a game trains on something else, such as a part of each."""
         return self.generate(g, batch)
+
+    def of_fakes(self, batch: Batch) -> Batch:
+        """The batch with the condition of what `generate` makes of it, by which `critic` judges those fakes."""
+        return batch
+
+    def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What of the fakes of a drawn batch is held against which reals in validation: as many of each, maybe none."""
+        return fake, self.real(batch)
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         """D with its condition filled in: images (B, C, *S) to logits (B, …), higher = more real."""
@@ -181,6 +197,13 @@ class Game(nn.Module, ABC):
         critic = self.judge(d, batch)
         real_logits = critic(self.real(batch)) if self.objective.paired else None
         return Losses(terms={"adversarial": self.objective.generator(critic(fake), real_logits)})
+
+    def content_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
+        """What G pays in a stage without the adversary; ValueError in a game that has nothing else for it to learn."""
+        raise ValueError(
+            f"a stage without the adversary needs a game that holds each fake against its own real, game=translation; "
+            f"{type(self).__name__} does not"
+        )
 
     def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
         """After each turn of D, of `accuracy` on its batch: what follows how D fares. `images`: shown in all, `new_images`: in that turn;

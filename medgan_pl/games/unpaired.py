@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from medgan_pl.batch import Batch, require
@@ -34,6 +35,14 @@ class Unpaired(Game):
     def of_fakes(self, batch: Batch) -> Batch:
         """The batch with the domains of what `generate` makes of it: by it `critic` judges those fakes."""
         return {**batch, "label": self.target(batch)}
+
+    def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What was brought to the last domain, and reals of it. Both ways together would be nearest to the reals where G does nothing."""
+        domain, target = self.domain(batch), self.target(batch)
+        last = torch.stack([domain, target]).max()
+        fakes, reals = fake[(target == last) & (domain != last)], self.real(batch)[domain == last]
+        count = min(len(fakes), len(reals))
+        return fakes[:count], reals[:count]
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         domain = self.domain(batch)

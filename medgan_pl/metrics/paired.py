@@ -11,7 +11,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from medgan_pl.metrics.diversity import PIXELS_AT_ONCE, WINDOW, ms_ssim, similarity
+from medgan_pl.losses.structure import WINDOW, similarity
+from medgan_pl.metrics.diversity import PIXELS_AT_ONCE, ms_ssim
 from medgan_pl.metrics.estimate import Estimate, Resampling
 
 RANGE = 2.0  # of images in [-1, 1]
@@ -196,6 +197,21 @@ class PairedMasks(OfPairs):
 
     def measured(self, fake: Tensor, real: Tensor) -> Tensor:
         return torch.stack([dice(fake, real), hausdorff_95(fake, real, self.spacing_mm)], 1)
+
+
+class Segments(OfPairs):
+    """Segmentations held against their truth, both (B, K, *S) in [-1, 1], a channel for each of `structures`, inside above 0: {"dice",
+    "dice_<structure>"}, means over images, `dice` that over structures too. Raises ValueError for another number of channels."""
+
+    def __init__(self, *, structures: Sequence[str]) -> None:
+        super().__init__()
+        self.keys = ("dice", *(f"dice_{name}" for name in structures))
+
+    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
+        if real.shape[1] != len(self.keys) - 1:
+            raise ValueError(f"a segmentation must have a channel for each of {len(self.keys) - 1} structures, got {tuple(real.shape)}")
+        columns = [dice((a > 0).float(), (b > 0).float()) for a, b in zip(fake.split(1, 1), real.split(1, 1), strict=True)]
+        return torch.stack([torch.stack(columns).mean(0), *columns], 1)
 
 
 def _in_parts(values: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:

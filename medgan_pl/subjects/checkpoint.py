@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,20 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     check_fits(module, data)
     if module.covariates.columns:
         data.tell_as(module.covariates)
-    extractors = extractors_of(config)
+    segments = module.game.segments
+    extractors = [] if segments else extractors_of(config)
     strangers = trained_elsewhere(state.get("fingerprint"), data)
     reference, floor, note = held_out(data)
-    train = real_set(data, data.rows["train"])
-    real = real_set(data, reference)
-    fake = translated(module, data, reference, config, watch) if module.game.paired else drawn(module, train, config, watch)
+    brought = module.game.sourced and not module.game.paired  # from one domain to another: judged as images of the last
+    train, real, others = (real_set(data, of_last(data, rows) if brought else rows) for rows in (data.rows["train"], reference, floor))
+    if module.game.paired:
+        fake, truth = translated(module, data, reference, config, watch), truth_of(module, data, reference, real)
+    elif brought:
+        fake, truth = translated(module, data, of_first(data, reference), config, watch), None
+    else:
+        fake, truth = drawn(module, train, config, watch), None
+    if segments:
+        config.groups = ["paired"]
     name = "/".join(path.resolve().parts[-3:])  # the run's folder and the file: a whole path tells of the machine
     told = {"kind": "checkpoint", "name": name, "path": path.name, "sha256": sha256(path), "images_seen": module.images}
     told |= {"model": module.config["model"]["generator"]["_target_"].split(".")[-1], "conditional": fake.labels is not None}
@@ -56,19 +65,19 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     return Subject(
         told,
         data,
-        Sets(fake, real, real_set(data, floor), train, list(data.classes), real if module.game.paired else None),
+        Sets(fake, real, others, train, list(data.classes), truth, structures_of(data) if segments else ()),
         extractors,
         (run if (run / "config.yaml").is_file() else Path()) / "report",
         strangers,
         shareable(module.config),
         [note for note in notes if note],
         wandb_run if isinstance(wandb_run, str) and re.fullmatch(r"[\w-]{1,64}", wandb_run) else None,
-        None if path.suffix == ".safetensors" or module.game.paired else critic_of(module, whole(config, "batch_size", 1)),
+        None if path.suffix == ".safetensors" or module.game.sourced else critic_of(module, whole(config, "batch_size", 1)),
     )
 
 
 # What of the data says which files are read and how their names are searched: a file that travels must not choose that alone.
-OWN = ("root", "files", "patient_pattern", "cohort")
+OWN = ("root", "files", "patient_pattern", "cohort", "beside", "domains")
 
 
 def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[str], run: Path) -> "DictConfig":
@@ -87,14 +96,20 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
     kept = {key: value for key, value in stored.items() if key != "cache"}
     record = run / "config.yaml"
     here = OmegaConf.to_container(OmegaConf.load(record))["data"] if record.is_file() else {}
-    if any(key not in here or here[key] != stored.get(key) for key in OWN):
+    if any(here.get(key, {}) != stored.get(key, {}) for key in OWN):
+        if "domains" in kept:
+            raise ValueError("several domains are judged in their run folder alone, whose config.yaml says where their files lie")
         if "data.root" not in typed:
             raise ValueError(
                 "weights outside their run folder do not say where their data lie: add data.root=PATH (null for the embedded cohort)"
             )
-        kept = {key: value for key, value in kept.items() if key not in OWN}
+        beside = {key: each | {"root": None} for key, each in kept.get("beside", {}).items()}
+        kept = {key: value for key, value in kept.items() if key not in OWN} | {"beside": beside}
     # Whole, key by key: a modality or an intensity must not mix the arguments of two classes.
-    merged = OmegaConf.create(OmegaConf.to_container(config.data, resolve=True) | kept)
+    base = OmegaConf.to_container(config.data, resolve=True)
+    if "domains" in kept:  # what else there is, each of them says
+        base = {"domains": {name: domain | {"cache": base["cache"]} for name, domain in kept.pop("domains").items()}}
+    merged = OmegaConf.create(base | kept)
     for key in typed:
         if key.startswith("data."):
             OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(config, key), force_add=True)
@@ -172,13 +187,35 @@ def critic_of(module: "AdversarialModule", batch_size: int) -> Callable[["ImageS
 def translated(
     module: "AdversarialModule", data: "ImageDataModule", rows: "np.ndarray", config: "DictConfig", watch: Callable[[str], None]
 ) -> "ImageSet":
-    """Of a paired game, what the averaged generator makes of each image at `rows` of the data's table, in their order."""
+    """Of a game of images from images, what the averaged generator makes of each at `rows` of the data's table, in their order."""
     watch(f"{len(rows):,} images of the generator")
 
     def parts() -> "Iterator[Tensor]":
         for places in np.split(np.arange(len(rows)), range(config.batch_size, len(rows), config.batch_size)):
             batch = {key: value.to(module.device) for key, value in data.batch(rows, places).items()}
-            yield module.generate(module.game.draw_each(batch, config.seed, places.tolist(), Purpose.SAMPLES))
+            batch = module.game.draw_each(batch, config.seed, places.tolist(), Purpose.SAMPLES)
+            if "target" in batch:
+                batch["target"] = torch.full_like(batch["target"], len(data.classes) - 1)
+            yield module.generate(batch)
 
-    labels = None if data.labels is None else torch.from_numpy(data.labels[data.image_records[rows]])
+    labels = None if data.labels is None or not module.game.paired else torch.from_numpy(data.labels[data.image_records[rows]])
     return stored(parts(), len(rows), labels)
+
+
+def truth_of(module: "AdversarialModule", data: "ImageDataModule", rows: "np.ndarray", real: "ImageSet") -> "ImageSet":
+    """Image for image what `translated` is to be."""
+    return replace(real, get=lambda asked: module.game.real(data.batch(rows, asked.numpy())))
+
+
+def of_last(data: "ImageDataModule", rows: "np.ndarray") -> "np.ndarray":
+    """Of these rows of the table those of the last domain."""
+    return rows[data.labels[data.image_records[rows]] == len(data.classes) - 1]
+
+
+def of_first(data: "ImageDataModule", rows: "np.ndarray") -> "np.ndarray":
+    """And those of the others."""
+    return rows[data.labels[data.image_records[rows]] != len(data.classes) - 1]
+
+
+def structures_of(data: "ImageDataModule") -> tuple[str, ...]:
+    return data.beside["mask"].structures

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from medgan_pl.data.names import bare
 from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.sets import halves, real_set
 from medgan_pl.subjects.masks import with_masks
-from medgan_pl.subjects.subject import Subject, bare, extractors_of, opened
+from medgan_pl.subjects.subject import Subject, extractors_of, opened
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from medgan_pl.data.records import MASK_NAME, Item
+from medgan_pl.data.names import stem
+from medgan_pl.data.records import Item
 from medgan_pl.evaluation.sets import ImageSet
-from medgan_pl.subjects.subject import bare
 
 if TYPE_CHECKING:
     from medgan_pl.data.datamodule import ImageDataModule
@@ -45,8 +45,3 @@ def laid(path: Path, shape: list[int], data: "ImageDataModule") -> torch.Tensor:
         raise ValueError(f"the mask {path} must have the shape of its image, {shape}, got {list(scan.pixels.shape)}")
     covered = replace(scan, pixels=(scan.pixels > 0).astype("float32"), padding=None)
     return (data.layout.cut(covered, fill=0.0).pixels >= 0.5).float()
-
-
-def stem(path: Path) -> str:
-    """lesion/a_mask.nii.gz -> lesion/a"""
-    return MASK_NAME.sub("", bare(path.as_posix()))

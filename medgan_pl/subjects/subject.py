@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.data.modalities import ITK, NIFTI
-from medgan_pl.data.records import DICOMS, PICTURES
 from medgan_pl.data.split import straddling
 
 if TYPE_CHECKING:
@@ -51,15 +49,6 @@ def straddled(data: "ImageDataModule") -> str:
     """A sentence where patients stand in more than one of the splits that came with the data."""
     count = straddling([record.patient for record in data.records], [record.split for record in data.records])
     return f"{count} patients stand in more than one split, so that all looks too good; data.split=patient splits anew." if count else ""
-
-
-def bare(name: str) -> str:
-    """lesion/a.1.nii.gz -> lesion/a.1: the name without the ending of its kind of file."""
-    folder, slash, file = name.rpartition("/")
-    for ending in (*NIFTI, *ITK, *PICTURES, *DICOMS):
-        if file.lower().endswith(ending):
-            return folder + slash + file[: -len(ending)]
-    return name
 
 
 def extractors_of(config: "DictConfig") -> "list[Extractor]":

@@ -184,10 +184,13 @@ def test_a_held_out_split_has_an_image_for_each_device(tmp_path):
     assert len(next(iter(data.val_dataloader()))["image"]) == 1
 
 
+PARTS = ("beside", "degrade")
+
+
 def test_the_yaml_says_what_the_code_does(settings):
     """Each argument stands in the YAML with the same default, so that Python and the command line mean the same."""
     arguments = inspect.signature(ImageDataModule).parameters
-    defaults = {name: p.default for name, p in arguments.items() if name not in ("modality", "intensity", "cohort", "augment", "cache")}
+    defaults = {name: p.default for name, p in arguments.items() if name not in ("modality", "intensity", "cohort", "augment", "cache", *PARTS)}
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     slices = {name: p.default for name, p in inspect.signature(Slices).parameters.items() if name not in ("size", "spacing_mm", "crop")}
     augment = {name: p.default for name, p in inspect.signature(Randomize).parameters.items()}
@@ -206,6 +209,7 @@ def test_the_yaml_says_what_the_code_does(settings):
         )
         assert config.pop("augment") == augment
         assert sorted(config.pop("cache")) == ["dir", "dtype"]
+        assert [config.pop(name) for name in PARTS] == [{"source": {}, "mask": {}}, {}]  # which is none
         if name != "xray":
             told = config.pop("slices")
             assert told == {k: list(v) if isinstance(v, tuple) else v for k, v in slices.items()}

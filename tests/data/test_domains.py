@@ -74,13 +74,17 @@ def test_each_domain_is_shown_by_its_own_stream():
     assert all([turn % 12 for turn in turns[::2]] != [turn % 12 - 6 for turn in turns[1::2]] for turns in same)  # pairs do not meet
 
 
-def test_held_out_splits_are_one_domain_after_the_other():
+def test_held_out_splits_show_the_domains_in_turn():
     data = domains()
     sizes = {name: domain.sizes() for name, domain in data.domains.items()}
     assert data.sizes() == {split: sizes["mr"][split] + sizes["ct"][split] for split in ("train", "val", "test")}
     for split, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
         batches = list(loader)
-        assert torch.cat([batch["label"] for batch in batches]).tolist() == [0] * sizes["mr"][split] + [1] * sizes["ct"][split]
+        labels, both = torch.cat([batch["label"] for batch in batches]).tolist(), min(sizes["mr"][split], sizes["ct"][split])
+        assert labels[: 2 * both] == [0, 1] * both
+        assert len(labels) == sizes["mr"][split] + sizes["ct"][split]
+        records = [int(record) for batch in batches for record in batch["record"]]
+        assert len(records) == len(labels)
     assert set(data.peek("val", 6)["label"].tolist()) == {0, 1}
 
 
@@ -98,7 +102,10 @@ def test_what_a_run_and_a_judgement_read():
     lines = data.describe()
     assert lines[0].startswith("mr: the embedded cohort")
     assert any(line.startswith("ct: train: ") for line in lines)
-    assert "split by itself" in lines[-1]
+    assert "split by itself" not in lines[-1]  # which matters for files alone
+    sides = {name: {record.patient: record.split for record in domain.records} for name, domain in data.domains.items()}
+    assert all(sides["ct"][patient] == split for patient, split in sides["mr"].items() if patient in sides["ct"])
+    assert set(sides["mr"]) & set(sides["ct"])
     assert data.fingerprint == domains().fingerprint
     assert data.fingerprint != domains(domains={"mr": mr(), "ct": ct(split_seed=1)}).fingerprint
     reference, floor, note = held_out(data)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.stream import Batches, Crops, Rows, Stream, fractions
+from medgan_pl.data.stream import Batches, Crops, Rows, Stream, Table, fractions
 
 
 @pytest.mark.parametrize("length", [3, 8, 50])
@@ -92,12 +92,13 @@ def test_a_batch_takes_its_split_s_rows_and_the_labels_of_their_records():
     cache = SimpleNamespace(images=lambda places, shape: torch.from_numpy(places)[:, None, None, None].float())
     records = np.array([0, 0, 1, 2, 2])  # five images of three records
     gather = Rows(cache, np.array([40, 41, 20, 30, 31]), (1, 1, 1))
-    batches = Batches(gather, np.array([0, 1, 3, 4]), records, np.array([7, 8, 9]))  # the split holds records 0 and 2
+    table = Table(gather, {"image": 1}, records, np.array([7, 8, 9]))
+    batches = Batches(table, np.array([0, 1, 3, 4]), degraded=True)  # the split holds records 0 and 2
     batch = batches[[0, 3, 5, 6]]  # turns of the second round too
     assert batch["image"].flatten().tolist() == [40, 31, 41, 30]
     assert batch["record"].tolist() == [0, 2, 0, 2]
     assert batch["label"].tolist() == [7, 9, 7, 9]
-    assert sorted(Batches(gather, np.array([0]), records, None)[[0]]) == ["image", "record"]
+    assert sorted(Batches(Table(gather, {"image": 1}, records), np.array([0]), degraded=True)[[0]]) == ["image", "record"]
 
 
 def test_an_epoch_of_patches_shows_every_row_once():
