@@ -31,7 +31,7 @@ class DomainsDataModule(ImageDataModule):
 
     Each domain is split by itself. Patients of files are known by a hash of their images (data/records.py), so that one who is in two
     domains cannot be told, and may be held out of one and train in another; where that matters, divide the files and use split=folders in
-    each. Those of the cohort are on the same side in all domains.
+    each. Heads of the cohort are on the same side in all domains, as are its chests.
 
     The table of images, `records`, `rows` and what is told of them are those of all domains; a record's name is led by its domain's.
     `inverses` has, by domain, what takes an image back to native units. What can be said of one data set alone (`inverse`, `modality`,

@@ -190,7 +190,8 @@ PARTS = ("beside", "degrade")
 def test_the_yaml_says_what_the_code_does(settings):
     """Each argument stands in the YAML with the same default, so that Python and the command line mean the same."""
     arguments = inspect.signature(ImageDataModule).parameters
-    defaults = {name: p.default for name, p in arguments.items() if name not in ("modality", "intensity", "cohort", "augment", "cache", *PARTS)}
+    parts = ("modality", "intensity", "cohort", "augment", "cache", *PARTS)
+    defaults = {name: p.default for name, p in arguments.items() if name not in parts}
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     slices = {name: p.default for name, p in inspect.signature(Slices).parameters.items() if name not in ("size", "spacing_mm", "crop")}
     augment = {name: p.default for name, p in inspect.signature(Randomize).parameters.items()}
