@@ -9,7 +9,7 @@ import medgan_pl
 
 PACKAGE = Path(medgan_pl.__file__).parent
 FLOORS = {
-    4: ("train", "evaluate", "subjects", "sample", "compare", "inspect", "project", "apply", "export", "sweeps", "build"),
+    4: ("train", "evaluate", "subjects", "sample", "compare", "inspect", "project", "apply", "applied", "export", "sweeps", "build"),
     3: ("module", "callbacks", "checkpoints", "monitors", "data.datamodule", "data.domains", "evaluation", "report"),
     2: ("games", "metrics", "transfer"),
     1: ("networks", "losses", "augment", "data", "schedules", "checks", "guards", "interval"),
@@ -22,6 +22,7 @@ MAY_LOOK |= {("export", "sample"), ("export", "build"), ("export", "train"), ("t
 MAY_LOOK |= {("compare", "train"), ("evaluate", "train"), ("evaluate", "build"), ("evaluate", "sample"), ("evaluate", "subjects")}
 MAY_LOOK |= {("project", "sample"), ("project", "build"), ("project", "train")}
 MAY_LOOK |= {("data.domains", "data.datamodule")}
+MAY_LOOK |= {("apply", "applied"), ("apply", "sample"), ("apply", "build"), ("apply", "train"), ("applied", "sample")}
 MAY_LOOK |= {("subjects", "sample"), ("subjects", "build"), ("subjects", "train")}
 
 

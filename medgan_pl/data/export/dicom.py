@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -189,10 +190,10 @@ def drawn(file: Path) -> bool:
         return False
 
 
-def write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Beside, then in place of a series drawn before. Raises ValueError for a folder that holds anything else: of two series many a viewer
-    makes one wrong volume."""
-    if path.is_dir() and not all(drawn(file) for file in path.iterdir()):
+def write_folder(path: Path, files: dict[str, bytes], own: Callable[[Path], bool] = drawn) -> None:
+    """Beside, then in place of a series written before, each file of which is our `own`. Raises ValueError for a folder that holds anything
+    else: of two series many a viewer makes one wrong volume."""
+    if path.is_dir() and not all(own(file) for file in path.iterdir()):
         raise ValueError(
             f"the folder of a series must be new or hold one drawn before, got {path}, which holds other files; choose another"
         )

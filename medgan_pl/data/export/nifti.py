@@ -14,17 +14,20 @@ ALIGNED = 2
 DESCRIP_BYTES = 79
 
 
-def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray, *, description: str = "", dtype: type = np.float32) -> None:
+def write_nifti(
+    path: Path, values: np.ndarray, affine: np.ndarray, *, description: str = "", dtype: type = np.float32, mark: str = "SYNTHETIC"
+) -> None:
     """Writes `values` to `path`, which ends in .nii.gz; the same image gives the same bytes.
 
     values: (D, H, W), or (H, W) as one slice, in native units; stored as (W, H, D), as NIfTI's x, y, z are. affine: (4, 4), indices of
-    (D, H, W) -> RAS+ mm, written as sform and qform with code 2. dtype: np.float32, or np.int16, rounded to whole units (HU).
-    The header's `descrip` is "SYNTHETIC medgan_pl" and the description, 79 bytes together.
-    Raises ValueError for another ending or dtype, a longer description, values beyond int16, NaN, infinity; ScanError for a bad affine.
+    (D, H, W) -> RAS+ mm, written as sform and qform with code 2. dtype: np.float32, np.int16, rounded to whole
+    units (HU), or np.uint8, labels.
+    The header's `descrip` is the mark, "medgan_pl" and the description, 79 bytes together.
+    Raises ValueError for another ending or dtype, a longer description, values beyond the dtype, NaN, infinity; ScanError for a bad affine.
     """
     if not path.name.endswith(".nii.gz"):
         raise ValueError(f"a NIfTI file must end in .nii.gz, got {path.name}")
-    descrip = f"SYNTHETIC medgan_pl {description}".strip().encode()
+    descrip = f"{mark} medgan_pl {description}".strip().encode()
     if len(descrip) > DESCRIP_BYTES:
         raise ValueError(f"the mark and `description` must fit {DESCRIP_BYTES} bytes, got {len(descrip)}; shorten it")
     volume = finite(values)
@@ -45,6 +48,12 @@ def as_stored(volume: np.ndarray, dtype: type) -> np.ndarray:
         if np.abs(volume).max() > np.finfo(np.float32).max:
             raise ValueError(f"float32 holds ±{np.finfo(np.float32).max:.3g}, got {np.abs(volume).max():.3g}; the generator has diverged")
         return volume.astype(np.float32)
+    if dtype is np.uint8:
+        if volume.min() < 0 or volume.max() > 255 or np.any(volume % 1):
+            raise ValueError(
+                f"np.uint8 is for labels, whole numbers from 0 to 255, got {volume.min():g} to {volume.max():g}; use np.float32 or np.int16"
+            )
+        return volume.astype(np.uint8)
     if dtype is not np.int16:
-        raise ValueError(f"`dtype` must be np.float32 or np.int16, got {dtype}")
+        raise ValueError(f"`dtype` must be np.float32, np.int16 or np.uint8, got {dtype}")
     return whole_int16(volume)

@@ -88,11 +88,19 @@ def write_sidecar(path: Path, provenance: Provenance, facts: Facts) -> Path:
     The whole name stays (`000001.nii.gz.json`), so an image written in two formats keeps two sidecars. The SHA-256 is that of the file,
     for a folder those of all its files: a sidecar whose sum fits belongs to that image. Raises TypeError for a `config` JSON cannot hold.
     """
-    sums = {"file": path.name, "file_sha256": sha256(path)} if path.is_file() else {"folder": path.name, "files_sha256": sums_in(path)}
-    content = {"synthetic": True, "generator": "medgan_pl", **sums, **asdict(facts), **asdict(provenance)}
+    return write_beside(path, {"synthetic": True, "generator": "medgan_pl", **sums_of(path), **asdict(facts), **asdict(provenance)})
+
+
+def write_beside(path: Path, content: dict[str, Any]) -> Path:
+    """Writes `<name>.json`, whole or not at all. Raises TypeError for what JSON cannot hold."""
     sidecar = path.with_name(path.name + ".json")
     write_whole(sidecar, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return sidecar
+
+
+def sums_of(path: Path) -> dict[str, Any]:
+    """What a sidecar says of the file or the folder of slices that it belongs to."""
+    return {"file": path.name, "file_sha256": sha256(path)} if path.is_file() else {"folder": path.name, "files_sha256": sums_in(path)}
 
 
 def sums_in(folder: Path) -> dict[str, str]:

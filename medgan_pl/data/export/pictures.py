@@ -10,12 +10,12 @@ from PIL.PngImagePlugin import PngInfo
 from medgan_pl.data.export.origin import finite, ordered, write_whole
 
 
-def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float) -> None:
+def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float, mark: str = "Synthetic") -> None:
     """Writes one grey PNG of `bits` 8 or 16: `low` becomes 0, `high` the greatest level, between them linear and rounded, beyond clipped.
 
     (H, W) is written as it is. Of a volume (D, H, W), axes as in `Scan`, only the middle slices are, side by side and pixel by pixel
     (spacing is not evened out): transverse, coronal and sagittal, head up. That is a look; write_nifti and write_dicom keep the volume.
-    The text chunk `Synthetic: medgan_pl` marks the file. Raises ValueError for other bits, low not below high, NaN or infinity.
+    The text chunk `mark: medgan_pl` marks the file. Raises ValueError for other bits, low not below high, NaN or infinity.
     """
     if bits not in (8, 16):
         raise ValueError(f"`bits` must be 8 or 16, got {bits}")
@@ -24,10 +24,17 @@ def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high
     if image.ndim == 3:
         image = three_planes(image, low)
     levels = np.rint((image.clip(low, high) - low) / (high - low) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
-    mark = PngInfo()
-    mark.add_text("Synthetic", "medgan_pl")
+    chunks = PngInfo()
+    chunks.add_text(mark, "medgan_pl")
     buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, "PNG", pnginfo=mark)
+    Image.fromarray(levels).save(buffer, "PNG", pnginfo=chunks)
+    write_whole(path, buffer.getvalue())
+
+
+def write_tiff(path: Path, values: np.ndarray) -> None:
+    """Writes (H, W) as a TIFF of 32-bit floats, in native units. Raises ValueError for NaN or infinity."""
+    buffer = io.BytesIO()
+    Image.fromarray(finite(values).astype(np.float32)).save(buffer, "TIFF", software="medgan_pl")
     write_whole(path, buffer.getvalue())
 
 

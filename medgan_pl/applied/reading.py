@@ -1,0 +1,121 @@
+"""How a trained generator wants its sources, and what it makes of them, by the settings that lie in its checkpoint."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from medgan_pl.data.degrade import Chain, Degradation, Holes
+from medgan_pl.data.geometry import Fit
+from medgan_pl.data.intensity import Levels, to_unit
+from medgan_pl.data.layouts import PLANES, Film
+from medgan_pl.data.modalities import CT, Modality, XRay
+from medgan_pl.data.scan import Scan
+from medgan_pl.data.settings import numbers
+from medgan_pl.data.windows import Planes
+from medgan_pl.games.unpaired import Unpaired
+from medgan_pl.trust import DATA_PACKAGES, check_targets
+
+if TYPE_CHECKING:
+    from medgan_pl.module import AdversarialModule
+
+# A spacing this much off that of training is refused: what a network learnt of size and sharpness holds no longer.
+OFF = 0.1
+
+
+class Reading:
+    """`size` (S', …): a training source's; `factors`: by how much the image is larger, along each axis; `planes`: what of an array is one
+    image; `structures`: names of what a segmentation tells apart; `needs_holes`: whether the source says what is missing of it, in its last
+    channel; `masks`: how files of that are read.
+
+    Raises ValueError for a module whose generator makes images of noise, or brings them from domain to domain, and for weights shared
+    without their data's settings.
+    """
+
+    def __init__(self, module: "AdversarialModule") -> None:
+        game, self.data, self.inverse = module.game, module.config["data"], module.inverse
+        if not game.sourced:
+            raise ValueError("`checkpoint` must hold a generator of images from images; this one draws them of noise: use medgan_pl.sample")
+        if isinstance(game, Unpaired):
+            raise ValueError(f"`checkpoint` must be of a paired task, game=translation or segmentation, got {type(game).__name__}")
+        if "modality" not in self.data:
+            raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read")
+        self.segments, self.factors = game.segments, module.average.network.factors
+        dims = module.config["image"]["spatial_dims"]
+        whole = numbers("data.size", self.data["size"], dims, 1, whole=True)
+        self.size = tuple(side // factor for side, factor in zip(whole, self.factors, strict=True))
+        beside = self.data.get("beside") or {}
+        # The source's own settings where it is another scan; a source made from the image, or the image to be segmented, is read as it.
+        companion = {} if self.segments else beside.get("source") or {}
+        self.own = not companion
+        self.node = {key: (companion or self.data)[key] for key in ("modality", "intensity")}
+        self.intensity = self.built(self.node["intensity"])
+        film = self.modality(None).spatial_dims == 2
+        self.film = Film(size=self.size, crop=self.data["crop"]) if film else None
+        self.planes = Planes(None if film or dims == 3 else PLANES[self.data["slices"]["axis"]][0])
+        self.masks = XRay() if film else CT()
+        self.structures = list(beside["mask"]["structures"]) if self.segments else []
+        degrade: Degradation | None = None if self.segments or not self.data.get("degrade") else self.built(self.data["degrade"])
+        self.needs_holes = degrade is not None and degrade.extra_channels > 0
+        last = degrade.steps[-1] if isinstance(degrade, Chain) and degrade.steps else degrade
+        self.fill = last.fill if isinstance(last, Holes) else None
+
+    def built(self, node: dict[str, Any]) -> Any:
+        from hydra.utils import instantiate
+
+        check_targets(node, DATA_PACKAGES)
+        return instantiate(node, _convert_="all")
+
+    def modality(self, series: str | None) -> Modality:
+        """That of the sources; of DICOM series it takes those that `series` finds, and not those of the training data."""
+        node = self.node["modality"]
+        if "series" not in node and series is not None:
+            raise ValueError(f"`series` chooses among DICOM series of volumes, and the generator takes films, got {series}")
+        return self.built(node | ({"series": series} if "series" in node else {}))
+
+    def made_of(self, source: Modality) -> str:
+        """The modality of what is made, as DICOM has it."""
+        return source.name if self.own else self.inverse.modality
+
+    def native(self, modality: Modality, scan: Scan) -> tuple[Levels, str]:
+        """The levels of what is made of a scan, and the name of their unit: the scan's own, or, of another kind, those of training."""
+        return (self.levels(scan), modality.unit(scan).name) if self.own else (self.inverse.levels, self.inverse.unit)
+
+    def levels(self, scan: Scan) -> Levels:
+        return self.intensity.levels(self.film.seen(scan) if self.film else scan)
+
+    def images(self, scan: Scan) -> Tensor:
+        """(n, C, *S) in [-1, 1]: the film or volume, or its slices, with what is missing filled and told of."""
+        images = to_unit(self.planes.of(scan.pixels), self.levels(scan)).movedim(0, 1)
+        if self.needs_holes:
+            missing = self.planes.of(scan.beside[0].pixels)[:, None] > 0
+            images = images if self.fill is None else torch.where(missing, self.fill, images)
+            images = torch.cat([images, 2 * missing.to(images.dtype) - 1], 1)
+        return images
+
+    def scales(self, scan: Scan, *, resample: bool, force: bool) -> tuple[float, ...] | None:
+        """How many times as wide as the scan's a training source's pixels are, for `resample`; None: it is taken as it is.
+
+        Films without a spacing are measured in pixels: their proportions kept, they must fill a training source as training films did.
+        ValueError for a scan whose pixels are more than OFF wider or narrower, unless one of the two is asked for.
+        """
+        shape = self.planes.within(scan.pixels.shape)
+        if self.inverse.spacing_mm is not None and scan.spacing_mm is not None:
+            own = self.planes.within(scan.spacing_mm)
+            wanted = tuple(mm * factor for mm, factor in zip(self.inverse.spacing_mm, self.factors, strict=True))
+            scales = tuple(b / a for a, b in zip(own, wanted, strict=True))
+            what, unit, numbers_of = "spacing", "mm", ([f"{mm:.3g}" for mm in wanted], [f"{mm:.3g}" for mm in own])
+        elif self.film is not None:
+            scales = Fit(self.size, crop=self.data["crop"]).spacing(shape, (1.0, 1.0))
+            what, unit, numbers_of = "size", "pixels", (list(map(str, self.size)), list(map(str, shape)))
+        else:
+            return None
+        if force or all(1 / (1 + OFF) <= scale <= 1 + OFF for scale in scales):
+            return None
+        if not resample:
+            wanted_text, own_text = (" × ".join(text) for text in numbers_of)
+            raise ValueError(
+                f"its {what} must be within {OFF:.0%} of that of training, {wanted_text} {unit}, got {own_text} {unit}; resample=true "
+                "brings it there and the result back, force=true takes it as it is"
+            )
+        return scales

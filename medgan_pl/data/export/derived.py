@@ -1,0 +1,113 @@
+"""DICOM of a patient's image that a network has worked on: a new series in his own study, derived and for research, in his own place."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from medgan_pl.data.export.check import TYPE_1, TYPE_2
+from medgan_pl.data.export.dicom import IMAGE_TYPES, SOP_CLASSES, clean, ds, levels, sliced, uid, write_folder
+from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16, write_whole
+from medgan_pl.data.readers.dicom import HEADER_BYTES, PIECE_BYTES, DicomFile, parse, text, whole
+from medgan_pl.data.readers.pictures import faults
+
+# What an image keeps of the one it was made from, whatever it shows: whose it is, of which study, and how he lay (PS3.3 C.7.1 to C.7.4).
+KEPT = "SpecificCharacterSet PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex PatientAge PatientSize PatientWeight"
+KEPT += " StudyInstanceUID StudyDate StudyTime AccessionNumber ReferringPhysicianName StudyID StudyDescription AcquisitionDate"
+KEPT += " AcquisitionTime BodyPartExamined PatientPosition Laterality ViewPosition PatientOrientation FrameOfReferenceUID"
+KEPT += " PositionReferenceIndicator BurnedInAnnotation LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod"
+ASKED = "Modality SOPClassUID SOPInstanceUID SeriesNumber PixelSpacing ImagerPixelSpacing"
+LAST_SERIES = 2**31 - 1  # VR IS
+
+
+def write_derived(
+    path: Path, values: np.ndarray, sources: Sequence[Path], facts: Facts, provenance: Provenance, *, modality: str,
+    affine: np.ndarray | None = None, factors: Sequence[int] = (1, 1, 1), settings: dict | None = None,
+) -> None:  # fmt: skip
+    """Writes what was made of the images in `sources`: (H, W) as one file at `path`, (D, H, W) as a folder of slices, one series.
+
+    - values: native units. CT in whole HU; MR and CR as `dicom.levels` has them.
+    - sources: the files of the slices, in the order of the slices of `values`, `factors[0]` of which are made of each.
+    - affine: (4, 4), indices of `values` -> RAS+ mm; None for films, whose pixel spacing becomes that of the source / factors.
+    - settings: plain containers; what else made these values than `provenance`, for the UIDs, which are the same for the same image.
+
+    Patient, study, frame of reference and, of the same modality, how it was acquired are those of each source; series and instances are
+    new. ImageType is DERIVED, ContentQualification RESEARCH. Raises ScanError for a source whose header is corrupt, and as `write_dicom`.
+    """
+    image = finite(values)
+    slices = image if image.ndim == 3 else image[None]
+    stored, slope, intercept = (whole_int16(slices), 1.0, 0.0) if modality == "CT" else levels(slices, facts)
+    made = json.dumps([asdict(facts), asdict(provenance) | {"created": ""}, settings, modality, slope, intercept])
+    identity = hashlib.sha256(made.encode() + stored.tobytes()).hexdigest()
+    files = {}
+    with faults("a DICOM whose header cannot be copied"):
+        headers = [read(source, modality) for source in sources]
+        for k in range(len(stored)):
+            one = header(headers[k // factors[0]], facts, provenance, modality, identity)
+            one.RescaleSlope, one.RescaleIntercept = ds(slope), ds(intercept)
+            one.RescaleType = "HU" if modality == "CT" else "US"
+            one.PixelRepresentation = int(modality == "CT")
+            if affine is None:
+                for name in ("PixelSpacing", "ImagerPixelSpacing"):
+                    if name in one:
+                        one[name].value = [ds(float(mm) / factor) for mm, factor in zip(one[name].value, factors[1:], strict=True)]
+            files[f"{k + 1:04d}.dcm"] = sliced(one, stored[k], k, affine)
+    if image.ndim == 2:
+        write_whole(path, files["0001.dcm"])
+    else:
+        write_folder(path, files, own)
+
+
+def read(source: Path, modality: str) -> Dataset:
+    """What is kept of a file, and what is asked of it; nothing private."""
+    sop = SOP_CLASSES[modality]
+    with source.open("rb") as file:
+        return parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), f"{KEPT} {ASKED} {TYPE_1[sop]} {TYPE_2[sop]}".split())
+
+
+def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str, identity: str) -> Dataset:
+    """All of an image of `modality` but its pixels and place; empty where it must say what the source does not."""
+    sop, one = SOP_CLASSES[modality], Dataset()
+    same = f"{TYPE_1[sop]} {TYPE_2[sop]}".split() if text(source, "Modality") == modality else []
+    film = ["PixelSpacing", "ImagerPixelSpacing"] if modality == "CR" else []
+    for name in dict.fromkeys([*KEPT.split(), *same, *film]):
+        if name in source:
+            one.add(source[name])
+    for name in TYPE_2[sop].split():
+        if name not in one:
+            setattr(one, name, None)
+    for name, role in (("StudyInstanceUID", "study"), ("FrameOfReferenceUID", "frame")):
+        if not one.get(name):
+            setattr(one, name, uid(identity, role))
+    if modality == "MR" and not (one.get("ScanningSequence") and one.get("SequenceVariant")):
+        one.ScanningSequence, one.SequenceVariant = "RM", "NONE"
+    one.SOPClassUID, one.Modality, one.SeriesInstanceUID = sop, modality, uid(identity, "series")
+    one.ImageType = ["DERIVED", "SECONDARY", *IMAGE_TYPES[modality][:-1]]  # but for SYNTHETIC: there was a patient
+    one.SeriesNumber = min(whole(source, "SeriesNumber", 0) + 1000, LAST_SERIES)
+    one.SeriesDescription = f"medgan_pl {provenance.model}"[:64]
+    one.Manufacturer, one.SoftwareVersions = "medgan_pl", provenance.version
+    one.ContentQualification = "RESEARCH"
+    one.DerivationDescription = clean(
+        f"Made by a generative network, not measured: medgan_pl {provenance.version}, model {provenance.model}, checkpoint SHA-256 "
+        f"{provenance.checkpoint_sha256}"
+    )
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.get("SOPClassUID"), source.get("SOPInstanceUID")
+    one.SourceImageSequence = [reference] if reference.ReferencedSOPInstanceUID else []
+    one.WindowCenter, one.WindowWidth = ds((facts.low + facts.high) / 2), ds(facts.high - facts.low)
+    one.VOILUTFunction = "LINEAR_EXACT"
+    return one
+
+
+def own(file: Path) -> bool:
+    """Whether it is a slice that was written here before."""
+    try:
+        return file.suffix == ".dcm" and str(dcmread(file, stop_before_pixels=True).get("SeriesDescription", "")).startswith("medgan_pl ")
+    except InvalidDicomError:
+        return False

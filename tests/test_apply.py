@@ -1,0 +1,388 @@
+"""A trained generator on whole images: seams, geometry, native values, refusals, and what a second run leaves as it is."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from data.dicom_files import write_film, write_series
+from PIL import Image
+from pydicom import dcmread
+
+from medgan_pl.build import build_module
+from medgan_pl.data import degrade
+from medgan_pl.data.export import check, write_nifti
+from medgan_pl.data.readers.nifti import read_nifti
+from medgan_pl.data.readers.series import read_series
+from medgan_pl.data.windows import Windows, through_spacing
+from medgan_pl.networks.layers import BATCH_NORM
+from medgan_pl.networks.unet import UNetGenerator
+
+SHIFT = 0.2  # of atanh(source), which is what a residual generator adds to
+SMALL = ("model.width=4", "model.generator.levels=2", "model.discriminator.layers=1", "data.size=16", "logger=csv")
+INVERSE = {"levels": [[-1000.0, 400.0]], "unit": "HU", "modality": "CT", "spacing_mm": [0.8, 0.5], "directions": np.eye(3).tolist()}
+
+
+@pytest.fixture
+def trained(settings, tmp_path):
+    """Writes the checkpoint of a run whose generator shifts its source by a constant, or, not being residual, is SHIFT everywhere."""
+
+    def write(*overrides: str, **inverse) -> Path:
+        config = settings("data=ct", "degrade@data.degrade=noise", "model=unet_gan", *SMALL, *overrides)
+        config = fully_named(config)
+        module = build_module(config)
+        module.average.network.end.conv.bias.fill_(SHIFT)
+        if not config["model"]["generator"].get("residual"):
+            torch.nn.init.zeros_(module.average.network.end.conv.weight)
+        state = {"config": config, "classes": [], "images": 64, "inverse": {**INVERSE, **inverse}, "covariates": []}
+        path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, path)
+        return path
+
+    return write
+
+
+def fully_named(config: dict) -> dict:
+    """The classes of medgan_pl.data.degrade by the files they stand in, as trust.py asks of a checkpoint."""
+    return json.loads(
+        re.sub(
+            r"medgan_pl\.data\.degrade\.(\w+)\"", lambda found: f'{getattr(degrade, found[1]).__module__}.{found[1]}"', json.dumps(config)
+        )
+    )
+
+
+def shifted(hu: np.ndarray, low: float = -1000.0, high: float = 400.0) -> np.ndarray:
+    unit = np.clip((np.clip(hu, low, high) - low) / (high - low) * 2 - 1, -0.99, 0.99)
+    return (np.tanh(np.arctanh(unit) + SHIFT) + 1) / 2 * (high - low) + low
+
+
+def a_volume(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(-1000, 400, shape).astype(np.int16)
+
+
+def oblique(path: Path, volume: np.ndarray, spacing=(0.5, 0.8, 3.0)) -> np.ndarray:
+    """Writes (x, y, z) turned about two axes, one of them counted backwards, y and z exchanged; its affine comes back."""
+    a, b = math.radians(12), math.radians(-7)
+    turn = np.array([[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0], [0, 0, 1]])
+    turn = turn @ np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3] = (turn * [-spacing[0], spacing[1], spacing[2]])[:, [0, 2, 1]]
+    affine[:3, 3] = 31.5, -20.25, 70.125
+    nibabel.Nifti1Image(volume, affine).to_filename(path)
+    return affine
+
+
+# Windows ------------------------------------------------------------------------------------------------------------------------------
+
+
+def random_unet(**settings) -> UNetGenerator:
+    torch.manual_seed(0)
+    network = UNetGenerator(channels=1, source_channels=1, width=4, levels=1, **settings)
+    for layer in network.modules():
+        if isinstance(layer, BATCH_NORM[settings["spatial_dims"]]):
+            layer.running_mean.normal_(), layer.running_var.uniform_(0.5, 2)
+    torch.nn.init.normal_(network.end.conv.weight, std=0.2)
+    return network.eval()
+
+
+def seen_whole(side: int, window: int, factor: int, reach: int) -> torch.Tensor:
+    """(side · factor,) bool: places further than `reach` from every border of a window of `Windows(overlap=0.25, multiple=2)` within."""
+    starts = [*range(0, side - window, window * 3 // 4 // 2 * 2), side - window] if side > window else [0]
+    borders = [border * factor for start in starts for border in (start, start + window) if 0 < border < side]
+    place = torch.arange(side * factor)
+    return torch.stack([(place < border - reach) | (place >= border + reach) for border in borders]).all(0) if borders else place >= 0
+
+
+@pytest.mark.parametrize(
+    ("spatial_dims", "sides", "factor"), [(2, (150, 102), 1), (2, (74, 90), 2), (3, (20, 48, 90), 1), (2, (20, 151), 1)]
+)
+@torch.no_grad()
+def test_windows_with_real_convolutions_are_the_whole(spatial_dims, sides, factor) -> None:
+    network = random_unet(spatial_dims=spatial_dims, factor=factor)
+    source = torch.rand(2, 1, *sides) * 2 - 1
+    made = Windows((64,) * spatial_dims, network.factors, network.multiple, 0.25, 3)(network, source)
+    off = (made - network(source)).abs()
+    masks = [seen_whole(side + side % 2, 64, factor, 9)[: side * factor] for side in sides]  # a pixel sees 9 pixels far
+    away = torch.meshgrid(*masks, indexing="ij")
+    away = torch.stack(away).all(0)
+    assert away.float().mean() > 0.3
+    assert off[:, :, away].max() < 1e-3
+    assert off.mean() < 2e-3
+
+
+def test_a_smaller_image_is_its_own_window() -> None:
+    seen = []
+    Windows((32, 32), (1, 1), 4, 0.25, 1)(lambda x: seen.append(x.shape) or x, torch.rand(1, 1, 10, 90))
+    assert {shape[2:] for shape in seen} == {(12, 32)}
+
+
+@pytest.mark.parametrize("scales", [(1.7, 1.0), (3.0, 2.5), (0.6, 0.4)])
+@pytest.mark.parametrize("factors", [(1, 1), (2, 2)])
+def test_there_and_back_keeps_the_place(scales, factors) -> None:
+    """A slope comes back as the same slope, at the centres of the finer voxels too; `resample` takes a voxel for level within itself."""
+    sides = (40, 31)
+    places = [(torch.arange(n * f) + 0.5) / f for n, f in zip(sides, factors, strict=True)]
+    coarse = [torch.arange(n) + 0.5 for n in sides]
+    image, wanted = (a[:, None] + 2 * b for a, b in (coarse, places))
+    enlarge = torch.nn.Upsample(scale_factor=factors, mode="bilinear", align_corners=False)
+    back = through_spacing(enlarge, image[None, None], scales, factors)[0, 0]
+    assert back.shape == wanted.shape
+    inside = tuple(slice(8 * f, -8 * f) for f in factors)
+    off = back[inside] - wanted[inside]
+    assert off.abs().max() < 0.15  # of a slope of 1 and 2 a voxel
+    assert off.mean().abs() < 2e-3
+
+
+# Volumes ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_nifti_comes_back_in_its_own_grid(trained, here, tmp_path) -> None:
+    volume = a_volume(41, 9, 23)
+    (tmp_path / "in" / "p1").mkdir(parents=True)
+    affine = oblique(tmp_path / "in" / "p1" / "ct.nii.gz", volume)
+    code, said = here("apply", f"checkpoint={trained()}", "input=in", "output=out", "device=cpu")
+    assert code == 0, said
+    made = nibabel.load("out/p1/ct.nii.gz")
+    assert np.abs(made.affine - affine).max() < 1e-4
+    assert np.abs(made.get_fdata() - shifted(volume)).max() < 0.01
+    told = json.loads(Path("out/p1/ct.nii.gz.json").read_text())
+    assert (told["derived"], told["unit"], told["model"]) == (True, "HU", "UNetGenerator")
+    assert len(told["checkpoint_sha256"]) == len(told["input_sha256"]) == 64
+    assert str(tmp_path) not in Path("out/p1/ct.nii.gz.json").read_text()
+
+
+def test_a_dicom_series_comes_back_as_one_of_the_same_study(trained, here, tmp_path) -> None:
+    volume = a_volume(5, 30, 26)
+    write_series(tmp_path / "in", volume, StudyDate="20200102", KVP="120", PatientSex="F")
+    code, said = here("apply", f"checkpoint={trained()}", "input=in", "output=out", "device=cpu")
+    assert code == 0, said
+    paths = sorted(Path("out/in").glob("*.dcm"))
+    before, after = read_series(sorted((tmp_path / "in").iterdir())), read_series(paths)
+    assert np.abs(after.affine - before.affine).max() < 1e-4
+    assert np.abs(after.pixels - shifted(before.pixels)).max() <= 0.51
+    one = dcmread(paths[0])
+    source = dcmread(min((tmp_path / "in").iterdir()))
+    for name in ("PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "KVP", "PatientSex"):
+        assert one[name].value == source[name].value
+    assert one.SeriesInstanceUID != source.SeriesInstanceUID
+    assert len({dcmread(path).SOPInstanceUID for path in paths}) == 5
+    assert one.ImageType[:3] == ["DERIVED", "SECONDARY", "AXIAL"]
+    assert one.ContentQualification == "RESEARCH"
+    assert "UNetGenerator" in one.DerivationDescription
+    assert not [*check.presence(one), *check.values(one), *check.sound(one)]
+
+
+def test_nifti_and_dicom_of_one_volume_agree(trained, here, tmp_path) -> None:
+    paths = write_series(tmp_path / "in" / "series", a_volume(4, 21, 18))
+    scan = read_series(paths)
+    write_nifti(tmp_path / "in" / "ct.nii.gz", scan.pixels, scan.affine)
+    assert here("apply", f"checkpoint={trained()}", "input=in", "output=out", "device=cpu")[0] == 0
+    a, b = read_nifti(Path("out/ct.nii.gz")), read_series(sorted(Path("out/series").glob("*.dcm")))
+    assert np.abs(a.pixels - b.pixels).max() <= 0.51
+    assert np.abs(a.affine - b.affine).max() < 1e-4
+
+
+def test_super_resolution_is_the_same_field(trained, here, tmp_path) -> None:
+    checkpoint = trained("degrade@data.degrade=super_resolution_x2", "model.factor=2", spacing_mm=[0.4, 0.25])
+    affine = oblique(tmp_path / "ct.nii.gz", a_volume(21, 4, 18))
+    write_series(tmp_path / "series", a_volume(3, 12, 14))
+    assert here("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu")[0] == 0
+    made = nibabel.load("out/ct.nii.gz")
+    assert made.shape == (42, 4, 36)
+    corners = np.array([[-0.5, -0.5, -0.5, 1], [20.5, 3.5, 17.5, 1]]).T
+    finer = np.array([[-0.5, -0.5, -0.5, 1], [41.5, 3.5, 35.5, 1]]).T
+    assert np.abs(made.affine @ finer - affine @ corners).max() < 1e-4
+    assert here("apply", f"checkpoint={checkpoint}", "input=series", "output=out", "device=cpu")[0] == 0
+    before, after = (read_series(sorted(Path(folder).iterdir())) for folder in ("series", "out/series"))
+    assert after.pixels.shape == (3, 24, 28)
+    assert np.allclose(after.spacing_mm, [before.spacing_mm[0], 0.4, 0.25])
+    assert np.allclose(after.affine @ [0, -0.5, -0.5, 1], before.affine @ [0, -0.5, -0.5, 1], atol=1e-4)
+
+
+def test_volumes_by_windows(trained, here, tmp_path) -> None:
+    volume = a_volume(20, 37, 25)
+    oblique(tmp_path / "ct.nii.gz", volume)
+    checkpoint = trained("image.spatial_dims=3", "data.size=16", spacing_mm=[0.8, 3.0, 0.5])
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu", "force=true", "overlap=0.5")
+    assert code == 0, said
+    assert np.abs(nibabel.load("out/ct.nii.gz").get_fdata() - shifted(volume)).max() < 0.1
+
+
+def test_a_segmentation_is_labels(trained, here, tmp_path) -> None:
+    oblique(tmp_path / "ct.nii.gz", a_volume(20, 4, 20))
+    masks = ("game=segmentation", "beside@data.beside.mask=masks", "data.beside.mask.structures=[lung,lesion]")
+    checkpoint = trained(
+        "degrade@data.degrade=none", *masks, "data.beside.mask.labels=[1,2]", "model.generator.residual=false", "model.channels=2"
+    )
+    state = torch.load(checkpoint, weights_only=True)
+    state["state_dict"]["average.network.end.conv.bias"] = torch.tensor([0.1, 0.4])
+    torch.save(state, checkpoint)
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu")
+    assert code == 0, said
+    made = nibabel.load("out/ct.nii.gz")
+    assert (made.get_data_dtype(), np.unique(made.get_fdata()).tolist()) == (np.uint8, [2.0])
+    assert json.loads(Path("out/ct.nii.gz.json").read_text())["structures"] == ["lung", "lesion"]
+
+
+def test_another_modality_is_in_the_levels_of_training(trained, here, tmp_path) -> None:
+    write_series(tmp_path / "in", a_volume(3, 20, 20) + 1200, modality="MR", series_uid="1.2.9")
+    node = ("data.beside.source.modality._target_=medgan_pl.data.modalities.MRI",)
+    checkpoint = trained("degrade@data.degrade=none", "beside@data.beside.source=mri", *node, "model.generator.residual=false")
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=in", "output=out", "device=cpu")
+    assert code == 0, said
+    made = read_series(sorted(Path("out/in").glob("*.dcm")))
+    assert np.abs(made.pixels - round((np.tanh(SHIFT) + 1) / 2 * 1400 - 1000)).max() < 1
+    one = dcmread("out/in/0001.dcm")
+    assert (one.Modality, one.PatientID) == ("CT", "SECRET-ID-77")
+    assert not [*check.presence(one), *check.values(one), *check.sound(one)]
+
+
+# Films --------------------------------------------------------------------------------------------------------------------------------
+
+FILMS = ("data=chest_xray", "intensity@data.intensity=full_range")
+OF_FILMS = {"levels": [[0.0, 255.0]], "unit": "grey levels", "modality": "CR", "spacing_mm": None, "directions": None}
+
+
+def test_films_come_back_in_their_depth(trained, here, tmp_path) -> None:
+    generator = np.random.default_rng(1)
+    (tmp_path / "in").mkdir()
+    eight, sixteen = generator.integers(0, 256, (16, 20), np.uint8), generator.integers(0, 65536, (17, 16), np.uint16)
+    Image.fromarray(eight).save("in/a.png")
+    Image.fromarray(sixteen).save("in/b.tif")
+    write_film(tmp_path / "in" / "c.dcm", (sixteen % 4096).astype(np.uint16), BitsStored=12, HighBit=11, ImagerPixelSpacing=[0.2, 0.2])
+    code, said = here("apply", f"checkpoint={trained(*FILMS, **OF_FILMS)}", "input=in", "output=out", "device=cpu")
+    assert code == 0, said
+    with Image.open("out/a.png") as a, Image.open("out/b.png") as b:
+        assert np.abs(np.asarray(a).astype(float) - shifted(eight, 0, 255)).max() <= 0.51
+        assert np.abs(np.asarray(b).astype(float) - shifted(sixteen, 0, 65535)).max() <= 0.6
+    one = dcmread("out/c.dcm")
+    assert np.abs(one.pixel_array * one.RescaleSlope + one.RescaleIntercept - shifted(sixteen % 4096, 0, 4095)).max() <= 0.51
+    assert (one.Modality, one.ImagerPixelSpacing, one.PatientID) == ("CR", [0.2, 0.2], "SECRET-ID-77")
+    assert not [*check.presence(one), *check.values(one), *check.sound(one)]
+
+
+def test_holes_are_filled_and_told_of(trained, here, tmp_path) -> None:
+    for folder in ("in", "holes"):
+        (tmp_path / folder).mkdir()
+    film, hole = np.full((16, 16), 200, np.uint8), np.zeros((16, 16), np.uint8)
+    film[0, 0], hole[4:8, 4:8] = 10, 255
+    Image.fromarray(film).save("in/a.png")
+    Image.fromarray(hole).save("holes/a.png")
+    checkpoint = trained(*FILMS, "degrade@data.degrade=inpainting", "model.source_channels=2", **OF_FILMS)
+    assert "needs a folder of masks" in here("apply", f"checkpoint={checkpoint}", "input=in", "output=out")[1]
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=in", "output=out", "holes=holes", "device=cpu")
+    assert code == 0, said
+    film[hole > 0] = 0
+    with Image.open("out/a.png") as made:
+        assert np.abs(np.asarray(made) - shifted(film, 0, 255)).max() <= 0.51
+
+
+# What is refused ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_refusals_say_both_numbers_and_the_ways_out(trained, here, tmp_path) -> None:
+    oblique(tmp_path / "ct.nii.gz", a_volume(30, 4, 30), spacing=(0.7, 0.8, 3.0))
+    checkpoint = trained()
+    common = ("apply", f"checkpoint={checkpoint}", "output=out", "device=cpu")
+    code, said = here(*common, "input=ct.nii.gz")
+    assert code == 1
+    assert "of training, 0.8 × 0.5 mm, got 0.8 × 0.7 mm; resample=true" in said
+    assert "force=true" in said
+    assert here(*common, "input=ct.nii.gz", "force=true")[0] == 0
+    assert here(*common, "input=ct.nii.gz", "resample=true")[0] == 0
+    assert nibabel.load("out/ct.nii.gz").shape == (30, 4, 30)
+    write_series(tmp_path / "mr", a_volume(3, 20, 20) + 1200, modality="MR")
+    code, said = here(*common, "input=mr")
+    assert code == 1
+    assert "must hold what the generator was trained on, CT as NIfTI" in said
+    assert "series of modality MR" in said
+
+
+def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None:
+    Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)).save("a.png")
+    checkpoint = trained(*FILMS, **OF_FILMS)
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=a.png", "output=out", "device=cpu")
+    assert code == 1
+    assert "its size must be within 10% of that of training, 16 × 16 pixels, got 24 × 32 pixels" in said
+    assert here("apply", f"checkpoint={checkpoint}", "input=a.png", "output=out", "device=cpu", "resample=true")[0] == 0
+    with Image.open("out/a.png") as made:
+        assert made.size == (32, 24)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("input=in",), "`output` must be given"),
+        (("input=in", "output=in/out"), "`output` must not be inside input"),
+        (("input=in", "output=out", "uncertainty=1"), "`uncertainty` must be a whole number of at least 2"),
+        (("input=in", "output=out", "uncertainty=2"), "model.generator.dropout=0.2"),
+        (("input=in", "output=out", "holes=in"), "which has none to fill"),
+        (("input=in", "output=out", "resample=true", "force=true"), "must not both be true"),
+        (("input=nowhere", "output=out"), "`input` must be a file or a folder of images"),
+    ],
+)
+def test_mistakes(trained, here, tmp_path, arguments, message) -> None:
+    (tmp_path / "in").mkdir()
+    code, said = here("apply", f"checkpoint={trained()}", *arguments, "device=cpu")
+    assert code == 1
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_a_generator_from_noise_is_refused(finished, here, tmp_path) -> None:
+    code, said = here("apply", f"checkpoint={finished / 'checkpoints' / 'best.ckpt'}", "input=.", "output=../out")
+    assert code == 1
+    assert "use medgan_pl.sample" in said
+
+
+# Again --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_bad_file_does_not_end_the_run_and_what_is_done_stays(trained, here, tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "c"):
+        oblique(tmp_path / "in" / f"{name}.nii.gz", a_volume(20, 3, 18))
+    (tmp_path / "in" / "b.nii.gz").write_bytes((tmp_path / "in" / "a.nii.gz").read_bytes()[:900])
+    common = ("apply", f"checkpoint={trained()}", "input=in", "output=out", "device=cpu")
+    code, said = here(*common)
+    assert code == 1
+    assert "2 of 3 are in" in said
+    assert "b.nii.gz: truncated" in said
+    # As a kill would leave it: of c the image without its sidecar, and something half written.
+    Path("out/c.nii.gz.json").unlink()
+    Path("out/c.nii.gz").write_bytes(b"half")
+    times = Path("out/a.nii.gz").stat().st_mtime_ns
+    assert "1 of them from before" in here(*common)[1]
+    assert Path("out/a.nii.gz").stat().st_mtime_ns == times
+    assert read_nifti(Path("out/c.nii.gz")).pixels.size == 20 * 3 * 18
+    assert "from before" not in here(*common, "overlap=0.5")[1]
+
+
+def test_uncertainty_is_the_spread_of_dropout(trained, here, tmp_path) -> None:
+    oblique(tmp_path / "ct.nii.gz", a_volume(24, 2, 20))
+    checkpoint = trained("model.generator.dropout=0.5")
+    state = torch.load(checkpoint, weights_only=True)
+    state["state_dict"]["average.network.end.conv.weight"] += 0.1
+    torch.save(state, checkpoint)
+    common = ("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "device=cpu")
+    for output in ("x", "y"):
+        assert here(*common, f"output={output}", "uncertainty=3")[0] == 0
+    spread = nibabel.load("x/ct_sd.nii.gz").get_fdata()
+    assert spread.shape == (24, 2, 20)
+    assert spread.min() >= 0
+    assert spread.mean() > 1  # HU
+    for name in ("ct.nii.gz", "ct_sd.nii.gz"):
+        assert Path("x", name).read_bytes() == Path("y", name).read_bytes()
+    assert here(*common, "output=z", "uncertainty=3", "seed=1")[0] == 0
+    assert Path("z/ct_sd.nii.gz").read_bytes() != Path("x/ct_sd.nii.gz").read_bytes()
+
+
+def test_the_manual(here) -> None:
+    code, said = here("apply", "--help")
+    assert code == 0
+    assert "uncertainty: null" in said
