@@ -1,0 +1,180 @@
+"""What restores better, a classical method or a GAN: one table and one picture of the same held-out images.
+
+  python -m experiments.restoration.baselines experiment=dehaze data.root=/data/chest_xray checkpoints=[outputs/gan/checkpoints/best.ckpt]
+
+takes what a training run takes (the experiment says what is restored, data.… on which images) and the keys of baselines.yaml; without
+checkpoints the classical method stands alone. Held against the truth are the same sources as `medgan_pl.evaluate` takes.
+"""
+
+import csv
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn import functional as F
+
+from experiments.restoration.classical import Method, candidates
+from medgan_pl.build import quiet_libraries
+from medgan_pl.callbacks import to_grid
+from medgan_pl.console import configuration_folder, describe_keys, one_message
+from medgan_pl.evaluate import scale_of
+from medgan_pl.evaluation.fidelity import within
+from medgan_pl.evaluation.pairs import judged
+from medgan_pl.evaluation.result import Result
+from medgan_pl.evaluation.sets import ImageSet, held_out, real_set, stored
+from medgan_pl.evaluation.spaces import Features
+from medgan_pl.metrics.distances import Frechet
+from medgan_pl.metrics.estimate import Resampling
+from medgan_pl.metrics.paired import Paired, psnr
+from medgan_pl.sample import chosen_device, load
+from medgan_pl.subjects.checkpoint import check_fits, trained_elsewhere, translated
+from medgan_pl.subjects.subject import extractors_of, opened
+from medgan_pl.trust import read_checkpoint
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.datamodule import ImageDataModule
+    from medgan_pl.metrics.features import Extractor
+
+FOLDER = Path(__file__).parent
+SHOWN = ("psnr", "ssim", "mae")
+Watch = Callable[[str], None]
+
+
+def main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(f"{__doc__}\n{describe_keys(FOLDER / 'baselines.yaml')}")
+        return
+    with one_message(None):
+        compare(composed(sys.argv[1:]), lambda what: print(what, flush=True))
+
+
+def composed(arguments: Sequence[str]) -> "DictConfig":
+    """The configuration of a training run with the keys of baselines.yaml."""
+    own = [f"hydra.searchpath=[file://{FOLDER.parent}]", f"+{FOLDER.name}=baselines"]
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        return compose("config", overrides=[*own, *arguments], return_hydra_config=True)
+
+
+def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
+    """Restores, judges, and writes table.md, table.csv and pictures.png; for each method what it is judged."""
+    quiet_libraries()
+    watch("the data")
+    data = opened(config.data)
+    if data.spatial_dims != 2:
+        raise ValueError(f"`image.spatial_dims` must be 2 for the classical methods, got {data.spatial_dims}; take slices of the volumes")
+    rows, tuning, note = held_out(data)
+    truth, notes = real_set(data, rows), [note]
+    made = by_hand(data, rows, tuning, config, watch)
+    for path in map(Path, config.checkpoints):
+        name = path.resolve().parent.parent.name
+        if name in made:
+            raise ValueError(f"`checkpoints` must lie in run folders of different names, got {name} twice; each is a row of the table")
+        made[name], caution = by_checkpoint(path, data, rows, config, watch)
+        notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
+    extractors = extractors_of(config)
+    results = {name: judge(images, truth, data, extractors, config, watch) for name, images in made.items()}
+    output = Path(config.output)
+    write(output, config.hydra.runtime.choices.experiment, results, truth, [each for each in notes if each])
+    shown = torch.cat([images.first(config.pictures) for images in (*made.values(), truth)])
+    to_grid(shown, min(config.pictures, len(rows))).save(output / "pictures.png")
+    watch(f"{(output / 'table.md').read_text()}\npictures.png, from above: {', '.join(made)}, truth; all in {output}")
+    return results
+
+
+def by_hand(data: "ImageDataModule", rows: np.ndarray, tuning: np.ndarray, config: "DictConfig", watch: Watch) -> dict[str, ImageSet]:
+    """What is made of the sources without learning: nothing (each pixel repeated where the source is smaller), and the classical method
+    under the settings that are best on images at `tuning`."""
+    places = np.linspace(0, len(tuning) - 1, min(config.tune, len(tuning))).astype(int)
+    batch = data.batch(tuning, places)
+    method = best(candidates(data.degrade, data.size), batch["source"], batch["image"], watch)
+
+    def through(method: Method) -> ImageSet:
+        return stored((method(source) for source in sources(data, rows, config.batch_size)), len(rows))
+
+    return {"source": through(lambda source: as_it_is(source, data.channels, data.size)), str(method): through(method)}
+
+
+def as_it_is(source: Tensor, channels: int, size: Sequence[int]) -> Tensor:
+    """(B, C', *S') -> (B, C, *S): without the channel that says where holes are, each pixel repeated where the source is smaller."""
+    return F.interpolate(source[:, :channels], tuple(size), mode="nearest")
+
+
+def best(methods: Sequence[Method], source: Tensor, truth: Tensor, watch: Watch) -> Method:
+    """The one of the highest mean PSNR."""
+    if len(methods) == 1:
+        return methods[0]
+    watch(f"the best of {len(methods)} settings on {len(truth)} validation images")
+    return max(methods, key=lambda method: float(psnr(method(source), truth).mean()))
+
+
+def sources(data: "ImageDataModule", rows: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+    for places in np.split(np.arange(len(rows)), range(batch_size, len(rows), batch_size)):
+        yield data.batch(rows, places)["source"]
+
+
+def by_checkpoint(path: Path, data: "ImageDataModule", rows: np.ndarray, config: "DictConfig", watch: Watch) -> tuple[ImageSet, str]:
+    """What the averaged generator makes of the sources, and why these may be of images it was trained on, "" where they are not.
+
+    Raises ValueError for one that was trained to restore something else.
+    """
+    module = load(path, chosen_device(config.device))
+    check_fits(module, data)
+    own, here = module.config["data"].get("degrade"), OmegaConf.to_container(config.data.degrade, resolve=True)
+    if not module.game.paired or module.game.segments or own != here:
+        raise ValueError(f"{path} must be of a generator trained on the sources of this experiment, {here}, got {own}")
+    state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
+    return translated(module, data, rows, config, watch), trained_elsewhere(state.get("fingerprint"), data)
+
+
+def judge(
+    images: ImageSet, truth: ImageSet, data: "ImageDataModule", extractors: "Sequence[Extractor]", config: "DictConfig", watch: Watch
+) -> list[Result]:
+    """Each image against its truth, and all against all in each extractor's features, with intervals over patients."""
+    scale = scale_of(data)
+    pairs = {
+        each.key: each for each in judged(Paired(half_range=scale.half_range), images, truth, truth.groups, config.draws, config.batch_size)
+    }
+    units = {"psnr": "dB", "mae": scale.unit}
+    found = [replace(pairs[key], unit=units.get(key, "")) for key in SHOWN]
+    features = Features(data.cache_dir / "features", chosen_device(config.device), config.batch_size, watch)
+    train = real_set(data, data.rows["train"])
+    for extractor in extractors:
+        extractor.fit(train, train.labels)
+        sides = features(extractor, images, "restored images"), features(extractor, truth, "true images")
+        estimate = Frechet().estimates(*sides, Resampling(config.draws, 0, truth.groups, truth.groups))["fd"]
+        found.append(Result("fd", extractor.name, estimate=within("fd", estimate), n_fake=len(images), n_real=len(truth)))
+    return found
+
+
+def write(folder: Path, experiment: str, results: Mapping[str, list[Result]], truth: ImageSet, notes: Sequence[str]) -> None:
+    """table.md to read and table.csv to count with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = [result.name for result in next(iter(results.values()))]
+    with (folder / "table.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["experiment", "method", "images", "patients", *(column for key in keys for column in (key, f"{key}_low", f"{key}_high"))]
+        )
+        for name, found in results.items():
+            ends = [getattr(each.estimate, end, "") for each in found for end in ("value", "low", "high")]
+            table.writerow([experiment, name, len(truth), truth.patients, *(f"{end:.6g}" if end != "" else "" for end in ends)])
+    heads = [f"{result.name}, {result.unit}" if result.unit else result.name for result in next(iter(results.values()))]
+    lines = [f"| {experiment} | {' | '.join(heads)} |", f"|---|{'---|' * len(keys)}"]
+    for name, found in results.items():
+        cells = [f"{e.value:.4g} ({e.low:.4g} to {e.high:.4g})" if (e := each.estimate) else each.undefined for each in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", f"{len(truth):,} test images of {truth.patients:,} patients, with 95 % intervals over patients.", *notes]
+    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
