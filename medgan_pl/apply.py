@@ -65,8 +65,8 @@ def apply(config: "DictConfig") -> bool:
 
     settings = checked(OmegaConf.to_container(config, resolve=True))
     source, output = (Path(str(settings[name])).expanduser().resolve() for name in ("input", "output"))
-    if output == source or (source.is_dir() and output.is_relative_to(source)):
-        raise ValueError(f"`output` must not be inside input, or its files would be taken for input the next time, got {config.output}")
+    if output.is_relative_to(source) if source.is_dir() else output == source.parent:
+        raise ValueError(f"`output` must not be inside input, whose files it would mix with or replace, got {config.output}")
     applied = Applied(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
     found = gather(source, applied.modality)
     for line in found.left_out:

@@ -319,6 +319,7 @@ def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None
     [
         (("input=in",), "`output` must be given"),
         (("input=in", "output=in/out"), "`output` must not be inside input"),
+        (("input=in/a.nii.gz", "output=in"), "`output` must not be inside input"),
         (("input=in", "output=out", "uncertainty=1"), "`uncertainty` must be a whole number of at least 2"),
         (("input=in", "output=out", "uncertainty=2"), "model.generator.dropout=0.2"),
         (("input=in", "output=out", "holes=in"), "which has none to fill"),
@@ -328,6 +329,7 @@ def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None
 )
 def test_mistakes(trained, here, tmp_path, arguments, message) -> None:
     (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.nii.gz").touch()
     code, said = here("apply", f"checkpoint={trained()}", *arguments, "device=cpu")
     assert code == 1
     assert message in said

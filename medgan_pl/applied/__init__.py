@@ -73,11 +73,11 @@ class Applied:
         )
 
     def sides(self, window: Any) -> tuple[int, ...]:
-        """Of a window; by itself that of a training source, of films and slices WHOLE if that is more."""
+        """Of a window; by itself that of a training source, of films and slices WHOLE pixels of what is made if that is more."""
         size = self.reading.size
         if window is not None:
             return numbers("window", window, len(size), 4, whole=True)
-        return size if len(size) == 3 else tuple(max(side, WHOLE) for side in size)
+        return size if len(size) == 3 else tuple(max(side, WHOLE // by) for side, by in zip(size, self.reading.factors, strict=True))
 
     # One scan -----------------------------------------------------------------------------------------------------------------------
 
