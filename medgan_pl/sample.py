@@ -152,6 +152,10 @@ def sample(config: "DictConfig") -> None:
     if config.checkpoint is None:
         raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
     module = load(config.checkpoint, chosen_device(config.device))
+    if module.game.sourced:
+        raise ValueError(
+            "this generator makes images of images, and noise alone gives it none: python -m medgan_pl.apply checkpoint=… input=DIR output=DIR"
+        )
     truncate(module, config.truncation)
     labels = wanted_labels(module, config.label, config.n)
     covariates = wanted_covariates(module, config.covariates, config.seed, config.n)

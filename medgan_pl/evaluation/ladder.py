@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from medgan_pl.data.degrade.resolution import blurred as through_gaussian
+from medgan_pl.data.degrade.resolution import reach
 from medgan_pl.evaluation.result import Result
 from medgan_pl.evaluation.sets import ImageSet, keyed
 from medgan_pl.metrics.catalogue import CATALOGUE
@@ -25,17 +26,9 @@ def rungs(reals: ImageSet) -> dict[str, ImageSet]:
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
     """(B, C, *S) through a Gaussian of `sigma` pixels for a side of 64, along one axis after the other; the border is repeated."""
-    convolve = F.conv2d if images.ndim == 4 else F.conv3d
-    for axis in range(2, images.ndim):
-        width = sigma * images.shape[axis] / 64
-        reach = max(1, round(4 * width))
-        kernel = torch.softmax(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * width**2), 0)
-        pad = [0, 0] * (images.ndim - 2)
-        pad[2 * (images.ndim - 1 - axis)] = pad[2 * (images.ndim - 1 - axis) + 1] = reach
-        shape = [1] * images.ndim
-        shape[axis] = len(kernel)
-        flat = F.pad(images.flatten(0, 1)[:, None], pad, mode="replicate")
-        images = convolve(flat, kernel.view(shape)).view(images.shape)
+    for axis, side in enumerate(images.shape[2:]):
+        width = sigma * side / 64
+        images = through_gaussian(images, width, reach(width), [axis])
     return images
 
 

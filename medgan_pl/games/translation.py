@@ -19,6 +19,7 @@ class Translation(Game):
 
     - `extras`: name -> a term `(fake, real, features)`, losses/image.py, that G pays besides the adversary; `features` are D's maps of
       images. At least one: D alone does not say which image.
+    - `keep_known`: what the source shows stays as it is, where its last channel says that nothing is missing (inpainting).
     - `conditional`: whether D sees the source beside the image, brought to its size where it is smaller; the discriminator then takes
       the channels of both, image first.
 
@@ -29,18 +30,20 @@ class Translation(Game):
     paired: ClassVar[bool] = True
     sourced: ClassVar[bool] = True
 
-    def __init__(self, *, extras: Mapping[str, nn.Module], conditional: bool = True, **shared: Any) -> None:
+    def __init__(self, *, extras: Mapping[str, nn.Module], conditional: bool = True, keep_known: bool = False, **shared: Any) -> None:
         super().__init__(**shared)
         if not extras:
             raise ValueError("`extras` must hold a term between fake and real, such as extra=l1; D alone does not say which image is meant")
-        self.extras, self.conditional = nn.ModuleDict(extras), conditional
+        self.extras, self.conditional, self.keep_known = nn.ModuleDict(extras), conditional, keep_known
 
     def source(self, batch: Batch) -> Tensor:
         """What G is given (B, C', *S')."""
         return require(batch, "source", "G makes each image of its source; set data.degrade or data.beside.source")
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
-        return g(self.source(batch))
+        source = self.source(batch)
+        made = g(source)
+        return torch.where(source[:, -1:] > 0, made, source[:, : made.shape[1]].to(made.dtype)) if self.keep_known else made
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         return lambda images: d(self.shown(images, batch))

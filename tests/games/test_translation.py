@@ -91,6 +91,15 @@ def test_each_players_losses_reach_that_player_alone() -> None:
     assert all(weight.grad is None for weight in d.parameters())
 
 
+def test_what_is_known_stays_where_it_is_to_be_kept() -> None:
+    given = batch()
+    given["source"][:, 1] = torch.where(torch.rand(4, 8, 8) > 0.5, 1.0, -1.0)
+    made = game(keep_known=True).generate(lambda source: torch.full((4, 1, 8, 8), 0.25), given)
+    hole = given["source"][:, 1:] > 0
+    assert (made[hole] == 0.25).all()
+    torch.testing.assert_close(made[~hole], given["source"][:, :1][~hole], rtol=0, atol=0)
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="`extras` must hold a term"):
         game(extras={})

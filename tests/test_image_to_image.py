@@ -1,0 +1,99 @@
+"""Images of images from the command line: paired, as masks, and between domains; trained, gone on with, judged."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import command, picture
+
+import medgan_pl
+
+TINY = (
+    "data.size=16", "data.batch_size=8", "model.width=4", "metrics.random.extractor.width=4", "total_images=32", "log_every=16",
+    "validate_every=16", "callbacks.samples.n=9", "trainer=cpu", "logger=csv",
+)  # fmt: skip
+FILMS = (*TINY, "data.cohort.patients=60", "model.discriminator.layers=1", "model.generator.levels=2")
+HEADS = "data.slices.step=8"
+JUDGED = ("draws=20", "extractor=radiomics", "groups=[fidelity,paired]", "wandb=disabled", "device=cpu", "pairs=0")
+
+
+def trained(folder: Path, *arguments: str) -> Path:
+    command("train", *arguments, f"hydra.run.dir={folder}")
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def judged(checkpoint: Path, *more: str) -> dict[str, dict]:
+    command("evaluate", f"checkpoint={checkpoint}", *JUDGED, *more)
+    return {row["name"]: row for row in json.loads((checkpoint.parent.parent / "report" / "metrics.json").read_text())["results"]}
+
+
+@pytest.fixture(scope="module")
+def inpainted(tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("inpainted"), "experiment=inpainting", *FILMS)
+
+
+def test_a_paired_task_is_trained_looked_at_and_judged(inpainted) -> None:
+    run = inpainted.parent.parent
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["val/ssim"] and row["val/mae"] for row in rows if row["val/fd_random"])
+    assert any(row["train/g/l1"] for row in rows)
+    assert picture(run / "samples" / "00000032.png").size[0] == 3 * 17 + 1  # source, fake, real
+    results = judged(inpainted)
+    assert {"mae", "psnr", "ssim"} <= {name for name, row in results.items() if row["estimate"]}
+
+
+def test_a_run_gone_on_with_is_the_run_that_was_not_stopped(inpainted, tmp_path) -> None:
+    half = trained(tmp_path / "run", "experiment=inpainting", *FILMS, "total_images=16")
+    command("train", f"resume={half.parent.parent}", "total_images=32", "resume.force=true")
+    whole, again = (torch.load(path, weights_only=True)["state_dict"] for path in (inpainted, half))
+    assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
+
+
+def test_noise_alone_makes_nothing_of_it(inpainted) -> None:
+    said = command("sample", f"checkpoint={inpainted}", code=1)
+    assert "python -m medgan_pl.apply" in said.stdout + said.stderr
+
+
+def test_content_alone_needs_no_adversary(tmp_path) -> None:
+    checkpoint = trained(tmp_path, "experiment=dehaze", *FILMS, "stages=content")
+    module = medgan_pl.load(checkpoint)
+    assert module.stages["content"].players == ["g"]
+    before = torch.load(checkpoint, weights_only=True)["medgan_pl"]
+    assert (before["turns_d"], before["turns_g"]) == (0, 4)
+
+
+def test_masks_are_judged_by_their_overlap(tmp_path) -> None:
+    small = ("data.cohort.patients=40", "data.cohort.shape=[8,16,16]", "model.discriminator.layers=1", "model.generator.levels=2")
+    wanted = [word for word in TINY if not word.startswith("metrics.")]
+    checkpoint = trained(tmp_path, "experiment=lung_segmentation", *wanted, *small)
+    results = judged(checkpoint)
+    assert {"dice", "dice/lung"} == set(results)
+    assert 0 <= results["dice"]["estimate"]["value"] <= 1
+
+
+def test_domains_are_judged_by_the_last(tmp_path) -> None:
+    wanted = ["data.size=24" if word == "data.size=16" else word for word in TINY]
+    each = [f"data.domains.{name}.{setting}" for name in ("mr", "ct") for setting in ("cohort.patients=40", "cohort.shape=[16,24,24]")]
+    small = ("model.patches.layers=1", "model.translator.blocks=1", "game.pool=8")
+    checkpoint = trained(tmp_path, "experiment=unpaired_ct_mr", *wanted, *each, *small)
+    results = judged(checkpoint)
+    assert results["fd_radiomics"]["estimate"]
+    assert "psnr" not in results
+    module = medgan_pl.load(checkpoint)
+    assert module.inverse.unit == "HU"
+    assert module.classes == ["mr", "ct"]
+
+
+def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:
+    for arguments, message in (
+        (("experiment=inpainting", "model.source_channels=1"), "`model.source_channels` must be that of the data, got 1"),
+        (("experiment=super_resolution_x4", "model.factor=2"), "`model.factor` must be that of the data, got 2"),
+        (("experiment=dehaze", "model.classes=2"), "`model.classes` must be 0 for a translation"),
+        (("experiment=dehaze", "degrade@data.degrade=none"), "set data.degrade or data.beside.source"),
+    ):
+        code, said = here("train", *arguments, "trainer=cpu", "logger=csv", "data.size=32", "model.width=4", "data.cohort.patients=30")
+        assert code == 1, said
+        assert message in said
