@@ -154,7 +154,8 @@ def sample(config: "DictConfig") -> None:
     module = load(config.checkpoint, chosen_device(config.device))
     if module.game.sourced:
         raise ValueError(
-            "this generator makes images of images, and noise alone gives it none: python -m medgan_pl.apply checkpoint=… input=DIR output=DIR"
+            "this generator makes images of images, and noise alone gives it none: "
+            "python -m medgan_pl.apply checkpoint=… input=DIR output=DIR"
         )
     truncate(module, config.truncation)
     labels = wanted_labels(module, config.label, config.n)
@@ -270,7 +271,16 @@ PLACES = ("run_dir", "resume", "init_from", "logger", "callbacks", "module", "tr
 def shareable(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without what tells of this machine and its users: paths, loggers, callbacks."""
     kept = {key: value for key, value in config.items() if key not in PLACES}
-    return kept | {"data": {key: value for key, value in config["data"].items() if key not in ("root", "cache")}}
+    return kept | {"data": shareable_data(config["data"])}
+
+
+def shareable_data(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a data set, of what lies beside it and of its domains, without where they lie."""
+    kept = {key: value for key, value in data.items() if key not in ("root", "cache")}
+    for part in ("beside", "domains"):
+        if kept.get(part):
+            kept[part] = {name: shareable_data(each) for name, each in kept[part].items()}
+    return kept
 
 
 def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Tensor":

@@ -288,10 +288,10 @@ def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> N
             found = getattr(importlib.import_module(package), name, None)
         except ImportError:
             found = None
-        if isinstance(found, type) and (
-            found.__module__ == package or (package == "torch.optim" and issubclass(found, torch.optim.Optimizer))
-        ):
-            return
+        if isinstance(found, type):
+            own = f"{found.__module__}.".startswith(f"{package}.")  # a package may show what one of its files holds
+            if own or (package == "torch.optim" and issubclass(found, torch.optim.Optimizer)):
+                return
     raise ValueError(
         f"a module's `_target_` must be the full name of a class in {', '.join(packages)}, or of an optimiser in torch.optim; "
         f"got {shown(target)}"

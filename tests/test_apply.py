@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 
 import nibabel
@@ -14,7 +13,6 @@ from PIL import Image
 from pydicom import dcmread
 
 from medgan_pl.build import build_module
-from medgan_pl.data import degrade
 from medgan_pl.data.export import check, write_nifti
 from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.series import read_series
@@ -33,7 +31,6 @@ def trained(settings, tmp_path):
 
     def write(*overrides: str, **inverse) -> Path:
         config = settings("data=ct", "degrade@data.degrade=noise", "model=unet_gan", *SMALL, *overrides)
-        config = fully_named(config)
         module = build_module(config)
         module.average.network.end.conv.bias.fill_(SHIFT)
         if not config["model"]["generator"].get("residual"):
@@ -45,15 +42,6 @@ def trained(settings, tmp_path):
         return path
 
     return write
-
-
-def fully_named(config: dict) -> dict:
-    """The classes of medgan_pl.data.degrade by the files they stand in, as trust.py asks of a checkpoint."""
-    return json.loads(
-        re.sub(
-            r"medgan_pl\.data\.degrade\.(\w+)\"", lambda found: f'{getattr(degrade, found[1]).__module__}.{found[1]}"', json.dumps(config)
-        )
-    )
 
 
 def shifted(hu: np.ndarray, low: float = -1000.0, high: float = 400.0) -> np.ndarray:
