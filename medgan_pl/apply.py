@@ -25,6 +25,8 @@ Examples
       volumes of another spacing than that of training: brought there, and the result back to the grid each came on
   python -m medgan_pl.apply checkpoint=… input=/data/films output=/data/filled holes=/data/masks
       for a generator trained with data.degrade=inpainting: what is above 0 in the mask of the same name is filled
+  python -m medgan_pl.apply checkpoint=… input=/data/mr output=/data/out from=mr to=ct
+      of a generator between domains without pairs (model=cycle_gan, cut, star_gan)
   python -m medgan_pl.apply checkpoint=… input=/data/ct output=/data/out uncertainty=20
       for a generator trained with model.generator.dropout=0.2: the mean of 20 passes, and where they differ
 

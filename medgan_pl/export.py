@@ -77,7 +77,7 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         if whole or name.startswith("average.network.")
     }
     state = {"format": FORMAT, "config": shared(module.config), "classes": module.classes, "inverse": module.inverse.plain()}
-    state |= {"covariates": module.covariates.plain()}
+    state |= {"covariates": module.covariates.plain(), "inverses": {name: each.plain() for name, each in module.inverses.items()}}
     told = json.dumps(state | {"images": module.images, "checkpoint_sha256": sha256(checkpoint)}, sort_keys=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f"{output.name}.part")

@@ -53,7 +53,7 @@ class Monitors(pl.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or not module.stages[module.stage].adversarial:  # a D that judges nobody is not to be looked at
             return
         train, held_out, fake = judged(module, *(trainer.datamodule.peek(split, self.n) for split in ("train", "val")))
         row = {

@@ -75,6 +75,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
         raise ValueError(f"the weights in {path} do not fit the settings stored with them: {str(root_cause(error))[:1000]}") from error
     module.config, module.images, module.classes = state["config"], state["images"], state["classes"]
     module.inverse = Inverse.from_plain(state["inverse"])
+    module.inverses = {name: Inverse.from_plain(plain) for name, plain in state.get("inverses", {}).items()}
     module.covariates = Covariates.from_plain(state.get("covariates", []))
     return module.to(device).eval()
 

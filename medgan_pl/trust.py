@@ -162,7 +162,7 @@ def check_values(content: Any, size_bytes: int) -> None:
 def check_state(state: dict[str, Any]) -> None:
     """What stands beside the weights: the settings, the names of the classes, the covariates, the images shown, the way back to
     native units."""
-    config, classes, images, inverse = state["config"], state["classes"], state["images"], state["inverse"]
+    config, classes, images = state["config"], state["classes"], state["images"]
     dims, size = config["image"]["spatial_dims"], config["data"]["size"]
     hold(type(dims) is int and dims in (2, 3), f"`image.spatial_dims` must be 2 or 3, got {shown(dims)}")
     sides = [size] * dims if isinstance(size, int) else size
@@ -178,6 +178,14 @@ def check_state(state: dict[str, Any]) -> None:
     hold(type(known) is int and known in (0, len(classes)), f"`model.classes` must be 0 or {len(classes)}, got {shown(known)}")
     hold(type(images) is int and 0 <= images < 2**53, f"`images` must be how many were shown, got {shown(images)}")
     check_covariates(state.get("covariates", []), config["model"].get("covariates", []))  # a checkpoint from before them has none
+    inverses = state.get("inverses", {})
+    hold(isinstance(inverses, dict) and inverses.keys() <= {*classes}, "`inverses` must be of the domains, which are the classes")
+    for inverse in (state["inverse"], *inverses.values()):
+        check_inverse(inverse, dims)
+
+
+def check_inverse(inverse: Any, dims: int) -> None:
+    """The way back to native units and into space."""
     for key, shape in {"levels": (None, 2), "spacing_mm": (dims,), "directions": (3, 3)}.items():
         fits = is_table(inverse[key], shape) or (inverse[key] is None and key != "levels")
         hold(fits, f"`inverse.{key}` must be finite numbers of shape {shape}, got {shown(inverse[key])}")

@@ -1,6 +1,7 @@
 """A data module of numbers for the tests of the module: tiny images, any size, no files."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -36,6 +37,7 @@ class NumbersData(pl.LightningDataModule):
     phantom = True
     fingerprint = "numbers"
     inverse = Inverse(((-1.0, 1.0),), "numbers", "CR", None, None)
+    inverses: ClassVar[dict[str, Inverse]] = {}
     covariates = Covariates()
     covariate_names = ()
 

@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from command_line import command, picture
@@ -86,6 +88,18 @@ def test_domains_are_judged_by_the_last(tmp_path) -> None:
     module = medgan_pl.load(checkpoint)
     assert module.inverse.unit == "HU"
     assert module.classes == ["mr", "ct"]
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    spacing = module.inverse.spacing_mm
+    affine = np.diag([-spacing[1], -spacing[0], 9.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((24, 24, 3), np.float32) * 900, affine), heads / "a.nii.gz")
+    command("apply", f"checkpoint={checkpoint}", f"input={heads}", f"output={tmp_path / 'ct'}", "from=mr", "to=ct", "device=cpu")
+    made = nibabel.load(tmp_path / "ct" / "a.nii.gz")
+    np.testing.assert_allclose(made.affine, affine, atol=1e-4)
+    assert made.get_fdata().min() >= -1000
+    assert json.loads((tmp_path / "ct" / "a.nii.gz.json").read_text())["unit"] == "HU"
+    wrong = command("apply", f"checkpoint={checkpoint}", f"input={heads}", f"output={tmp_path / 'b'}", "from=ct", "to=ct", code=1)
+    assert "this generator brings ct to mr, got from=ct to=ct" in wrong.stdout + wrong.stderr
 
 
 def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:

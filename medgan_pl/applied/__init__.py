@@ -23,6 +23,7 @@ from medgan_pl.data.records import Item
 from medgan_pl.data.scan import Scan
 from medgan_pl.data.settings import numbers
 from medgan_pl.data.windows import Windows, through_spacing
+from medgan_pl.games.star import Star
 from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.sample import shareable
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from medgan_pl.module import AdversarialModule
 
 # Of the command line, what changes what is made.
-SETTINGS = ("resample", "force", "uncertainty", "seed", "overlap")
+SETTINGS = ("from", "to", "resample", "force", "uncertainty", "seed", "overlap")
 # Most slices are one window then, without a seam; of larger films the overlap is wider than what a pixel sees.
 WHOLE = 512
 # Probabilities above which a voxel is of a structure; of several the likeliest.
@@ -40,13 +41,13 @@ LIKELY = 0.5
 class Applied:
     """The averaged generator of a module of a sourced game, by the `settings` of conf/apply.yaml.
 
-    Raises ValueError for a generator from noise, for one between domains, for weights that do not say how images are read, and where
-    settings and generator do not go together: `uncertainty` without dropout, `holes` with none to fill or missing.
+    Raises ValueError as `Reading`, and where settings and generator do not go together: `uncertainty` without dropout, `holes` with none
+    to fill or missing.
     """
 
     def __init__(self, module: "AdversarialModule", settings: dict[str, Any]) -> None:
         self.module, self.settings = module, settings
-        self.reading = Reading(module)
+        self.reading = Reading(module, settings["from"], settings["to"])
         self.modality = self.reading.modality(settings["series"])
         self.window = self.sides(settings["window"])
         network = module.average.network
@@ -145,7 +146,12 @@ class Applied:
             yield (made.clamp(-1, 1) + 1) / 2 if self.reading.segments else from_unit(made, levels)[None]
 
     def generate(self, source: Tensor) -> Tensor:
-        return self.module.generate({"source": source, "image": source}).float()
+        """What is made of windows, all by one style where there are styles."""
+        told = {key: torch.full((len(source),), value, device=source.device) for key, value in self.reading.told.items()}
+        if isinstance(self.module.game, Star):
+            first = torch.randn(1, self.module.game.latent, generator=torch.Generator().manual_seed(self.settings["seed"]))
+            told["z"] = first.to(source.device).expand(len(source), -1)
+        return self.module.generate({"source": source, "image": source, **told}).float()
 
     def tell(self, path: Path, told: dict[str, Any], content: dict[str, Any]) -> None:
         """The sidecar of what is written at `path`."""

@@ -28,26 +28,32 @@ class Reading:
     image; `structures`: names of what a segmentation tells apart; `needs_holes`: whether the source says what is missing of it, in its last
     channel; `masks`: how files of that are read.
 
-    Raises ValueError for a module whose generator makes images of noise, or brings them from domain to domain, and for weights shared
-    without their data's settings.
+    `came`, `goes`: of a generator between domains that of the scans, and the one they are brought to; None: the first, the last.
+
+    Raises ValueError for a module whose generator makes images of noise, for domains it does not know, and for weights shared without
+    their data's settings.
     """
 
-    def __init__(self, module: "AdversarialModule") -> None:
+    def __init__(self, module: "AdversarialModule", came: str | None = None, goes: str | None = None) -> None:
         game, self.data, self.inverse = module.game, module.config["data"], module.inverse
         if not game.sourced:
             raise ValueError("`checkpoint` must hold a generator of images from images; this one draws them of noise: use medgan_pl.sample")
+        self.told: dict[str, int] = {}  # what the game must be told of a batch besides
         if isinstance(game, Unpaired):
-            raise ValueError(f"`checkpoint` must be of a paired task, game=translation or segmentation, got {type(game).__name__}")
+            self.between(module, came, goes)
+        elif came is not None or goes is not None:
+            raise ValueError(f"`from` and `to` are for generators between domains, and this one plays {type(game).__name__}")
         if "modality" not in self.data:
             raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read")
-        self.segments, self.factors = game.segments, module.average.network.factors
+        self.segments = game.segments
         dims = module.config["image"]["spatial_dims"]
+        self.factors = module.average.network.factors
         whole = numbers("data.size", self.data["size"], dims, 1, whole=True)
         self.size = tuple(side // factor for side, factor in zip(whole, self.factors, strict=True))
         beside = self.data.get("beside") or {}
         # The source's own settings where it is another scan; a source made from the image, or the image to be segmented, is read as it.
         companion = {} if self.segments else beside.get("source") or {}
-        self.own = not companion
+        self.own = not companion and not self.told
         self.node = {key: (companion or self.data)[key] for key in ("modality", "intensity")}
         self.intensity = self.built(self.node["intensity"])
         film = self.modality(None).spatial_dims == 2
@@ -59,6 +65,22 @@ class Reading:
         self.needs_holes = degrade is not None and degrade.extra_channels > 0
         last = degrade.steps[-1] if isinstance(degrade, Chain) and degrade.steps else degrade
         self.fill = last.fill if isinstance(last, Holes) else None
+
+    def between(self, module: "AdversarialModule", came: str | None, goes: str | None) -> None:
+        """Takes the settings of the domain that scans come from, and the way back to native units of the one they go to."""
+        names = list(module.classes)
+        for key, name in (("from", came), ("to", goes)):
+            if name is not None and name not in names:
+                raise ValueError(f"`{key}` must be one of the domains, {', '.join(names)}, got {name}")
+        came, goes = came or names[0], goes or names[-1]
+        label, target = names.index(came), names.index(goes)
+        told = {"label": torch.tensor([label]), "target": torch.tensor([target])}
+        reached = int(module.game.target({"image": torch.zeros(1), **told}))
+        if reached != target or label == target:
+            raise ValueError(f"this generator brings {came} to {names[reached]}, got from={came} to={goes}")
+        if came not in self.data.get("domains", {}) or goes not in module.inverses:
+            raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights, and older ones, do not say how images were read")
+        self.told, self.data, self.inverse = {"label": label, "target": target}, self.data["domains"][came], module.inverses[goes]
 
     def built(self, node: dict[str, Any]) -> Any:
         from hydra.utils import instantiate

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ class ImageDataModule(pl.LightningDataModule):
     From the start: `classes` (label names by number; empty without labels), `phantom` (whether the scans are simulated), `size`,
     `spatial_dims`, `channels`.
     """
+
+    inverses: Mapping[str, Inverse] = MappingProxyType({})  # of several domains (domains.py), each by its name
 
     def __init__(
         self,

@@ -41,6 +41,12 @@ class Compiled:
         learns = any(weight.requires_grad for weight in self.network.parameters())
         return (self._learning if learns else self._frozen)(*inputs)
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the network offers, such as the maps of a discriminator; not compiled."""
+        if name == "network":  # of a copy that has none yet
+            raise AttributeError(name)
+        return getattr(self.network, name)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(Compiled, **self.compiling), (self.network,)  # a copy plays the copied network, and compiles anew
 

@@ -18,6 +18,16 @@ class Pair(nn.Module):
         super().__init__()
         self.to_a, self.to_b = to_a, to_b
 
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How many times larger than its source an image is, along each axis."""
+        return self.to_b.factors
+
+    @property
+    def multiple(self) -> int:
+        """Windows of an image must begin at multiples of it (networks/translator.py)."""
+        return self.to_b.multiple
+
     def forward(self, image: Float[Tensor, "b c *space"], domain: Int[Tensor, " b"]) -> Float[Tensor, "b ..."]:
         rows = [(domain == number).nonzero().squeeze(1) for number in (0, 1)]
         made = [network(image[own]) for network, own in zip((self.to_a, self.to_b), rows, strict=True) if len(own)]

@@ -30,6 +30,16 @@ class PatchTranslator(nn.Module):
             self.heads.append(nn.Sequential(nn.Linear(h.shape[1], features), nn.ReLU(), nn.Linear(features, features)))
         initialise(self.heads)
 
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How many times larger than its source an image is, along each axis."""
+        return self.translator.factors
+
+    @property
+    def multiple(self) -> int:
+        """Windows of an image must begin at multiples of it (networks/translator.py)."""
+        return self.translator.multiple
+
     def forward(self, image: Float[Tensor, "b s *space"]) -> Float[Tensor, "b c *space"]:
         return self.translator(image)
 

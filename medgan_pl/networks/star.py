@@ -84,7 +84,7 @@ class StarGenerator(nn.Module):
         super().__init__()
         halvings = min(DEEPEST, halve(space(size, spatial_dims), smallest=8)[0])
         plan = [channels_at(level, width) for level in range(halvings + 1)]
-        deep = plan[-1]
+        deep, self.multiple = plan[-1], 2**halvings
         self.start = CONV[spatial_dims](channels, width, 3, padding=1)
         self.blocks = nn.ModuleList([StyledBlock(spatial_dims, a, b, style, PlainNorm, down=True) for a, b in pairwise(plan)])
         self.blocks.extend(
@@ -184,6 +184,7 @@ class StarNetworks(nn.Module):
         self.mapping = Mapping(domains=domains, latent=latent, style=style, hidden=hidden)
         self.encoder = StyleEncoder(**where, domains=domains)
         self.domains, self.latent = domains, latent
+        self.factors, self.multiple = (1,) * spatial_dims, self.generator.multiple
 
     def translate(self, image: Float[Tensor, "b c *space"], style: Float[Tensor, "b s"]) -> Float[Tensor, "b c *space"]:
         """The image in the domain, and the manner, of the style."""
