@@ -11,8 +11,10 @@ from command_line import TINY, picture
 from omegaconf import OmegaConf
 
 from experiments.modalities import agreement
-from experiments.modalities.compare import HistogramMatch, compare, task
+from experiments.modalities.classical import HistogramMatch, mean_of_each, pools_matched
+from experiments.modalities.compare import compare, task, way
 from experiments.modalities.translators import brought, composed, reaches
+from medgan_pl.data.beside import Companion
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.data.intensity import Percentiles
@@ -38,7 +40,16 @@ def test_a_histogram_matched_to_its_own_image_leaves_it_and_to_a_pool_gives_its_
         torch.testing.assert_close(matched[0, channel], by_hand, atol=1e-4, rtol=0)
 
 
-SHARED = {"laterality": False, "size": 16, "cache": {"dir": "cache"}, "fractions": [0.5, 0.25, 0.25]}
+def test_maps_of_grey_values_find_a_map_that_is_there() -> None:
+    source = torch.rand(4, 2, 40, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    rising, falling = source.pow(3), 0.5 - source.abs()
+    others = (torch.rand(4, 2, 40, 40, generator=torch.Generator().manual_seed(1)) * 2 - 1).pow(3)  # of other images
+    torch.testing.assert_close(pools_matched(source, rising)(source), rising, atol=1e-3, rtol=0)
+    torch.testing.assert_close(pools_matched(source, others)(source), rising, atol=0.1, rtol=0)
+    torch.testing.assert_close(mean_of_each(source, falling)(source), falling, atol=0.01, rtol=0)
+
+
+SHARED = {"laterality": False, "slices": {"part": [0.3, 0.9]}, "size": 16, "cache": {"dir": "cache"}, "fractions": [0.5, 0.25, 0.25]}
 ECHOES = {"t1": {}, "t2": {"tr_ms": 4000, "te_ms": 100}}
 
 
@@ -93,11 +104,25 @@ def test_an_image_is_brought_with_its_own_label_target_and_noise() -> None:
     assert torch.equal(torch.cat([batch["z"] for batch in seen]), first)
 
 
+def beside(**echo: float) -> dict[str, Companion]:
+    return {"source": Companion(modality=MRI(**echo), intensity=Percentiles())}
+
+
+def test_the_way_is_that_of_the_paired_data() -> None:
+    domains = two()
+    assert way(Path("run"), heads("t2", beside=beside()), domains, None) == [0, 1]
+    assert way(Path("run"), heads("t1", beside=beside(**ECHOES["t2"])), domains, None) == [1, 0]
+    flair = beside(tr_ms=9000, te_ms=120, ti_ms=1700)
+    assert way(Path("run"), heads("t1", beside=flair), domains, ["t2", "t1"]) == [1, 0]
+    with pytest.raises(ValueError, match=r"as the source of the experiment.* got 0 of t1, t2 of run"):
+        way(Path("run"), heads("t1", beside=flair), domains, None)
+
+
 def test_the_truth_of_a_head_is_the_same_slice_in_every_domain() -> None:
     data = two()
     known, why = agreement.truths(data, heads=4)
     assert not why
-    paired = heads("t2", beside={"source": agreement.Companion(modality=MRI(), intensity=Percentiles())})
+    paired = heads("t2", beside=beside())
     paired.setup()
     rows = paired.rows["test"]
     batch = paired.batch(rows, np.arange(len(rows)))
@@ -153,7 +178,7 @@ def test_the_tables_hold_what_the_metrics_give(trained) -> None:
     both = ["paired=[pairs/checkpoints/last.ckpt]", "unpaired=[cycle/checkpoints/last.ckpt]"]
     config = composed("compare", [*asked, *both])
     results = compare(config, lambda what: None)
-    assert list(results) == ["identity", "histogram match", "pairs", "cycle"]
+    assert list(results) == ["identity", "histogram match", "pools matched", "mean of each grey value", "pairs", "cycle"]
     data = opened(config.data)
     rows = data.rows["test"]
     batch = data.batch(rows, np.linspace(0, len(rows) - 1, 12).astype(int))
@@ -165,13 +190,12 @@ def test_the_tables_hold_what_the_metrics_give(trained) -> None:
         assert float(table["identity"][key]) == pytest.approx(float(by_hand.compute()[key]), rel=1e-4), key
         assert all(float(row[f"{key}_low"]) <= float(row[key]) <= float(row[f"{key}_high"]) for row in table.values()), key
     assert "mae, HU" in Path("study/table.md").read_text()
-    assert picture(Path("study/pictures.png")).size == (6 * 25 + 1, 5 * 25 + 1)
+    assert picture(Path("study/pictures.png")).size == (6 * 25 + 1, 7 * 25 + 1)
     for words, message in (
         (["paired=[cycle/checkpoints/last.ckpt]"], "trained in pairs, got one of Cycle"),
         (["unpaired=[pairs/checkpoints/last.ckpt]"], "between domains, got one of Translation"),
         (["data.split_seed=1", both[1]], r"must be none that cycle/checkpoints/last.ckpt was trained on, got \d of 4"),
-        (["data.beside.source.modality.tr_ms=4000", both[0]], "on the modalities of this experiment"),
-        (["data.beside.source.modality.tr_ms=4000", both[1]], r"as the source of the experiment.*got 0 of mr, ct"),
+        (["data.beside.source.modality.series=t1", both[0]], "on the modalities of this experiment"),
         (["domains=[mr,pet]", both[1]], r"must name the source's and the image's among mr, ct"),
     ):
         with pytest.raises(ValueError, match=message):

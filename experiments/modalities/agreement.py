@@ -1,0 +1,179 @@
+"""Whether images brought to a domain look like it, and like the same head in it: a table of every ordered pair of domains.
+
+  python -m experiments.modalities.agreement checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt
+
+A small classifier is taught to tell the domains apart on the real training images of the checkpoint's run. Called the target: the share
+of translations of real test images that it takes for the target. That alone is no proof, for an image of another head of the domain would
+do as well. So on the cohort, where each head can be seen in every domain on one grid, translations are also held against the truth.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.modalities.translators import FOLDER, between_domains, brought, composed, reaches
+from experiments.restoration.baselines import Watch
+from medgan_pl.build import quiet_libraries
+from medgan_pl.console import describe_keys, one_message
+from medgan_pl.data.beside import Companion
+from medgan_pl.evaluate import scale_of
+from medgan_pl.evaluation.pairs import judged
+from medgan_pl.evaluation.sets import ImageSet, held_out, real_set
+from medgan_pl.metrics.classifier import Classifier, fit_classifier, predict
+from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.paired import Paired
+from medgan_pl.metrics.teaching import Labelled
+from medgan_pl.sample import chosen_device
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.domains import DomainsDataModule
+    from medgan_pl.module import AdversarialModule
+
+SHOWN = ("mae", "ssim")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of translations from `origin` to `target`: which share is `called` the target; how far they, and the sources as they are, lie from
+    the truth: {mae, mae_identity, ssim, ssim_identity}, empty where it is not known, `unit` that of the MAE."""
+
+    origin: str
+    target: str
+    called: Estimate
+    errors: dict[str, Estimate] = field(default_factory=dict)
+    unit: str = ""
+
+
+def main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(f"{__doc__}\n{describe_keys(FOLDER / 'agreement.yaml')}")
+        return
+    with one_message(None):
+        agree(composed("agreement", sys.argv[1:]), lambda what: print(what, flush=True))
+
+
+def agree(config: "DictConfig", watch: Watch) -> list[Agreement]:
+    """Teaches the classifier, translates, judges, and writes agreement.md and agreement.csv."""
+    quiet_libraries()
+    watch("the data")
+    module, data = between_domains(Path(config.checkpoint), config)
+    rows, _, note = held_out(data)
+    test = real_set(data, rows[np.linspace(0, len(rows) - 1, min(config.images, len(rows))).astype(int)])
+    watch("a classifier of domains")
+    network = taught(data, config)
+    accuracy = share(network, test, test.labels, config)
+    known, why = truths(data, config.heads)
+    notes = [f"Of {len(test):,} real test images the classifier is right on {percent(accuracy)}.", note, why]
+    if known:
+        heads = known[0].patients
+        notes.append(f"Errors on {len(known[0]):,} images of {heads} simulated test heads, `identity` of the sources as they are.")
+    found = []
+    for origin, target in pairs(module, data):
+        watch(f"from {data.classes[origin]} to {data.classes[target]}")
+        found.append(agreement(module, data, network, (origin, target), test, known, config))
+    write(Path(config.output), found, [each for each in notes if each])
+    watch(f"{(Path(config.output) / 'agreement.md').read_text()}\nall in {config.output}")
+    return found
+
+
+def pairs(module: "AdversarialModule", data: "DomainsDataModule") -> list[tuple[int, int]]:
+    places = range(len(data.classes))
+    return [(origin, target) for origin in places for target in places if reaches(module, origin, target)]
+
+
+def taught(data: "DomainsDataModule", config: "DictConfig") -> Classifier:
+    """A classifier of the domains, of their real training images."""
+    from hydra.utils import instantiate
+
+    train = real_set(data, data.rows["train"])
+    settings = instantiate(config.classifier)
+    return fit_classifier([Labelled(train, train.labels)], len(data.classes), settings, config.seed, chosen_device(config.device))
+
+
+def share(network: Classifier, images: ImageSet, wanted: Tensor | int, config: "DictConfig") -> Estimate:
+    """Of the images that the classifier calls `wanted`, with its interval over patients."""
+    right = predict(network, images).argmax(1) == wanted
+    return Resampling(config.draws).of_mean(right.double(), images.groups)
+
+
+def agreement(
+    module: "AdversarialModule", data: "DomainsDataModule", network: Classifier, way: tuple[int, int], test: ImageSet,
+    known: Sequence[ImageSet], config: "DictConfig",
+) -> Agreement:  # fmt: skip
+    """Of one way between two domains; `known` are the same heads in every domain, none where they are not known."""
+    origin, target = way
+    names = data.classes[origin], data.classes[target]
+    called = share(network, as_of(test.of_class(origin), brought(module, test.of_class(origin), *way, config)), target, config)
+    if not known:
+        return Agreement(*names, called)
+    scale = scale_of(data.domains[names[1]])
+    errors = {}
+    for ending, images in (("", brought(module, known[origin], *way, config)), ("_identity", known[origin])):
+        results = judged(Paired(half_range=scale.half_range), images, known[target], known[target].groups, config.draws, config.batch_size)
+        errors |= {result.key + ending: result.estimate for result in results if result.key in SHOWN}
+    return Agreement(*names, called, dict(sorted(errors.items())), scale.unit)
+
+
+def as_of(source: ImageSet, made: ImageSet) -> ImageSet:
+    """What was made of the source's images, known to be of its patients."""
+    return ImageSet(made.get, len(made), groups=source.groups)
+
+
+def truths(data: "DomainsDataModule", heads: int) -> tuple[list[ImageSet], str]:
+    """Evenly spaced test heads of the cohort in every domain, on one grid: image i of each shows the same slice of the same head. A slice
+    is kept where it is worth showing in every domain, since each drops empty ones by its own content. None, and why, where the domains are
+    not of one cohort on one grid."""
+    domains = list(data.domains.values())
+    if not all(domain.phantom for domain in domains):
+        return [], "The truth in another domain is known of the cohort alone; errors are not judged."
+    first = domains[0]
+    if len({str((d.source.seed, d.source.shape, dict(d.layout.settings))) for d in domains}) > 1:
+        return [], "The truth is not known: the domains show other heads, or cut them otherwise."
+    seen = {record.patient for record in data.records if record.split != "test"}
+    records = [record for record in first.records if record.split == "test" and record.patient not in seen]
+    records = [records[i] for i in np.linspace(0, len(records) - 1, min(heads, len(records))).astype(int)]
+    companions = [Companion(modality=domain.modality, intensity=domain.pipeline.intensity) for domain in domains]
+    reads = [first.source.beside("source", companion, records) for companion in companions]
+    kept, groups = [], []
+    for head in range(len(records)):
+        shown = torch.stack([c.lay(read[head][1](), first.layout) for c, read in zip(companions, reads, strict=True)])  # (D, n, C, *S)
+        worth = torch.stack([first.layout.worth(images) for images in shown]).all(0)
+        kept.append(shown[:, worth])
+        groups += [head] * int(worth.sum())
+    together = torch.cat(kept, 1)
+    return [ImageSet(images.__getitem__, len(images), groups=torch.tensor(groups)) for images in together], ""
+
+
+def percent(share: Estimate) -> str:
+    return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})"
+
+
+def write(folder: Path, found: Sequence[Agreement], notes: Sequence[str]) -> None:
+    """agreement.md to read and agreement.csv to count with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = list(found[0].errors)
+    with (folder / "agreement.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        columns = [column for key in ("called", *keys) for column in (key, f"{key}_low", f"{key}_high")]
+        table.writerow(["source", "target", "unit", *columns])
+        for row in found:
+            ends = [f"{getattr(e, end):.6g}" for e in (row.called, *row.errors.values()) for end in ("value", "low", "high")]
+            table.writerow([row.origin, row.target, row.unit, *ends])
+    lines = [f"| from | to | called the target |{''.join(f' {key} |' for key in keys)} mae is |", f"|---|---|---|{'---|' * len(keys)}---|"]
+    for row in found:
+        errors = [f" {e.value:.4g} ({e.low:.4g} to {e.high:.4g}) |" for e in row.errors.values()]
+        lines.append(f"| {row.origin} | {row.target} | {percent(row.called)} |{''.join(errors)} {row.unit} |")
+    (folder / "agreement.md").write_text("\n".join([*lines, "", "With 95 % intervals over patients.", *notes]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

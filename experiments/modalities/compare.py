@@ -1,0 +1,182 @@
+"""What knowing pairs is worth in translation between modalities: one table and one picture of the same held-out heads.
+
+  python -m experiments.modalities.compare experiment=mr_to_ct paired=[run_a/checkpoints/best.ckpt] unpaired=[run_b/checkpoints/best.ckpt]
+
+takes what a training run in pairs takes (the experiment says what is made of what, data.… of whom) and the keys of compare.yaml. Each
+method is given the same sources, and what it makes is held against the image of the same head on the same grid. Beside generators
+stand what needs none: the source as it is, and with other grey values (classical.py).
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from experiments.modalities.classical import HistogramMatch, mean_of_each, pools_matched
+from experiments.modalities.translators import FOLDER, between_domains, brought, composed, reaches
+from experiments.restoration.baselines import Watch, judge, write
+from medgan_pl.build import quiet_libraries
+from medgan_pl.callbacks import to_grid
+from medgan_pl.console import describe_keys, one_message
+from medgan_pl.evaluation.result import Result
+from medgan_pl.evaluation.sets import ImageSet, held_out, real_set
+from medgan_pl.sample import chosen_device, load
+from medgan_pl.subjects.checkpoint import check_fits, trained_elsewhere, translated
+from medgan_pl.subjects.subject import extractors_of, opened
+from medgan_pl.trust import read_checkpoint
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.datamodule import ImageDataModule
+    from medgan_pl.data.domains import DomainsDataModule
+
+
+def main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(f"{__doc__}\n{describe_keys(FOLDER / 'compare.yaml')}")
+        return
+    with one_message(None):
+        compare(composed("compare", sys.argv[1:]), lambda what: print(what, flush=True))
+
+
+def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
+    """Translates, judges, and writes table.md, table.csv and pictures.png; for each method what it is judged."""
+    quiet_libraries()
+    watch("the data")
+    data = opened(config.data)
+    if "source" not in data.beside or data.channels != data.beside["source"].channels:
+        raise ValueError(
+            f"`experiment` must be of pairs with as many channels in source and image (mr_to_ct, mr_t1_to_t2), got {data.parts}"
+        )
+    rows, _, note = held_out(data)
+    rows = rows[np.linspace(0, len(rows) - 1, min(config.images, len(rows))).astype(int)]
+    truth, notes = real_set(data, rows), [note]
+    source = replace(truth, get=lambda asked: data.batch(rows, asked.numpy())["source"], key="")
+    made = by_grey_values(data, source, config.pooled)
+    for name, images, caution in by_checkpoints(data, rows, source, config, watch):
+        if name in made:
+            raise ValueError(f"`paired` and `unpaired` must lie in run folders of different names, got {name} twice; each is a row")
+        made[name] = images
+        notes.append(caution and f"{name}: {caution}.")
+    extractors = extractors_of(config)
+    results = {name: judge(images, truth, data, extractors, config, watch) for name, images in made.items()}
+    output = Path(config.output)
+    write(output, config.hydra.runtime.choices.experiment, results, truth, [each for each in notes if each])
+    shown = torch.cat([images.first(config.pictures) for images in (*made.values(), truth)])
+    to_grid(shown, min(config.pictures, len(rows))).save(output / "pictures.png")
+    watch(f"{(output / 'table.md').read_text()}\npictures.png, from above: {', '.join(made)}, truth; all in {output}")
+    return results
+
+
+def by_grey_values(data: "ImageDataModule", source: ImageSet, count: int) -> dict[str, ImageSet]:
+    """The sources as they are, and by methods that need no network, which learn from `count` pairs of training images, evenly spaced."""
+    pairs = data.peek("train", count)
+    methods = {
+        "histogram match": HistogramMatch(pairs["image"]),
+        "pools matched": pools_matched(pairs["source"], pairs["image"]),
+        "mean of each grey value": mean_of_each(pairs["source"], pairs["image"]),
+    }
+    return {"identity": source, **{name: source.changed(method, name) for name, method in methods.items()}}
+
+
+def by_checkpoints(
+    data: "ImageDataModule", rows: np.ndarray, source: ImageSet, config: "DictConfig", watch: Watch
+) -> Iterator[tuple[str, ImageSet, str]]:
+    """Of each checkpoint its run folder's name, what its averaged generator makes of the sources, and what a reader must be told."""
+    for path in map(Path, config.paired):
+        yield name_of(path), *in_pairs(path, data, rows, config, watch)
+    for path in map(Path, config.unpaired):
+        yield name_of(path), *without_pairs(path, data, rows, source, config, watch)
+
+
+def name_of(path: Path) -> str:
+    return path.resolve().parent.parent.name
+
+
+def in_pairs(path: Path, data: "ImageDataModule", rows: np.ndarray, config: "DictConfig", watch: Watch) -> tuple[ImageSet, str]:
+    """Raises ValueError for one that was trained to make something else, or of something else."""
+    module = load(path, chosen_device(config.device))
+    if not module.game.paired or module.game.segments:
+        raise ValueError(f"{path} must be of a generator trained in pairs, got one of {type(module.game).__name__}; others are `unpaired`")
+    check_fits(module, data)
+    own, here = task(module.config["data"]), task(OmegaConf.to_container(config.data, resolve=True))
+    if own != here:
+        raise ValueError(f"{path} must be of a generator trained on the modalities of this experiment, {here}, got {own}")
+    state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
+    strangers = trained_elsewhere(state.get("fingerprint"), data)
+    return translated(module, data, rows, config, watch), strangers and f"test images may have been trained on, {strangers}"
+
+
+def without_pairs(
+    path: Path, data: "ImageDataModule", rows: np.ndarray, source: ImageSet, config: "DictConfig", watch: Watch
+) -> tuple[ImageSet, str]:
+    """Raises ValueError for one of images of another size, one that goes another way, and as `held_out_of` and `way`."""
+    module, domains = between_domains(path, config)
+    if (domains.size, domains.channels) != (data.size, data.channels):
+        raise ValueError(f"{path} must make images of {data.channels} × {data.size}, got {domains.channels} × {domains.size}")
+    caution = held_out_of(path, data, rows, domains)
+    origin, target = way(path, data, domains, config.domains)
+    if not reaches(module, origin, target):
+        asked = f"{domains.classes[origin]} to {domains.classes[target]}"
+        raise ValueError(f"{path} must bring {asked}, got a {type(module.game).__name__}, which does not go that way")
+    watch(f"{len(source):,} images of the generator")
+    return brought(module, source, origin, target, config), caution
+
+
+def task(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is made of what, wherever the files lie."""
+    source = (data.get("beside") or {}).get("source") or {}
+    return {
+        **{key: data.get(key) or {} for key in ("modality", "intensity", "degrade")},
+        "source": {key: value for key, value in source.items() if key != "root"},
+    }
+
+
+def held_out_of(path: Path, data: "ImageDataModule", rows: np.ndarray, domains: "DomainsDataModule") -> str:
+    """What a reader must be told where patients cannot be compared. Raises ValueError where a patient at `rows` is one that the generator
+    of `domains` was trained on."""
+    if not data.phantom or not all(domain.phantom for domain in domains.domains.values()):
+        # Known by a hash of their images, the same patient has another name in each modality.
+        return "whether its training held patients of these test images out cannot be told of files"
+    asked = {data.records[record].patient for record in data.image_records[rows]}
+    trained = {record.patient for record in domains.records if record.split == "train"}
+    if asked & trained:
+        raise ValueError(
+            f"the test heads must be none that {path} was trained on, got {len(asked & trained)} of {len(asked)} that were; use the cohort "
+            "(data.cohort) and the split (data.fractions, data.split_seed) of its run, and train it anew if need be"
+        )
+    return ""
+
+
+def way(path: Path, data: "ImageDataModule", domains: "DomainsDataModule", names: Sequence[str] | None) -> list[int]:
+    """The places of the source's and the image's domain: those `names`, or the only ones read and scaled as in the paired data."""
+    told = f"{', '.join(domains.classes)} of {path}"
+    if names is not None:
+        if len(names) != 2 or set(names) - set(domains.classes):
+            raise ValueError(f"`domains` must name the source's and the image's among {told}, got {list(names)}")
+        return [domains.classes.index(name) for name in names]
+    each = [rules(domain) for domain in domains.domains.values()]
+    found = []
+    for what, wanted in (("source", data.beside["source"].settings), ("image", rules(data))):
+        if each.count(wanted) != 1:
+            raise ValueError(
+                f"one domain must be read and scaled as the {what} of the experiment, {wanted}, got {each.count(wanted)} of {told}; say "
+                "which with domains=[SOURCE,IMAGE]"
+            )
+        found.append(each.index(wanted))
+    return found
+
+
+def rules(data: "ImageDataModule") -> dict[str, Any]:
+    """By which its scans are read and scaled, as the `settings` of a companion."""
+    return {**data.modality.settings, **data.pipeline.intensity.settings}
+
+
+if __name__ == "__main__":
+    main()

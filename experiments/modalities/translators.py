@@ -1,0 +1,60 @@
+"""Generators trained between domains without pairs, brought to translate whatever images of one of their domains they are given."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from medgan_pl.console import configuration_folder
+from medgan_pl.evaluation.sets import ImageSet, stored
+from medgan_pl.keys import Purpose
+from medgan_pl.sample import chosen_device, load
+from medgan_pl.subjects.checkpoint import data_of_run
+from medgan_pl.subjects.subject import opened
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.domains import DomainsDataModule
+    from medgan_pl.module import AdversarialModule
+
+FOLDER = Path(__file__).parent
+
+
+def composed(keys: str, arguments: Sequence[str]) -> "DictConfig":
+    """The configuration of a training run with the keys of <keys>.yaml."""
+    own = [f"hydra.searchpath=[file://{FOLDER.parent}]", f"+{FOLDER.name}={keys}"]
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        return compose("config", overrides=[*own, *arguments], return_hydra_config=True)
+
+
+def between_domains(path: Path, config: "DictConfig") -> "tuple[AdversarialModule, DomainsDataModule]":
+    """A generator trained between domains and the data it was trained on, as the config.yaml of its run folder says.
+
+    Raises ValueError for one of another kind, and as `data_of_run`.
+    """
+    module = load(path, chosen_device(config.device))
+    if not module.game.sourced or module.game.paired:
+        raise ValueError(f"{path} must be of a generator trained between domains, got one of {type(module.game).__name__}")
+    return module, opened(data_of_run(config, module.config["data"], [], path.resolve().parent.parent))
+
+
+def reaches(module: "AdversarialModule", origin: int, target: int) -> bool:
+    """Whether it brings images of domain `origin` to domain `target`: CycleGAN both ways, CUT from the first to the second, StarGAN any."""
+    batch = {"label": torch.tensor([origin]), "target": torch.tensor([target])}
+    return origin != target and int(module.game.target(batch)) == target
+
+
+def brought(module: "AdversarialModule", images: ImageSet, origin: int, target: int, config: "DictConfig") -> ImageSet:
+    """What the averaged generator makes of images of domain `origin` in domain `target`; what is drawn for the i-th is keyed by
+    (config.seed, i)."""
+
+    def parts():
+        for rows in torch.arange(len(images)).split(config.batch_size):
+            batch = {"image": images[rows].to(module.device), "label": torch.full((len(rows),), origin, device=module.device)}
+            batch = module.game.draw_each(batch, config.seed, rows.tolist(), Purpose.SAMPLES)
+            yield module.generate(batch | {"target": torch.full_like(batch["label"], target)})
+
+    return stored(parts(), len(images))
