@@ -41,6 +41,11 @@ Keys and their defaults
 {keys}
 """
 
+FOGGED = (
+    "note: this generator learnt with levels taken from each clean image; here they are taken from the image in fog, which moves them, and "
+    "what comes out may have another contrast; learn with fixed levels, intensity@data.intensity=full_range or a CT window"
+)
+
 
 def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -67,16 +72,17 @@ def apply(config: "DictConfig") -> bool:
 
     settings = checked(OmegaConf.to_container(config, resolve=True))
     source, output = (Path(str(settings[name])).expanduser().resolve() for name in ("input", "output"))
-    if output.is_relative_to(source) if source.is_dir() else output == source.parent:
-        raise ValueError(f"`output` must not be inside input, whose files it would mix with or replace, got {config.output}")
+    if source.is_relative_to(output) or (source.is_dir() and output.is_relative_to(source)):
+        raise ValueError(f"`output` must neither lie in input nor hold it, as it could replace an original, got {config.output}")
     applied = Applied(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
     found = gather(source, applied.modality)
-    for line in found.left_out:
+    for line in [*found.left_out, *([FOGGED] if applied.reading.fogged else [])]:
         print(line, file=sys.stderr)
+    wanted, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), applied.masks(found.items, source)
     failures, skipped = dict(found.unusable), 0
-    for item, target in track(targets(found.items, source, output), description="applying", transient=True):
+    for item, target in track(wanted, description="applying", transient=True):
         try:
-            skipped += not applied.write(item, target)
+            skipped += not applied.write(item, target, masks.get(item.name))
         except (ValueError, OSError, RuntimeError) as error:  # of this file; the next may go well
             failures[item.name] = str(error)
             print(f"{item.name}: {error}", file=sys.stderr)

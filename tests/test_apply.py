@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -9,13 +10,23 @@ import numpy as np
 import pytest
 import torch
 from data.dicom_files import write_film, write_series
+from omegaconf import OmegaConf
 from PIL import Image
 from pydicom import dcmread
 
+from medgan_pl.applied import Applied, labels_of
+from medgan_pl.applied.inputs import masks_of, targets
+from medgan_pl.applied.reading import Reading
 from medgan_pl.build import build_module
-from medgan_pl.data.export import check, write_nifti
+from medgan_pl.console import configuration_folder
+from medgan_pl.data.export import Facts, Provenance, check, write_nifti
+from medgan_pl.data.export.derived import write_derived
+from medgan_pl.data.intensity import Inverse
+from medgan_pl.data.modalities import CT
 from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.series import read_series
+from medgan_pl.data.records import Item
+from medgan_pl.data.scan import Scan, ScanError
 from medgan_pl.data.windows import Windows, through_spacing
 from medgan_pl.networks.layers import BATCH_NORM
 from medgan_pl.networks.unet import UNetGenerator
@@ -146,7 +157,7 @@ def test_a_nifti_comes_back_in_its_own_grid(trained, here, tmp_path) -> None:
 
 def test_a_dicom_series_comes_back_as_one_of_the_same_study(trained, here, tmp_path) -> None:
     volume = a_volume(5, 30, 26)
-    write_series(tmp_path / "in", volume, StudyDate="20200102", KVP="120", PatientSex="F")
+    write_series(tmp_path / "in", volume, StudyDate="20200102", KVP="120", PatientSex="F", SliceThickness=4)
     code, said = here("apply", f"checkpoint={trained()}", "input=in", "output=out", "device=cpu")
     assert code == 0, said
     paths = sorted(Path("out/in").glob("*.dcm"))
@@ -155,7 +166,8 @@ def test_a_dicom_series_comes_back_as_one_of_the_same_study(trained, here, tmp_p
     assert np.abs(after.pixels - shifted(before.pixels)).max() <= 0.51
     one = dcmread(paths[0])
     source = dcmread(min((tmp_path / "in").iterdir()))
-    for name in ("PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "KVP", "PatientSex"):
+    assert one.SpacingBetweenSlices == 2.5
+    for name in ("PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "KVP", "PatientSex", "SliceThickness"):
         assert one[name].value == source[name].value
     assert one.SeriesInstanceUID != source.SeriesInstanceUID
     assert len({dcmread(path).SOPInstanceUID for path in paths}) == 5
@@ -230,6 +242,19 @@ def test_another_modality_is_in_the_levels_of_training(trained, here, tmp_path) 
     assert not [*check.presence(one), *check.values(one), *check.sound(one)]
 
 
+@pytest.mark.parametrize(("factor", "thickness_mm"), [(1, 4), (2, 1.25)])
+def test_slices_are_as_thick_as_they_were_unless_there_are_more(tmp_path, factor, thickness_mm) -> None:
+    sources = write_series(tmp_path / "in", a_volume(2, 6, 6), SliceThickness=4)
+    affine = np.diag([2.5 / factor, -0.8, -0.5, 1.0])[[2, 1, 0, 3]]
+    origin = Provenance("a", "0" * 64, 0, 0, "2020", {})
+    values = a_volume(2 * factor, 6, 6)
+    write_derived(
+        tmp_path / "out", values, sources, Facts(0, "HU", -1000, 400), origin, modality="CT", affine=affine, factors=(factor, 1, 1)
+    )
+    one = dcmread(tmp_path / "out" / "0001.dcm")
+    assert (one.SliceThickness, one.SpacingBetweenSlices) == (thickness_mm, 2.5 / factor)
+
+
 # Films --------------------------------------------------------------------------------------------------------------------------------
 
 FILMS = ("data=chest_xray", "intensity@data.intensity=full_range")
@@ -270,6 +295,115 @@ def test_holes_are_filled_and_told_of(trained, here, tmp_path) -> None:
         assert np.abs(np.asarray(made) - shifted(film, 0, 255)).max() <= 0.51
 
 
+def test_what_is_known_stays_through_another_size(trained, here, tmp_path) -> None:
+    for folder in ("in", "holes"):
+        (tmp_path / folder).mkdir()
+    film, hole = np.random.default_rng(2).integers(0, 256, (32, 32), np.uint8), np.zeros((32, 32), np.uint8)
+    hole[5:9, 5:9] = 255  # of pixels twice as wide those of its rim are holes in part
+    Image.fromarray(film).save("in/a.png")
+    Image.fromarray(hole).save("holes/a.png")
+    checkpoint = trained(*FILMS, "degrade@data.degrade=inpainting", "model.source_channels=2", "game.keep_known=true", **OF_FILMS)
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=in", "output=out", "holes=holes", "device=cpu", "resample=true")
+    assert code == 0, said
+    with Image.open("out/a.png") as image:
+        made = np.asarray(image)
+    assert np.array_equal(made[hole == 0], film[hole == 0])
+    assert np.abs(made[hole > 0] - shifted(np.zeros(1), 0, 255)).max() <= 0.51  # by the fill alone
+
+
+def test_what_stands_in_a_hole_has_no_say_in_the_levels(trained, here, tmp_path) -> None:
+    for folder in ("in", "holes"):
+        (tmp_path / folder).mkdir()
+    hole = np.zeros((16, 16), np.uint8)
+    hole[4:8, 4:8] = 255
+    film = np.random.default_rng(3).integers(50, 150, (16, 16), np.uint8)
+    checkpoint = trained("data=chest_xray", "degrade@data.degrade=inpainting", "model.source_channels=2", **OF_FILMS)
+    for name, value in (("a", 0), ("b", 255)):
+        film[hole > 0] = value
+        Image.fromarray(film).save(f"in/{name}.png")
+        Image.fromarray(hole).save(f"holes/{name}.png")
+    assert here("apply", f"checkpoint={checkpoint}", "input=in", "output=out", "holes=holes", "device=cpu")[0] == 0
+    for name in ("a", "b"):
+        levels = json.loads(Path(f"out/{name}.png.json").read_text())["levels"]
+        assert np.allclose(levels[0], np.percentile(film[hole == 0], (0.5, 99.5)))
+    with Image.open("out/a.png") as a, Image.open("out/b.png") as b:
+        assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_levels_that_fog_moves_are_told_of(trained, here, tmp_path) -> None:
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save("a.png")
+    for films, count in ((("data=chest_xray",), 1), (FILMS, 0)):
+        checkpoint = trained(*films, "degrade@data.degrade=dehaze", **OF_FILMS)
+        code, said = here("apply", f"checkpoint={checkpoint}", "input=a.png", "output=out", "device=cpu")
+        assert (code, said.count("note: this generator learnt with levels")) == (0, count)
+
+
+# Between domains ----------------------------------------------------------------------------------------------------------------------
+
+
+def between(settings, *overrides: str):
+    module = build_module(settings("logger=csv", "data.size=16", "model.width=4", *overrides))
+    names = list(module.config["data"]["domains"])
+    spacings = [[0.9, 0.6], *[[0.5, 0.5]] * (len(names) - 1)]
+    module.inverses = {name: Inverse.from_plain(INVERSE | {"spacing_mm": mm}) for name, mm in zip(names, spacings, strict=True)}
+    module.classes, module.inverse, module.images = names, module.inverses[names[-1]], 0
+    return module.eval()
+
+
+def test_it_is_the_spacing_of_the_domain_a_scan_comes_from_that_counts(settings) -> None:
+    module = between(settings, "experiment=unpaired_ct_mr", "model.translator.blocks=1", "model.patches.layers=1")
+    scan = Scan(np.zeros((3, 16, 16), np.float32), (5.0, 0.9, 0.6), np.eye(4))
+    assert Reading(module, "mr", "ct").scales(scan, resample=False, force=False) is None
+    there = Reading(module, "ct", "mr")
+    with pytest.raises(ValueError, match=r"of training, 0.5 × 0.5 mm, got 0.9 × 0.6 mm"):
+        there.scales(scan, resample=False, force=False)
+    assert np.allclose(there.scales(scan, resample=True, force=False), (0.5 / 0.9, 0.5 / 0.6))
+    del module.inverses["mr"]
+    with pytest.raises(ValueError, match="must be a checkpoint of a run"):
+        Reading(module, "mr", "ct")
+
+
+def test_instance_norms_are_given_the_whole(settings, tmp_path) -> None:
+    module = between(settings, "experiment=star_mr")
+    (tmp_path / "best.ckpt").touch()
+    keys = OmegaConf.to_container(OmegaConf.load(configuration_folder() / "apply.yaml")) | {"checkpoint": tmp_path / "best.ckpt"}
+    seen = []
+    Applied(module, keys).windows(lambda x: seen.append(tuple(x.shape)) or x, torch.rand(2, 1, 600, 40))
+    assert len(seen) == 1
+    assert seen[0][2:] == (600, 40)
+    assert Applied(module, keys | {"window": 16}).window == (16, 16)
+
+
+# Names --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_header_and_its_data_are_no_series(tmp_path) -> None:
+    items = [Item(f"p1/{name} (+1)", (tmp_path / "p1" / name, tmp_path / "p1" / "x.raw")) for name in ("ct.nrrd", "pet.mhd")]
+    for item in items:
+        assert targets([item], tmp_path, Path("out"), spread=False) == [(item, Path("out/p1") / item.paths[0].stem)]
+
+
+def test_a_deviation_replaces_no_other_output(tmp_path) -> None:
+    items = [Item(name, (tmp_path / name,)) for name in ("ct.nii.gz", "ct_sd.nii.gz")]
+    assert len(targets(items, tmp_path, Path("out"), spread=False)) == 2
+    with pytest.raises(ValueError, match=r"deviation of ct.nii.gz and the output of ct_sd.nii.gz would be one file"):
+        targets(items, tmp_path, Path("out"), spread=True)
+
+
+def test_masks_and_inputs_are_matched_one_to_one(tmp_path) -> None:
+    (tmp_path / "holes").mkdir()
+    for name in ("in.nii", "p1.nii"):
+        oblique(tmp_path / "holes" / name, a_volume(2, 2, 2))
+    match = partial(masks_of, source=tmp_path / "in", folder=tmp_path / "holes", modality=CT())
+    first, second, third = (Item(name, (tmp_path / name,)) for name in ("0.dcm (+4)", "p1/0.dcm (+4)", "p1/7.dcm (+4)"))
+    assert {name: mask.name for name, mask in match([first, second]).items()} == {first.name: "in.nii", second.name: "p1.nii"}
+    with pytest.raises(ValueError, match="got 2 of p1; move"):
+        match([second, third])
+    oblique(tmp_path / "holes" / "p1_mask.nii", a_volume(2, 2, 2))
+    with pytest.raises(ValueError, match=r"one mask for each name, got p1.nii and p1_mask.nii"):
+        match([first])
+
+
 # What is refused ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -306,8 +440,10 @@ def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None
     ("arguments", "message"),
     [
         (("input=in",), "`output` must be given"),
-        (("input=in", "output=in/out"), "`output` must not be inside input"),
-        (("input=in/a.nii.gz", "output=in"), "`output` must not be inside input"),
+        (("input=in", "output=in/out"), "`output` must neither lie in input nor hold it"),
+        (("input=in/a.nii.gz", "output=in"), "`output` must neither lie in input nor hold it"),
+        (("input=in", "output=."), "`output` must neither lie in input nor hold it"),
+        (("input=in", "output=out", "window=2"), "`window` must be a number or [H, W] of at least 4 whole pixels"),
         (("input=in", "output=out", "uncertainty=1"), "`uncertainty` must be a whole number of at least 2"),
         (("input=in", "output=out", "uncertainty=2"), "model.generator.dropout=0.2"),
         (("input=in", "output=out", "holes=in"), "which has none to fill"),
@@ -322,6 +458,27 @@ def test_mistakes(trained, here, tmp_path, arguments, message) -> None:
     assert code == 1
     assert message in said
     assert "Traceback" not in said
+
+
+def test_a_checkpoint_names_no_data_module_for_a_degradation(trained, here, tmp_path) -> None:
+    checkpoint = trained()
+    state = torch.load(checkpoint, weights_only=True)
+    state["medgan_pl"]["config"]["data"]["degrade"] = {"_target_": "medgan_pl.data.datamodule.ImageDataModule", "root": "/"}
+    torch.save(state, checkpoint)
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=.", "output=../out")
+    assert code == 1
+    assert "must be the full name of a class in medgan_pl.data.degrade" in said
+
+
+def test_a_spacing_that_asks_for_too_much_is_refused() -> None:
+    for scales in ((1e-4, 1e-4), (3e4, 3e4)):
+        with pytest.raises(ScanError, match="brought to the spacing of training it may hold 268,435,456 voxels, got 1 × "):
+            through_spacing(lambda x: x, torch.zeros(1, 1, 9, 9), scales, (1, 1))
+
+
+def test_a_segmenter_that_has_diverged_finds_no_background() -> None:
+    with pytest.raises(ValueError, match="has diverged"):
+        labels_of(np.array([[[0.2, np.nan]], [[0.1, 0.9]]]))
 
 
 def test_a_generator_from_noise_is_refused(finished, here, tmp_path) -> None:
@@ -370,6 +527,22 @@ def test_uncertainty_is_the_spread_of_dropout(trained, here, tmp_path) -> None:
         assert Path("x", name).read_bytes() == Path("y", name).read_bytes()
     assert here(*common, "output=z", "uncertainty=3", "seed=1")[0] == 0
     assert Path("z/ct_sd.nii.gz").read_bytes() != Path("x/ct_sd.nii.gz").read_bytes()
+
+
+def test_no_result_depends_on_how_many_windows_are_made_at_once(trained, here, tmp_path) -> None:
+    oblique(tmp_path / "ct.nii.gz", a_volume(24, 2, 20))
+    masks = ("game=segmentation", "beside@data.beside.mask=masks", "degrade@data.degrade=none", "model.generator.residual=false")
+    checkpoint = trained("model.generator.dropout=0.5", "model.generator.levels=3", *masks)
+    state = torch.load(checkpoint, weights_only=True)
+    state["state_dict"]["average.network.end.conv.weight"] += 0.1
+    torch.save(state, checkpoint)
+    for count in (1, 4):
+        arguments = (f"checkpoint={checkpoint}", "input=ct.nii.gz", f"output={count}", "uncertainty=2", "window=16", f"batch_size={count}")
+        assert here("apply", *arguments, "device=cpu")[0] == 0
+    spread = nibabel.load("1/ct_sd.nii.gz").get_fdata()
+    assert spread.mean() > 1e-3
+    assert np.array_equal(spread, nibabel.load("4/ct_sd.nii.gz").get_fdata())
+    assert json.loads(Path("1/ct_sd.nii.gz.json").read_text())["unit"] == "probability"
 
 
 def test_the_manual(here) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.applied.inputs import holes_in
+from medgan_pl.applied.inputs import masks_of
 from medgan_pl.applied.reading import Reading
-from medgan_pl.data.beside import laid_under, name_of
+from medgan_pl.data.beside import laid_under
 from medgan_pl.data.export import Facts, Provenance, sha256
 from medgan_pl.data.export.alike import alike
-from medgan_pl.data.export.origin import sums_of, write_beside
+from medgan_pl.data.export.origin import finite, sums_of, write_beside
 from medgan_pl.data.intensity import Levels, from_unit
 from medgan_pl.data.records import Item
 from medgan_pl.data.scan import Scan
-from medgan_pl.data.settings import numbers
+from medgan_pl.data.settings import are_numbers
 from medgan_pl.data.windows import Windows, through_spacing
 from medgan_pl.games.star import Star
+from medgan_pl.games.translation import Translation
 from medgan_pl.keys import Purpose, key_randomness
 from medgan_pl.sample import shareable
 
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
 # Of the command line, what changes what is made.
 SETTINGS = ("from", "to", "resample", "force", "uncertainty", "seed", "overlap")
-# Most slices are one window then, without a seam; of larger films the overlap is wider than what a pixel sees.
+# Most slices are one window then, without a seam. In larger films a quarter of it overlaps, 128 pixels of what is made: a pixel of a deep
+# generator sees further (RRDB), and near a window's border what is made differs from what the whole would give.
 WHOLE = 512
+# More than any side: `Windows` cuts it to the image's.
+MOST = 2**30
 # Probabilities above which a voxel is of a structure; of several the likeliest.
 LIKELY = 0.5
 
@@ -51,9 +55,10 @@ class Applied:
         self.modality = self.reading.modality(settings["series"])
         self.window = self.sides(settings["window"])
         network = module.average.network
-        self.windows = Windows(
-            self.window, self.reading.factors, network.multiple, settings["overlap"], settings["batch_size"], module.device
-        )
+        # Where dropout is drawn, one window after the other: layer by layer, several would take the same numbers in another order.
+        at_once = 1 if settings["uncertainty"] else settings["batch_size"]
+        self.windows = Windows(self.window, self.reading.factors, network.multiple, settings["overlap"], at_once, module.device)
+        self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
         self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
         if settings["uncertainty"] and not self.dropout:
             raise ValueError(
@@ -63,7 +68,6 @@ class Applied:
         if self.reading.needs_holes != (settings["holes"] is not None):
             need = "needs a folder of masks that say where something is missing" if self.reading.needs_holes else "has none to fill"
             raise ValueError(f"`holes` must fit the generator, which {need} (data.degrade), got holes={settings['holes']}")
-        self.holes = holes_in(Path(str(settings["holes"])).expanduser(), self.reading.masks) if self.reading.needs_holes else {}
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
             checkpoint_sha256=sha256(Path(settings["checkpoint"])),
@@ -74,20 +78,29 @@ class Applied:
         )
 
     def sides(self, window: Any) -> tuple[int, ...]:
-        """Of a window; by itself that of a training source, of films and slices WHOLE pixels of what is made if that is more."""
+        """Of a window; by itself that of a training source, of films and slices WHOLE pixels of what is made if that is more, and the whole
+        where instance norms look at all of it. ValueError for what is no window."""
         size = self.reading.size
         if window is not None:
-            return numbers("window", window, len(size), 4, whole=True)
+            sides = [window] * len(size) if isinstance(window, int) else window
+            if not are_numbers(sides, len(size), int) or min(sides) < 4:
+                axes = "[H, W]" if len(size) == 2 else "[D, H, W]"
+                raise ValueError(f"`window` must be a number or {axes} of at least 4 whole pixels or voxels, got {window}; null suits most")
+            return tuple(sides)
+        if isinstance(self.module.game, Star):
+            return (MOST,) * len(size)
         return size if len(size) == 3 else tuple(max(side, WHOLE // by) for side, by in zip(size, self.reading.factors, strict=True))
 
     # One scan -----------------------------------------------------------------------------------------------------------------------
 
-    def write(self, item: Item, target: Path) -> bool:
+    def write(self, item: Item, target: Path, holes: Item | None) -> bool:
         """Writes what is made of a scan, its standard deviation if asked for, and their sidecars; False where that was done before.
+        `holes`: its mask, where the generator needs one.
 
         Raises ScanError and ValueError for a scan that cannot be used, and OSError.
         """
-        holes = self.holes_of(item)
+        if self.reading.needs_holes and holes is None:
+            raise ValueError("it has no mask of its name in `holes`")
         settings = {key: self.settings[key] for key in SETTINGS} | {"window": list(self.window)}
         told = {"checkpoint_sha256": self.provenance.checkpoint_sha256, "input_sha256": digest(item, holes), "settings": settings}
         names = [target, *([target.with_name(f"{target.name}_sd")] if self.settings["uncertainty"] else [])]
@@ -107,17 +120,17 @@ class Applied:
             facts = Facts(0, unit, min(low for low, _ in levels), max(high for _, high in levels), spacing(scan, factors))
             path = kind.image(target, mean[0], facts, self.provenance, self.reading.made_of(self.modality))
         if spread is not None:
-            self.tell(kind.spread(names[1], spread), told, {"unit": unit, "content": "standard deviation over passes"})
+            of = "probability" if self.reading.segments else unit
+            self.tell(kind.spread(names[1], spread), told, {"unit": of, "content": "standard deviation over passes"})
         content = {"structures": self.reading.structures} if self.reading.segments else {"unit": unit, "levels": levels}
         self.tell(path, told, content | {"spacing_mm": spacing(scan, factors)})  # last: with it all is done
         return True
 
-    def holes_of(self, item: Item) -> Item | None:
+    def masks(self, items: Sequence[Item], source: Path) -> dict[str, Item]:
+        """By the names of scans below `source` their masks in `holes`; none where none is needed. Raises as `masks_of`."""
         if not self.reading.needs_holes:
-            return None
-        if name_of(item.name) not in self.holes:
-            raise ValueError("it has no mask of its name in `holes`")
-        return self.holes[name_of(item.name)]
+            return {}
+        return masks_of(items, source, Path(str(self.settings["holes"])).expanduser().resolve(), self.reading.masks)
 
     def made(self, scan: Scan, levels: Levels, key: str) -> tuple[np.ndarray, np.ndarray | None]:
         """(M, *S · factors) as the scan's axes are: M = 1 native, or a probability for each structure; and, of several passes, the standard
@@ -142,6 +155,8 @@ class Applied:
             key_randomness(self.settings["seed"], i, int(key[:12], 16), Purpose.SAMPLES)
             whole: Callable[[Tensor], Tensor] = lambda x: self.windows(self.generate, x)  # noqa: E731
             made = whole(images) if scales is None else through_spacing(whole, images, scales, self.reading.factors)
+            if self.keeps_known:  # to the bit, which resampling there and back would not
+                made = torch.where(images[:, -1:] > 0, made, images[:, : made.shape[1]])
             made = made.movedim(1, 0)  # (K, n, *S)
             yield (made.clamp(-1, 1) + 1) / 2 if self.reading.segments else from_unit(made, levels)[None]
 
@@ -151,6 +166,10 @@ class Applied:
         if isinstance(self.module.game, Star):
             first = torch.randn(1, self.module.game.latent, generator=torch.Generator().manual_seed(self.settings["seed"]))
             told["z"] = first.to(source.device).expand(len(source), -1)
+        if self.reading.needs_holes:  # resampled, a hole's rim is partly filled, and a pixel that is missing in part is not known
+            missing, shown = source[:, -1:] > -0.999, source[:, :-1]
+            shown = shown if self.reading.fill is None else torch.where(missing, self.reading.fill, shown)
+            source = torch.cat([shown, 2 * missing.to(source.dtype) - 1], 1)
         return self.module.generate({"source": source, "image": source, **told}).float()
 
     def tell(self, path: Path, told: dict[str, Any], content: dict[str, Any]) -> None:
@@ -162,8 +181,8 @@ class Applied:
 
 
 def labels_of(probabilities: np.ndarray) -> np.ndarray:
-    """(K, *S) -> (*S): 1 to K for the likeliest structure where it is above LIKELY, else 0."""
-    return np.where(probabilities.max(0) > LIKELY, probabilities.argmax(0) + 1, 0)
+    """(K, *S) -> (*S): 1 to K for the likeliest structure where it is above LIKELY, else 0. ValueError for one that is not finite."""
+    return np.where(finite(probabilities.max(0)) > LIKELY, probabilities.argmax(0) + 1, 0)
 
 
 def spacing(scan: Scan, factors: tuple[int, ...]) -> tuple[float, ...] | None:

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from medgan_pl.data.beside import name_of
-from medgan_pl.data.modalities import Modality
+from medgan_pl.data.modalities import ITK, Modality
 from medgan_pl.data.names import bare
 from medgan_pl.data.records import Item, is_mask, walk
-
-# Of scans in several files those that are no series: a header and its data.
-HEADERS = (".nhdr", ".mhd")
 
 
 @dataclass(frozen=True)
@@ -46,30 +43,50 @@ def gather(source: Path, modality: Modality) -> Found:
     return Found(gathered.items, gathered.unusable, [f"left out: {left}"] if left else [])
 
 
-def targets(items: Sequence[Item], source: Path, output: Path) -> list[tuple[Item, Path]]:
+def targets(items: Sequence[Item], source: Path, output: Path, *, spread: bool) -> list[tuple[Item, Path]]:
     """Each item with the path, but for the ending, of what is made of it: that below `source`, below `output`.
 
-    A DICOM series has that of its folder, or of its first file where other images lie in or below that folder.
-    ValueError for two items with one path.
+    A DICOM series has that of its folder, or of its first file where other images lie in or below that folder. `spread`: whether
+    <path>_sd is written too. ValueError for two items with one path.
     """
     found: dict[Path, Item] = {}
     inside = Counter(folder for item in items for folder in item.paths[0].parents)
     for item in items:
         first = PurePath(item.paths[0].relative_to(source)) if source.is_dir() else PurePath(source.name)
         name = bare(first.as_posix())
-        if len(item.paths) > 1 and item.paths[0].suffix.lower() not in HEADERS and inside[item.paths[0].parent] == 1:
+        headed = first.name.lower().endswith(ITK)  # two files, and no series: a header and its data
+        if len(item.paths) > 1 and not headed and inside[item.paths[0].parent] == 1:
             name = first.parent.as_posix() if first.parent != PurePath() else source.name
         target = output / name
         if target in found:
             raise ValueError(f"two inputs would become one output, {found[target].name} and {item.name}; rename one of them")
         found[target] = item
+    for target, item in found.items():
+        if spread and (other := found.get(target.with_name(f"{target.name}_sd"))):
+            raise ValueError(f"the standard deviation of {item.name} and the output of {other.name} would be one file; rename one of them")
     return [(item, target) for target, item in found.items()]
 
 
-def holes_in(folder: Path, modality: Modality) -> dict[str, Item]:
-    """The masks in a folder by the names of their images: endings aside, and of a series by its folder."""
+def masks_of(items: Sequence[Item], source: Path, folder: Path, modality: Modality) -> dict[str, Item]:
+    """By the name of each item below `source` the mask of its name in a folder, if there is one: endings aside, and of a series by its
+    folder's name, which at the top is that of `source`. ValueError for two masks or two items of one name."""
     if not folder.is_dir():
         raise FileNotFoundError(f"`holes` must be a folder of masks named as the inputs, got {folder}")
     taken = [path for path in walk(folder)[0] if modality.takes(path)]
-    items = modality.gather([Item(path.relative_to(folder).as_posix(), (path,)) for path in taken]).items if taken else []
-    return {name_of(item.name): item for item in items}
+    masks = modality.gather([Item(path.relative_to(folder).as_posix(), (path,)) for path in taken]).items if taken else []
+    by_name: dict[str, Item] = {}
+    for mask in masks:
+        if other := by_name.get(name := named(mask, source)):
+            raise ValueError(f"`holes` must hold one mask for each name, got {other.name} and {mask.name}; leave one of them out")
+        by_name[name] = mask
+    names = Counter(named(item, source) for item in items)
+    name, count = names.most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise ValueError(f"each input must have a name of its own, by which its mask is found, got {count} of {name}; move the others")
+    return {item.name: by_name[named(item, source)] for item in items if named(item, source) in by_name}
+
+
+def named(item: Item, source: Path) -> str:
+    """The name by which a scan and its mask are matched."""
+    name = name_of(item.name)
+    return source.name if name == "." else name

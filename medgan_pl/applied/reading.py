@@ -1,20 +1,21 @@
 """How a trained generator wants its sources, and what it makes of them, by the settings that lie in its checkpoint."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from medgan_pl.data.degrade import Chain, Degradation, Holes
+from medgan_pl.data.degrade import Chain, Degradation, Fog, Holes
 from medgan_pl.data.geometry import Fit
-from medgan_pl.data.intensity import Levels, to_unit
+from medgan_pl.data.intensity import Levels, Percentiles, ZScore, to_unit
 from medgan_pl.data.layouts import PLANES, Film
 from medgan_pl.data.modalities import CT, Modality, XRay
 from medgan_pl.data.scan import Scan
 from medgan_pl.data.settings import numbers
 from medgan_pl.data.windows import Planes
 from medgan_pl.games.unpaired import Unpaired
-from medgan_pl.trust import DATA_PACKAGES, check_targets
+from medgan_pl.trust import check_targets
 
 if TYPE_CHECKING:
     from medgan_pl.module import AdversarialModule
@@ -26,7 +27,7 @@ OFF = 0.1
 class Reading:
     """`size` (S', …): a training source's; `factors`: by how much the image is larger, along each axis; `planes`: what of an array is one
     image; `structures`: names of what a segmentation tells apart; `needs_holes`: whether the source says what is missing of it, in its last
-    channel; `masks`: how files of that are read.
+    channel; `masks`: how files of that are read; `fogged`: whether it was learnt with levels that fog moves, those of each scan.
 
     `came`, `goes`: of a generator between domains that of the scans, and the one they are brought to; None: the first, the last.
 
@@ -39,6 +40,7 @@ class Reading:
         if not game.sourced:
             raise ValueError("`checkpoint` must hold a generator of images from images; this one draws them of noise: use medgan_pl.sample")
         self.told: dict[str, int] = {}  # what the game must be told of a batch besides
+        self.spacing_mm = module.inverse.spacing_mm  # of the images trained on, of several domains those of `came`
         if isinstance(game, Unpaired):
             self.between(module, came, goes)
         elif came is not None or goes is not None:
@@ -55,16 +57,17 @@ class Reading:
         companion = {} if self.segments else beside.get("source") or {}
         self.own = not companion and not self.told
         self.node = {key: (companion or self.data)[key] for key in ("modality", "intensity")}
-        self.intensity = self.built(self.node["intensity"])
+        self.intensity = self.built(self.node["intensity"], "intensity")
         film = self.modality(None).spatial_dims == 2
         self.film = Film(size=self.size, crop=self.data["crop"]) if film else None
         self.planes = Planes(None if film or dims == 3 else PLANES[self.data["slices"]["axis"]][0])
         self.masks = XRay() if film else CT()
         self.structures = list(beside["mask"]["structures"]) if self.segments else []
-        degrade: Degradation | None = None if self.segments or not self.data.get("degrade") else self.built(self.data["degrade"])
+        degrade: Degradation | None = None if self.segments or not self.data.get("degrade") else self.built(self.data["degrade"], "degrade")
         self.needs_holes = degrade is not None and degrade.extra_channels > 0
-        last = degrade.steps[-1] if isinstance(degrade, Chain) and degrade.steps else degrade
-        self.fill = last.fill if isinstance(last, Holes) else None
+        steps = degrade.steps if isinstance(degrade, Chain) else (degrade,)
+        self.fill = steps[-1].fill if steps and isinstance(steps[-1], Holes) else None
+        self.fogged = isinstance(self.intensity, Percentiles | ZScore) and any(isinstance(step, Fog) for step in steps)
 
     def between(self, module: "AdversarialModule", came: str | None, goes: str | None) -> None:
         """Takes the settings of the domain that scans come from, and the way back to native units of the one they go to."""
@@ -78,14 +81,16 @@ class Reading:
         reached = int(module.game.target({"image": torch.zeros(1), **told}))
         if reached != target or label == target:
             raise ValueError(f"this generator brings {came} to {names[reached]}, got from={came} to={goes}")
-        if came not in self.data.get("domains", {}) or goes not in module.inverses:
+        if came not in self.data.get("domains", {}) or not {came, goes} <= module.inverses.keys():
             raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights, and older ones, do not say how images were read")
         self.told, self.data, self.inverse = {"label": label, "target": target}, self.data["domains"][came], module.inverses[goes]
+        self.spacing_mm = module.inverses[came].spacing_mm
 
-    def built(self, node: dict[str, Any]) -> Any:
+    def built(self, node: dict[str, Any], room: str) -> Any:
+        """What a checkpoint, which travels, names in one room of the data and in no other: a data module would read files."""
         from hydra.utils import instantiate
 
-        check_targets(node, DATA_PACKAGES)
+        check_targets(node, (f"medgan_pl.data.{room}",))
         return instantiate(node, _convert_="all")
 
     def modality(self, series: str | None) -> Modality:
@@ -93,7 +98,7 @@ class Reading:
         node = self.node["modality"]
         if "series" not in node and series is not None:
             raise ValueError(f"`series` chooses among DICOM series of volumes, and the generator takes films, got {series}")
-        return self.built(node | ({"series": series} if "series" in node else {}))
+        return self.built(node | ({"series": series} if "series" in node else {}), "modalities")
 
     def made_of(self, source: Modality) -> str:
         """The modality of what is made, as DICOM has it."""
@@ -104,6 +109,10 @@ class Reading:
         return (self.levels(scan), modality.unit(scan).name) if self.own else (self.inverse.levels, self.inverse.unit)
 
     def levels(self, scan: Scan) -> Levels:
+        """Those of what there is of it: what stands in a hole has no say."""
+        if self.needs_holes:
+            hole = scan.beside[0].pixels > 0
+            scan = replace(scan, padding=hole if scan.padding is None else scan.padding | hole)
         return self.intensity.levels(self.film.seen(scan) if self.film else scan)
 
     def images(self, scan: Scan) -> Tensor:
@@ -122,9 +131,9 @@ class Reading:
         ValueError for a scan whose pixels are more than OFF wider or narrower, unless one of the two is asked for.
         """
         shape = self.planes.within(scan.pixels.shape)
-        if self.inverse.spacing_mm is not None and scan.spacing_mm is not None:
+        if self.spacing_mm is not None and scan.spacing_mm is not None:
             own = self.planes.within(scan.spacing_mm)
-            wanted = tuple(mm * factor for mm, factor in zip(self.inverse.spacing_mm, self.factors, strict=True))
+            wanted = tuple(mm * factor for mm, factor in zip(self.spacing_mm, self.factors, strict=True))
             scales = tuple(b / a for a, b in zip(own, wanted, strict=True))
             what, unit, numbers_of = "spacing", "mm", ([f"{mm:.3g}" for mm in wanted], [f"{mm:.3g}" for mm in own])
         elif self.film is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.data.geometry import resample
+from medgan_pl.data.scan import MAX_VOXELS, ScanError
 
 Generate = Callable[[Tensor], Tensor]
 
@@ -60,9 +61,18 @@ def through_spacing(apply: Generate, images: Tensor, scales: Sequence[float], fa
     """What `apply` makes of images (n, C, *S) on a grid `scales` times as wide, brought back: (n, K, *S · factors).
 
     `apply` enlarges by `factors`. Both ways are about the same centre; the border is repeated, so that the wide grid covers the image.
+    Raises ScanError where that takes more than MAX_VOXELS, as a header may claim any spacing.
     """
     sides, axes = images.shape[2:], len(scales)
     margins = [math.ceil(scale) for scale in scales]
+    bordered = [side + 2 * margin for side, margin in zip(sides, margins, strict=True)]
+    made = [round(side / scale) * factor for side, scale, factor in zip(bordered, scales, factors, strict=True)]
+    for shape in (bordered, made):
+        if len(images) * math.prod(shape) > MAX_VOXELS:
+            raise ScanError(
+                f"brought to the spacing of training it may hold {MAX_VOXELS:,} voxels, got {' × '.join(map(str, (len(images), *shape)))}; "
+                "check the spacing in its header, or cut it up"
+            )
     wide = F.pad(images, [n for margin in reversed(margins) for n in (margin, margin)], mode="replicate")
     made = apply(resample(wide, scales, [2**30] * axes))
     own = [side * factor for side, factor in zip(sides, factors, strict=True)]

@@ -21,7 +21,8 @@ from medgan_pl.data.readers.pictures import faults
 KEPT = "SpecificCharacterSet PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex PatientAge PatientSize PatientWeight"
 KEPT += " StudyInstanceUID StudyDate StudyTime AccessionNumber ReferringPhysicianName StudyID StudyDescription AcquisitionDate"
 KEPT += " AcquisitionTime BodyPartExamined PatientPosition Laterality ViewPosition PatientOrientation FrameOfReferenceUID"
-KEPT += " PositionReferenceIndicator BurnedInAnnotation LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod"
+KEPT += " SliceThickness PositionReferenceIndicator BurnedInAnnotation LossyImageCompression LossyImageCompressionRatio"
+KEPT += " LossyImageCompressionMethod"
 ASKED = "Modality SOPClassUID SOPInstanceUID SeriesNumber PixelSpacing ImagerPixelSpacing"
 LAST_SERIES = 2**31 - 1  # VR IS
 
@@ -53,6 +54,8 @@ def write_derived(
             one.RescaleSlope, one.RescaleIntercept = ds(slope), ds(intercept)
             one.RescaleType = "HU" if modality == "CT" else "US"
             one.PixelRepresentation = int(modality == "CT")
+            if factors[0] > 1 and "SliceThickness" in one:
+                del one.SliceThickness  # that of the source's slices, which are several now
             if affine is None:
                 for name in ("PixelSpacing", "ImagerPixelSpacing"):
                     if name in one:

@@ -179,7 +179,9 @@ def put_in_place(one: Dataset, affine: np.ndarray, k: int) -> None:
     one.ImageOrientationPatient = [ds(n) for n in (*(lps[:3, 2] / across), *(lps[:3, 1] / down))]
     one.ImagePositionPatient = [ds(n) for n in (lps @ [k, 0, 0, 1])[:3]]
     one.PixelSpacing = [ds(down), ds(across)]
-    one.SliceThickness = one.SpacingBetweenSlices = ds(between_slices)
+    one.SpacingBetweenSlices = ds(between_slices)
+    if not one.get("SliceThickness"):  # slices of a patient may overlap or lie apart
+        one.SliceThickness = one.SpacingBetweenSlices
 
 
 def drawn(file: Path) -> bool:
