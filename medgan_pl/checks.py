@@ -23,7 +23,7 @@ COUNTS = {
 # The data itself is held by its fingerprint, the devices by their number and kind; `module` repeats what stands elsewhere.
 FREE = ("run_dir", "resume", "logger", "callbacks", "save_every", "guard.rollbacks", "phantom", "module")
 FREE += ("init_from", "init_from_sha256")  # taken at the beginning and not looked at again
-FREE += ("data.root", "data.workers", "data.cache.dir", "data.max_corrupt")
+FREE += ("data.beside.source.root", "data.beside.mask.root", "data.root", "data.workers", "data.cache.dir", "data.max_corrupt")
 FREE += tuple(f"trainer.{key}" for key in ("max_time", "accelerator", "devices", "num_nodes", "strategy"))
 
 
@@ -63,6 +63,7 @@ def check_settings(config: dict[str, Any]) -> None:
 def check_data(config: dict[str, Any], data: Any) -> None:
     """Holds the model against the data it is to learn, before anything is built."""
     check_source(config["model"], data)
+    check_game(config, data)
     classes, found = config["model"]["classes"], len(data.classes)
     if classes and classes != found:
         names = ", ".join(data.classes) or "none: the data has no labels"
@@ -93,6 +94,21 @@ def check_source(model: dict[str, Any], data: Any) -> None:
     for key, (own, found) in wanted.items():
         if own != found:
             raise ValueError(f"`{key}` must be that of the data, got {own}, and the source of the data has {found}; use {key}={found}")
+
+
+def check_game(config: dict[str, Any], data: Any) -> None:
+    """ValueError where the game and the data would pass by one another."""
+    game, degrade = config["game"], data.degrade
+    if game.get("keep_known") and not (degrade and degrade.keeps_the_rest and "source" not in data.parts):
+        raise ValueError(
+            "game.keep_known=true needs a source that is its image but for the holes it tells of, data.degrade=inpainting or "
+            "missing_slices without data.beside.source; use game.keep_known=false"
+        )
+    if degrade and game["_target_"].endswith(".Segmentation"):
+        raise ValueError("game=segmentation takes the image as it is, and data.degrade would not be seen; use degrade@data.degrade=none")
+    domains = config["model"].get("domains")
+    if domains is not None and domains != len(data.classes):
+        raise ValueError(f"`model.domains` must be the number of data.domains, got {domains}; use model.domains={len(data.classes)}")
 
 
 def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:

@@ -165,7 +165,7 @@ def without_places(config: "DictConfig") -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
-    plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("root", "cache", "files", "patient_pattern")}
+    plain["data"] = shareable_data(plain["data"], ("root", "cache", "files", "patient_pattern"))
     for node in (plain, plain["masks"], *plain["extractor"].values()):
         for key in ("checkpoint", "fake", "real", "train", "output", "weights", "linear"):
             if isinstance(node.get(key), str):

@@ -15,7 +15,8 @@ class Purpose(IntEnum):
     AUGMENT = 2  # random augmentation of one training batch; count = images shown
     VALIDATION = 3  # noise of a validation image; count = its place in the split
     SAMPLES = 4  # noise of the sample grids and of `sample`; count = number of the image
-    DEGRADE = 5  # what a source lacks of its image; of a training batch count = images shown, of a held-out image its row
+    DEGRADE = 5  # what the sources of a training batch lack of their images; count = images shown
+    HELD_OUT = 6  # the same of a held-out image; count = its row
 
 
 def key_randomness(seed: int, rank: int, count: int, purpose: Purpose) -> None:

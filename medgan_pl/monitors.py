@@ -92,13 +92,19 @@ def judged(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Te
     train = module.game.draw_each(train, module.seed, range(len(train["image"])), Purpose.VALIDATION)
     reals, fakes, others = [], [], []
     for part in parts(train, size, module.device):
-        critic = module.game.critic(module.discriminator, part)
-        reals.append(critic(module.game.real(part)))
-        fakes.append(module.game.critic(module.discriminator, module.game.of_fakes(part))(module.generate(part)))
+        reals.append(of_reals(module, part))
+        told, made = module.game.of_fakes(part, module.generate(part))
+        fakes.append(module.game.critic(module.discriminator, told)(made))
     for part in parts(held_out, size, module.device):
-        others.append(module.game.critic(module.discriminator, part)(module.game.real(part)))
+        others.append(of_reals(module, part))
     logits = (torch.cat(each).float() for each in (reals, others, fakes))
     return tuple(each.reshape(len(each), -1).mean(1) for each in logits)
+
+
+def of_reals(module: AdversarialModule, batch: Batch) -> Tensor:
+    """D's logits of the reals that it learns from."""
+    seen = module.game.of_reals(batch)
+    return module.game.critic(module.discriminator, seen)(module.game.real(seen))
 
 
 def parts(batch: Batch, size: int, device: torch.device) -> Iterator[Batch]:

@@ -90,7 +90,8 @@ def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
 
     settings = config["module"] | {"metrics": {}}
     if not whole:
-        settings |= {"discriminator": nn.Identity(), "share": None, "game": settings["game"] | {"augment": None, "regularizers": {}}}
+        game = settings["game"] | {"augment": None, "regularizers": {}} | ({"pool": 0} if "pool" in settings["game"] else {})
+        settings |= {"discriminator": nn.Identity(), "share": None, "game": game}
     key_randomness(config["seed"], 0, 0, Purpose.INIT)
     return instantiate(settings, _convert_="all")
 
@@ -275,12 +276,12 @@ def shareable(config: dict[str, Any]) -> dict[str, Any]:
     return kept | {"data": shareable_data(config["data"])}
 
 
-def shareable_data(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a data set, of what lies beside it and of its domains, without where they lie."""
-    kept = {key: value for key, value in data.items() if key not in ("root", "cache")}
+def shareable_data(data: dict[str, Any], places: tuple[str, ...] = ("root", "cache")) -> dict[str, Any]:
+    """The settings of a data set, of what lies beside it and of its domains, without the `places` where they lie."""
+    kept = {key: value for key, value in data.items() if key not in places}
     for part in ("beside", "domains"):
         if kept.get(part):
-            kept[part] = {name: shareable_data(each) for name, each in kept[part].items()}
+            kept[part] = {name: shareable_data(each, places) for name, each in kept[part].items()}
     return kept
 
 

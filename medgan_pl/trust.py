@@ -238,7 +238,8 @@ ALLOWED_PACKAGES = (
 )
 
 # The same for the data that a judgement opens anew.
-DATA_PACKAGES = tuple(f"medgan_pl.data.{room}" for room in ("datamodule", "domains", "modalities", "intensity", "beside", "degrade"))
+DATA_PARTS = tuple(f"medgan_pl.data.{room}" for room in ("modalities", "intensity", "beside", "degrade"))  # none opens a folder by itself
+DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.domains", *DATA_PARTS)
 
 
 def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:

@@ -64,7 +64,7 @@ def test_what_is_told(best: Path, finished: Path) -> None:
     with safe_open("x.safetensors", "pt") as file:
         assert all(name.startswith("average.network.") for name in file.keys())  # noqa: SIM118
         state = json.loads(file.metadata()["medgan_pl"])
-    assert state.keys() == {"format", "config", "classes", "covariates", "inverse", "images", "checkpoint_sha256"}
+    assert state.keys() == {"format", "config", "classes", "covariates", "inverse", "images", "inverses", "checkpoint_sha256"}
     assert (state["format"], state["images"], state["checkpoint_sha256"]) == (1, 64, sha256(best))
     assert state["config"]["module"]["metrics"] == {}
     place = [str(finished), str(finished.parent.parent), str(Path.home()), "cache"]

@@ -117,7 +117,14 @@ def laid_under(scan: Scan, others: Mapping[str, Scan]) -> Scan:
 
 
 def read_together(read: Callable[[], Scan], others: Mapping[str, Callable[[], Scan]]) -> Scan:
-    return laid_under(read(), {key: other() for key, other in others.items()})
+    """The scan with the others beside it. Raises ScanError, which says whose fault it is."""
+    scan, beside = read(), {}
+    for key, other in others.items():
+        try:
+            beside[key] = other()
+        except ScanError as error:
+            raise ScanError(f"its {key}: {error}") from None
+    return laid_under(scan, beside)
 
 
 def digest_of(own: str, others: Mapping[str, str], settings: Mapping[str, Any]) -> str:
@@ -145,7 +152,8 @@ def files_beside(key: str, beside: Beside, root: Path, records: Sequence[Record]
         entries = [entry for entry in json.loads(table.read_text(encoding="utf-8-sig"))["training"] if isinstance(entry, dict)]
         labels = {PurePath(entry["image"]).as_posix(): table.parent / entry["label"] for entry in entries if "label" in entry}
         inside = {name: path for name, path in labels.items() if path.resolve().is_relative_to(table.parent.resolve())}
-        found, where = [(inside[record.name],) if record.name in inside else () for record in records], f"the labels of {table}"
+        found = [(inside[record.name],) if record.name in inside else () for record in records]
+        where = f"the labels of {table} (data.files=imagesTr takes the images that have some)"
     else:
         raise ValueError(
             f"data.beside.{key}.root must be a folder whose files are named as those of data.root, got null; or list both in a CSV with "
@@ -190,5 +198,8 @@ def of_row(record: Record, rows: Mapping[str, str], table: Path, beside: Beside)
     path = table.parent / said
     if said and path.is_dir():
         items = [Item(str(inner), (inner,)) for inner in sorted(path.rglob("*")) if inner.is_file() and beside.modality.takes(inner)]
-        return next((item.paths for item in beside.modality.gather(items).items), ())
+        found = beside.modality.gather(items).items
+        if len(found) > 1:
+            raise ValueError(f"{table}: {said} holds {len(found)} scans; name one file, or choose among series by their description")
+        return found[0].paths if found else ()
     return (path,) if said else ()

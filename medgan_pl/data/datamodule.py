@@ -177,7 +177,7 @@ class ImageDataModule(pl.LightningDataModule):
         for row, (record, task) in enumerate(zip(table, tasks, strict=True)):
             digests, reads = ({key: each[row][part] for key, each in others.items()} for part in (0, 1))
             digest = digest_of(record.digest, digests, settings)
-            table[row] = replace(record, digest=digest)
+            table[row] = replace(record, digest=digest, alone=record.digest)
             tasks[row] = replace(task, digest=digest, read=partial(read_together, task.read, reads))
         return table, tasks
 
@@ -210,6 +210,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise ValueError(f"train and val must each hold a usable image, got {self.sizes()} from {self.source.title}")
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
         self.inverse = self.inverted(cache, records)
+        self.check_pixels()
         self.tell(records)
         self.gather = self.gatherer(cache, records, counts)
         self.records = records
@@ -219,6 +220,15 @@ class ImageDataModule(pl.LightningDataModule):
         """The table of images, of which `rows` are rows."""
         known = (self.labels, self.values)
         return Table(self.gather, self.parts, self.image_records, *known, degrade=self.degrade, seed=self.split_seed)
+
+    def check_pixels(self) -> None:
+        """Raises ValueError for a degradation that counts on pixels more than 10 % off those of the images."""
+        claimed, spacing = self.degrade and self.degrade.pixel_mm, self.inverse.spacing_mm
+        if claimed and spacing and not 0.9 <= claimed / spacing[-1] <= 1.1:
+            raise ValueError(
+                f"data.degrade.pixel_mm must be the side of a pixel at data.size, got {claimed:g}, and the images have {spacing[-1]:.3g} mm; "
+                f"use data.degrade.pixel_mm={spacing[-1]:.3g}"
+            )
 
     def tell(self, records: list[Record]) -> None:
         """Measures the covariates on the training records: `known` (R, K) natural, `values` standardised; None without any."""
@@ -247,8 +257,8 @@ class ImageDataModule(pl.LightningDataModule):
             return records
         if self.split == "none":
             return [replace(record, split="train") for record in records]
-        # Of files the order hangs on their contents; patients of the cohort are to be on one side in every modality.
-        known = [replace(record, digest=record.patient) for record in records] if self.phantom else records
+        # Of files the order hangs on their contents; heads of the cohort are to be on one side in every modality, as its chests are.
+        known = [replace(record, alone=record.patient) for record in records] if self.phantom else records
         splits = split_by_patient(known, dict(zip(SPLITS, self.fractions, strict=True)), self.split_seed)
         return [replace(record, split=split) for record, split in zip(records, splits, strict=True)]
 
@@ -366,11 +376,12 @@ class ImageDataModule(pl.LightningDataModule):
 
     def randomized(self, batch: Batch) -> Batch:
         """The batch with its images, and what lies beside them, moved alike."""
-        keys = [key for key in self.parts if key in batch]
+        keys = sorted((key for key in self.parts if key in batch), key=lambda key: key == "mask")  # masks last
         if keys == ["image"]:
             return {**batch, "image": self.randomize(batch["image"])}
         together = torch.cat([batch[key] * 2 - 1 if key == "mask" else batch[key] for key in keys], 1)
-        parts = dict(zip(keys, self.randomize(together).split([self.parts[key] for key in keys], 1), strict=True))
+        moved = self.randomize(together, clean=self.parts.get("mask", 0) if "mask" in batch else 0)
+        parts = dict(zip(keys, moved.split([self.parts[key] for key in keys], 1), strict=True))
         return batch | {key: (part > 0).float() if key == "mask" else part for key, part in parts.items()}
 
     def degraded(self, batch: Batch, generator: torch.Generator) -> Batch:

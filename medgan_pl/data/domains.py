@@ -67,7 +67,7 @@ class DomainsDataModule(ImageDataModule):
         self.patches = max(domain.patches for domain in self.domains.values())
         self.split = "none" if any(domain.split == "none" for domain in self.domains.values()) else last.split
         self.split_seed = last.split_seed
-        self.phantom = any(domain.phantom for domain in self.domains.values())
+        self.phantom = all(domain.phantom for domain in self.domains.values())
         self.covariate_names, self.covariates, self.values = (), Covariates(), None
         self.parts, self.beside, self.degrade = {"image": channels}, {}, None
         self.source = Title("; ".join(f"{name}: {domain.source.title}" for name, domain in self.domains.items()))

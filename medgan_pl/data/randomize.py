@@ -23,8 +23,8 @@ class Randomize:
                 raise ValueError(f"data.augment.{name} must lie in 0 to {top:g}, got {value}; 0 turns it off")
         self.scale, self.rotate_deg, self.shift, self.flip, self.noise = scale, rotate_deg, shift, flip, noise
 
-    def __call__(self, image: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-        """(B, C, H, W) or (B, C, D, H, W) in [-1, 1], to the same."""
+    def __call__(self, image: Float[Tensor, "b c *space"], clean: int = 0) -> Float[Tensor, "b c *space"]:
+        """(B, C, H, W) or (B, C, D, H, W) in [-1, 1], to the same; `clean`: how many channels, the last ones, get no noise: masks."""
         if self.scale or self.rotate_deg or self.shift:
             grid = F.affine_grid(self.motion(image), list(image.shape), align_corners=False)
             image = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -32,7 +32,8 @@ class Randomize:
             mirrored = torch.rand(len(image), device=image.device) < 0.5
             image = torch.where(mirrored.view(-1, *[1] * (image.ndim - 1)), image.flip(-1), image)
         if self.noise:
-            image = (image + self.noise * torch.randn_like(image)).clamp(-1, 1)
+            noisy, rest = image.tensor_split([image.shape[1] - clean], 1)
+            image = torch.cat([(noisy + self.noise * torch.randn_like(noisy)).clamp(-1, 1), rest], 1)
         return image
 
     def motion(self, image: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Item:
 @dataclass(frozen=True)
 class Record:
     """One image ready for use: `patient` is 12 hex digits (see `tabulate`), `digest` the hash of its content, `pixels` that of its values,
-    empty before they were read, `told` as that of its Item."""
+    empty before they were read, `told` as that of its Item, `alone` the digest without what lies beside it, where something does."""
 
     name: str
     paths: tuple[Path, ...]
@@ -52,6 +52,12 @@ class Record:
     digest: str
     pixels: str = ""
     told: tuple[str, ...] = field(default=(), repr=False)
+    alone: str = ""
+
+    @property
+    def key(self) -> str:
+        """By what the order of patients hangs on it: the same whatever lies beside the image."""
+        return self.alone or self.digest
 
 
 def several(name: str, files: int) -> str:

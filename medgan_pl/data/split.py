@@ -36,7 +36,7 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
 
 
 def joined(records: Sequence[Record]) -> dict[str, list[int]]:
-    """Rows by patient, patients joined where they share an image's values (union-find); the key is the group's smallest digest."""
+    """Rows by patient, patients joined where they share an image's values (union-find); the key is the group's smallest."""
     parent: dict[str, str] = {}
 
     def find(node: str) -> str:
@@ -49,7 +49,7 @@ def joined(records: Sequence[Record]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
         rows[find("patient " + record.patient)].append(row)
-    return {min(records[row].digest for row in members): members for members in rows.values()}
+    return {min(records[row].key for row in members): members for members in rows.values()}
 
 
 def order_key(records: Sequence[Record], item: tuple[str, list[int]], seed: int) -> tuple[str, bytes]:
@@ -98,6 +98,6 @@ def with_fewer_in_train(records: Sequence[Record], most: int, seed: int) -> list
     def place(item: tuple[str, list[int]]) -> bytes:
         return hashlib.blake2b(f"{seed} {item[0]}".encode(), digest_size=16).digest()
 
-    rows = [row for _, members in sorted(joined(train).items(), key=place) for row in sorted(members, key=lambda row: train[row].digest)]
+    rows = [row for _, members in sorted(joined(train).items(), key=place) for row in sorted(members, key=lambda row: train[row].key)]
     kept = {id(train[row]) for row in rows[:most]}
     return [record for record in records if record.split != "train" or id(record) in kept]

@@ -116,7 +116,7 @@ class Table:
             batch["mask"] = (batch["mask"] > 0).float()
         if degraded and self.degrade is not None:
             whole = batch.get("source", batch["image"])
-            keys = [keyed_generator(self.seed, 0, int(row), Purpose.DEGRADE) for row in rows]
+            keys = [keyed_generator(self.seed, 0, int(row), Purpose.HELD_OUT) for row in rows]
             batch["source"] = torch.cat([self.degrade(whole[i : i + 1], key) for i, key in enumerate(keys)])
         batch["record"] = torch.from_numpy(records)
         for key, known in (("label", self.labels), ("covariates", self.covariates)):

@@ -141,8 +141,12 @@ class Game(nn.Module, ABC):
         """What D and G learn from: the fakes themselves, unless a game trains on something else, such as a part of each."""
         return self.generate(g, batch)
 
-    def of_fakes(self, batch: Batch) -> Batch:
-        """The batch with the condition of what `generate` makes of it, by which `critic` judges those fakes."""
+    def of_fakes(self, batch: Batch, fake: Tensor) -> tuple[Batch, Tensor]:
+        """Those of the fakes that `generate` made of a batch which D is to judge, and the batch with their condition, for `critic`."""
+        return batch, fake
+
+    def of_reals(self, batch: Batch) -> Batch:
+        """The rows whose reals D learns from."""
         return batch
 
     def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,13 +51,13 @@ class Contrastive(Unpaired):
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         return d
 
-    def reals(self, batch: Batch) -> Batch:
+    def of_reals(self, batch: Batch) -> Batch:
         """The rows of domain 1, beside which the fakes of `play` stand."""
         rows = self.domain(batch) == 1
         return {key: value[rows] for key, value in batch.items()}
 
     def play(self, g: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        domain, reals = self.domain(batch), self.reals(batch)
+        domain, reals = self.domain(batch), self.of_reals(batch)
         source = self.source(batch)[partners(domain)[domain == 1]]
         fake = g(source)
         made = {"image": fake}
@@ -77,13 +77,13 @@ class Contrastive(Unpaired):
         return torch.stack(losses).mean()
 
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
-        return super().discriminator_losses(d, self.reals(batch), fake)
+        return super().discriminator_losses(d, self.of_reals(batch), fake)
 
     def penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
-        return super().penalties(d, self.reals(batch), fake, turn)
+        return super().penalties(d, self.of_reals(batch), fake, turn)
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
-        return super().generator_losses(d, self.reals(batch), fake)
+        return super().generator_losses(d, self.of_reals(batch), fake)
 
 
 def patch_nce(query: Tensor, key: Tensor, places: Tensor, temperature: float) -> Tensor:

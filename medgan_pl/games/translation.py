@@ -43,7 +43,7 @@ class Translation(Game):
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         source = self.source(batch)
         made = g(source)
-        return torch.where(source[:, -1:] > 0, made, source[:, : made.shape[1]].to(made.dtype)) if self.keep_known else made
+        return torch.where(source[:, -1:] > 0, made, source[:, : made.shape[1]]) if self.keep_known else made
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         return lambda images: d(self.shown(images, batch))

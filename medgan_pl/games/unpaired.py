@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from medgan_pl.batch import Batch, require
@@ -20,6 +19,7 @@ class Unpaired(Game):
     """
 
     sourced: ClassVar[bool] = True
+    domains: int = 2
 
     def source(self, batch: Batch) -> Tensor:
         """What G is given (B, C, *S)."""
@@ -32,14 +32,14 @@ class Unpaired(Game):
     def target(self, batch: Batch) -> Tensor:
         """The domain (B,) to which `generate` brings each image."""
 
-    def of_fakes(self, batch: Batch) -> Batch:
-        """The batch with the domains of what `generate` makes of it: by it `critic` judges those fakes."""
-        return {**batch, "label": self.target(batch)}
+    def of_fakes(self, batch: Batch, fake: Tensor) -> tuple[Batch, Tensor]:
+        domain, target = self.domain(batch), self.target(batch)
+        moved = target != domain
+        return {key: value[moved] for key, value in {**batch, "label": target}.items()}, fake[moved]
 
     def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
         """What was brought to the last domain, and reals of it. Both ways together would be nearest to the reals where G does nothing."""
-        domain, target = self.domain(batch), self.target(batch)
-        last = torch.stack([domain, target]).max()
+        domain, target, last = self.domain(batch), self.target(batch), self.domains - 1
         fakes, reals = fake[(target == last) & (domain != last)], self.real(batch)[domain == last]
         count = min(len(fakes), len(reals))
         return fakes[:count], reals[:count]

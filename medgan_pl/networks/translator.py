@@ -31,19 +31,17 @@ def instance_norm(spatial_dims: int, channels: int) -> nn.Module:
     return INSTANCE_NORM[spatial_dims](channels, affine=True)
 
 
-def channel_norm(spatial_dims: int, channels: int) -> nn.Module:
-    """Over the channels of each place: for batches of one or of mixed domains, and windows fit together. Ba et al. 2016 (arXiv 1607.06450),
-    used in this way by Liu et al. 2022 (arXiv 2201.03545) and Zamir et al. 2022 (arXiv 2111.09881)."""
-    return ChannelNorm(channels)
-
-
 def no_norm(spatial_dims: int, channels: int) -> nn.Module:
     """None."""
     return nn.Identity()
 
 
 class ChannelNorm(nn.LayerNorm):
-    """See `channel_norm`."""
+    """Over the channels of each place: for batches of one or of mixed domains, and windows fit together. Ba et al. 2016 (arXiv 1607.06450),
+    used in this way by Liu et al. 2022 (arXiv 2201.03545) and Zamir et al. 2022 (arXiv 2111.09881)."""
+
+    def __init__(self, spatial_dims: int, channels: int) -> None:
+        super().__init__(channels)
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
@@ -128,7 +126,7 @@ class TranslatorGenerator(nn.Module):
 
     - `factor`: above 1, one number or one an axis, the source is first enlarged by linear interpolation.
     - `residual`: begins as the identity and learns what to change; see `Ending`.
-    - `norm`: what makes the norm of (spatial_dims, channels): `batch_norm`, `instance_norm`, `channel_norm` or `no_norm`.
+    - `norm`: what makes the norm of (spatial_dims, channels): `batch_norm`, `instance_norm`, `ChannelNorm` or `no_norm`.
 
     Raises ValueError for blocks < 1, a factor below 1, and for `residual` with fewer source channels than channels.
 

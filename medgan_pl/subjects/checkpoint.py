@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from medgan_pl.callbacks import fixed_batch
+from medgan_pl.checks import check_source
 from medgan_pl.data.export import sha256
 from medgan_pl.data.settings import numbers
 from medgan_pl.evaluation.fidelity import Sets
@@ -18,7 +19,7 @@ from medgan_pl.evaluation.sets import held_out, keyed, real_set, stored
 from medgan_pl.keys import Purpose
 from medgan_pl.sample import load, shareable
 from medgan_pl.subjects.subject import Subject, extractors_of, opened, straddled, whole
-from medgan_pl.trust import DATA_PACKAGES, check_targets, read_checkpoint
+from medgan_pl.trust import DATA_PACKAGES, DATA_PARTS, check_targets, read_checkpoint
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -103,23 +104,28 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
             raise ValueError(
                 "weights outside their run folder do not say where their data lie: add data.root=PATH (null for the embedded cohort)"
             )
-        beside = {key: each | {"root": None} for key, each in kept.get("beside", {}).items()}
+        beside = {key: each and each | {"root": None} for key, each in kept.get("beside", {}).items()}
         kept = {key: value for key, value in kept.items() if key not in OWN} | {"beside": beside}
+        check_targets({key: value for key, value in kept.items() if key != "_target_"}, DATA_PARTS)
+        for node in (kept, *beside.values()):
+            if node and "series" in node.get("modality", {}):
+                node["modality"] = node["modality"] | {"series": None}
     # Whole, key by key: a modality or an intensity must not mix the arguments of two classes.
     base = OmegaConf.to_container(config.data, resolve=True)
     if "domains" in kept:  # what else there is, each of them says
         base = {"domains": {name: domain | {"cache": base["cache"]} for name, domain in kept.pop("domains").items()}}
     merged = OmegaConf.create(base | kept)
+    for name in [key.split("@data.")[1] for key in typed if "@data." in key]:
+        OmegaConf.update(merged, name, OmegaConf.select(config.data, name), merge=False, force_add=True)
     for key in typed:
         if key.startswith("data."):
             OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(config, key), force_add=True)
-        if key.endswith("@data.intensity"):
-            merged.intensity = config.data.intensity
     return merged
 
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
     """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes where it knows any."""
+    check_source(module.config["model"], data)
     own = module.config["data"]
     size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
     pairs = {

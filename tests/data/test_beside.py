@@ -11,6 +11,7 @@ from PIL import Image
 
 from medgan_pl.data.beside import Companion, Masks
 from medgan_pl.data.datamodule import ImageDataModule
+from medgan_pl.data.degrade import Degradation
 from medgan_pl.data.intensity import FullRange, Percentiles, Window
 from medgan_pl.data.modalities import CT, MRI, HeadCT, XRay
 
@@ -135,13 +136,11 @@ def test_a_scan_on_another_grid_cannot_lie_beside(tmp_path, cache) -> None:
         data.setup()
 
 
-class Darker:
+class Darker(Degradation):
     """A degradation with numbers of its own: half the grey value, and noise."""
 
-    extra_channels, factor = 0, 1
-
-    def __call__(self, images, generator):
-        return images / 2 + 0.1 * torch.randn(images.shape, generator=generator)
+    def degraded(self, image, generator):
+        return image / 2 + 0.1 * torch.randn(image.shape, generator=generator)
 
 
 def test_a_held_out_source_is_the_same_whoever_asks(cache) -> None:

@@ -71,7 +71,7 @@ def test_who_is_judged_and_what_is_paid() -> None:
     assert batch["patches"].shape == (4, 12)
     made = playing.play(g, batch)
     torch.testing.assert_close(made["image"], g(batch["image"][[0, 3]]))
-    assert torch.equal(playing.reals(batch)["image"], batch["image"][[1, 2]])
+    assert torch.equal(playing.of_reals(batch)["image"], batch["image"][[1, 2]])
     assert playing.generate(g, batch).shape == (4, 1, 8, 8)
     numbers = batch["patches"][[1, 2]]
 

@@ -73,7 +73,8 @@ def test_what_is_paid_by_value() -> None:
     paid = playing.discriminator_losses(d, batch, made).terms["adversarial"]
     torch.testing.assert_close(paid, ((reals - 1).square().mean() + torch.cat(fakes).square().mean()) / 2)
     # What `generate` makes, D judges by the domain it was brought to.
-    judged = playing.critic(d, playing.of_fakes(batch))(playing.generate(g, batch))
+    told, made = playing.of_fakes(batch, playing.generate(g, batch))
+    judged = playing.critic(d, told)(made)
     torch.testing.assert_close(judged.sort().values, torch.cat(fakes).sort().values)
 
 

@@ -24,6 +24,8 @@ class Degradation(ABC):
 
     factor: int = 1  # how many times smaller each side of the source is
     extra_channels: int = 0  # what the source has beside those of the image, as its last ones
+    keeps_the_rest: bool = False  # whether the source is the image itself but where its last channel is 1
+    pixel_mm: float | None = None  # side of a pixel as it counts on it
 
     def __call__(self, images: Images, generator: torch.Generator) -> Sources:
         return torch.cat([self.degraded(image, generator) for image in images.split(1)])
@@ -46,6 +48,8 @@ class Chain(Degradation):
             raise ValueError(f"a step of `steps` that adds channels must be the last, as later ones would spoil its mask, got {names}")
         self.factor = math.prod(step.factor for step in self.steps)
         self.extra_channels = sum(step.extra_channels for step in self.steps)
+        self.keeps_the_rest = len(self.steps) == 1 and self.steps[0].keeps_the_rest
+        self.pixel_mm = next((step.pixel_mm for step in self.steps if step.pixel_mm), None)
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         for step in self.steps:

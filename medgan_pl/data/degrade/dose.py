@@ -103,5 +103,5 @@ class Quanta(Degradation):
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         photons = self.photons.draw(generator)
-        counts = torch.poisson(photons * (image + 1) / 2, generator=generator)
+        counts = torch.poisson((photons * (image + 1) / 2).clamp(min=0), generator=generator)  # -1 may have been rounded below
         return (2 * counts / photons - 1).clamp(max=1)

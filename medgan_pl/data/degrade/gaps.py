@@ -25,7 +25,7 @@ class Holes(Degradation):
     Outside the holes the image is what it was, to the bit. ValueError for no shapes and a `fill` outside [-1, 1].
     """
 
-    extra_channels = 1
+    extra_channels, keeps_the_rest = 1, True
 
     def __init__(self, shapes: Sequence[Hole], fill: float = -1.0) -> None:
         if not shapes:

@@ -13,9 +13,9 @@ from medgan_pl.networks.patchgan import PatchDiscriminator
 from medgan_pl.networks.rrdb import DenseBlock, RRDBGenerator, doublings
 from medgan_pl.networks.synced import SyncedBatchNorm, synced
 from medgan_pl.networks.translator import (
+    ChannelNorm,
     TranslatorGenerator,
     batch_norm,
-    channel_norm,
     each_axis,
     enlarged,
     instance_norm,
@@ -71,7 +71,7 @@ def test_a_residual_network_begins_as_the_interpolated_source(family, spatial_di
     assert (g(source.bfloat16()).float() - expected[:, :1]).abs().max() < 0.03  # no infinity where bfloat16 knows no 0.99
 
 
-@pytest.mark.parametrize("family", [partial(UNET, norm=norm) for norm in (batch_norm, channel_norm, no_norm)] + [RESNET, RRDB])
+@pytest.mark.parametrize("family", [partial(UNET, norm=norm) for norm in (batch_norm, ChannelNorm, no_norm)] + [RESNET, RRDB])
 @pytest.mark.parametrize(("spatial_dims", "factor"), [(2, 1), (2, 2), (3, 1)])
 def test_a_window_gives_what_the_whole_image_gives(family, spatial_dims, factor) -> None:
     torch.manual_seed(0)
@@ -117,7 +117,7 @@ def test_how_far_a_pixel_sees(family, settings, reach) -> None:
 def test_instance_norm_looks_at_the_whole_image_and_batch_norm_does_not_mix_in_evaluation() -> None:
     source = torch.rand(2, 1, 64, 64)
     other = torch.cat([source[:, :, :48], source[:, :, 48:] + 1], 2)
-    for norm, same in ((instance_norm, False), (batch_norm, True), (channel_norm, True)):
+    for norm, same in ((instance_norm, False), (batch_norm, True), (ChannelNorm, True)):
         g = UNET(spatial_dims=2, channels=1, source_channels=1, norm=norm).eval()
         assert torch.allclose(g(source)[:, :, :8], g(other)[:, :, :8], atol=1e-6) == same
 
@@ -125,7 +125,7 @@ def test_instance_norm_looks_at_the_whole_image_and_batch_norm_does_not_mix_in_e
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_channel_norm_is_over_the_channels_of_each_place(spatial_dims) -> None:
     x = torch.randn(2, 5, *[4] * spatial_dims)
-    layer = channel_norm(spatial_dims, 5)
+    layer = ChannelNorm(spatial_dims, 5)
     nn.init.uniform_(layer.weight), nn.init.uniform_(layer.bias)
     variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
     weight, bias = (value.view(1, -1, *[1] * spatial_dims) for value in (layer.weight, layer.bias))
