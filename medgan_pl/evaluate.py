@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.build import quiet_libraries
 from medgan_pl.console import configuration_folder, describe_groups, describe_keys, one_message
-from medgan_pl.sample import chosen_device
+from medgan_pl.sample import chosen_device, shareable_data
 from medgan_pl.train import launch
 
 if TYPE_CHECKING:

@@ -226,8 +226,8 @@ class ImageDataModule(pl.LightningDataModule):
         claimed, spacing = self.degrade and self.degrade.pixel_mm, self.inverse.spacing_mm
         if claimed and spacing and not 0.9 <= claimed / spacing[-1] <= 1.1:
             raise ValueError(
-                f"data.degrade.pixel_mm must be the side of a pixel at data.size, got {claimed:g}, and the images have {spacing[-1]:.3g} mm; "
-                f"use data.degrade.pixel_mm={spacing[-1]:.3g}"
+                f"data.degrade.pixel_mm must be the side of a pixel at data.size, got {claimed:g}, and the images have {spacing[-1]:.3g} "
+                f"mm; use data.degrade.pixel_mm={spacing[-1]:.3g}"
             )
 
     def tell(self, records: list[Record]) -> None:
