@@ -98,13 +98,13 @@ def check_source(model: dict[str, Any], data: Any) -> None:
 
 def check_game(config: dict[str, Any], data: Any) -> None:
     """ValueError where the game and the data would pass by one another."""
-    game, degrade = config["game"], data.degrade
-    if game.get("keep_known") and not (degrade and degrade.keeps_the_rest and "source" not in data.parts):
+    game = config["game"]
+    if game.get("keep_known") and not (data.degrade and data.degrade.keeps_the_rest and "source" not in data.parts):
         raise ValueError(
             "game.keep_known=true needs a source that is its image but for the holes it tells of, data.degrade=inpainting or "
             "missing_slices without data.beside.source; use game.keep_known=false"
         )
-    if degrade and game["_target_"].endswith(".Segmentation"):
+    if game["_target_"].endswith(".Segmentation") and data.degrade:
         raise ValueError("game=segmentation takes the image as it is, and data.degrade would not be seen; use degrade@data.degrade=none")
     domains = config["model"].get("domains")
     if domains is not None and domains != len(data.classes):
