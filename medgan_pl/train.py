@@ -38,6 +38,8 @@ Examples
       look at the data first: what there is, what is wrong with which file, a contact sheet
   python -m medgan_pl.train data=ct data.root=/data/chest_ct data.spacing_mm=1.5 data.size=256
       axial slices of DICOM series, NIfTI, NRRD or MetaImage; volumes with image.spatial_dims=3 data.size=[64,96,96]
+  python -m medgan_pl.train experiment=super_resolution_x4 data.root=/data/chest_xray
+      from image to image: sources made of your images, or lying beside them (docs/translation.md); python -m medgan_pl.apply uses it
   python -m medgan_pl.train -m model=dcgan,resnet_gan objective=hinge,relative penalty=r1 seed=1,2
       a sweep: every combination, one after the other, in multirun/<date>/<time>/<n>/; several at once: hydra/launcher=processes
   python -m medgan_pl.train -m hydra/sweeper=tpe hydra.sweep.dir=multirun/rates 'optimizer_d.lr=tag(log,interval(0.01,0.3))'
@@ -45,7 +47,8 @@ Examples
   python -m medgan_pl.train init_from=outputs/<date>/<time>/checkpoints/best.ckpt data.root=/data/other_hospital
       fine-tuning: a new run that begins with another's weights; layers that do not fit begin anew and are named
 
-Groups and their options (of a player: optimizer@optimizer_d=adam, schedule@schedule_d=…; of the data: intensity@data.intensity=z_score)
+Groups and their options (of a player: optimizer@optimizer_d=adam, schedule@schedule_d=…; of the data:
+intensity@data.intensity=z_score, degrade@data.degrade=inpainting, beside@data.beside.source=mri, beside@data.beside.mask=masks)
 {groups}
 
 Keys and their defaults (those of a group: data.size=128, model.width=32, penalty.weight=0.1; all of data: medgan_pl.inspect --help)
