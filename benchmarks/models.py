@@ -2,7 +2,7 @@
 
 `python -m benchmarks.models [models=dcgan,r3gan] [shapes=64x64,32x32x32] [turns=3] [steps=2] [smoke=true]`
 
-Every model of conf/model as it comes, on random images that lie on the device already, the module under Lightning. On the CPU: in turns
+Every model of conf/model that draws from noise, as it comes, on random images that lie on the device already, the module under Lightning. On the CPU: in turns
 with `resnet_gan` in one process, in seconds of one thread of the processor, so that other work is hardly felt; the ratio is of these. The
 peak memory of a step is the resident memory of a process of its own above that before the first step (Linux). On a GPU: wall seconds of
 the model alone, bf16-mixed, 256² and 512² too, with the seconds for a thousand images; the memory is what torch has allocated at most.
@@ -31,6 +31,7 @@ BATCHES = {(64, 64): 16, (128, 128): 8, (32, 32, 32): 8, (64, 64, 64): 2}
 GPU_BATCHES = {(64, 64): 64, (128, 128): 32, (256, 256): 32, (512, 512): 8, (32, 32, 32): 32, (64, 64, 64): 8}
 NEEDS = {"acgan": ("model.classes=2",)}
 BESIDE = "resnet_gan"
+OF_IMAGES = ("cut", "cycle_gan", "rrdb_gan", "star_gan", "translator_gan", "unet_gan")  # which need a source: not played on images alone
 
 
 def built(model: str, shape: tuple[int, ...], *overrides: str) -> Any:
@@ -109,7 +110,8 @@ def main() -> None:
         print(json.dumps(measure(kind, model, tuple(shape), *rest)))
         return
     cuda = torch.cuda.is_available() and given.get("smoke") != "true"
-    models = given.get("models", ",".join(sorted(path.stem for path in (configuration_folder() / "model").glob("*.yaml")))).split(",")
+    every = sorted(path.stem for path in (configuration_folder() / "model").glob("*.yaml") if path.stem not in OF_IMAGES)
+    models = given.get("models", ",".join(every)).split(",")
     shapes = [(16, 16)] if given.get("smoke") == "true" else [*SHAPES, *(LARGE if cuda else ())]
     if "shapes" in given:
         shapes = [tuple(map(int, shape.split("x"))) for shape in given["shapes"].split(",")]
