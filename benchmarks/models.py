@@ -2,11 +2,11 @@
 
 `python -m benchmarks.models [models=dcgan,r3gan] [shapes=64x64,32x32x32] [turns=3] [steps=2] [smoke=true]`
 
-Every model of conf/model that draws from noise, as it comes, on random images that lie on the device already, the module under
-Lightning. On the CPU: in turns with `resnet_gan` in one process, in seconds of one thread of the processor, so that other work is hardly felt; the ratio is of these. The
-peak memory of a step is the resident memory of a process of its own above that before the first step (Linux). On a GPU: wall seconds of
-the model alone, bf16-mixed, 256² and 512² too, with the seconds for a thousand images; the memory is what torch has allocated at most.
-A model that does not play in a shape, or does not fit, has a dash and the reason below the table.
+Every model of conf/model that draws from noise, as it comes, on random images that lie on the device already, the module under Lightning.
+On the CPU: in turns with `resnet_gan` in one process, in seconds of one thread of the processor, so that other work is hardly felt; the
+ratio is of these. The peak memory of a step is the resident memory of a process of its own above that before the first step (Linux). On a
+GPU: wall seconds of the model alone, bf16-mixed, 256² and 512² too, with the seconds for a thousand images; the memory is what torch has
+allocated at most. A model that does not play in a shape, or does not fit, has a dash and the reason below the table.
 """
 
 import json
