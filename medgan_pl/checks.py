@@ -86,8 +86,6 @@ def check_source(model: dict[str, Any], data: Any) -> None:
     """ValueError unless a model of a paired task takes what the data give, and makes what they hold."""
     if "source_channels" not in model:
         return
-    if model["classes"]:
-        raise ValueError(f"`model.classes` must be 0 for a translation, which knows no condition but its source, got {model['classes']}")
     extra, factor = (data.degrade.extra_channels, data.degrade.factor) if data.degrade else (0, 1)
     given = data.parts.get("source", data.channels) + extra
     wanted = {"model.source_channels": (model["source_channels"], given), "model.factor": (model["factor"], factor)}
@@ -99,6 +97,8 @@ def check_source(model: dict[str, Any], data: Any) -> None:
 def check_game(config: dict[str, Any], data: Any) -> None:
     """ValueError where the game and the data would pass by one another."""
     game = config["game"]
+    if config["model"]["classes"] and "classes" not in game:
+        raise ValueError(f"`model.classes` must be 0 for images of images, which know no condition, got {config['model']['classes']}")
     if game.get("keep_known") and not (data.degrade and data.degrade.keeps_the_rest and "source" not in data.parts):
         raise ValueError(
             "game.keep_known=true needs a source that is its image but for the holes it tells of, data.degrade=inpainting or "
