@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from hydra import compose, initialize_config_dir
 
-from medgan_pl.console import configuration_folder
+from experiments.restoration import baselines
 from medgan_pl.evaluation.sets import ImageSet, stored
 from medgan_pl.keys import Purpose
 from medgan_pl.sample import chosen_device, load
@@ -25,9 +24,7 @@ FOLDER = Path(__file__).parent
 
 def composed(keys: str, arguments: Sequence[str]) -> "DictConfig":
     """The configuration of a training run with the keys of <keys>.yaml."""
-    own = [f"hydra.searchpath=[file://{FOLDER.parent}]", f"+{FOLDER.name}={keys}"]
-    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        return compose("config", overrides=[*own, *arguments], return_hydra_config=True)
+    return baselines.composed(arguments, FOLDER / f"{keys}.yaml")
 
 
 def between_domains(path: Path, config: "DictConfig") -> "tuple[AdversarialModule, DomainsDataModule]":

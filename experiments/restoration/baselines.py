@@ -57,9 +57,9 @@ def main() -> None:
         compare(composed(sys.argv[1:]), lambda what: print(what, flush=True))
 
 
-def composed(arguments: Sequence[str]) -> "DictConfig":
-    """The configuration of a training run with the keys of baselines.yaml."""
-    own = [f"hydra.searchpath=[file://{FOLDER.parent}]", f"+{FOLDER.name}=baselines"]
+def composed(arguments: Sequence[str], keys: Path = FOLDER / "baselines.yaml") -> "DictConfig":
+    """The configuration of a training run with the keys of a study's own YAML."""
+    own = [f"hydra.searchpath=[file://{FOLDER.parent}]", f"+{keys.parent.name}={keys.stem}"]
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         return compose("config", overrides=[*own, *arguments], return_hydra_config=True)
 
