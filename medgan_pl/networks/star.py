@@ -1,8 +1,9 @@
 """One generator for any number of domains, its style from noise or from a reference image (StarGAN v2: Choi et al. 2020, arXiv 1912.01865).
 
 Written from the paper, 2-D and 3-D. Channels are `width` at the full size, double at each halving, and stop at 8 × `width`. Where we
-differ: images end in tanh, as every image here lies in [-1, 1]; no mask of a face's landmarks; Xavier-uniform weights
-(networks/resnet.py) where they are He's. Domains are counted from 0; one out of range, or below 0, is torch's RuntimeError.
+differ: images end in tanh, as every image here lies in [-1, 1]; no mask of a face's landmarks, but the source itself may be what G adds
+to; Xavier-uniform weights (networks/resnet.py) where they are He's. Domains are counted from 0; one out of range, or below 0, is torch's
+RuntimeError.
 """
 
 import math
@@ -18,6 +19,7 @@ from medgan_pl.networks.layers import AVERAGE_POOL, CONV, halve, space
 from medgan_pl.networks.modulated import GAIN as RECTIFIED
 from medgan_pl.networks.modulated import EqualisedLinear
 from medgan_pl.networks.resnet import DownBlock, channels_at, initialise
+from medgan_pl.networks.translator import Ending
 
 DEEPEST = 4  # halvings of the generator: 16 places are left of 256 (appendix, table of the generator)
 
@@ -78,9 +80,13 @@ class StarGenerator(nn.Module):
 
     Blocks down to 8 places of the shortest axis, but at most DEEPEST halvings, two there, two more with the style, and blocks up with the
     style, which comes in by `AdaptiveNorm` alone. Instance norms look at the whole image: it is to be given whole, not in windows.
+    With `residual` it begins as the identity, whatever the style, and learns what to change (`translator.Ending`): for domains that show
+    the same organ, whose shapes need then not be drawn anew.
     """
 
-    def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int = 32, style: int = 64) -> None:
+    def __init__(
+        self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int = 32, style: int = 64, residual: bool = False
+    ) -> None:
         super().__init__()
         halvings = min(DEEPEST, halve(space(size, spatial_dims), smallest=8)[0])
         plan = [channels_at(level, width) for level in range(halvings + 1)]
@@ -91,14 +97,15 @@ class StarGenerator(nn.Module):
             StyledBlock(spatial_dims, deep, deep, style, norm) for norm in (PlainNorm, PlainNorm, AdaptiveNorm, AdaptiveNorm)
         )
         self.blocks.extend(StyledBlock(spatial_dims, a, b, style, AdaptiveNorm, up=True) for a, b in pairwise(reversed(plan)))
-        self.norm, self.end = PlainNorm(width, style), CONV[spatial_dims](width, channels, 1)
+        self.norm = PlainNorm(width, style)
         initialise(self)
+        self.end = Ending(spatial_dims, width, channels, channels, residual=residual, kernel=1)
 
     def forward(self, image: Float[Tensor, "b c *space"], style: Float[Tensor, "b s"]) -> Float[Tensor, "b c *space"]:
         h = self.start(image)
         for block in self.blocks:
             h = block(h, style)
-        return self.end(F.leaky_relu(self.norm(h, style), 0.2)).tanh()
+        return self.end(F.leaky_relu(self.norm(h, style), 0.2), image)
 
 
 class Mapping(nn.Module):
@@ -159,7 +166,7 @@ class StyleEncoder(nn.Module):
 class StarNetworks(nn.Module):
     """What is trained and averaged as one generator: G, the mapping from noise to style and the encoder from image to style.
 
-    - `latent`: numbers of noise z; `style`: of a style; `hidden`: units of a layer of the mapping.
+    - `latent`: numbers of noise z; `style`: of a style; `hidden`: units of a layer of the mapping; `residual`: see `StarGenerator`.
 
     Raises ValueError for fewer than 2 domains.
     """
@@ -175,12 +182,13 @@ class StarNetworks(nn.Module):
         latent: int = 16,
         style: int = 64,
         hidden: int = 256,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if domains < 2:
             raise ValueError(f"`domains` must be at least 2, got {domains}; name those of the data, such as [t1,t2,flair]")
         where = {"spatial_dims": spatial_dims, "channels": channels, "size": size, "width": width, "style": style}
-        self.generator = StarGenerator(**where)
+        self.generator = StarGenerator(**where, residual=residual)
         self.mapping = Mapping(domains=domains, latent=latent, style=style, hidden=hidden)
         self.encoder = StyleEncoder(**where, domains=domains)
         self.domains, self.latent = domains, latent

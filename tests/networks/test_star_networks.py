@@ -63,6 +63,16 @@ def test_style_steers_the_image_and_begins_as_large_as_the_noise() -> None:
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_residual_begins_as_the_identity_in_any_style(spatial_dims) -> None:
+    g = StarNetworks(spatial_dims=spatial_dims, channels=1, size=16, domains=2, width=4, residual=True)
+    image = torch.rand(3, 1, *[16] * spatial_dims) * 1.9 - 0.95
+    made = g.translate(image, g.style_of_noise(torch.randn(3, 16), torch.tensor([0, 1, 1])))
+    torch.testing.assert_close(made, image)
+    made.sum().backward()
+    assert g.generator.end.conv.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_memory_layout_changes_nothing(spatial_dims) -> None:
     where = {"spatial_dims": spatial_dims, "channels": 1, "size": 16, "domains": 2, "width": 4}
     g, d = StarNetworks(**where), StarDiscriminator(**where)
