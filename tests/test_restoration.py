@@ -1,6 +1,8 @@
 """experiments/restoration: the classical methods do what their papers say, and the table holds what the metrics give."""
 
 import csv
+import shutil
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,10 @@ import torch
 from command_line import TINY, picture
 
 from experiments.restoration import classical
-from experiments.restoration.baselines import compare, composed
+from experiments.restoration.baselines import Judged, compare, composed
 from medgan_pl.data.degrade import Fog, Gaussian, Shrink
+from medgan_pl.evaluation.result import Result
+from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.paired import Paired, psnr
 from medgan_pl.subjects.subject import opened
 
@@ -80,7 +84,9 @@ def judged(here):
         "train", "experiment=dehaze", *tiny, "data.size=32", "total_images=16", "validate_every=16", "logger=csv", "hydra.run.dir=gan"
     )
     assert code == 0, said
-    config = composed(["experiment=dehaze", *SMALL, "checkpoints=[gan/checkpoints/best.ckpt]", "output=study"])
+    shutil.copytree("gan", "twin")
+    checkpoints = "checkpoints=[gan/checkpoints/best.ckpt,twin/checkpoints/best.ckpt]"
+    config = composed(["experiment=dehaze", *SMALL, checkpoints, "output=study"])
     return config, compare(config, lambda what: None)
 
 
@@ -91,7 +97,7 @@ def test_the_table_holds_what_the_metrics_give(judged) -> None:
     by_hand = Paired()
     by_hand.update(batch["source"], batch["image"])
     with Path("study/table.csv").open(newline="") as file:
-        source, dark, gan = csv.DictReader(file)
+        source, dark, gan, twin, apart = csv.DictReader(file)
     assert (source["method"], gan["method"]) == ("source", "gan")
     assert dark["method"].startswith("dark channel")
     for key in ("psnr", "ssim", "mae"):
@@ -99,12 +105,30 @@ def test_the_table_holds_what_the_metrics_give(judged) -> None:
         assert float(gan[f"{key}_low"]) <= float(gan[key]) <= float(gan[f"{key}_high"]), key
     assert source["patients"] == "6"
     assert all(float(row["fd_random"]) > 0 for row in (source, dark, gan))
-    assert [len(found) for found in results.values()] == [4, 4, 4]
+    assert {**twin, "method": ""} == {**gan, "method": ""}
+    assert apart.pop("method") == "gan - twin"
+    assert all(float(apart[f"{key}{end}"]) == 0 for key in ("psnr", "fd_random") for end in ("", "_low", "_high"))
+    assert [len(found) for found in results.values()] == [4] * 5
     assert "| gan |" in Path("study/table.md").read_text()
-    assert picture(Path("study/pictures.png")).size == (6 * 33 + 1, 4 * 33 + 1)
+    assert picture(Path("study/pictures.png")).size == (6 * 33 + 1, 5 * 33 + 1)
     other = composed(["experiment=dehaze", *SMALL, "checkpoints=[gan/checkpoints/best.ckpt]", "data.degrade.waves=3"])
     with pytest.raises(ValueError, match="trained on the sources of this experiment"):
         compare(other, lambda what: None)
+
+
+def test_what_a_method_is_above_another_is_of_the_same_patients() -> None:
+    real, patients = torch.randn(60, 4, generator=generator()), torch.arange(60) // 3
+    hard = 5 * torch.rand(60, 1, generator=generator(1))
+
+    def judged(worse: float, shift: float) -> Judged:
+        values = 30 - hard - worse
+        return Judged([Result("psnr"), Result("fd", "random")], values, [(real + shift, real)])
+
+    psnr_apart, fd_apart = judged(1.0, 0.0).less(judged(0.0, 0.5), Resampling(40, 0, patients, patients))
+    assert astuple(psnr_apart.estimate) == pytest.approx((-1, -1, -1), abs=1e-5)
+    assert fd_apart.name == "fd_random"
+    assert fd_apart.estimate.value == pytest.approx(-4 * 0.25, abs=1e-5)
+    assert fd_apart.estimate.high - fd_apart.estimate.low < 1e-4  # both distances move with the same patients
 
 
 def test_what_has_no_classical_method_is_refused() -> None:

@@ -65,7 +65,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
         made[name] = images
         notes.append(caution and f"{name}: {caution}.")
     extractors = extractors_of(config)
-    results = {name: judge(images, truth, data, extractors, config, watch) for name, images in made.items()}
+    results = {name: judge(images, truth, data, extractors, config, watch).results for name, images in made.items()}
     output = Path(config.output)
     write(output, config.hydra.runtime.choices.experiment, results, truth, [each for each in notes if each])
     shown = torch.cat([images.first(config.pictures) for images in (*made.values(), truth)])

@@ -9,7 +9,8 @@ checkpoints the classical method stands alone. Held against the truth are the sa
 import csv
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,11 @@ from medgan_pl.callbacks import to_grid
 from medgan_pl.console import configuration_folder, describe_keys, one_message
 from medgan_pl.evaluate import scale_of
 from medgan_pl.evaluation.fidelity import within
-from medgan_pl.evaluation.pairs import judged
+from medgan_pl.evaluation.pairs import judged as judged_in_pairs
 from medgan_pl.evaluation.result import Result
 from medgan_pl.evaluation.sets import ImageSet, held_out, real_set, stored
 from medgan_pl.evaluation.spaces import Features
-from medgan_pl.metrics.distances import Frechet
+from medgan_pl.metrics.distances import Frechet, frechet_distance
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.paired import Paired, psnr
 from medgan_pl.sample import chosen_device, load
@@ -81,7 +82,8 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
         made[name], caution = by_checkpoint(path, data, rows, config, watch)
         notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
     extractors = extractors_of(config)
-    results = {name: judge(images, truth, data, extractors, config, watch) for name, images in made.items()}
+    judged = {name: judge(images, truth, data, extractors, config, watch) for name, images in made.items()}
+    results = with_differences(judged, len(made) - len(config.checkpoints), truth.groups, config.draws)
     output = Path(config.output)
     write(output, config.hydra.runtime.choices.experiment, results, truth, [each for each in notes if each])
     shown = torch.cat([images.first(config.pictures) for images in (*made.values(), truth)])
@@ -135,24 +137,59 @@ def by_checkpoint(path: Path, data: "ImageDataModule", rows: np.ndarray, config:
     return translated(module, data, rows, config, watch), trained_elsewhere(state.get("fingerprint"), data)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a method is judged, and what that rests on: `values` (N, keys) of each image, and of each extractor the features (N, F) of what
+    it makes and of the truth."""
+
+    results: list[Result]
+    values: Tensor
+    features: "list[tuple[Tensor, Tensor]]"
+
+    def less(self, other: "Judged", resampling: Resampling) -> list[Result]:
+        """By how much this method's numbers are above the other's, both of the same images: resampled together, so that what is hard for
+        both is in neither interval."""
+        of_each = (self.values - other.values).unbind(1)
+        found = [
+            replace(own, estimate=resampling.of_mean(v, resampling.real_groups)) for own, v in zip(self.results, of_each, strict=False)
+        ]
+        for own, (made, real), (others, _) in zip(self.results[len(found) :], self.features, other.features, strict=True):
+
+            def apart(rows: Tensor, made: Tensor = made, others: Tensor = others, real: Tensor = real) -> Tensor:
+                return frechet_distance(made[rows], real[rows]) - frechet_distance(others[rows], real[rows])
+
+            found.append(replace(own, estimate=resampling.of_pairs(apart, len(real))))
+        return found
+
+
 def judge(
     images: ImageSet, truth: ImageSet, data: "ImageDataModule", extractors: "Sequence[Extractor]", config: "DictConfig", watch: Watch
-) -> list[Result]:
+) -> Judged:
     """Each image against its truth, and all against all in each extractor's features, with intervals over patients."""
     scale = scale_of(data)
-    pairs = {
-        each.key: each for each in judged(Paired(half_range=scale.half_range), images, truth, truth.groups, config.draws, config.batch_size)
-    }
+    metric = Paired(half_range=scale.half_range)
+    pairs = {each.key: each for each in judged_in_pairs(metric, images, truth, truth.groups, config.draws, config.batch_size)}
     units = {"psnr": "dB", "mae": scale.unit}
     found = [replace(pairs[key], unit=units.get(key, "")) for key in SHOWN]
+    values = metric.values.cpu()[:, [metric.keys.index(key) for key in SHOWN]]
     features = Features(data.cache_dir / "features", chosen_device(config.device), config.batch_size, watch)
     train = real_set(data, data.rows["train"])
+    all_sides = []
     for extractor in extractors:
         extractor.fit(train, train.labels)
         sides = features(extractor, images, "restored images"), features(extractor, truth, "true images")
         estimate = Frechet().estimates(*sides, Resampling(config.draws, 0, truth.groups, truth.groups))["fd"]
         found.append(Result("fd", extractor.name, estimate=within("fd", estimate), n_fake=len(images), n_real=len(truth)))
-    return found
+        all_sides.append(sides)
+    return Judged(found, values, all_sides)
+
+
+def with_differences(judged: Mapping[str, Judged], first: int, groups: Tensor | None, draws: int) -> dict[str, list[Result]]:
+    """Of each method its results, and of each two of those from the `first` on, which were trained, the first's less the other's."""
+    trained, resampling = list(judged)[first:], Resampling(draws, 0, groups, groups)
+    found = {name: own.results for name, own in judged.items()}
+    pairs = combinations(trained, 2)
+    return found | {f"{one} - {other}": judged[one].less(judged[other], resampling) for one, other in pairs}
 
 
 def write(folder: Path, experiment: str, results: Mapping[str, list[Result]], truth: ImageSet, notes: Sequence[str]) -> None:

@@ -73,14 +73,17 @@ class Resampling:
         A resample repeats images, which moves a distance between distributions up by itself: of the draws only their spread can be used,
         not their place (Efron & Tibshirani 1993, section 10.2: the bootstrap estimate of bias).
         """
-        value, generator = float(statistic(fake, real)), torch.Generator().manual_seed(self.seed)
-        draws = []
-        for _ in range(self.draws):
+
+        def drawn(generator: torch.Generator) -> Tensor:
             rows = resampled(len(fake), self.fake_groups, generator), resampled(len(real), self.real_groups, generator)
-            draws.append(float(statistic(fake[rows[0]], real[rows[1]])))
-        values = torch.tensor(draws, dtype=torch.float64)
-        low, high = self._ends(values - values.mean())
-        return Estimate(value, value + low, value + high)
+            return statistic(fake[rows[0]], real[rows[1]])
+
+        return self._about(statistic(fake, real), drawn)
+
+    def of_pairs(self, statistic: Callable[[Tensor], Tensor], n: int) -> Estimate:
+        """A statistic of places (m,) among `n` images that belong together, such as each method's of one truth; resampled as one by
+        `real_groups`, the interval as in `of_sets`. So a difference of two distances is free of what both have of the same patients."""
+        return self._about(statistic(torch.arange(n)), lambda generator: statistic(resampled(n, self.real_groups, generator)))
 
     def of_samples(self, statistic: Callable[..., Tensor], samples: Sequence[Tensor], groups: Sequence[Tensor | None]) -> list[Estimate]:
         """Values (K,) of a statistic of any number of sets, each resampled by its own groups, with the percentile interval of each value.
@@ -94,6 +97,13 @@ class Resampling:
             draws.append(statistic(*(sample[drawn] for sample, drawn in zip(samples, rows, strict=True))))
         ends = [self._ends(values) for values in torch.stack(draws).T]
         return [Estimate(float(value), *own) for value, own in zip(statistic(*samples), ends, strict=True)]
+
+    def _about(self, value: Tensor, drawn: Callable[[torch.Generator], Tensor]) -> Estimate:
+        """The value, with the spread of as many draws about their own mean."""
+        generator = torch.Generator().manual_seed(self.seed)
+        values = torch.tensor([float(drawn(generator)) for _ in range(self.draws)], dtype=torch.float64)
+        low, high = self._ends(values - values.mean())
+        return Estimate(float(value), float(value) + low, float(value) + high)
 
     @staticmethod
     def _ends(values: Tensor) -> tuple[float, float]:

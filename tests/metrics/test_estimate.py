@@ -77,6 +77,19 @@ def test_interval_of_two_sets_is_the_loops():
     assert estimate.high == pytest.approx(value + torch.quantile(draws, 0.975).item() - draws.mean().item(), rel=1e-6)
 
 
+def test_a_difference_of_pairs_is_free_of_what_both_share():
+    shared, patients = 10 * normal(200).repeat_interleave(2), torch.arange(200).repeat_interleave(2)
+    one, other = shared + 1 + 0.1 * normal(400, seed=1), shared + 0.1 * normal(400, seed=2)
+    apart = Resampling(100, seed=5, real_groups=patients).of_pairs(lambda rows: one[rows].mean() - other[rows].mean(), 400)
+    assert apart.value == pytest.approx(float((one - other).mean()))
+    assert apart.low < apart.value < apart.high
+    assert apart.high - apart.low < 0.05  # the mean of either alone varies by 1.4
+    generator = torch.Generator().manual_seed(5)
+    rows = [resampled(400, patients, generator) for _ in range(100)]
+    draws = torch.tensor([float((one[i] - other[i]).mean()) for i in rows]).double()
+    assert apart.low - apart.value == pytest.approx(float(draws.quantile(0.025) - draws.mean()), abs=1e-6)
+
+
 def test_the_value_lies_within_though_resampling_moves_distances_up():
     for seed in range(5):
         fake, real = normal(40, 10, seed=2 * seed), normal(40, 10, seed=2 * seed + 1)
