@@ -1,0 +1,103 @@
+"""What an adversary is worth in segmentation: Dice of the same test patients with it and without, and the difference.
+
+  python -m experiments.segmentation.dice data.root=… data.beside.mask.root=… adversarial=[run_a/checkpoints/best.ckpt] alone=[run_b/checkpoints/best.ckpt]
+
+takes what a training run of study.yaml takes (data.… says of whom) and the keys of dice.yaml. Several checkpoints a side are of several seeds: each is a
+row, then their mean, image by image, and that of one side less that of the other.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from experiments.restoration.baselines import Judged, Watch, composed, with_differences, write
+from medgan_pl.build import quiet_libraries
+from medgan_pl.console import describe_keys, one_message
+from medgan_pl.evaluation.pairs import judged
+from medgan_pl.evaluation.result import Result
+from medgan_pl.evaluation.sets import held_out, real_set
+from medgan_pl.metrics.estimate import Resampling
+from medgan_pl.metrics.paired import Segments
+from medgan_pl.sample import chosen_device, load
+from medgan_pl.subjects.checkpoint import check_fits, structures_of, trained_elsewhere, translated, truth_of
+from medgan_pl.subjects.subject import opened
+from medgan_pl.trust import read_checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+    from medgan_pl.data.datamodule import ImageDataModule
+
+KEYS = Path(__file__).parent / "dice.yaml"
+SIDES = ("adversarial", "alone")
+
+
+def main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(f"{__doc__}\n{describe_keys(KEYS)}")
+        return
+    with one_message(None):
+        compare(composed(sys.argv[1:], KEYS), lambda what: print(what, flush=True))
+
+
+def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
+    """Segments, judges, and writes table.md and table.csv; for each checkpoint, each side's mean and their difference what it is judged."""
+    quiet_libraries()
+    watch("the data")
+    data = opened(config.data)
+    if "mask" not in data.beside:
+        raise ValueError("`data.beside.mask` must say where the masks lie, got none; beside@data.beside.mask=masks")
+    rows, _, note = held_out(data)
+    truth, notes, found, means = real_set(data, rows), [note], {}, {}
+    for side in SIDES:
+        values = []
+        for path in map(Path, config[side]):
+            name = path.resolve().parent.parent.name
+            if name in found:
+                raise ValueError(f"checkpoints must lie in run folders of different names, got {name} twice; each is a row of the table")
+            found[name], caution = of_checkpoint(path, data, rows, config, watch)
+            values.append(found[name].values)
+            notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
+        if values:
+            means[f"{side}, mean of {len(values)}"] = mean_of(values, structures_of(data), truth.groups, config.draws)
+    if not found:
+        raise ValueError("checkpoints must be given: adversarial=[run/checkpoints/best.ckpt,…] alone=[…]")
+    results = {name: own.results for name, own in found.items()} | with_differences(means, 0, truth.groups, config.draws)
+    write(Path(config.output), "segmentation", results, truth, [each for each in notes if each])
+    watch(f"{(Path(config.output) / 'table.md').read_text()}\nin {config.output}")
+    return results
+
+
+def of_checkpoint(path: Path, data: "ImageDataModule", rows: "np.ndarray", config: "DictConfig", watch: Watch) -> tuple[Judged, str]:
+    """What the averaged generator's masks are judged, and why their images may be of those it was trained on, "" where they are not.
+
+    Raises ValueError for one that makes no masks, or those of other structures.
+    """
+    module = load(path, chosen_device(config.device))
+    if not module.game.segments:
+        raise ValueError(f"{path} must be of a generator of masks (game=segmentation), got one of {type(module.game).__name__}")
+    check_fits(module, data)
+    structures, own = structures_of(data), tuple(module.config["data"]["beside"]["mask"]["structures"])
+    if own != structures:
+        raise ValueError(f"{path} must be of a generator of the masks {list(structures)}, got {list(own)}")
+    state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
+    real = real_set(data, rows)
+    metric, sides = Segments(structures=structures), (translated(module, data, rows, config, watch), truth_of(module, data, rows, real))
+    results = judged(metric, *sides, real.groups, config.draws, config.batch_size)
+    return Judged(results, metric.values.cpu(), []), trained_elsewhere(state.get("fingerprint"), data)
+
+
+def mean_of(values: "list[Tensor]", structures: tuple[str, ...], groups: "Tensor | None", draws: int) -> Judged:
+    """Of several checkpoints' (N, keys) the mean, image by image."""
+    mean = torch.stack(values).mean(0)
+    resampling = Resampling(draws)
+    estimates = [resampling.of_mean(column, groups) for column in mean.unbind(1)]
+    return Judged([Result(key, estimate=each) for key, each in zip(Segments(structures=structures).keys, estimates, strict=True)], mean, [])
+
+
+if __name__ == "__main__":
+    main()
