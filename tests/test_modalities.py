@@ -209,6 +209,8 @@ def test_the_tables_hold_what_the_metrics_give(trained) -> None:
         rows = list(csv.DictReader(file))
     assert float(rows[0]["mae_identity"]) == pytest.approx(1000 * float(rows[1]["mae_identity"]), rel=1e-4)  # of one pair of images
     assert "| mr | ct |" in Path("agree/agreement.md").read_text()
+    size = picture(Path("agree/pictures.png")).size
+    assert size == (6 * 25 + 1, 2 * 3 * 25 + 1)  # two ways: source, made, truth
 
 
 def test_where_the_files_lie_is_no_part_of_a_task() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from experiments.modalities.translators import FOLDER, between_domains, brought, composed, reaches
 from experiments.restoration.baselines import Watch
 from medgan_pl.build import quiet_libraries
+from medgan_pl.callbacks import to_grid
 from medgan_pl.console import describe_keys, one_message
 from medgan_pl.data.beside import Companion
 from medgan_pl.evaluate import scale_of
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def agree(config: "DictConfig", watch: Watch) -> list[Agreement]:
-    """Teaches the classifier, translates, judges, and writes agreement.md and agreement.csv."""
+    """Teaches the classifier, translates, judges, and writes agreement.md, agreement.csv and pictures.png."""
     quiet_libraries()
     watch("the data")
     module, data = between_domains(Path(config.checkpoint), config)
@@ -76,12 +77,17 @@ def agree(config: "DictConfig", watch: Watch) -> list[Agreement]:
     if known:
         heads = known[0].patients
         notes.append(f"Errors on {len(known[0]):,} images of {heads} simulated test heads, `identity` of the sources as they are.")
-    found = []
+    found, shown, output = [], [], Path(config.output)
     for origin, target in pairs(module, data):
         watch(f"from {data.classes[origin]} to {data.classes[target]}")
         found.append(agreement(module, data, network, (origin, target), test, known, config))
-    write(Path(config.output), found, [each for each in notes if each])
-    watch(f"{(Path(config.output) / 'agreement.md').read_text()}\nall in {config.output}")
+        shown += pictured(
+            module, (origin, target), known or [test.of_class(number) for number in range(len(data.classes))], bool(known), config
+        )
+    write(output, found, [each for each in notes if each])
+    to_grid(torch.cat(shown), len(shown[0])).save(output / "pictures.png")
+    rows = "source, made, truth" if known else "source, made"
+    watch(f"{(output / 'agreement.md').read_text()}\npictures.png, from above, for each row of the table: {rows}; all in {output}")
     return found
 
 
@@ -121,6 +127,17 @@ def agreement(
         results = judged(Paired(half_range=scale.half_range), images, known[target], known[target].groups, config.draws, config.batch_size)
         errors |= {result.key + ending: result.estimate for result in results if result.key in SHOWN}
     return Agreement(*names, called, dict(sorted(errors.items())), scale.unit)
+
+
+def pictured(
+    module: "AdversarialModule", way: tuple[int, int], images: Sequence[ImageSet], known: bool, config: "DictConfig"
+) -> list[Tensor]:
+    """Evenly spaced images of the one domain, what is made of them in the other and, where it is known, the truth."""
+    origin, target = way
+    source = images[origin]
+    few = source.take(torch.linspace(0, len(source) - 1, min(config.pictures, len(source))).long())
+    rows = [few.first(len(few)), brought(module, few, *way, config).first(len(few))]
+    return [*rows, images[target].first(len(few))] if known else rows
 
 
 def as_of(source: ImageSet, made: ImageSet) -> ImageSet:

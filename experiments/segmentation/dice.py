@@ -1,9 +1,9 @@
 """What an adversary is worth in segmentation: Dice of the same test patients with it and without, and the difference.
 
-  python -m experiments.segmentation.dice data.root=… data.beside.mask.root=… adversarial=[run_a/checkpoints/best.ckpt] alone=[run_b/checkpoints/best.ckpt]
+  python -m experiments.segmentation.dice data.root=… data.beside.mask.root=… adversarial=[run_a/checkpoints/best.ckpt] alone=[…]
 
-takes what a training run of study.yaml takes (data.… says of whom) and the keys of dice.yaml. Several checkpoints a side are of several seeds: each is a
-row, then their mean, image by image, and that of one side less that of the other.
+takes what a training run of study.yaml takes (data.… says of whom) and the keys of dice.yaml. Several checkpoints a side are of several
+seeds: each is a row, then their mean, image by image, and that of one side less that of the other.
 """
 
 import sys
