@@ -61,6 +61,7 @@ def test_a_file_that_an_extra_lacks_is_told_by_its_key(here) -> None:
     assert code == 1
     assert "there is none at none.pth; it is not downloaded for you. Published: alexnet-owt-7be5be79.pth, torch" in said
     assert "say where it lies: extras.perceptual.extractor.weights=PATH\n" in said
+    assert "hint" not in said
     Path("none.pth").touch()
     code, said = here("train", "experiment=inpainting", *FILMS, *perceptual, "extras.perceptual.extractor.weights=none.pth")
     assert code == 1
