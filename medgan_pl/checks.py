@@ -30,13 +30,17 @@ FREE += tuple(f"trainer.{key}" for key in ("max_time", "accelerator", "devices",
 STRATEGIES = ("auto", "ddp_find_unused_parameters_true")
 
 
+# Settings of an extractor that are paths.
+FILES = ("weights", "linear")
+
+
 def select(config: dict[str, Any], key: str) -> Any:
     """The value under a dotted key: data.size."""
     return reduce(lambda node, name: node[name], key.split("."), config)
 
 
 def check_settings(config: dict[str, Any]) -> None:
-    """ValueError for a count that is none, and for a GPU that is not there."""
+    """ValueError for a count that is none, and for a GPU that is not there; FileNotFoundError as `check_files`."""
     import torch
 
     for key, least in COUNTS.items():
@@ -58,6 +62,23 @@ def check_settings(config: dict[str, Any]) -> None:
             "knows no second derivative, which the penalties need, and cannot run one player of the module alone; use trainer=ddp, with a "
             "smaller data.batch_size or accumulate=… where memory is short"
         )
+    for group in ("extras", "metrics"):
+        check_files(config[group], group)
+
+
+def check_files(node: dict[str, Any], where: str) -> None:
+    """FileNotFoundError, by its key, for a file that an extractor below `where` is to read and that is not there. The extractor's own
+    message cannot name the key, since it does not know what it is part of."""
+    for name, value in node.items():
+        key = f"{where}.{name}"
+        if isinstance(value, dict):
+            check_files(value, key)
+        elif name in FILES and isinstance(value, str) and not Path(value).expanduser().is_file():
+            published = f" Published: {node['published']}." if name == "weights" and "published" in node else ""
+            raise FileNotFoundError(
+                f"`{key}` must be a file of weights, and there is none at {value}; it is not downloaded for you.{published} Put it there, "
+                f"or say where it lies: {key}=PATH"
+            )
 
 
 def check_data(config: dict[str, Any], data: Any) -> None:

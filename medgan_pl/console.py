@@ -56,18 +56,32 @@ def describe_keys(file: Path) -> str:
     return "\n".join(f"  {line}" for line in shown)
 
 
+# What names something in the configuration: a key, in a line of its own, in braces or in a defaults list (/extractor@inception.extractor),
+# and the place a file goes to (@package beside.source).
+NAMING = re.compile(r"^\s*(?:- *)?(?:override )?([\w./@]+):|[{,] *(\w+):|^# @package ([\w.]+)", re.MULTILINE)
+
+
 def suggest(arguments: list[str], folder: Path) -> list[str]:
-    """For each key=value on the command line whose key has a name that stands nowhere in the configuration, the nearest that does."""
-    known = {path.name for path in folder.iterdir() if path.is_dir()}
+    """For each key=value on the command line whose key has a name that stands nowhere in the configuration, the nearest that does.
+
+    An argument with a + before it adds what is not there, and so it names it.
+    """
+    known = {part for path in folder.rglob("*") for part in path.relative_to(folder).with_suffix("").parts}
     for file in folder.rglob("*.yaml"):
-        known.update(re.findall(r"^\s*(\w+):", file.read_text(encoding="utf-8"), re.MULTILINE))
-    hints = []
-    for argument in arguments:
-        for name in re.split(r"[.@/]", argument.split("=")[0].lstrip("+~")):
-            if "=" in argument and name not in known:
-                near = " or ".join(f"`{word}`" for word in difflib.get_close_matches(name, known, n=3))
-                hints.append(f"there is no `{name}` in the configuration" + (f"; did you mean {near}?" if near else ""))
-    return hints
+        for found in NAMING.findall(file.read_text(encoding="utf-8")):
+            known.update(names("".join(found)))
+    keys = [argument.split("=")[0] for argument in arguments if "=" in argument]
+    known.update(name for key in keys if key.startswith("+") for name in names(key))
+    hints = {}  # each once
+    for name in (name for key in keys for name in names(key) if name not in known):
+        near = " or ".join(f"`{word}`" for word in difflib.get_close_matches(name, known, n=3))
+        hints[name] = f"there is no `{name}` in the configuration" + (f"; did you mean {near}?" if near else "")
+    return list(hints.values())
+
+
+def names(key: str) -> list[str]:
+    """The names in a key of the command line or of a defaults list."""
+    return re.split(r"[.@/]", key.lstrip("+~/"))
 
 
 def root_cause(error: BaseException) -> BaseException:

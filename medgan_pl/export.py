@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.build import quiet_libraries
 from medgan_pl.console import configuration_folder, describe_keys, one_message
-from medgan_pl.sample import load
+from medgan_pl.sample import load, without_files
 from medgan_pl.train import launch
 from medgan_pl.trust import FORMAT, fingerprint
 
@@ -94,7 +94,7 @@ def shared(config: dict[str, Any]) -> dict[str, Any]:
     setting that comes later stays in."""
     kept = {key: config[key] for key in ("seed", "image", "model", "phantom") if key in config}
     data = {key: config["data"][key] for key in DATA if key in config["data"]}
-    return kept | {"data": data, "module": config["module"] | {"metrics": {}}}
+    return kept | {"data": data, "module": without_files(config["module"] | {"metrics": {}})}
 
 
 if __name__ == "__main__":

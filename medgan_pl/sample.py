@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.build import quiet_libraries
+from medgan_pl.checks import FILES
 from medgan_pl.console import configuration_folder, describe_keys, one_message, root_cause
 from medgan_pl.train import launch
 from medgan_pl.trust import check_targets, hold, read_checkpoint, read_shared, shown
@@ -46,9 +47,10 @@ Keys and their defaults
 def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     """The module of a checkpoint or of shared weights (.safetensors), in evaluation mode; `module.generate(batch)`: its averaged generator.
 
-    Its metrics, which judge a run, are left out. Weights shared without the players have the average for a generator and no discriminator.
-    Nothing is built but the project's own classes and torch's optimisers, and only what is as large as the weights in the file. Errors as
-    `read_checkpoint`, and ValueError if the settings stored with the weights cannot be built or are of other weights.
+    Its metrics, which judge a run, and its extras, which a run pays, are left out. Weights shared without the players have the average for
+    a generator and no discriminator. Nothing is built but the project's own classes and torch's optimisers, and only what is as large as
+    the weights in the file. Errors as `read_checkpoint`, and ValueError if the settings stored with the weights cannot be built or are of
+    other weights.
     """
     import torch
 
@@ -58,12 +60,12 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     path = Path(path)
     stored = read_shared(path) if path.suffix == ".safetensors" else read_checkpoint(path)
     state = stored["medgan_pl"]
-    weights = {name: weight for name, weight in stored["state_dict"].items() if not name.startswith("metrics.")}
+    weights = {name: weight for name, weight in stored["state_dict"].items() if not name.startswith(("metrics.", "game.extras."))}
     whole = any(name.startswith("discriminator.") for name in weights)
     if not whole:
         weights |= {name.replace("average.network.", "generator.", 1): weight for name, weight in weights.items()}
     try:
-        check_targets(state["config"]["module"] | {"metrics": {}})  # which are not built, and of which an older run may name others
+        check_targets(without_terms(state["config"]["module"]))
         # First without memory: a width of a billion is a shape there, and a shape must be that of a weight in the file.
         with torch.device("meta"), at_most(4 * len(weights) + 1000):
             wanted = build(state["config"], whole).state_dict()
@@ -81,19 +83,28 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
 
 
 def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
-    """The module of a checked configuration, without its metrics and, unless `whole`, with nothing in the discriminator's place or on the
-    way to it."""
+    """The module of a checked configuration, without its metrics, with nothing in the place of its extras and, unless `whole`, of the
+    discriminator and what is on the way to it."""
     from hydra.utils import instantiate
     from torch import nn
 
     from medgan_pl.keys import Purpose, key_randomness
 
-    settings = config["module"] | {"metrics": {}}
+    settings = without_terms(config["module"])
+    if "extras" in settings["game"]:
+        settings["game"]["extras"] = {"left_out": nn.Identity()}
     if not whole:
         game = settings["game"] | {"augment": None, "regularizers": {}} | ({"pool": 0} if "pool" in settings["game"] else {})
         settings |= {"discriminator": nn.Identity(), "share": None, "game": game}
     key_randomness(config["seed"], 0, 0, Purpose.INIT)
     return instantiate(settings, _convert_="all")
+
+
+def without_terms(module: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a module without its metrics and extras, which serve a run alone: they may read files of the machine it ran on, and
+    an older run may name classes that are no more."""
+    game = module["game"]
+    return module | {"metrics": {}, "game": game | ({"extras": {}} if "extras" in game else {})}
 
 
 @contextmanager
@@ -272,8 +283,17 @@ PLACES = ("run_dir", "resume", "init_from", "logger", "callbacks", "module", "tr
 
 def shareable(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without what tells of this machine and its users: paths, loggers, callbacks."""
-    kept = {key: value for key, value in config.items() if key not in PLACES}
+    kept = {key: without_files(value) for key, value in config.items() if key not in PLACES}
     return kept | {"data": shareable_data(config["data"])}
+
+
+def without_files(node: Any) -> Any:
+    """`node` without the files that extractors below it read, of extras and metrics."""
+    if isinstance(node, list):
+        return [without_files(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: without_files(value) for key, value in node.items() if not (key in FILES and isinstance(value, str))}
 
 
 def shareable_data(data: dict[str, Any], places: tuple[str, ...] = ("root", "cache")) -> dict[str, Any]:

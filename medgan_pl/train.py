@@ -135,7 +135,7 @@ def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(task)()
     except SystemExit:
-        own = [argument for argument in sys.argv[1:] if not argument.startswith(("hydra.", "hydra/", "+"))]  # + adds what is not there
+        own = [argument for argument in sys.argv[1:] if not argument.startswith(("hydra.", "hydra/"))]
         for hint in suggest(own, folder):
             print(f"hint: {hint}", file=sys.stderr)
         raise

@@ -242,16 +242,18 @@ DATA_PARTS = tuple(f"medgan_pl.data.{room}" for room in ("modalities", "intensit
 DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.domains", *DATA_PARTS)
 
 
-def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:
+def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES, functions: tuple[str, ...] = ()) -> None:
     """ValueError for anything in `node` that would build or evaluate more than the project's classes and torch's optimisers, or something
-    too large: each `_target_` must be the full name of such a class, all else plain, resolved and within the bounds above.
+    too large: each `_target_` must be the full name of such a class or one of `functions`, all else plain, resolved and within the bounds
+    above.
 
     Of Hydra's other words only `_partial_` may stand: `_args_` hands over what no name checks, `_recursive_` and `_convert_` change what
     was checked into something else.
     """
     for name, value in walk(node, MOST_NODES):
         if name == "_target_":
-            check_target(value, packages)
+            if value not in functions:
+                check_target(value, packages)
         elif name == "_partial_":
             hold(isinstance(value, bool), f"`_partial_` must be true or false, got {shown(value)}")
         else:

@@ -13,7 +13,9 @@ from data.dicom_files import write_film, write_series
 from omegaconf import OmegaConf
 from PIL import Image
 from pydicom import dcmread
+from torchvision.models import get_model
 
+import medgan_pl
 from medgan_pl.applied import Applied, labels_of
 from medgan_pl.applied.inputs import masks_of, targets
 from medgan_pl.applied.reading import Reading
@@ -153,6 +155,29 @@ def test_a_nifti_comes_back_in_its_own_grid(trained, here, tmp_path) -> None:
     assert (told["derived"], told["unit"], told["model"]) == (True, "HU", "UNetGenerator")
     assert len(told["checkpoint_sha256"]) == len(told["input_sha256"]) == 64
     assert str(tmp_path) not in Path("out/p1/ct.nii.gz.json").read_text()
+
+
+def test_what_trained_a_generator_is_not_needed_to_use_it_and_does_not_travel(trained, here, tmp_path) -> None:
+    """Weights of one's own, in whose features G paid, are read for training alone."""
+    weights = tmp_path / "secret" / "mine.pth"
+    weights.parent.mkdir()
+    torch.save(get_model("shufflenet_v2_x0_5", weights=None).state_dict(), weights)
+    perceptual = ("extractor@extras.perceptual.extractor=file", f"extras.perceptual.extractor.weights={weights}")
+    checkpoint = trained("extra=[l1,perceptual]", *perceptual, "extras.perceptual.extractor.arch=shufflenet_v2_x0_5")
+    assert not any("extras" in name for name in torch.load(checkpoint, weights_only=True)["state_dict"])
+    weights.unlink()
+    (tmp_path / "in").mkdir()
+    oblique(tmp_path / "in" / "ct.nii.gz", a_volume(21, 3, 23))
+    for whole in ("true", "false"):
+        code, said = here("export", f"checkpoint={checkpoint}", f"output={whole}.safetensors", f"whole={whole}")
+        assert code == 0, said
+        assert medgan_pl.load(f"{whole}.safetensors").images == 64
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=in", "output=out", "device=cpu")
+    assert code == 0, said
+    told = json.loads(Path("out/ct.nii.gz.json").read_text())["config"]
+    assert told["extras"]["perceptual"]["weight"] == told["game"]["extras"]["perceptual"]["weight"] == 0.1
+    for path in ("out/ct.nii.gz.json", "true.safetensors", "false.safetensors"):
+        assert b"mine.pth" not in Path(path).read_bytes()
 
 
 def test_a_dicom_series_comes_back_as_one_of_the_same_study(trained, here, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.optim import Optimizer
 
-from medgan_pl.console import configuration_folder, describe_groups
+from medgan_pl.console import configuration_folder, describe_groups, suggest
 from medgan_pl.games.base import Losses
 from medgan_pl.module import AdversarialModule
 from medgan_pl.networks.layers import frozen
@@ -204,7 +205,22 @@ OTHERS = [(group, option) for group in GROUPS for option in options(group.split(
 @pytest.mark.parametrize(("group", "option"), OTHERS)
 def test_every_option_composes(settings, group, option) -> None:
     needs = {("metrics", "segmentation"): ["beside@data.beside.mask=masks"], ("game", "star"): ["model=star_gan"]}
-    settings(*needs.get((group, option), []), f"{group}={option}")
+    chosen = f"{group}={option}"
+    config = settings(*needs.get((group, option), []), chosen)
+    assert suggest([chosen, *(f"{key}=" for key in keys_of(config))], FOLDER) == []
+
+
+def keys_of(node: Any) -> list[str]:
+    """All of it, dotted, as they are typed."""
+    below = {key: keys_of(value) for key, value in node.items()} if isinstance(node, dict) else {}
+    return [*below, *(f"{key}.{rest}" for key, keys in below.items() for rest in keys)]
+
+
+@pytest.mark.parametrize("typed", ["extras.perceptul.weight=2", "extractor@extras.perceptul.extractor=file", "extras.perceptul=null"])
+def test_only_a_name_that_is_nowhere_gets_a_hint(typed) -> None:
+    right = ["extractor@extras.perceptual.extractor=file", "data.beside.source.root=/data", "data.domains.t1.root=/data", "resume.path=x"]
+    hints = suggest([*right, typed, "data.size=16", typed, "+schedule@extras.mine.weight=linear", "extras.mine.weight=2"], FOLDER)
+    assert [hint.partition(" or ")[0] for hint in hints] == ["there is no `perceptul` in the configuration; did you mean `perceptual`"]
 
 
 @pytest.mark.parametrize("degrade", options("degrade"))

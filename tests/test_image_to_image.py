@@ -55,6 +55,19 @@ def test_a_run_gone_on_with_is_the_run_that_was_not_stopped(inpainted, tmp_path)
     assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
 
 
+def test_a_file_that_an_extra_lacks_is_told_by_its_key(here) -> None:
+    perceptual = ("extra=[l1,perceptual]", "extractor@extras.perceptual.extractor=lpips", "extras.perceptual.extractor.linear=alex.pth")
+    code, said = here("train", "experiment=inpainting", *FILMS, *perceptual, "extras.perceptual.extractor.weights=none.pth")
+    assert code == 1
+    assert "there is none at none.pth; it is not downloaded for you. Published: alexnet-owt-7be5be79.pth, torch" in said
+    assert "say where it lies: extras.perceptual.extractor.weights=PATH\n" in said
+    assert "hint" not in said
+    Path("none.pth").touch()
+    code, said = here("train", "experiment=inpainting", *FILMS, *perceptual, "extras.perceptual.extractor.weights=none.pth")
+    assert code == 1
+    assert "none at alex.pth; it is not downloaded for you. Put it there, or say where it lies: extras.perceptual.extractor.linear=" in said
+
+
 def test_noise_alone_makes_nothing_of_it(inpainted) -> None:
     said = command("sample", f"checkpoint={inpainted}", code=1)
     assert "python -m medgan_pl.apply" in said.stdout + said.stderr

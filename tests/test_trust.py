@@ -121,7 +121,7 @@ def test_nothing_in_the_package_unpickles() -> None:
         "exec",
     )
     found = [(where.split(":")[0], name) for where, name, given in calls() if name in unsafe or given.get("allow_pickle") is True]
-    # A TorchScript file is a program that the user names to `evaluate`; no checkpoint can (tests/metrics/test_pretrained.py).
+    # A TorchScript file is a program that the user names to `evaluate` or `train`; no checkpoint can (tests/metrics/test_pretrained.py).
     assert found == [("torchscript.py", "torch.jit.load")]
 
 

@@ -24,6 +24,7 @@ Term = Float[Tensor, ""]
 
 LEAST_SIMILARITY = 0.01  # of one scale's mean, under which its power is continued
 SMOOTH = 1.0  # pixels, added above and below the line of Dice
+TEACHERS = "an extractor whose features have a gradient and need no fit: random, lpips, radimagenet, swav, dinov2, file or torchscript"
 MOST_CERTAIN = 1 - torch.finfo(torch.float32).eps  # of a fake, as a mask: a logit of 16.6
 
 
@@ -131,11 +132,12 @@ class FeatureMatching(ImageLoss):
 class Perceptual(ImageLoss):
     """weight · E‖φ(fake) - φ(real)‖²: φ the `extractor`, images (B, C, *S) in [-1, 1] to features (B, …), summed over, images averaged.
 
-    The extractor is frozen here and stays in evaluation mode; it runs in float32. Any of metrics/ serves that has a gradient (`random`,
-    `lpips`, torchvision's, DINO's, a TorchScript), and no checkpoint holds the weights of these; `domain` does not, being fitted to judge.
-    Features averaged over space tell what is there and not where: pay `L1` beside them, or take `lpips` with a grid. A distance in a space
+    The extractor is frozen here, stays in evaluation mode and runs in float32. Of conf/extractor these serve: random, lpips, radimagenet,
+    swav, dinov2, file and torchscript, whose file is a program; no checkpoint holds the weights of any, and its generator is used without
+    them. inception rounds the images, radiomics counts grey levels, and domain is fitted to judge.
+    Features averaged over space tell what is there and not where: pay `L1` beside them, or take lpips with a grid. A distance in a space
     that G was trained in says little of G: judge it in another.
-    ValueError for an extractor whose features have no gradient to the images (`inception` rounds them, `radiomics` counts levels).
+    ValueError for those that do not serve, and for another whose features turn out to have no gradient to the images.
 
     Source: Johnson et al. 2016 (arXiv 1603.08155), eq. 2, with φ a layer of VGG-16; they divide by the number of features, we do not, so
     that `lpips` has the scale of LPIPS.
@@ -143,6 +145,8 @@ class Perceptual(ImageLoss):
 
     def __init__(self, *, weight: float, extractor: nn.Module) -> None:
         super().__init__(weight=weight)
+        if not getattr(extractor, "teaches", True):  # a plain network does
+            raise ValueError(f"a perceptual loss needs {TEACHERS}, got {extractor.name}")
         for parameter in extractor.parameters():  # a ScriptModule has no requires_grad_
             parameter.requires_grad_(False)
         self.extractor = extractor.eval()
@@ -158,7 +162,7 @@ class Perceptual(ImageLoss):
             with torch.no_grad():
                 aim = self.extractor(real)
         if fake.requires_grad and torch.is_grad_enabled() and not made.requires_grad:
-            raise ValueError("a perceptual loss needs an extractor whose features have a gradient to the images; use random or lpips")
+            raise ValueError(f"a perceptual loss needs {TEACHERS}; these have none")
         return (_wide(made) - _wide(aim)).square().flatten(1).sum(1).mean()
 
 

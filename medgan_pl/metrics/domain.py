@@ -38,6 +38,7 @@ class DomainFeatures(Extractor):
     """
 
     name = "domain"
+    teaches = False
 
     def __init__(
         self, *, method: str = "auto", width: int = 16, steps: int = 400, batch_size: int = 64, seed: int = 0, channels: int = 1,

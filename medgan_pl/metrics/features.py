@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -30,11 +30,13 @@ class Extractor(nn.Module, ABC):
     - `name`: the end of every key measured in it, such as `fd_random`; letters, digits and underscores.
     - `rules`: all that the features depend on besides the image, in plain containers: weights, resizing, grey to RGB, normalisation,
       levels. Written into every result; values under different rules must not be compared, and cached features are found by them.
+    - `teaches`: whether a generator may learn by it (`losses.image.Perceptual`): its features have a gradient to the images, without a fit.
     - `fit` is called once, with the real training images, before the first image is looked at; most extractors need none.
     """
 
     name: str
     rules: Mapping[str, Any]
+    teaches: ClassVar[bool] = True
 
     def fit(self, images: Images, labels: Tensor | None) -> None:
         """Learns from real training images and their classes (N,), the same each time, and adds to `rules` what tells one fit from

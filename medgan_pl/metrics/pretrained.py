@@ -60,6 +60,8 @@ class InceptionFeatures(PretrainedFeatures):
     Source: Heusel et al. 2017 (arXiv 1706.08500); Szegedy et al. 2015 (arXiv 1512.00567).
     """
 
+    teaches = False
+
     def __init__(self, *, name: str, weights: str, published: str, spatial_dims: int = 2, slices: int = 5) -> None:
         path = find_weights(weights, name=name, published=published)
         super().__init__(name=name, network=_inception(path), path=path, spatial_dims=spatial_dims, slices=slices)

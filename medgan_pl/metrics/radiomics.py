@@ -40,6 +40,7 @@ class RadiomicsFeatures(Extractor):
     """
 
     name = "radiomics"
+    teaches = False
 
     def __init__(self, *, spatial_dims: int = 2, channels: int = 1) -> None:
         super().__init__()

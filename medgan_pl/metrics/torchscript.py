@@ -62,7 +62,7 @@ def load_torchscript(
     """The extractor of a file that torch.jit.save wrote. Such a file is a program, and loading it may run it: take none from a stranger.
 
     A function, and the class takes no path: what a checkpoint's configuration may build are classes (`trust.check_targets`), so a
-    checkpoint of a stranger cannot have such a file loaded.
+    checkpoint of a stranger cannot have such a file loaded. A command line can, to judge or as a perceptual loss (`build.PROGRAMS`).
     Raises FileNotFoundError for no file, ValueError for one that is no TorchScript.
     """
     path = find_weights(weights, name=name, published="your own; torch.jit.save(torch.jit.trace(network.eval(), image), PATH) writes one")

@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from medgan_pl.losses.image import L1, MSE, CrossEntropy, FeatureMatching, Gradient, Perceptual, SoftDice, StructuralSimilarity
 from medgan_pl.losses.structure import WEIGHTS, scale_weights, scales_within, similarity
 from medgan_pl.metrics.diversity import ms_ssim
+from medgan_pl.metrics.domain import DomainFeatures
 from medgan_pl.metrics.features import RandomFeatures
 from medgan_pl.metrics.paired import ssim
+from medgan_pl.metrics.radiomics import RadiomicsFeatures
 
 
 def pair(shape, noise=0.2, dtype=torch.float32):
@@ -225,10 +227,15 @@ class TestPerceptual:
         assert all(parameter.grad is None for parameter in extractor.parameters())
         assert not extractor[1].running_mean.any()
 
+    @pytest.mark.parametrize("extractor", [RadiomicsFeatures(), DomainFeatures()])
+    def test_refuses_at_once_what_is_fitted(self, extractor):
+        with pytest.raises(ValueError, match=f"have a gradient and need no fit: random, .* or torchscript, got {extractor.name}"):
+            Perceptual(weight=1, extractor=extractor)
+
     def test_refuses_an_extractor_that_cannot_teach(self):
         fake, real = pair((1, 1, 8, 8))
         term = Perceptual(weight=1, extractor=Rounded())
-        with pytest.raises(ValueError, match="features have a gradient to the images"):
+        with pytest.raises(ValueError, match="features have a gradient and need no fit"):
             term(fake.clone().requires_grad_(), real)
         assert term(fake, real) >= 0  # to look at only
 

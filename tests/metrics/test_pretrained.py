@@ -1,18 +1,22 @@
 """Extractors with weights from files: made here at random, so that every value can be had from the network by hand."""
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
+import medgan_pl
+from medgan_pl.build import build_module
 from medgan_pl.console import configuration_folder
+from medgan_pl.losses.image import TEACHERS, Perceptual
 from medgan_pl.metrics.distances import Frechet
 from medgan_pl.metrics.perceptual import PerceptualFeatures
 from medgan_pl.metrics.pretrained import DinoFeatures, InceptionFeatures, TorchvisionFeatures, views
@@ -391,6 +395,46 @@ def test_a_checkpoint_cannot_have_a_torchscript_file_loaded():
     with pytest.raises(ValueError, match="must be the full name of a class"):
         check_targets({"_target_": "medgan_pl.metrics.torchscript.load_torchscript", "name": "mine", "weights": "evil.pt"})
     check_targets({"_target_": "medgan_pl.metrics.pretrained.TorchvisionFeatures"})
+
+
+def test_a_program_of_the_command_line_is_loaded_to_train_and_a_checkpoint_cannot_ask_for_it(settings, tmp_path):
+    path = traced(nn.Conv2d(1, 4, 3), torch.zeros(1, 1, 16, 16), tmp_path / "file.pt")
+    paid = ("extra=perceptual", "extractor@extras.perceptual.extractor=torchscript", f"extras.perceptual.extractor.weights={path}")
+    config = settings("degrade@data.degrade=noise", "model=unet_gan", "model.width=4", "model.generator.levels=2", "data.size=16", *paid)
+    module = build_module(config)
+    fake = pictures(2, 1, 16, 16).requires_grad_()
+    module.game.extras["perceptual"](fake, torch.zeros_like(fake)).backward()
+    assert fake.grad.any()
+    inverse = {"levels": [[0.0, 1.0]], "unit": "", "modality": "CR", "spacing_mm": None, "directions": None}
+    state = {"config": config, "classes": [], "images": 64, "inverse": inverse}
+    torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, tmp_path / "best.ckpt")
+    Path(path).write_bytes(b"evil")
+    assert not hasattr(medgan_pl.load(tmp_path / "best.ckpt").game.extras, "perceptual")
+    config["module"]["generator"]["extractor"] = config["extras"]["perceptual"]["extractor"]
+    torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match=r"must be the full name of a class .* got 'medgan_pl\.metrics\.torchscript\.load_torchscript'"):
+        medgan_pl.load(tmp_path / "evil.ckpt")
+
+
+@pytest.mark.parametrize("option", sorted(path.stem for path in CONF.glob("*.yaml")))
+def test_what_serves_as_a_perceptual_loss_is_said_everywhere(option):
+    target = get_object(OmegaConf.load(CONF / f"{option}.yaml")._target_)
+    kind = target if isinstance(target, type) else NetworkFeatures
+    row = next(line for line in (CONF.parent.parent / "docs/translation.md").read_text().splitlines() if line.startswith("| `perceptual`"))
+    line = (CONF.parent / "extra" / "perceptual.yaml").read_text().splitlines()[2]
+    serve = re.search("these serve: (.*), whose file", Perceptual.__doc__, re.DOTALL)[1]
+    assert {option in re.findall(r"\w+", text) for text in (TEACHERS, row, line.partition(";")[0], serve)} == {kind.teaches}
+
+
+def test_weights_of_files_teach(file_alex, tmp_path):
+    torch.save(models.resnet18(weights=None).state_dict(), tmp_path / "file.pth")
+    file = features_of(tmp_path / "file.pth", arch="resnet18")
+    lpips = PerceptualFeatures(name="lpips", weights=file_alex, published="here", grid=2, size_px=64)
+    for extractor in (file, lpips):
+        fake = pictures(2, 1, 64, 64).requires_grad_()
+        Perceptual(weight=1, extractor=extractor)(fake, torch.zeros_like(fake)).backward()
+        assert fake.grad.isfinite().all()
+        assert fake.grad.any()
 
 
 def test_views():
