@@ -28,7 +28,7 @@ Examples
   python -m medgan_pl.apply checkpoint=… input=/data/mr output=/data/out from=mr to=ct
       of a generator between domains without pairs (model=cycle_gan, cut, star_gan)
   python -m medgan_pl.apply checkpoint=… input=/data/ct output=/data/out uncertainty=20
-      for a generator trained with model.generator.dropout=0.2: the mean of 20 passes, and where they differ
+      for a generator trained with model.generator.dropout=0.2, or one with styles (star_gan): the mean of 20 passes, and where they differ
 
 What comes out is in native units (HU, grey levels). The same task's image is in the levels of its own input, and what lay beyond the
 intensity window comes back at its end; another modality is in the training images' typical ones; a segmentation is a label map, 0

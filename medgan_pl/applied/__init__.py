@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from medgan_pl.data.settings import are_numbers
 from medgan_pl.data.windows import Windows, through_spacing
 from medgan_pl.games.star import Star
 from medgan_pl.games.translation import Translation
-from medgan_pl.keys import Purpose, key_randomness
+from medgan_pl.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.sample import shareable
 
 if TYPE_CHECKING:
@@ -45,26 +46,27 @@ LIKELY = 0.5
 class Applied:
     """The averaged generator of a module of a sourced game, by the `settings` of conf/apply.yaml.
 
-    Raises ValueError as `Reading`, and where settings and generator do not go together: `uncertainty` without dropout, `holes` with none
-    to fill or missing.
+    Raises ValueError as `Reading`, and where settings and generator do not go together: `uncertainty` with nothing to draw, `holes` with
+    none to fill or missing.
     """
 
     def __init__(self, module: "AdversarialModule", settings: dict[str, Any]) -> None:
         self.module, self.settings = module, settings
         self.reading = Reading(module, settings["from"], settings["to"])
         self.modality = self.reading.modality(settings["series"])
+        self.styled = isinstance(module.game, Star)
         self.window = self.sides(settings["window"])
         network = module.average.network
+        self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
+        if settings["uncertainty"] and not (self.dropout or self.styled):
+            raise ValueError(
+                f"`uncertainty` needs a generator with dropout or with styles of noise, and {type(network).__name__} has neither; train "
+                "one with model.generator.dropout=0.2, or model=star_gan"
+            )
         # Where dropout is drawn, one window after the other: layer by layer, several would take the same numbers in another order.
-        at_once = 1 if settings["uncertainty"] else settings["batch_size"]
+        at_once = 1 if settings["uncertainty"] and self.dropout else settings["batch_size"]
         self.windows = Windows(self.window, self.reading.factors, network.multiple, settings["overlap"], at_once, module.device)
         self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
-        self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
-        if settings["uncertainty"] and not self.dropout:
-            raise ValueError(
-                f"`uncertainty` needs a generator with dropout, and {type(network).__name__} has none; train one with "
-                "model.generator.dropout=0.2"
-            )
         if self.reading.needs_holes != (settings["holes"] is not None):
             need = "needs a folder of masks that say where something is missing" if self.reading.needs_holes else "has none to fill"
             raise ValueError(f"`holes` must fit the generator, which {need} (data.degrade), got holes={settings['holes']}")
@@ -87,7 +89,7 @@ class Applied:
                 axes = "[H, W]" if len(size) == 2 else "[D, H, W]"
                 raise ValueError(f"`window` must be a number or {axes} of at least 4 whole pixels or voxels, got {window}; null suits most")
             return tuple(sides)
-        if isinstance(self.module.game, Star):
+        if self.styled:
             return (MOST,) * len(size)
         return size if len(size) == 3 else tuple(max(side, WHOLE // by) for side, by in zip(size, self.reading.factors, strict=True))
 
@@ -148,24 +150,30 @@ class Applied:
         return np.stack([back(one) for one in mean]), spread
 
     def passes(self, images: Tensor, scales: tuple[float, ...] | None, levels: Levels, count: int, key: str) -> Iterator[Tensor]:
-        """`count` times what is made of images (n, C, *S): (M, n, *S · factors); each pass by its own numbers, keyed to the file's."""
+        """`count` times what is made of images (n, C, *S): (M, n, *S · factors); each pass by its own style, and its own dropout, keyed to
+        the file's."""
         for layer in self.dropout if count > 1 else []:
             layer.train()
         for i in range(count):
             key_randomness(self.settings["seed"], i, int(key[:12], 16), Purpose.SAMPLES)
-            whole: Callable[[Tensor], Tensor] = lambda x: self.windows(self.generate, x)  # noqa: E731
+            whole = partial(self.windows, partial(self.generate, self.style(i)))
             made = whole(images) if scales is None else through_spacing(whole, images, scales, self.reading.factors)
             if self.keeps_known:  # to the bit, which resampling there and back would not
                 made = torch.where(images[:, -1:] > 0, made, images[:, : made.shape[1]])
             made = made.movedim(1, 0)  # (K, n, *S)
             yield (made.clamp(-1, 1) + 1) / 2 if self.reading.segments else from_unit(made, levels)[None]
 
-    def generate(self, source: Tensor) -> Tensor:
-        """What is made of windows, all by one style where there are styles."""
+    def style(self, turn: int) -> dict[str, Tensor]:
+        """What the game is told of a pass's style, a row: the same z for every window and every image, or windows would not fit."""
+        if not self.styled:
+            return {}
+        generator = keyed_generator(self.settings["seed"], 0, turn, Purpose.SAMPLES)
+        return {"z": torch.randn(1, self.module.game.latent, generator=generator)}
+
+    def generate(self, style: dict[str, Tensor], source: Tensor) -> Tensor:
+        """What is made of windows, all by one `style` where there are styles."""
         told = {key: torch.full((len(source),), value, device=source.device) for key, value in self.reading.told.items()}
-        if isinstance(self.module.game, Star):
-            first = torch.randn(1, self.module.game.latent, generator=torch.Generator().manual_seed(self.settings["seed"]))
-            told["z"] = first.to(source.device).expand(len(source), -1)
+        told |= {key: row.to(source.device).expand(len(source), *row.shape[1:]) for key, row in style.items()}
         if self.reading.needs_holes:  # resampled, a hole's rim is partly filled, and a pixel that is missing in part is not known
             missing, shown = source[:, -1:] > -0.999, source[:, :-1]
             shown = shown if self.reading.fill is None else torch.where(missing, self.reading.fill, shown)
