@@ -27,6 +27,8 @@ Examples
       for a generator trained with data.degrade=inpainting: what is above 0 in the mask of the same name is filled
   python -m medgan_pl.apply checkpoint=… input=/data/mr output=/data/out from=mr to=ct
       of a generator between domains without pairs (model=cycle_gan, cut, star_gan)
+  python -m medgan_pl.apply checkpoint=… input=/data/t1 output=/data/out from=t1 to=t2 reference=t2.nii.gz
+      in the style of an image of the domain they are brought to (star_gan)
   python -m medgan_pl.apply checkpoint=… input=/data/ct output=/data/out uncertainty=20
       for a generator trained with model.generator.dropout=0.2, or one with styles (star_gan): the mean of 20 passes, and where they differ
 

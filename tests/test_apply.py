@@ -446,6 +446,7 @@ def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None
         (("input=in", "output=out", "window=2"), "`window` must be a number or [H, W] of at least 4 whole pixels"),
         (("input=in", "output=out", "uncertainty=1"), "`uncertainty` must be a whole number of at least 2"),
         (("input=in", "output=out", "uncertainty=2"), "has neither; train one with model.generator.dropout=0.2, or model=star_gan"),
+        (("input=in", "output=out", "reference=in/a.nii.gz"), "`reference` gives a style, and only model=star_gan has styles"),
         (("input=in", "output=out", "holes=in"), "which has none to fill"),
         (("input=in", "output=out", "resample=true", "force=true"), "must not both be true"),
         (("input=nowhere", "output=out"), "`input` must be a file or a folder of images"),

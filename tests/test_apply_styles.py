@@ -1,30 +1,39 @@
 """A trained generator with styles (StarGAN v2) on whole images: styles drawn anew for each pass, and read off a reference."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from data.dicom_files import write_series
+from PIL import Image
 from torch import nn
 
 from medgan_pl.build import build_module
+from medgan_pl.sample import load
 
 SIDE = 16
+SMALL = ("model.width=4", f"data.size={SIDE}", "logger=csv")
 INVERSE = {"levels": [[0.0, 800.0]], "unit": "signal", "modality": "MR", "spacing_mm": [1.0, 1.0], "directions": np.eye(3).tolist()}
 
 
 @pytest.fixture
 def star(settings, tmp_path) -> Path:
     """The checkpoint of a run between T1, T2 and FLAIR whose generator makes something else of every style."""
-    config = settings("experiment=star_mr", "model.width=4", f"data.size={SIDE}", "logger=csv")
+    return checkpoint(settings("experiment=star_mr", *SMALL), tmp_path)
+
+
+def checkpoint(config: dict[str, Any], folder: Path) -> Path:
     module = build_module(config)
     nn.init.normal_(module.average.network.generator.end.conv.weight, std=0.3)
     names = list(config["data"]["domains"])
     levels = {name: INVERSE | {"levels": [[0.0, 800.0 + 100 * place]]} for place, name in enumerate(names)}
     state = {"config": config, "classes": names, "images": 64, "inverse": levels[names[-1]], "inverses": levels, "covariates": []}
-    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    path = folder / "run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, path)
     return path
@@ -81,3 +90,80 @@ def test_all_windows_of_a_pass_have_one_style(star, here, tmp_path) -> None:
         assert spread.mean() > 1
         assert np.allclose(spread[:SIDE, :SIDE], spread[SIDE:, SIDE:], atol=0.01)
         assert np.allclose(spread[:SIDE, :SIDE], spread[SIDE:, :SIDE], atol=0.01)
+
+
+# By a reference -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_all_take_the_style_of_the_middle_slice_of_the_reference(star, here, tmp_path) -> None:
+    for name in ("a", "b"):
+        head(tmp_path / "in" / f"{name}.nii.gz", seed=ord(name))
+    look = head(tmp_path / "t2.nii.gz", seed=7, shape=(SIDE, SIDE, 20))
+    common = ("apply", f"checkpoint={star}", "input=in", "to=t2", "device=cpu")
+    code, said = here(*common, "output=out", "reference=t2.nii.gz")
+    assert code == 0, said
+    module = load(star)
+    low, high = np.percentile(look, (0.5, 99.5))
+    unit = np.clip((look - low) / (high - low) * 2 - 1, -1, 1)
+    # T2's slices are those from 0.3 to 0.85, every second: 6, 8, … 16, of which 12 is the fourth of six; rows from the front, columns from
+    # the right, as `canonical` has them.
+    style = torch.from_numpy(unit[::-1, ::-1, 12].T.copy()).float()[None, None]
+    for name in ("a", "b"):
+        made, volume = values(f"out/{name}.nii.gz"), values(f"in/{name}.nii.gz")
+        low, high = np.percentile(volume, (0.5, 99.5))
+        source = torch.from_numpy(np.clip((volume[::-1, ::-1, 1].T - low) / (high - low) * 2 - 1, -1, 1)).float()[None, None]
+        told = {"image": source, "label": torch.tensor([0]), "target": torch.tensor([1]), "reference": style}
+        wanted = (module.generate(told)[0, 0].detach().numpy().T[::-1, ::-1] + 1) / 2 * 900  # T2's levels of training
+        assert np.abs(made[:, :, 1] - wanted).max() < 0.1
+
+
+def test_what_was_made_by_another_reference_is_made_anew(star, here, tmp_path) -> None:
+    head(tmp_path / "in" / "a.nii.gz")
+    for seed in (1, 2):
+        head(tmp_path / f"{seed}.nii.gz", seed=seed, shape=(SIDE, SIDE, 20))
+    common = ("apply", f"checkpoint={star}", "input=in", "output=out", "to=t2", "device=cpu")
+    made, told = [], []
+    for reference in ("reference=1.nii.gz", "reference=2.nii.gz", "reference=null"):
+        code, said = here(*common, reference)
+        assert (code, "from before" in said) == (0, False)
+        made.append(values("out/a.nii.gz"))
+        told.append(json.loads(Path("out/a.nii.gz.json").read_text())["settings"]["reference_sha256"])
+    assert told[2] is None
+    assert len(set(told)) == 3
+    assert min(np.abs(a - b).max() for a, b in pairwise(made)) > 1
+    assert "1.nii.gz" not in Path("out/a.nii.gz.json").read_text()
+    assert "1 of them from before" in here(*common)[1]
+
+
+def test_what_cannot_be_a_reference_is_refused(star, here, tmp_path) -> None:
+    head(tmp_path / "in" / "a.nii.gz")
+    head(tmp_path / "t2.nii.gz")
+    write_series(tmp_path / "ct", np.random.default_rng(0).integers(-1000, 400, (3, SIDE, SIDE)).astype(np.int16))
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "t2.nii.gz").read_bytes()[:300])
+    common = ("apply", f"checkpoint={star}", "input=in", "output=out", "to=t2", "device=cpu")
+    for arguments, message in (
+        (("reference=t2.nii.gz", "uncertainty=2"), "`uncertainty` draws a style for each pass, and `reference` gives one for all"),
+        (("reference=ct",), "`reference` must hold what the generator was trained on, MR as NIfTI"),
+        (("reference=nowhere",), "`reference` must be a file or a folder of images"),
+        (("reference=cut.nii.gz",), "`reference` must be an image that can be used, got "),
+        (("reference=.",), "`reference` must be one image, got 3 in "),
+    ):
+        code, said = here(*common, *arguments)
+        assert code == 1
+        assert message in said
+    assert not Path("out").exists()
+
+
+def test_films_and_series_of_any_name_are_references(settings, here, tmp_path) -> None:
+    films = ("model=star_gan", "data=domains", *(f"+data@data.domains.{name}=chest_xray" for name in "ab"))
+    sizes = [f"data.domains.{name}.size={SIDE}" for name in "ab"]
+    Image.fromarray(np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)).save("a.png")
+    path = checkpoint(settings(*films, *sizes, *SMALL), tmp_path / "films")
+    code, said = here("apply", f"checkpoint={path}", "input=a.png", "output=out", "reference=a.png", "device=cpu")
+    assert code == 0, said
+    head(tmp_path / "in" / "t1.nii.gz")
+    write_series(tmp_path / "t2", np.random.default_rng(0).integers(0, 900, (3, SIDE, SIDE)).astype(np.int16), modality="MR")
+    path = checkpoint(settings("experiment=star_mr", "data.domains.t2.modality.series=own", *SMALL), tmp_path / "heads")
+    for reference in ("t2", "in/t1.nii.gz"):
+        code, said = here("apply", f"checkpoint={path}", "input=in", "output=out", "to=t2", f"reference={reference}", "device=cpu")
+        assert code == 0, said

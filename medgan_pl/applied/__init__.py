@@ -1,6 +1,5 @@
 """A generator of images from images on whole films and volumes: read, in [-1, 1], by windows, in native units, written as they came."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.applied.inputs import masks_of
+from medgan_pl.applied.inputs import digest, masks_of
 from medgan_pl.applied.reading import Reading
+from medgan_pl.applied.reference import Reference, read_reference
 from medgan_pl.data.beside import laid_under
 from medgan_pl.data.export import Facts, Provenance, sha256
 from medgan_pl.data.export.alike import alike
@@ -47,7 +47,7 @@ class Applied:
     """The averaged generator of a module of a sourced game, by the `settings` of conf/apply.yaml.
 
     Raises ValueError as `Reading`, and where settings and generator do not go together: `uncertainty` with nothing to draw, `holes` with
-    none to fill or missing.
+    none to fill or missing, a `reference` with no style to take from it; and as `read_reference`.
     """
 
     def __init__(self, module: "AdversarialModule", settings: dict[str, Any]) -> None:
@@ -70,6 +70,7 @@ class Applied:
         if self.reading.needs_holes != (settings["holes"] is not None):
             need = "needs a folder of masks that say where something is missing" if self.reading.needs_holes else "has none to fill"
             raise ValueError(f"`holes` must fit the generator, which {need} (data.degrade), got holes={settings['holes']}")
+        self.reference = self.looked_up(settings["reference"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
             checkpoint_sha256=sha256(Path(settings["checkpoint"])),
@@ -93,6 +94,18 @@ class Applied:
             return (MOST,) * len(size)
         return size if len(size) == 3 else tuple(max(side, WHOLE // by) for side, by in zip(size, self.reading.factors, strict=True))
 
+    def looked_up(self, reference: Any) -> Reference | None:
+        """The image whose style is taken, if any is."""
+        if reference is None:
+            return None
+        if not self.styled:
+            raise ValueError(
+                f"`reference` gives a style, and only model=star_gan has styles; this one plays {type(self.module.game).__name__}"
+            )
+        if self.settings["uncertainty"]:
+            raise ValueError("`uncertainty` draws a style for each pass, and `reference` gives one for all; leave one of them out")
+        return read_reference(Path(str(reference)).expanduser().resolve(), self.reading)
+
     # One scan -----------------------------------------------------------------------------------------------------------------------
 
     def write(self, item: Item, target: Path, holes: Item | None) -> bool:
@@ -104,6 +117,7 @@ class Applied:
         if self.reading.needs_holes and holes is None:
             raise ValueError("it has no mask of its name in `holes`")
         settings = {key: self.settings[key] for key in SETTINGS} | {"window": list(self.window)}
+        settings["reference_sha256"] = self.reference and self.reference.sha256
         told = {"checkpoint_sha256": self.provenance.checkpoint_sha256, "input_sha256": digest(item, holes), "settings": settings}
         names = [target, *([target.with_name(f"{target.name}_sd")] if self.settings["uncertainty"] else [])]
         if all(is_done(name, told) for name in names):
@@ -164,7 +178,9 @@ class Applied:
             yield (made.clamp(-1, 1) + 1) / 2 if self.reading.segments else from_unit(made, levels)[None]
 
     def style(self, turn: int) -> dict[str, Tensor]:
-        """What the game is told of a pass's style, a row: the same z for every window and every image, or windows would not fit."""
+        """What the game is told of a pass's style, a row: the same for every window and every image, or windows would not fit."""
+        if self.reference is not None:
+            return {"reference": self.reference.image}
         if not self.styled:
             return {}
         generator = keyed_generator(self.settings["seed"], 0, turn, Purpose.SAMPLES)
@@ -195,12 +211,6 @@ def labels_of(probabilities: np.ndarray) -> np.ndarray:
 
 def spacing(scan: Scan, factors: tuple[int, ...]) -> tuple[float, ...] | None:
     return scan.spacing_mm and tuple(mm / factor for mm, factor in zip(scan.spacing_mm, factors, strict=True))
-
-
-def digest(item: Item, holes: Item | None) -> str:
-    """SHA-256 of the content of all files of a scan, in order, and of its mask's."""
-    parts = [[sha256(path) for path in each.paths] for each in (item, holes) if each is not None]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def is_done(target: Path, told: dict[str, Any]) -> bool:

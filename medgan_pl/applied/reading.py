@@ -29,6 +29,8 @@ class Reading:
     image; `structures`: names of what a segmentation tells apart; `needs_holes`: whether the source says what is missing of it, in its last
     channel; `masks`: how files of that are read; `fogged`: whether it was learnt with levels that fog moves, those of each scan.
 
+    `target`: of a generator between domains the data settings of the one they are brought to.
+
     `came`, `goes`: of a generator between domains that of the scans, and the one they are brought to; None: the first, the last.
 
     Raises ValueError for a module whose generator makes images of noise, for domains it does not know, and for weights shared without
@@ -83,6 +85,7 @@ class Reading:
             raise ValueError(f"this generator brings {came} to {names[reached]}, got from={came} to={goes}")
         if came not in self.data.get("domains", {}) or not {came, goes} <= module.inverses.keys():
             raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights, and older ones, do not say how images were read")
+        self.target = self.data["domains"][goes]
         self.told, self.data, self.inverse = {"label": label, "target": target}, self.data["domains"][came], module.inverses[goes]
         self.spacing_mm = module.inverses[came].spacing_mm
 
