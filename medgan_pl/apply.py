@@ -109,8 +109,6 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     for name in ("resample", "force"):
         if not isinstance(settings[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {settings[name]}")
-    if settings["resample"] and settings["force"]:
-        raise ValueError("`resample` and `force` must not both be true: one brings the input to the spacing of training, one leaves it")
     if not isinstance(settings["overlap"], int | float) or not 0 <= settings["overlap"] <= 0.9:
         raise ValueError(f"`overlap` must be a share in 0 to 0.9, got {settings['overlap']}")
     return settings

@@ -425,6 +425,30 @@ def test_refusals_say_both_numbers_and_the_ways_out(trained, here, tmp_path) -> 
     assert "series of modality MR" in said
 
 
+def test_volumes_that_name_no_modality_are_judged_by_their_values(trained, here, tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    write = partial(oblique, spacing=(0.5, 0.8, 3.0))
+    write(tmp_path / "in" / "mr.nii.gz", (a_volume(20, 3, 18) + 1000) // 2)
+    common = ("apply", f"checkpoint={trained()}", "input=in", "device=cpu")
+    code, said = here(*common, "output=out")
+    assert code == 1
+    assert "mr.nii.gz: it must be CT" in said
+    assert "begins at -1000 HU, and its least value is 0, while air is below -200" in said
+    assert "force=true" in said
+    assert here(*common, "output=out", "force=true")[0] == 0
+    assert here(*common, "output=both", "force=true", "resample=true")[0] == 0
+    trained("data.intensity.windows_hu=[[0,80]]", levels=[[0.0, 80.0]])  # in its window no air is seen
+    assert here(*common, "output=brain")[0] == 0
+
+
+def test_force_and_resample_together_resample(trained, here, tmp_path) -> None:
+    oblique(tmp_path / "a.nii.gz", (a_volume(30, 4, 30) + 1000) // 2, spacing=(0.7, 0.8, 3.0))
+    common = ("apply", f"checkpoint={trained()}", "input=a.nii.gz", "device=cpu", "force=true")
+    assert here(*common, "output=x")[0] == here(*common, "output=y", "resample=true")[0] == 0
+    x, y = (nibabel.load(f"{output}/a.nii.gz").get_fdata() for output in "xy")
+    assert np.abs(x - y).max() > 1
+
+
 def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None:
     Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)).save("a.png")
     checkpoint = trained(*FILMS, **OF_FILMS)
@@ -448,7 +472,6 @@ def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None
         (("input=in", "output=out", "uncertainty=2"), "has neither; train one with model.generator.dropout=0.2, or model=star_gan"),
         (("input=in", "output=out", "reference=in/a.nii.gz"), "`reference` gives a style, and only model=star_gan has styles"),
         (("input=in", "output=out", "holes=in"), "which has none to fill"),
-        (("input=in", "output=out", "resample=true", "force=true"), "must not both be true"),
         (("input=nowhere", "output=out"), "`input` must be a file or a folder of images"),
     ],
 )

@@ -139,6 +139,7 @@ def test_what_cannot_be_a_reference_is_refused(star, here, tmp_path) -> None:
     head(tmp_path / "in" / "a.nii.gz")
     head(tmp_path / "t2.nii.gz")
     write_series(tmp_path / "ct", np.random.default_rng(0).integers(-1000, 400, (3, SIDE, SIDE)).astype(np.int16))
+    nibabel.Nifti1Image(head(tmp_path / "hu.nii.gz") * 2 - 1000, np.eye(4)).to_filename(tmp_path / "hu.nii.gz")
     (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "t2.nii.gz").read_bytes()[:300])
     common = ("apply", f"checkpoint={star}", "input=in", "output=out", "to=t2", "device=cpu")
     for arguments, message in (
@@ -146,7 +147,8 @@ def test_what_cannot_be_a_reference_is_refused(star, here, tmp_path) -> None:
         (("reference=ct",), "`reference` must hold what the generator was trained on, MR as NIfTI"),
         (("reference=nowhere",), "`reference` must be a file or a folder of images"),
         (("reference=cut.nii.gz",), "`reference` must be an image that can be used, got "),
-        (("reference=.",), "`reference` must be one image, got 3 in "),
+        (("reference=hu.nii.gz",), "force=true takes it as it is"),
+        (("reference=.",), "`reference` must be one image, got 4 in "),
     ):
         code, said = here(*common, *arguments)
         assert code == 1
@@ -167,3 +169,19 @@ def test_films_and_series_of_any_name_are_references(settings, here, tmp_path) -
     for reference in ("t2", "in/t1.nii.gz"):
         code, said = here("apply", f"checkpoint={path}", "input=in", "output=out", "to=t2", f"reference={reference}", "device=cpu")
         assert code == 0, said
+
+
+def test_hu_are_no_mri(star, here, tmp_path) -> None:
+    """A tenth of a per cent below -200 is the ringing of an interpolation, and not air."""
+    volume = head(tmp_path / "in" / "mr.nii.gz", shape=(SIDE, SIDE, 8))
+    volume[0, 0, :2] = -300
+    nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / "in" / "mr.nii.gz")
+    nibabel.Nifti1Image(volume * 2 - 1000, np.eye(4)).to_filename(tmp_path / "in" / "ct.nii.gz")
+    common = ("apply", f"checkpoint={star}", "input=in", "output=out", "to=t2", "device=cpu")
+    code, said = here(*common)
+    assert code == 1
+    assert "1 of 2 are in" in said
+    assert "ct.nii.gz: it must be MR" in said
+    assert "while a signal's are not below -200" in said
+    assert Path("out/mr.nii.gz").exists()
+    assert here(*common, "force=true")[0] == 0

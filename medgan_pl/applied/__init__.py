@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.applied.inputs import digest, masks_of
-from medgan_pl.applied.reading import Reading
+from medgan_pl.applied.reading import Reading, check_modality
 from medgan_pl.applied.reference import Reference, read_reference
 from medgan_pl.data.beside import laid_under
 from medgan_pl.data.export import Facts, Provenance, sha256
@@ -104,7 +104,7 @@ class Applied:
             )
         if self.settings["uncertainty"]:
             raise ValueError("`uncertainty` draws a style for each pass, and `reference` gives one for all; leave one of them out")
-        return read_reference(Path(str(reference)).expanduser().resolve(), self.reading)
+        return read_reference(Path(str(reference)).expanduser().resolve(), self.reading, force=self.settings["force"])
 
     # One scan -----------------------------------------------------------------------------------------------------------------------
 
@@ -125,6 +125,8 @@ class Applied:
         scan = self.modality.read(item)
         if holes is not None:
             scan = laid_under(scan, {"holes": self.reading.masks.read(holes)})
+        if not self.settings["force"]:
+            check_modality(self.modality, item, scan, min(low for low, _ in self.reading.levels(scan)))
         factors = self.reading.planes.each_axis(self.reading.factors)
         kind = alike(item, scan, factors, told)
         levels, unit = self.reading.native(self.modality, scan)

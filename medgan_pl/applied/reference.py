@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from medgan_pl.applied.inputs import digest, gather
-from medgan_pl.applied.reading import Reading
+from medgan_pl.applied.reading import Reading, check_modality
 from medgan_pl.data.layouts import laid_out
 from medgan_pl.data.pipelines import Pipeline
 from medgan_pl.data.scan import ScanError
@@ -21,9 +21,10 @@ class Reference:
     sha256: str
 
 
-def read_reference(path: Path, reading: Reading) -> Reference:
+def read_reference(path: Path, reading: Reading, *, force: bool) -> Reference:
     """The image at `path`, a file or the folder of a DICOM series, as the images of the target domain were for training: at their size and
-    levels. Of a volume, for a generator of slices, it is the middle one of those that training would take.
+    levels. Of a volume, for a generator of slices, it is the middle one of those that training would take. `force`: whatever its values
+    say of its modality.
 
     Raises FileNotFoundError where no file is of the domain's modality, ValueError for more than one image and for one that cannot be used.
     """
@@ -43,7 +44,9 @@ def read_reference(path: Path, reading: Reading) -> Reference:
         spacing = spacing and numbers("spacing_mm", spacing, dims, 0)
         size = numbers("size", data["size"], dims, 4, whole=True)
         layout = laid_out(modality.spatial_dims, dims, size, spacing, data["crop"], data.get("slices") or {})
-        images = Pipeline(layout, reading.built(data["intensity"], "intensity"))(scan).images
-    except (ScanError, RuntimeError) as error:  # RuntimeError: a compression whose decoder is not installed
+        prepared = Pipeline(layout, reading.built(data["intensity"], "intensity"))(scan)
+        if not force:
+            check_modality(modality, item, scan, min(low for low, _ in prepared.levels))
+    except (ValueError, RuntimeError) as error:  # RuntimeError: a compression whose decoder is not installed
         raise ValueError(f"`reference` must be an image that can be used, got {path}: {error}") from error
-    return Reference(images[len(images) // 2][None], digest(item))
+    return Reference(prepared.images[len(prepared.images) // 2][None], digest(item))
