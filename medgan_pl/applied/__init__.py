@@ -37,6 +37,9 @@ SETTINGS = ("from", "to", "resample", "force", "uncertainty", "seed", "overlap")
 # Most slices are one window then, without a seam. In larger films a quarter of it overlaps, 128 pixels of what is made: a pixel of a deep
 # generator sees further (RRDB), and near a window's border what is made differs from what the whole would give.
 WHOLE = 512
+# Of volumes as much goes through at once, the whole where it is no more: a U-Net of 4 levels sees 93 voxels to each side, so that in
+# windows of a training volume's size hardly a voxel is away from their borders. Of width 32 it takes 1 KiB a voxel, so 4 GiB; an RRDB 7.
+WHOLE_VOLUME = 2**22
 # More than any side: `Windows` cuts it to the image's.
 MOST = 2**30
 # Probabilities above which a voxel is of a structure; of several the likeliest.
@@ -65,7 +68,8 @@ class Applied:
             )
         # Where dropout is drawn, one window after the other: layer by layer, several would take the same numbers in another order.
         at_once = 1 if settings["uncertainty"] and self.dropout else settings["batch_size"]
-        self.windows = Windows(self.window, self.reading.factors, network.multiple, settings["overlap"], at_once, module.device)
+        most = WHOLE_VOLUME if len(self.window) == 3 and settings["window"] is None else 0
+        self.windows = Windows(self.window, self.reading.factors, network.multiple, settings["overlap"], at_once, module.device, most)
         self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
         if self.reading.needs_holes != (settings["holes"] is not None):
             need = "needs a folder of masks that say where something is missing" if self.reading.needs_holes else "has none to fill"
@@ -81,8 +85,8 @@ class Applied:
         )
 
     def sides(self, window: Any) -> tuple[int, ...]:
-        """Of a window; by itself that of a training source, of films and slices WHOLE pixels of what is made if that is more, and the whole
-        where instance norms look at all of it. ValueError for what is no window."""
+        """Of a window; by itself that of a training source, which in volumes grows to WHOLE_VOLUME, of films and slices WHOLE pixels of
+        what is made if that is more, and the whole where instance norms look at all of it. ValueError for what is no window."""
         size = self.reading.size
         if window is not None:
             sides = [window] * len(size) if isinstance(window, int) else window
@@ -116,7 +120,7 @@ class Applied:
         """
         if self.reading.needs_holes and holes is None:
             raise ValueError("it has no mask of its name in `holes`")
-        settings = {key: self.settings[key] for key in SETTINGS} | {"window": list(self.window)}
+        settings = {key: self.settings[key] for key in SETTINGS} | {"window": list(self.window), "window_voxels": self.windows.most}
         settings["reference_sha256"] = self.reference and self.reference.sha256
         told = {"checkpoint_sha256": self.provenance.checkpoint_sha256, "input_sha256": digest(item, holes), "settings": settings}
         names = [target, *([target.with_name(f"{target.name}_sd")] if self.settings["uncertainty"] else [])]
