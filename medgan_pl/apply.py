@@ -27,8 +27,10 @@ Examples
       for a generator trained with data.degrade=inpainting: what is above 0 in the mask of the same name is filled
   python -m medgan_pl.apply checkpoint=… input=/data/mr output=/data/out from=mr to=ct
       of a generator between domains without pairs (model=cycle_gan, cut, star_gan)
+  python -m medgan_pl.apply checkpoint=… input=/data/t1 output=/data/out from=t1 to=t2 reference=t2.nii.gz
+      in the style of an image of the domain they are brought to (star_gan)
   python -m medgan_pl.apply checkpoint=… input=/data/ct output=/data/out uncertainty=20
-      for a generator trained with model.generator.dropout=0.2: the mean of 20 passes, and where they differ
+      for a generator trained with model.generator.dropout=0.2, or one with styles (star_gan): the mean of 20 passes, and where they differ
 
 What comes out is in native units (HU, grey levels). The same task's image is in the levels of its own input, and what lay beyond the
 intensity window comes back at its end; another modality is in the training images' typical ones; a segmentation is a label map, 0
@@ -107,8 +109,6 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     for name in ("resample", "force"):
         if not isinstance(settings[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {settings[name]}")
-    if settings["resample"] and settings["force"]:
-        raise ValueError("`resample` and `force` must not both be true: one brings the input to the spacing of training, one leaves it")
     if not isinstance(settings["overlap"], int | float) or not 0 <= settings["overlap"] <= 0.9:
         raise ValueError(f"`overlap` must be a share in 0 to 0.9, got {settings['overlap']}")
     return settings

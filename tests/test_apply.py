@@ -32,6 +32,7 @@ from medgan_pl.data.scan import Scan, ScanError
 from medgan_pl.data.windows import Windows, through_spacing
 from medgan_pl.networks.layers import BATCH_NORM
 from medgan_pl.networks.unet import UNetGenerator
+from medgan_pl.sample import load
 
 SHIFT = 0.2  # of atanh(source), which is what a residual generator adds to
 SMALL = ("model.width=4", "model.generator.levels=2", "model.discriminator.layers=1", "data.size=16", "logger=csv")
@@ -81,9 +82,9 @@ def oblique(path: Path, volume: np.ndarray, spacing=(0.5, 0.8, 3.0)) -> np.ndarr
 # Windows ------------------------------------------------------------------------------------------------------------------------------
 
 
-def random_unet(**settings) -> UNetGenerator:
+def random_unet(levels: int = 1, **settings) -> UNetGenerator:
     torch.manual_seed(0)
-    network = UNetGenerator(channels=1, source_channels=1, width=4, levels=1, **settings)
+    network = UNetGenerator(channels=1, source_channels=1, width=4, levels=levels, **settings)
     for layer in network.modules():
         if isinstance(layer, BATCH_NORM[settings["spatial_dims"]]):
             layer.running_mean.normal_(), layer.running_var.uniform_(0.5, 2)
@@ -114,6 +115,36 @@ def test_windows_with_real_convolutions_are_the_whole(spatial_dims, sides, facto
     assert away.float().mean() > 0.3
     assert off[:, :, away].max() < 1e-3
     assert off.mean() < 2e-3
+
+
+@pytest.mark.parametrize(("most", "window"), [(16 * 16 * 400, 400), (16 * 16 * 304, 304)])
+@torch.no_grad()
+def test_a_volume_is_given_whole_or_in_windows_of_as_many_voxels(most, window) -> None:
+    """By a U-Net of the default depth, which sees 93 voxels to each side, as small windows would not show."""
+    network, source, seen = random_unet(levels=4, spatial_dims=3), torch.rand(1, 1, 16, 16, 400) * 2 - 1, []
+    windows = Windows((16,) * 3, network.factors, network.multiple, 0.25, 4, most=most)
+    off = (windows(lambda x: seen.append(tuple(x.shape)) or network(x), source) - network(source)).abs()
+    assert set(seen) == {(1, 1, 16, 16, window)}  # one at once
+    place = torch.arange(400)
+    away = (window == 400) | (place < 96) | ((place >= 96 + 93) & (place < 304 - 93)) | (place >= 304)  # windows from 0 and from 96
+    assert off[..., away].max() < 1e-3
+
+
+def test_windows_grow_evenly_and_are_never_smaller_than_those_of_training() -> None:
+    grown = partial(Windows, factors=(1, 2, 2), multiple=4, overlap=0.25, batch_size=4)
+    assert grown((16, 16, 16), most=2**22).grown((100, 256, 256)) == (100, 102, 102)
+    assert grown((16, 16, 16), most=2**22).grown((20, 64, 64)) == (20, 64, 64)
+    assert grown((8, 128, 16), most=8 * 128 * 20 * 4).grown((9, 300, 300)) == (9, 128, 17)
+    assert grown((64, 64, 64), most=1000).grown((100, 256, 256)) == (64, 64, 64)
+
+
+def test_volumes_are_given_whole_unless_a_window_is_named(trained, tmp_path) -> None:
+    checkpoint = trained("image.spatial_dims=3", spacing_mm=[0.8, 0.5, 0.5])
+    keys = OmegaConf.to_container(OmegaConf.load(configuration_folder() / "apply.yaml")) | {"checkpoint": checkpoint}
+    for window, wanted in ((None, (40, 48, 60)), (16, (16, 16, 16))):
+        seen = []
+        Applied(load(checkpoint), keys | {"window": window}).windows(lambda x: seen.append(x.shape[2:]) or x, torch.rand(1, 1, 40, 48, 60))  # noqa: B023
+        assert set(seen) == {wanted}
 
 
 def test_a_smaller_image_is_its_own_window() -> None:
@@ -233,7 +264,9 @@ def test_volumes_by_windows(trained, here, tmp_path) -> None:
     volume = a_volume(20, 37, 25)
     oblique(tmp_path / "ct.nii.gz", volume)
     checkpoint = trained("image.spatial_dims=3", "data.size=16", spacing_mm=[0.8, 3.0, 0.5])
-    code, said = here("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu", "force=true", "overlap=0.5")
+    code, said = here(
+        "apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu", "force=true", "overlap=0.5", "window=16"
+    )
     assert code == 0, said
     assert np.abs(nibabel.load("out/ct.nii.gz").get_fdata() - shifted(volume)).max() < 0.1
 
@@ -450,6 +483,30 @@ def test_refusals_say_both_numbers_and_the_ways_out(trained, here, tmp_path) -> 
     assert "series of modality MR" in said
 
 
+def test_volumes_that_name_no_modality_are_judged_by_their_values(trained, here, tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    write = partial(oblique, spacing=(0.5, 0.8, 3.0))
+    write(tmp_path / "in" / "mr.nii.gz", (a_volume(20, 3, 18) + 1000) // 2)
+    common = ("apply", f"checkpoint={trained()}", "input=in", "device=cpu")
+    code, said = here(*common, "output=out")
+    assert code == 1
+    assert "mr.nii.gz: it must be CT" in said
+    assert "begins at -1000 HU, and its least value is 0, while air is below -200" in said
+    assert "force=true" in said
+    assert here(*common, "output=out", "force=true")[0] == 0
+    assert here(*common, "output=both", "force=true", "resample=true")[0] == 0
+    trained("data.intensity.windows_hu=[[0,80]]", levels=[[0.0, 80.0]])  # in its window no air is seen
+    assert here(*common, "output=brain")[0] == 0
+
+
+def test_force_and_resample_together_resample(trained, here, tmp_path) -> None:
+    oblique(tmp_path / "a.nii.gz", (a_volume(30, 4, 30) + 1000) // 2, spacing=(0.7, 0.8, 3.0))
+    common = ("apply", f"checkpoint={trained()}", "input=a.nii.gz", "device=cpu", "force=true")
+    assert here(*common, "output=x")[0] == here(*common, "output=y", "resample=true")[0] == 0
+    x, y = (nibabel.load(f"{output}/a.nii.gz").get_fdata() for output in "xy")
+    assert np.abs(x - y).max() > 1
+
+
 def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None:
     Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)).save("a.png")
     checkpoint = trained(*FILMS, **OF_FILMS)
@@ -470,9 +527,9 @@ def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None
         (("input=in", "output=."), "`output` must neither lie in input nor hold it"),
         (("input=in", "output=out", "window=2"), "`window` must be a number or [H, W] of at least 4 whole pixels"),
         (("input=in", "output=out", "uncertainty=1"), "`uncertainty` must be a whole number of at least 2"),
-        (("input=in", "output=out", "uncertainty=2"), "model.generator.dropout=0.2"),
+        (("input=in", "output=out", "uncertainty=2"), "has neither; train one with model.generator.dropout=0.2, or model=star_gan"),
+        (("input=in", "output=out", "reference=in/a.nii.gz"), "`reference` gives a style, and only model=star_gan has styles"),
         (("input=in", "output=out", "holes=in"), "which has none to fill"),
-        (("input=in", "output=out", "resample=true", "force=true"), "must not both be true"),
         (("input=nowhere", "output=out"), "`input` must be a file or a folder of images"),
     ],
 )

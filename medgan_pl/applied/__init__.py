@@ -1,9 +1,9 @@
 """A generator of images from images on whole films and volumes: read, in [-1, 1], by windows, in native units, written as they came."""
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.applied.inputs import masks_of
-from medgan_pl.applied.reading import Reading
+from medgan_pl.applied.inputs import digest, masks_of
+from medgan_pl.applied.reading import Reading, check_modality
+from medgan_pl.applied.reference import Reference, read_reference
 from medgan_pl.data.beside import laid_under
 from medgan_pl.data.export import Facts, Provenance, sha256
 from medgan_pl.data.export.alike import alike
@@ -25,7 +26,7 @@ from medgan_pl.data.settings import are_numbers
 from medgan_pl.data.windows import Windows, through_spacing
 from medgan_pl.games.star import Star
 from medgan_pl.games.translation import Translation
-from medgan_pl.keys import Purpose, key_randomness
+from medgan_pl.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.sample import shareable
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ SETTINGS = ("from", "to", "resample", "force", "uncertainty", "seed", "overlap")
 # Most slices are one window then, without a seam. In larger films a quarter of it overlaps, 128 pixels of what is made: a pixel of a deep
 # generator sees further (RRDB), and near a window's border what is made differs from what the whole would give.
 WHOLE = 512
+# Of volumes as much goes through at once, the whole where it is no more: a U-Net of 4 levels sees 93 voxels to each side, so that in
+# windows of a training volume's size hardly a voxel is away from their borders. Of width 32 it takes 1 KiB a voxel, so 4 GiB; an RRDB 7.
+WHOLE_VOLUME = 2**22
 # More than any side: `Windows` cuts it to the image's.
 MOST = 2**30
 # Probabilities above which a voxel is of a structure; of several the likeliest.
@@ -45,29 +49,32 @@ LIKELY = 0.5
 class Applied:
     """The averaged generator of a module of a sourced game, by the `settings` of conf/apply.yaml.
 
-    Raises ValueError as `Reading`, and where settings and generator do not go together: `uncertainty` without dropout, `holes` with none
-    to fill or missing.
+    Raises ValueError as `Reading`, and where settings and generator do not go together: `uncertainty` with nothing to draw, `holes` with
+    none to fill or missing, a `reference` with no style to take from it; and as `read_reference`.
     """
 
     def __init__(self, module: "AdversarialModule", settings: dict[str, Any]) -> None:
         self.module, self.settings = module, settings
         self.reading = Reading(module, settings["from"], settings["to"])
         self.modality = self.reading.modality(settings["series"])
+        self.styled = isinstance(module.game, Star)
         self.window = self.sides(settings["window"])
         network = module.average.network
-        # Where dropout is drawn, one window after the other: layer by layer, several would take the same numbers in another order.
-        at_once = 1 if settings["uncertainty"] else settings["batch_size"]
-        self.windows = Windows(self.window, self.reading.factors, network.multiple, settings["overlap"], at_once, module.device)
-        self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
         self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
-        if settings["uncertainty"] and not self.dropout:
+        if settings["uncertainty"] and not (self.dropout or self.styled):
             raise ValueError(
-                f"`uncertainty` needs a generator with dropout, and {type(network).__name__} has none; train one with "
-                "model.generator.dropout=0.2"
+                f"`uncertainty` needs a generator with dropout or with styles of noise, and {type(network).__name__} has neither; train "
+                "one with model.generator.dropout=0.2, or model=star_gan"
             )
+        # Where dropout is drawn, one window after the other: layer by layer, several would take the same numbers in another order.
+        at_once = 1 if settings["uncertainty"] and self.dropout else settings["batch_size"]
+        most = WHOLE_VOLUME if len(self.window) == 3 and settings["window"] is None else 0
+        self.windows = Windows(self.window, self.reading.factors, network.multiple, settings["overlap"], at_once, module.device, most)
+        self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
         if self.reading.needs_holes != (settings["holes"] is not None):
             need = "needs a folder of masks that say where something is missing" if self.reading.needs_holes else "has none to fill"
             raise ValueError(f"`holes` must fit the generator, which {need} (data.degrade), got holes={settings['holes']}")
+        self.reference = self.looked_up(settings["reference"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
             checkpoint_sha256=sha256(Path(settings["checkpoint"])),
@@ -78,8 +85,8 @@ class Applied:
         )
 
     def sides(self, window: Any) -> tuple[int, ...]:
-        """Of a window; by itself that of a training source, of films and slices WHOLE pixels of what is made if that is more, and the whole
-        where instance norms look at all of it. ValueError for what is no window."""
+        """Of a window; by itself that of a training source, which in volumes grows to WHOLE_VOLUME, of films and slices WHOLE pixels of
+        what is made if that is more, and the whole where instance norms look at all of it. ValueError for what is no window."""
         size = self.reading.size
         if window is not None:
             sides = [window] * len(size) if isinstance(window, int) else window
@@ -87,9 +94,21 @@ class Applied:
                 axes = "[H, W]" if len(size) == 2 else "[D, H, W]"
                 raise ValueError(f"`window` must be a number or {axes} of at least 4 whole pixels or voxels, got {window}; null suits most")
             return tuple(sides)
-        if isinstance(self.module.game, Star):
+        if self.styled:
             return (MOST,) * len(size)
         return size if len(size) == 3 else tuple(max(side, WHOLE // by) for side, by in zip(size, self.reading.factors, strict=True))
+
+    def looked_up(self, reference: Any) -> Reference | None:
+        """The image whose style is taken, if any is."""
+        if reference is None:
+            return None
+        if not self.styled:
+            raise ValueError(
+                f"`reference` gives a style, and only model=star_gan has styles; this one plays {type(self.module.game).__name__}"
+            )
+        if self.settings["uncertainty"]:
+            raise ValueError("`uncertainty` draws a style for each pass, and `reference` gives one for all; leave one of them out")
+        return read_reference(Path(str(reference)).expanduser().resolve(), self.reading, force=self.settings["force"])
 
     # One scan -----------------------------------------------------------------------------------------------------------------------
 
@@ -101,7 +120,8 @@ class Applied:
         """
         if self.reading.needs_holes and holes is None:
             raise ValueError("it has no mask of its name in `holes`")
-        settings = {key: self.settings[key] for key in SETTINGS} | {"window": list(self.window)}
+        settings = {key: self.settings[key] for key in SETTINGS} | {"window": list(self.window), "window_voxels": self.windows.most}
+        settings["reference_sha256"] = self.reference and self.reference.sha256
         told = {"checkpoint_sha256": self.provenance.checkpoint_sha256, "input_sha256": digest(item, holes), "settings": settings}
         names = [target, *([target.with_name(f"{target.name}_sd")] if self.settings["uncertainty"] else [])]
         if all(is_done(name, told) for name in names):
@@ -109,6 +129,8 @@ class Applied:
         scan = self.modality.read(item)
         if holes is not None:
             scan = laid_under(scan, {"holes": self.reading.masks.read(holes)})
+        if not self.settings["force"]:
+            check_modality(self.modality, item, scan, min(low for low, _ in self.reading.levels(scan)))
         factors = self.reading.planes.each_axis(self.reading.factors)
         kind = alike(item, scan, factors, told)
         levels, unit = self.reading.native(self.modality, scan)
@@ -148,24 +170,32 @@ class Applied:
         return np.stack([back(one) for one in mean]), spread
 
     def passes(self, images: Tensor, scales: tuple[float, ...] | None, levels: Levels, count: int, key: str) -> Iterator[Tensor]:
-        """`count` times what is made of images (n, C, *S): (M, n, *S · factors); each pass by its own numbers, keyed to the file's."""
+        """`count` times what is made of images (n, C, *S): (M, n, *S · factors); each pass by its own style, and its own dropout, keyed to
+        the file's."""
         for layer in self.dropout if count > 1 else []:
             layer.train()
         for i in range(count):
             key_randomness(self.settings["seed"], i, int(key[:12], 16), Purpose.SAMPLES)
-            whole: Callable[[Tensor], Tensor] = lambda x: self.windows(self.generate, x)  # noqa: E731
+            whole = partial(self.windows, partial(self.generate, self.style(i)))
             made = whole(images) if scales is None else through_spacing(whole, images, scales, self.reading.factors)
             if self.keeps_known:  # to the bit, which resampling there and back would not
                 made = torch.where(images[:, -1:] > 0, made, images[:, : made.shape[1]])
             made = made.movedim(1, 0)  # (K, n, *S)
             yield (made.clamp(-1, 1) + 1) / 2 if self.reading.segments else from_unit(made, levels)[None]
 
-    def generate(self, source: Tensor) -> Tensor:
-        """What is made of windows, all by one style where there are styles."""
+    def style(self, turn: int) -> dict[str, Tensor]:
+        """What the game is told of a pass's style, a row: the same for every window and every image, or windows would not fit."""
+        if self.reference is not None:
+            return {"reference": self.reference.image}
+        if not self.styled:
+            return {}
+        generator = keyed_generator(self.settings["seed"], 0, turn, Purpose.SAMPLES)
+        return {"z": torch.randn(1, self.module.game.latent, generator=generator)}
+
+    def generate(self, style: dict[str, Tensor], source: Tensor) -> Tensor:
+        """What is made of windows, all by one `style` where there are styles."""
         told = {key: torch.full((len(source),), value, device=source.device) for key, value in self.reading.told.items()}
-        if isinstance(self.module.game, Star):
-            first = torch.randn(1, self.module.game.latent, generator=torch.Generator().manual_seed(self.settings["seed"]))
-            told["z"] = first.to(source.device).expand(len(source), -1)
+        told |= {key: row.to(source.device).expand(len(source), *row.shape[1:]) for key, row in style.items()}
         if self.reading.needs_holes:  # resampled, a hole's rim is partly filled, and a pixel that is missing in part is not known
             missing, shown = source[:, -1:] > -0.999, source[:, :-1]
             shown = shown if self.reading.fill is None else torch.where(missing, self.reading.fill, shown)
@@ -187,12 +217,6 @@ def labels_of(probabilities: np.ndarray) -> np.ndarray:
 
 def spacing(scan: Scan, factors: tuple[int, ...]) -> tuple[float, ...] | None:
     return scan.spacing_mm and tuple(mm / factor for mm, factor in zip(scan.spacing_mm, factors, strict=True))
-
-
-def digest(item: Item, holes: Item | None) -> str:
-    """SHA-256 of the content of all files of a scan, in order, and of its mask's."""
-    parts = [[sha256(path) for path in each.paths] for each in (item, holes) if each is not None]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def is_done(target: Path, told: dict[str, Any]) -> bool:

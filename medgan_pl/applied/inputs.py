@@ -1,11 +1,14 @@
 """What a generator is applied to, and where what it makes goes."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from medgan_pl.data.beside import name_of
+from medgan_pl.data.export import sha256
 from medgan_pl.data.modalities import ITK, Modality
 from medgan_pl.data.names import bare
 from medgan_pl.data.records import Item, is_mask, walk
@@ -20,10 +23,10 @@ class Found:
     left_out: list[str]
 
 
-def gather(source: Path, modality: Modality) -> Found:
-    """The scans of a modality in a file, or below a folder; a DICOM series is one. FileNotFoundError where there is none."""
+def gather(source: Path, modality: Modality, key: str = "input") -> Found:
+    """The scans of a modality in a file, or below a folder, as `key` asks; a DICOM series is one. FileNotFoundError where there is none."""
     if not source.exists():
-        raise FileNotFoundError(f"`input` must be a file or a folder of images, got {source}")
+        raise FileNotFoundError(f"`{key}` must be a file or a folder of images, got {source}")
     if source.is_dir():
         files, passed = walk(source)
         taken = [path for path in files if modality.takes(path) and not is_mask(path.relative_to(source), source)]
@@ -37,7 +40,7 @@ def gather(source: Path, modality: Modality) -> Found:
     left = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(8))
     if gathered is None or not (gathered.items or gathered.unusable):
         raise FileNotFoundError(
-            f"`input` must hold what the generator was trained on, {modality.name} as {modality.kinds}, got "
+            f"`{key}` must hold what the generator was trained on, {modality.name} as {modality.kinds}, got "
             f"{left or 'no file at all'}; only such images can be given to it"
         )
     return Found(gathered.items, gathered.unusable, [f"left out: {left}"] if left else [])
@@ -90,3 +93,9 @@ def named(item: Item, source: Path) -> str:
     """The name by which a scan and its mask are matched."""
     name = name_of(item.name)
     return source.name if name == "." else name
+
+
+def digest(item: Item, holes: Item | None = None) -> str:
+    """SHA-256 of the content of all files of a scan, in order, and of its mask's."""
+    parts = [[sha256(path) for path in each.paths] for each in (item, holes) if each is not None]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -11,6 +11,7 @@ from medgan_pl.data.geometry import Fit
 from medgan_pl.data.intensity import Levels, Percentiles, ZScore, to_unit
 from medgan_pl.data.layouts import PLANES, Film
 from medgan_pl.data.modalities import CT, Modality, XRay
+from medgan_pl.data.records import Item
 from medgan_pl.data.scan import Scan
 from medgan_pl.data.settings import numbers
 from medgan_pl.data.windows import Planes
@@ -28,6 +29,8 @@ class Reading:
     """`size` (S', …): a training source's; `factors`: by how much the image is larger, along each axis; `planes`: what of an array is one
     image; `structures`: names of what a segmentation tells apart; `needs_holes`: whether the source says what is missing of it, in its last
     channel; `masks`: how files of that are read; `fogged`: whether it was learnt with levels that fog moves, those of each scan.
+
+    `target`: of a generator between domains the data settings of the one they are brought to.
 
     `came`, `goes`: of a generator between domains that of the scans, and the one they are brought to; None: the first, the last.
 
@@ -83,6 +86,7 @@ class Reading:
             raise ValueError(f"this generator brings {came} to {names[reached]}, got from={came} to={goes}")
         if came not in self.data.get("domains", {}) or not {came, goes} <= module.inverses.keys():
             raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights, and older ones, do not say how images were read")
+        self.target = self.data["domains"][goes]
         self.told, self.data, self.inverse = {"label": label, "target": target}, self.data["domains"][came], module.inverses[goes]
         self.spacing_mm = module.inverses[came].spacing_mm
 
@@ -128,7 +132,7 @@ class Reading:
         """How many times as wide as the scan's a training source's pixels are, for `resample`; None: it is taken as it is.
 
         Films without a spacing are measured in pixels: their proportions kept, they must fill a training source as training films did.
-        ValueError for a scan whose pixels are more than OFF wider or narrower, unless one of the two is asked for.
+        ValueError for a scan whose pixels are more than OFF wider or narrower, unless either is asked for; of both `resample` holds.
         """
         shape = self.planes.within(scan.pixels.shape)
         if self.spacing_mm is not None and scan.spacing_mm is not None:
@@ -141,7 +145,7 @@ class Reading:
             what, unit, numbers_of = "size", "pixels", (list(map(str, self.size)), list(map(str, shape)))
         else:
             return None
-        if force or all(1 / (1 + OFF) <= scale <= 1 + OFF for scale in scales):
+        if all(1 / (1 + OFF) <= scale <= 1 + OFF for scale in scales) or (force and not resample):
             return None
         if not resample:
             wanted_text, own_text = (" × ".join(text) for text in numbers_of)
@@ -150,3 +154,12 @@ class Reading:
                 "brings it there and the result back, force=true takes it as it is"
             )
         return scales
+
+
+def check_modality(modality: Modality, item: Item, scan: Scan, low: float) -> None:
+    """ValueError for a scan whose values, where no file names its modality, are not those of this one; `low`: the one that becomes -1."""
+    if why := modality.doubt(item, scan, low):
+        raise ValueError(
+            f"it must be {modality.name}, as what the generator was trained on was, and no tag says what it is: {why}; if it is "
+            f"{modality.name} nevertheless, force=true takes it as it is"
+        )

@@ -25,7 +25,7 @@ from medgan_pl.data.cache import Cache, Task, available_cores, prepare
 from medgan_pl.data.covariates import Covariates, check_names, tabulated
 from medgan_pl.data.formats import Format
 from medgan_pl.data.intensity import Intensity, Inverse
-from medgan_pl.data.layouts import Film, Layout, Patches, Slices, Whole
+from medgan_pl.data.layouts import laid_out
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.pipelines import Pipeline
 from medgan_pl.data.randomize import Randomize
@@ -112,7 +112,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.size = numbers("size", size, spatial_dims, 4, whole=True)
         self.patches = patches if spatial_dims == 3 else 0
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, spatial_dims, 0)
-        self.layout = self.laid_out(spacing, crop, slices or {})
+        self.layout = laid_out(modality.spatial_dims, spatial_dims, self.size, spacing, crop, slices or {}, self.patches)
         self.pipeline = Pipeline(self.layout, intensity, modality.settings, list(self.beside.values()))
         self.split, self.fractions, self.split_seed, self.most_train = split, tuple(fractions), split_seed, most_train
         self.max_corrupt, self.duplicates = max_corrupt, duplicates
@@ -132,19 +132,6 @@ class ImageDataModule(pl.LightningDataModule):
         self.table: list[Record] = []
         self.records: list[Record] = []
         self.rows: dict[str, np.ndarray] = {}
-
-    def laid_out(self, spacing_mm: Sequence[float] | None, crop: bool, slices: Mapping[str, Any]) -> Layout:
-        if self.modality.spatial_dims == 2:
-            if self.spatial_dims == 3:
-                raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")
-            if spacing_mm is not None:
-                raise ValueError(f"data.spacing_mm must be null for films (few say theirs), got {list(spacing_mm)}; set data.size")
-            return Film(size=self.size, crop=crop)
-        if self.spatial_dims == 2:
-            return Slices(size=self.size, spacing_mm=spacing_mm, crop=crop, **slices)
-        if self.patches:
-            return Patches(patch=self.size, spacing_mm=spacing_mm)
-        return Whole(size=self.size, spacing_mm=spacing_mm, crop=crop)
 
     def opened(self, root: str | None, cohort: Mapping[str, Any], files: Mapping[str, Any]) -> Source:
         if root is not None:

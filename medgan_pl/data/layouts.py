@@ -151,3 +151,26 @@ class Patches(Layout):
         bound(tuple(shape), 4)
         pixels, grid = Fit(shape, spacing)(torch.from_numpy(np.ascontiguousarray(scan.pixels)), scan.spacing_mm, fill)
         return Cut(pixels[None], spacing, scan.affine @ grid, finer(grid))
+
+
+def laid_out(
+    scan_dims: int,
+    spatial_dims: int,
+    size: Sequence[int],
+    spacing_mm: Sequence[float] | None,
+    crop: bool,
+    slices: Mapping[str, Any],
+    patches: int = 0,
+) -> Layout:
+    """What a data set's settings cut from its scans, films or volumes by `scan_dims`. ValueError for what films cannot be."""
+    if scan_dims == 2:
+        if spatial_dims == 3:
+            raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")
+        if spacing_mm is not None:
+            raise ValueError(f"data.spacing_mm must be null for films (few say theirs), got {list(spacing_mm)}; set data.size")
+        return Film(size=size, crop=crop)
+    if spatial_dims == 2:
+        return Slices(size=size, spacing_mm=spacing_mm, crop=crop, **slices)
+    if patches:
+        return Patches(patch=size, spacing_mm=spacing_mm)
+    return Whole(size=size, spacing_mm=spacing_mm, crop=crop)

@@ -28,6 +28,8 @@ from medgan_pl.data.scan import Scan, ScanError, centred_affine
 # Modalities (PS3.3 C.7.3.1.1.1) that are told by name; what else stands in that field might name a patient.
 TOLD = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# Air is -1000 HU, and below fat, -100, only what holds air; a signal has such values but where interpolation rings, in FEW % of voxels.
+FROM_AIR_HU, NO_TISSUE_HU, FEW = -900, -200, 1
 # Of these no single image is a film.
 SLICED = ("CT", "MR", "NM", "PT", "SEG", "US")
 NIFTI, ITK = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -67,6 +69,10 @@ class Modality(Protocol):
     def read(self, item: Item) -> Scan:
         """Raises ScanError for a file whose content is at fault."""
 
+    def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
+        """What in the values of a scan speaks against this modality, if its files do not name it; None: nothing does. `low`: the native
+        value that becomes -1."""
+
     def unit(self, scan: Scan) -> Unit:
         """What the numbers of a scan are in."""
 
@@ -102,6 +108,9 @@ class XRay:
     def read(self, item: Item) -> Scan:
         (path,) = item.paths
         return read_film(path, voi=self.voi) if is_dicom(path) else read_picture(path)
+
+    def doubt(self, item: Item, scan: Scan, low: float) -> None:
+        """Pictures may hold anything on any scale."""
 
     def unit(self, scan: Scan) -> Unit:
         if scan.bits is None or (not self.voi and np.any(scan.pixels % 1)):  # rescaled films are on a scale of their own
@@ -193,6 +202,13 @@ class CT(Volumes):
     name, classes = "CT", CLASSES
     structures: tuple[str, ...] = CHEST
 
+    def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
+        """A window from air on is for images that show some; one of a brain, cut close, has none, and neither has its window."""
+        least = float(scan.pixels.min())
+        if says_modality(item) or low > FROM_AIR_HU or least < NO_TISSUE_HU:
+            return None
+        return f"the window of training begins at {low:g} HU, and its least value is {least:g}, while air is below {NO_TISSUE_HU}"
+
     def unit(self, scan: Scan) -> Unit:
         return HU
 
@@ -251,6 +267,12 @@ class MRI(Heads, Volumes):
         self.bias_field, self.tr_ms, self.te_ms, self.ti_ms = bias_field, tr_ms, te_ms, ti_ms
         self.settings |= {"bias_field": bias_field, "echo": [tr_ms, te_ms] if ti_ms is None else [tr_ms, te_ms, ti_ms]}
 
+    def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
+        least = float(np.percentile(scan.pixels, FEW))
+        if says_modality(item) or not least < NO_TISSUE_HU:
+            return None
+        return f"{FEW} % of its values are at most {least:.4g}, while a signal's are not below {NO_TISSUE_HU}, as HU of air are"
+
     def unit(self, scan: Scan) -> Unit:
         return SIGNAL
 
@@ -263,6 +285,11 @@ class MRI(Heads, Volumes):
         made = head_mri(patient, size=shape, **echo, lesion=self.label(patient) == 1)
         scan = Scan(made.signal, made.spacing_mm, centred_affine(made.signal.shape, made.spacing_mm))
         return even(scan) if self.bias_field else scan
+
+
+def says_modality(item: Item) -> bool:
+    """Whether the files name the modality, as DICOM does, by which it was then chosen."""
+    return not item.paths[0].name.lower().endswith((*NIFTI, *ITK))
 
 
 def headers_of(items: Sequence[Item]) -> tuple[dict[tuple[Path, ...], Header], dict[str, str]]:

@@ -23,6 +23,9 @@ class Windows:
     Windows of `size` overlap by a share of at least `overlap` and are blended by Gaussians. They begin at multiples of `multiple` pixels of
     what is made, the grid of the generator's halvings, and the image is padded at its end by its last values up to such a multiple, as the
     generators themselves pad: so what is made of a window is what is made of the whole, away from the window's border.
+
+    `most` voxels of what is made at once, if that is not 0: windows then grow up to it, to the whole image where that is no more, and fewer
+    than `batch_size` are made at once.
     """
 
     size: tuple[int, ...]
@@ -31,6 +34,7 @@ class Windows:
     overlap: float
     batch_size: int
     device: torch.device | str = "cpu"
+    most: int = 0
 
     def __call__(self, generate: Generate, images: Tensor) -> Tensor:
         sides = images.shape[2:]
@@ -38,14 +42,27 @@ class Windows:
         missing = [-side % step for side, step in zip(sides, steps, strict=True)]
         images = F.pad(images, [n for lacking in reversed(missing) for n in (0, lacking)], mode="replicate")
         size, overlaps = [], []
-        for side, step, wanted in zip(images.shape[2:], steps, self.size, strict=True):
+        for side, step, wanted in zip(images.shape[2:], steps, self.grown(images.shape[2:]), strict=True):
             size.append(min(wanted + -wanted % step, side))
             interval = max(step, int((1 - self.overlap) * size[-1]) // step * step)
             overlaps.append(max(0.0, 1 - (interval + 0.5) / size[-1]))  # MONAI rounds size · (1 - overlap) down: to `interval`
+        at_once = min(self.batch_size, max(1, self.most // self.voxels(size))) if self.most else self.batch_size
         made = sliding_window_inference(
-            images, size, self.batch_size, generate, overlap=overlaps, roi_weight_map=bell(size), sw_device=self.device, device="cpu"
+            images, size, at_once, generate, overlap=overlaps, roi_weight_map=bell(size), sw_device=self.device, device="cpu"
         )
         return made[(..., *(slice(side * factor) for side, factor in zip(sides, self.factors, strict=True)))]
+
+    def grown(self, sides: Sequence[int]) -> tuple[int, ...]:
+        """A window's sides in an image of `sides`: all longer ones cut to one length, the longest at which it has at most `most` voxels."""
+        for longest in range(max(sides), min(self.size), -1):
+            size = tuple(max(least, min(side, longest)) for least, side in zip(self.size, sides, strict=True))
+            if self.voxels(size) <= self.most:
+                return size
+        return self.size
+
+    def voxels(self, size: Sequence[int]) -> int:
+        """Of what is made of a window."""
+        return math.prod(size) * math.prod(self.factors)
 
 
 def bell(size: Sequence[int]) -> Tensor:
