@@ -119,17 +119,29 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
         OmegaConf.update(merged, name, OmegaConf.select(config.data, name), merge=False, force_add=True)
     for key in typed:
         if key.startswith("data."):
+    base.pop("domains", None)  # there by what was typed alone
             OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(config, key), force_add=True)
     return merged
 
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
     """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes where it knows any."""
+        if key.startswith(("data.beside.", "data.domains.")):
+            check_there(merged, key)
     check_source(module.config["model"], data)
     own = module.config["data"]
     size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
     pairs = {
         "modality": (module.inverse.modality, data.modality.name),
+def check_there(data: "DictConfig", key: str) -> None:
+    """ValueError unless `data` has this key, data.…, whatever its value: Hydra, which is told to add those, does not see a mistyped one."""
+    above, _, last = key.removeprefix("data.").rpartition(".")
+    node = OmegaConf.select(data, above)
+    if last not in (node or {}):
+        there = f"data.{above} has {', '.join(node)}" if node else f"nor is there any data.{above}"
+        raise ValueError(f"there is no `{key}` in the data of the run; {there}")
+
+
         "data.size": (list(size), list(data.size)),
         "data.channels": (own["channels"], data.channels),
     }
