@@ -174,6 +174,8 @@ def test_paired_folders_with_masks(here) -> None:
         (("baseline=noise", "draws=5"), "`draws` must be a whole number of at least 20"),
         (("baseline=noise", "groups=[beauty]"), "`groups` must be some of"),
         (("baseline=noise", "data.split=none", "data.cohort.patients=30", "data.size=16"), "holds nothing out"),
+        (("baseline=noise", "groups=[paired]"), "which would measure nothing: a baseline has no truth"),
+        (("fake=x", "real=y", "groups=[paired]"), "which would measure nothing: add paired=true"),
         (("checkpoint=nowhere.ckpt",), "nowhere.ckpt"),
         (("checkpoint=nowhere.ckpt", "real=x", "masks.fake=y"), "`real`, `masks.fake` must come with `fake`"),
     ],
@@ -204,8 +206,6 @@ def test_the_data_of_any_run_are_opened_as_they_were(settings, trained, tmp_path
     assert (typed.root, typed.split_seed, typed.size) == ("/typed", 1, 32)
 
 
-def test_a_checkpoint_chooses_neither_code_nor_files(settings, tmp_path) -> None:
-    stored = settings("data.size=32", "data.root=/etc")["data"]
 @pytest.mark.parametrize(
     ("experiment", "place"),
     [("mr_t1_to_t2", "beside.source"), ("lung_segmentation", "beside.mask"), ("star_mr", "domains.t2")],
@@ -225,6 +225,8 @@ def test_where_other_files_lie_is_typed_as_in_training(settings, experiment, pla
             data_of_run(composed(*typed), stored, typed, tmp_path)
 
 
+def test_a_checkpoint_chooses_neither_code_nor_files(settings, tmp_path) -> None:
+    stored = settings("data.size=32", "data.root=/etc")["data"]
     with pytest.raises(ValueError, match=r"add data\.root"):
         data_of_run(composed(), stored, [], tmp_path)  # no run folder about it says so too
     merged = data_of_run(composed("data.root=/mine"), stored | {"patient_pattern": "(a+)+$"}, ["data.root=/mine"], tmp_path)
