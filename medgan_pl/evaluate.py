@@ -63,8 +63,17 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(manual())
         return
+    sys.argv[1:] = of_the_run(sys.argv[1:])
     with one_message(None):
         launch(run, "evaluate")
+
+
+def of_the_run(arguments: list[str]) -> list[str]:
+    """The arguments; with a checkpoint those of what lies beside its images, and of its domains, as additions (Hydra's ++): what keys there
+    are its run says (`subjects.checkpoint.data_of_run`), and not the configuration that these are laid on."""
+    if not any(argument.startswith("checkpoint=") for argument in arguments):
+        return arguments
+    return [f"++{each}" if each.startswith(("data.beside.", "data.domains.")) else each for each in arguments]
 
 
 def run(config: "DictConfig") -> None:

@@ -14,6 +14,7 @@ from medgan_pl.console import configuration_folder
 from medgan_pl.data import phantom
 from medgan_pl.data.names import bare, stem
 from medgan_pl.data.phantom.film import film_image
+from medgan_pl.evaluate import of_the_run
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.subjects.checkpoint import data_of_run
 
@@ -173,6 +174,8 @@ def test_paired_folders_with_masks(here) -> None:
         (("baseline=noise", "draws=5"), "`draws` must be a whole number of at least 20"),
         (("baseline=noise", "groups=[beauty]"), "`groups` must be some of"),
         (("baseline=noise", "data.split=none", "data.cohort.patients=30", "data.size=16"), "holds nothing out"),
+        (("baseline=noise", "groups=[paired]"), "which would measure nothing: a baseline has no truth"),
+        (("fake=x", "real=y", "groups=[paired]"), "which would measure nothing: add paired=true"),
         (("checkpoint=nowhere.ckpt",), "nowhere.ckpt"),
         (("checkpoint=nowhere.ckpt", "real=x", "masks.fake=y"), "`real`, `masks.fake` must come with `fake`"),
     ],
@@ -201,6 +204,25 @@ def test_the_data_of_any_run_are_opened_as_they_were(settings, trained, tmp_path
     assert merged == {key: value for key, value in stored.items() if key != "cache"}
     typed = data_of_run(composed("data.root=/typed", "data.split_seed=1"), stored, ["data.root=/typed", "data.split_seed=1"], tmp_path)
     assert (typed.root, typed.split_seed, typed.size) == ("/typed", 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "place"),
+    [("mr_t1_to_t2", "beside.source"), ("lung_segmentation", "beside.mask"), ("star_mr", "domains.t2")],
+)
+def test_where_other_files_lie_is_typed_as_in_training(settings, experiment, place, tmp_path) -> None:
+    stored = settings(f"experiment={experiment}")["data"]
+    OmegaConf.save({"data": stored}, tmp_path / "config.yaml")
+    typed = of_the_run(["checkpoint=x", f"data.{place}.root=/typed"])
+    merged = data_of_run(composed(*typed), stored, typed, tmp_path)
+    assert OmegaConf.select(merged, place).root == "/typed"
+    OmegaConf.update(merged, f"{place}.root", None)
+    whole = OmegaConf.create(stored)
+    assert OmegaConf.select(merged, place).modality == OmegaConf.select(whole, place).modality
+    for wrong in (f"data.{place}.rot", f"data.{place[:-1]}.root", "data.domains.pet.root"):
+        typed = of_the_run(["checkpoint=x", f"{wrong}=/typed"])
+        with pytest.raises(ValueError, match=rf"there is no `{wrong}` in the data of the run"):
+            data_of_run(composed(*typed), stored, typed, tmp_path)
 
 
 def test_a_checkpoint_chooses_neither_code_nor_files(settings, tmp_path) -> None:

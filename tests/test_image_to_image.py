@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from command_line import command, picture
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 import medgan_pl
+from medgan_pl.data import phantom
 
 TINY = (
     "data.size=16", "data.batch_size=8", "model.width=4", "metrics.random.extractor.width=4", "total_images=32", "log_every=16",
@@ -88,6 +91,8 @@ def test_masks_are_judged_by_their_overlap(tmp_path) -> None:
     results = judged(checkpoint)
     assert {"dice", "dice/lung"} == set(results)
     assert 0 <= results["dice"]["estimate"]["value"] <= 1
+    report = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert "masks are held against their own truths" in report["verdicts"]["fidelity"]["text"]
 
 
 def test_domains_are_judged_by_the_last(tmp_path) -> None:
@@ -97,7 +102,15 @@ def test_domains_are_judged_by_the_last(tmp_path) -> None:
     checkpoint = trained(tmp_path, "experiment=unpaired_ct_mr", *wanted, *each, *small)
     results = judged(checkpoint)
     assert results["fd_radiomics"]["estimate"]
-    assert "psnr" not in results
+    assert {"psnr", "ssim"} <= {name for name, row in results.items() if row["estimate"]}
+    assert results["mae"]["unit"] == "HU"
+    assert results["mae"]["estimate"]["value"] == pytest.approx(error_by_hand(checkpoint), rel=1e-3)
+    judged(checkpoint, "data.domains.mr.cohort.seed=1")  # of other patients
+    assert any("paired: not measured" in note for note in json.loads((tmp_path / "report" / "metrics.json").read_text())["notes"])
+    told = command("evaluate", f"checkpoint={checkpoint}", *JUDGED, "data.domains.mr.cohort.seed=1", "groups=[paired]", code=1).stderr
+    assert "`groups` must hold more than paired, which would measure nothing: the domains show other patients" in told
+    told = command("evaluate", f"checkpoint={checkpoint}", *JUDGED, "data.domains.mr.rot=/heads", code=1).stderr
+    assert "there is no `data.domains.mr.rot` in the data of the run" in told
     module = medgan_pl.load(checkpoint)
     assert module.inverse.unit == "HU"
     assert module.classes == ["mr", "ct"]
@@ -113,6 +126,23 @@ def test_domains_are_judged_by_the_last(tmp_path) -> None:
     assert json.loads((tmp_path / "ct" / "a.nii.gz.json").read_text())["unit"] == "HU"
     wrong = command("apply", f"checkpoint={checkpoint}", f"input={heads}", f"output={tmp_path / 'b'}", "from=ct", "to=ct", code=1)
     assert "this generator brings ct to mr, got from=ct to=ct" in wrong.stdout + wrong.stderr
+
+
+def error_by_hand(checkpoint: Path) -> float:
+    """The mean absolute error in HU of the CTs made of the held-out MRI, each against its head's own CT."""
+    module = medgan_pl.load(checkpoint)
+    data = instantiate(OmegaConf.create(module.config["data"]), _convert_="all")
+    data.setup()
+    mri, ct = data.domains.values()
+    errors = []
+    for row in mri.rows["test"]:
+        patient = phantom.draw_patient(0, int(mri.records[mri.image_records[row]].name[1:]))
+        slices, wanted = (each.layout.cut(each.modality.simulate(patient, (16, 24, 24)), fill=-1000).pixels for each in (mri, ct))
+        source = mri.batch(np.array([row]), np.array([0]))["image"]
+        alike = [np.corrcoef(each.clamp(min=0).flatten(), source.flatten())[0, 1] for each in slices]
+        made = module.generate({"image": source, "label": torch.tensor([0])})
+        errors.append((made[0, 0] * 1000 - wanted[np.argmax(alike)].clamp(-1000, 1000)).abs().mean())
+    return float(torch.stack(errors).mean())
 
 
 def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:

@@ -18,7 +18,7 @@ from medgan_pl.data.beside import Companion
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.data.intensity import Percentiles
-from medgan_pl.data.modalities import MRI
+from medgan_pl.data.modalities import CT, MRI
 from medgan_pl.evaluation.sets import ImageSet, real_set
 from medgan_pl.games.contrastive import Contrastive
 from medgan_pl.games.cycle import Cycle
@@ -27,6 +27,7 @@ from medgan_pl.losses.adversarial import LeastSquares
 from medgan_pl.losses.penalties import NoPenalty
 from medgan_pl.metrics.paired import Paired
 from medgan_pl.subjects.subject import opened
+from medgan_pl.subjects.truth import in_last, unknown
 
 
 def test_a_histogram_matched_to_its_own_image_leaves_it_and_to_a_pool_gives_its_values_by_rank() -> None:
@@ -132,6 +133,38 @@ def test_the_truth_of_a_head_is_the_same_slice_in_every_domain() -> None:
         near = (batch["source"] - a).abs().amax((1, 2, 3)) + (batch["image"] - b).abs().amax((1, 2, 3))
         assert near.min() < 1e-3
     assert agreement.truths(two(slices={"step": 2}), heads=4)[0] == []
+
+
+def test_the_truth_of_an_image_is_the_slice_at_its_place_kept_there_or_not() -> None:
+    cut = {"slices": {"part": [0, 1], "foreground": 0.45}}
+    data = DomainsDataModule(domains={name: heads(name, **cut) for name in ECHOES}, size=16, batch_size=4)
+    data.setup()
+    dropped = [entry["facts"]["empty"] for entry in data.cache.entries.values()]
+    assert len(set(dropped)) > 1  # by each image's own content
+    rows = data.rows["test"][data.labels[data.image_records[data.rows["test"]]] == 0]
+    found = in_last(data, rows)
+    paired = heads("t1", beside=beside(**ECHOES["t2"]), **cut)  # whose slices are kept by T1 alone
+    paired.setup()
+    both = paired.batch(paired.rows["test"], np.arange(len(rows)))
+    torch.testing.assert_close(data.images.images(rows, rows), both["image"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[torch.arange(len(found))], both["source"], atol=1e-4, rtol=0)
+    assert found.patients == 6
+
+
+def test_where_no_truth_is_known_it_is_said_why() -> None:
+    files = two()
+    files.phantom = False
+    patches = two()
+    patches.patches = 4
+    for data, why in (
+        (heads("t1"), "classes of one data set"),
+        (files, "no pairs are known of them"),
+        (patches, "patches are cut at random"),
+        (two(cohort={"patients": 24, "shape": [12, 16, 16], "seed": 1}), "other patients"),
+        (two(modality=CT()), "another part of the body"),
+    ):
+        assert why in unknown(data)
+    assert not unknown(two())
 
 
 def test_reals_of_the_target_agree_with_it_and_sources_do_not() -> None:

@@ -23,7 +23,6 @@ from experiments.restoration.baselines import Watch
 from medgan_pl.build import quiet_libraries
 from medgan_pl.callbacks import to_grid
 from medgan_pl.console import describe_keys, one_message
-from medgan_pl.data.beside import Companion
 from medgan_pl.evaluate import scale_of
 from medgan_pl.evaluation.pairs import judged
 from medgan_pl.evaluation.sets import ImageSet, held_out, real_set
@@ -32,6 +31,7 @@ from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.paired import Paired
 from medgan_pl.metrics.teaching import Labelled
 from medgan_pl.sample import chosen_device
+from medgan_pl.subjects.truth import seen, unknown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -149,20 +149,14 @@ def truths(data: "DomainsDataModule", heads: int) -> tuple[list[ImageSet], str]:
     """Evenly spaced test heads of the cohort in every domain, on one grid: image i of each shows the same slice of the same head. A slice
     is kept where it is worth showing in every domain, since each drops empty ones by its own content. None, and why, where the domains are
     not of one cohort on one grid."""
-    domains = list(data.domains.values())
-    if not all(domain.phantom for domain in domains):
-        return [], "The truth in another domain is known of the cohort alone; errors are not judged."
-    first = domains[0]
-    if len({str((d.source.seed, d.source.shape, dict(d.layout.settings))) for d in domains}) > 1:
-        return [], "The truth is not known: the domains show other heads, or cut them otherwise."
-    seen = {record.patient for record in data.records if record.split != "test"}
-    records = [record for record in first.records if record.split == "test" and record.patient not in seen]
+    if why := unknown(data):
+        return [], f"Errors are not judged, since {why}."
+    first = next(iter(data.domains.values()))
+    known = {record.patient for record in data.records if record.split != "test"}
+    records = [record for record in first.records if record.split == "test" and record.patient not in known]
     records = [records[i] for i in np.linspace(0, len(records) - 1, min(heads, len(records))).astype(int)]
-    companions = [Companion(modality=domain.modality, intensity=domain.pipeline.intensity) for domain in domains]
-    reads = [first.source.beside("source", companion, records) for companion in companions]
     kept, groups = [], []
-    for head in range(len(records)):
-        shown = torch.stack([c.lay(read[head][1](), first.layout) for c, read in zip(companions, reads, strict=True)])  # (D, n, C, *S)
+    for head, shown in enumerate(seen(data, records)):
         worth = torch.stack([first.layout.worth(images) for images in shown]).all(0)
         kept.append(shown[:, worth])
         groups += [head] * int(worth.sum())

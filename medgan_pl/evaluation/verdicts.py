@@ -37,7 +37,9 @@ def known(results: list[Result], *keys: str) -> list[Result]:
 
 def why_not(results: list[Result], *keys: str) -> Verdict:
     reasons = [result.undefined for result in results if result.key in keys and result.undefined]
-    return {"mark": "unknown", "text": f"Not measured: {reasons[0] if reasons else 'it was not asked for'}."}
+    masks = {result.key for result in results} == {"dice"}
+    unasked = "masks are held against their own truths, and judged by nothing else" if masks else "it was not asked for"
+    return {"mark": "unknown", "text": f"Not measured: {reasons[0] if reasons else unasked}."}
 
 
 def fidelity(results: list[Result]) -> Verdict:

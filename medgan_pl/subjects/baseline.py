@@ -10,7 +10,7 @@ import torch
 from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.ladder import BLURS, blurred, noise_like
 from medgan_pl.evaluation.sets import held_out, keyed, real_set
-from medgan_pl.subjects.subject import Subject, extractors_of, opened, straddled, whole
+from medgan_pl.subjects.subject import Subject, extractors_of, hold_pairs, opened, straddled, whole
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,6 +25,7 @@ def of_baseline(config: "DictConfig", overrides: list[str], device: str, watch: 
     }
     if config.baseline not in kinds:
         raise ValueError(f"`baseline` must be one of {', '.join(kinds)}, got {config.baseline}")
+    hold_pairs(config, "a baseline has no truth")
     watch("the data")
     data = opened(config.data)
     reference, floor, note = held_out(data)

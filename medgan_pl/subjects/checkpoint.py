@@ -18,7 +18,8 @@ from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.sets import held_out, keyed, real_set, stored
 from medgan_pl.keys import Purpose
 from medgan_pl.sample import load, shareable
-from medgan_pl.subjects.subject import Subject, extractors_of, opened, straddled, whole
+from medgan_pl.subjects import truth
+from medgan_pl.subjects.subject import Subject, extractors_of, hold_pairs, opened, straddled, whole
 from medgan_pl.trust import DATA_PACKAGES, DATA_PARTS, check_targets, read_checkpoint
 
 if TYPE_CHECKING:
@@ -47,26 +48,32 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     strangers = trained_elsewhere(state.get("fingerprint"), data)
     reference, floor, note = held_out(data)
     brought = module.game.sourced and not module.game.paired  # from one domain to another: judged as images of the last
+    why = "" if module.game.paired else truth.unknown(data) if brought else "what is made of noise has no truth"
+    if why:
+        hold_pairs(config, why)
     train, real, others = (real_set(data, of_last(data, rows) if brought else rows) for rows in (data.rows["train"], reference, floor))
     if module.game.paired:
-        fake, truth = translated(module, data, reference, config, watch), truth_of(module, data, reference, real)
+        fake, right = translated(module, data, reference, config, watch), truth_of(module, data, reference, real)
     elif brought:
-        fake, truth = translated(module, data, of_first(data, reference), config, watch), None
+        rows = of_first(data, reference)
+        fake, right = translated(module, data, rows, config, watch), None if why else truth.in_last(data, rows)
     else:
-        fake, truth = drawn(module, train, config, watch), None
+        fake, right = drawn(module, train, config, watch), None
     if segments:
         config.groups = ["paired"]
     name = "/".join(path.resolve().parts[-3:])  # the run's folder and the file: a whole path tells of the machine
     told = {"kind": "checkpoint", "name": name, "path": path.name, "sha256": sha256(path), "images_seen": module.images}
     told |= {"model": module.config["model"]["generator"]["_target_"].split(".")[-1], "conditional": fake.labels is not None}
     notes = [note, straddled(data)]
+    if brought and why and "paired" in config.groups:
+        notes.append(f"paired: not measured, since {why}.")
     wandb_run = state.get("wandb")
     if strangers:
         notes.append(f"Reference and floor may hold images the generator was trained on, and then all looks too good: {strangers}.")
     return Subject(
         told,
         data,
-        Sets(fake, real, others, train, list(data.classes), truth, structures_of(data) if segments else ()),
+        Sets(fake, real, others, train, list(data.classes), right, structures_of(data) if segments else ()),
         extractors,
         (run if (run / "config.yaml").is_file() else Path()) / "report",
         strangers,
@@ -112,15 +119,27 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
                 node["modality"] = node["modality"] | {"series": None}
     # Whole, key by key: a modality or an intensity must not mix the arguments of two classes.
     base = OmegaConf.to_container(config.data, resolve=True)
+    base.pop("domains", None)  # there by what was typed alone
     if "domains" in kept:  # what else there is, each of them says
         base = {"domains": {name: domain | {"cache": base["cache"]} for name, domain in kept.pop("domains").items()}}
     merged = OmegaConf.create(base | kept)
     for name in [key.split("@data.")[1] for key in typed if "@data." in key]:
         OmegaConf.update(merged, name, OmegaConf.select(config.data, name), merge=False, force_add=True)
     for key in typed:
+        if key.startswith(("data.beside.", "data.domains.")):
+            check_there(merged, key)
         if key.startswith("data."):
             OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(config, key), force_add=True)
     return merged
+
+
+def check_there(data: "DictConfig", key: str) -> None:
+    """ValueError unless `data` has this key, data.…, whatever its value: Hydra, which is told to add those, does not see a mistyped one."""
+    above, _, last = key.removeprefix("data.").rpartition(".")
+    node = OmegaConf.select(data, above)
+    if last not in (node or {}):
+        there = f"data.{above} has {', '.join(node)}" if node else f"nor is there any data.{above}"
+        raise ValueError(f"there is no `{key}` in the data of the run; {there}")
 
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:

@@ -12,7 +12,7 @@ from medgan_pl.data.names import bare
 from medgan_pl.evaluation.fidelity import Sets
 from medgan_pl.evaluation.sets import halves, real_set
 from medgan_pl.subjects.masks import with_masks
-from medgan_pl.subjects.subject import Subject, extractors_of, opened
+from medgan_pl.subjects.subject import Subject, extractors_of, hold_pairs, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,8 @@ def of_folder(config: "DictConfig", overrides: list[str], device: str, watch: Ca
     the other the floor."""
     if config.real is None:
         raise ValueError("`real` must be given with `fake`: a folder of real images to hold them against")
+    if not config.paired:
+        hold_pairs(config, "add paired=true, and the truth of each image is the real one of its name")
     modules = {}
     for side in ("fake", "real", "train"):
         if config[side] is not None:

@@ -57,6 +57,12 @@ def extractors_of(config: "DictConfig") -> "list[Extractor]":
     return list(instantiate(config.extractor, _convert_="all").values())
 
 
+def hold_pairs(config: "DictConfig", why: str) -> None:
+    """ValueError where nothing but pairs is to be judged; `why` there are none."""
+    if list(config.groups) == ["paired"]:
+        raise ValueError(f"`groups` must hold more than paired, which would measure nothing: {why}")
+
+
 def whole(config: "DictConfig", name: str, least: int) -> int:
     if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < least:
         raise ValueError(f"`{name}` must be a whole number of at least {least}, got {config[name]}")
