@@ -10,6 +10,7 @@ from torch import Tensor
 from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range, normal
 from medgan_pl.data.degrade.projection import back_project, project
 from medgan_pl.data.intensity import Window, from_unit, to_unit
+from medgan_pl.data.settings import are_numbers
 
 MU_WATER = 0.02  # attenuation of water per mm, near 65 keV: the mean energy of a beam of 120 kVp
 
@@ -25,10 +26,10 @@ class OfCT(Degradation):
     def __init__(self, *, windows_hu: Sequence[Sequence[float]], pixel_mm: float, photons: Ends, views: int = 128) -> None:
         self.windows_hu = Window(windows_hu).windows
         self.photons = Range("photons", photons, 1)
-        if not pixel_mm > 0:
-            raise ValueError(f"`pixel_mm` must be above 0 mm, got {pixel_mm}")
-        if views < 8:
-            raise ValueError(f"`views` must be a whole number of at least 8, got {views}")
+        if not are_numbers([pixel_mm], 1) or pixel_mm <= 0:
+            raise ValueError(f"`pixel_mm` must be a number above 0 mm, got {pixel_mm!r}")
+        if not are_numbers([views], 1, int) or views < 8:
+            raise ValueError(f"`views` must be a whole number of at least 8, got {views!r}")
         self.pixel_mm, self.views = pixel_mm, views
 
     def native(self, images: Images) -> Float[Tensor, "b d h w"]:
