@@ -11,6 +11,7 @@ import torch
 from command_line import command, picture
 
 import medgan_pl
+from medgan_pl.data.datamodule import ImageDataModule
 
 TINY = (
     "data.size=16", "data.batch_size=8", "model.width=4", "metrics.random.extractor.width=4", "total_images=32", "log_every=16",
@@ -100,6 +101,22 @@ def test_domains_are_judged_by_the_last(tmp_path) -> None:
     assert json.loads((tmp_path / "ct" / "a.nii.gz.json").read_text())["unit"] == "HU"
     wrong = command("apply", f"checkpoint={checkpoint}", f"input={heads}", f"output={tmp_path / 'b'}", "from=ct", "to=ct", code=1)
     assert "this generator brings ct to mr, got from=ct to=ct" in wrong.stdout + wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "game"),
+    [
+        (["experiment=unpaired_ct_mr", "stages=content_first"], "Cycle"),
+        (["experiment=unpaired_t1_t2", "model=cut", "stages=content"], "Contrastive"),
+        (["experiment=star_mr", "stages=content_first"], "Star"),
+        (["stages=content"], "Synthesis"),
+    ],
+)
+def test_a_stage_without_the_adversary_is_refused_before_data_are_read(here, monkeypatch, arguments, game) -> None:
+    monkeypatch.setattr(ImageDataModule, "read", lambda data: pytest.fail("the data were read"))
+    code, said = here("train", *arguments, "trainer=cpu", "logger=csv", "data.size=32", "model.width=4")
+    assert code == 1, said
+    assert f"a stage without the adversary needs a game that holds each fake against its own real, game=translation; {game} does" in said
 
 
 def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:
