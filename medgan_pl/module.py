@@ -88,6 +88,11 @@ class AdversarialModule(pl.LightningModule):
                 raise ValueError(f"`{name}` must be at least 1, got {count}")
         if not stages:
             raise ValueError("`stages` must hold at least one stage")
+        if not game.paired and not all(stage.adversarial for stage in stages.values()):
+            raise ValueError(
+                f"a stage without the adversary needs a game that holds each fake against its own real, game=translation; "
+                f"{type(game).__name__} does not"
+            )
         self.automatic_optimization = False
         if share is not None:
             share(generator, discriminator)

@@ -223,6 +223,20 @@ def test_only_a_name_that_is_nowhere_gets_a_hint(typed) -> None:
     assert [hint.partition(" or ")[0] for hint in hints] == ["there is no `perceptul` in the configuration; did you mean `perceptual`"]
 
 
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_errors_of_ct_are_shown_in_hu(settings, experiment) -> None:
+    config = settings(f"experiment={experiment}")
+    windows, paired = config["data"].get("intensity", {}).get("windows_hu"), config["metrics"].get("paired")
+    if windows and paired:
+        assert paired["half_range"] == max(high - low for low, high in windows) / 2
+
+
+def test_slices_of_ct_are_dehazed_as_the_experiment_says(settings) -> None:
+    words = re.search("CT: (.*?),", (FOLDER / "experiment" / "dehaze.yaml").read_text())[1].split()
+    intensity = settings("experiment=dehaze", *words)["data"]["intensity"]
+    assert intensity["_target_"] == "medgan_pl.data.intensity.Window"
+
+
 @pytest.mark.parametrize("degrade", options("degrade"))
 def test_every_degradation_composes(settings, degrade) -> None:
     settings("data=ct", f"degrade@data.degrade={degrade}")

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 import medgan_pl
 from medgan_pl.data import phantom
+from medgan_pl.data.datamodule import ImageDataModule
 
 TINY = (
     "data.size=16", "data.batch_size=8", "model.width=4", "metrics.random.extractor.width=4", "total_images=32", "log_every=16",
@@ -143,6 +144,22 @@ def error_by_hand(checkpoint: Path) -> float:
         made = module.generate({"image": source, "label": torch.tensor([0])})
         errors.append((made[0, 0] * 1000 - wanted[np.argmax(alike)].clamp(-1000, 1000)).abs().mean())
     return float(torch.stack(errors).mean())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "game"),
+    [
+        (["experiment=unpaired_ct_mr", "stages=content_first"], "Cycle"),
+        (["experiment=unpaired_t1_t2", "model=cut", "stages=content"], "Contrastive"),
+        (["experiment=star_mr", "stages=content_first"], "Star"),
+        (["stages=content"], "Synthesis"),
+    ],
+)
+def test_a_stage_without_the_adversary_is_refused_before_data_are_read(here, monkeypatch, arguments, game) -> None:
+    monkeypatch.setattr(ImageDataModule, "read", lambda data: pytest.fail("the data were read"))
+    code, said = here("train", *arguments, "trainer=cpu", "logger=csv", "data.size=32", "model.width=4")
+    assert code == 1, said
+    assert f"a stage without the adversary needs a game that holds each fake against its own real, game=translation; {game} does" in said
 
 
 def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:

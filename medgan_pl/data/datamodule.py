@@ -114,6 +114,7 @@ class ImageDataModule(pl.LightningDataModule):
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, spatial_dims, 0)
         self.layout = laid_out(modality.spatial_dims, spatial_dims, self.size, spacing, crop, slices or {}, self.patches)
         self.pipeline = Pipeline(self.layout, intensity, modality.settings, list(self.beside.values()))
+        self.check_windows()
         self.split, self.fractions, self.split_seed, self.most_train = split, tuple(fractions), split_seed, most_train
         self.max_corrupt, self.duplicates = max_corrupt, duplicates
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
@@ -208,14 +209,31 @@ class ImageDataModule(pl.LightningDataModule):
         known = (self.labels, self.values)
         return Table(self.gather, self.parts, self.image_records, *known, degrade=self.degrade, seed=self.split_seed)
 
+    def check_windows(self) -> None:
+        """Raises ValueError for a degradation that counts on windows other than those of what it is given: its HU would be wrong."""
+        key = "data.beside.source.intensity" if "source" in self.beside else "data.intensity"
+        settings = self.beside["source"].settings if "source" in self.beside else self.pipeline.intensity.settings
+        windows = settings.get("window")
+        for where, _, part in self.degrade.parts() if self.degrade else ():
+            claimed = part.windows_hu and [list(pair) for pair in part.windows_hu]
+            if claimed and claimed != windows:
+                remedy = f"data.degrade{where}.windows_hu={windows}".replace(" ", "") if windows else f"intensity@{key}=window"
+                raise ValueError(
+                    f"data.degrade{where}.windows_hu must be {key}.windows_hu, what -1 and 1 are, got {claimed} and {windows or 'none'}; "
+                    f"use {remedy}"
+                )
+
     def check_pixels(self) -> None:
-        """Raises ValueError for a degradation that counts on pixels more than 10 % off those of the images."""
-        claimed, spacing = self.degrade and self.degrade.pixel_mm, self.inverse.spacing_mm
-        if claimed and spacing and not 0.9 <= claimed / spacing[-1] <= 1.1:
-            raise ValueError(
-                f"data.degrade.pixel_mm must be the side of a pixel at data.size, got {claimed:g}, and the images have {spacing[-1]:.3g} "
-                f"mm; use data.degrade.pixel_mm={spacing[-1]:.3g}"
-            )
+        """Raises ValueError for a degradation that counts on pixels more than 10 % off those of what it is given."""
+        spacing = self.inverse.spacing_mm
+        for where, smaller, part in self.degrade.parts() if self.degrade and spacing else ():
+            side = smaller * spacing[-1]
+            if part.pixel_mm and not 0.9 <= part.pixel_mm / side <= 1.1:
+                after = f" / {smaller}, as the steps before it leave it" if smaller > 1 else ""
+                raise ValueError(
+                    f"data.degrade{where}.pixel_mm must be the side of a pixel at data.size{after}, got {part.pixel_mm:g}, and the images "
+                    f"have {side:.3g} mm there; use data.degrade{where}.pixel_mm={side:.3g}"
+                )
 
     def tell(self, records: list[Record]) -> None:
         """Measures the covariates on the training records: `known` (R, K) natural, `values` standardised; None without any."""

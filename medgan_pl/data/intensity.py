@@ -15,6 +15,9 @@ from torch import Tensor
 
 from medgan_pl.data.scan import Scan, ScanError, centred_affine
 
+# What to take where a scan has no bit depth that holds.
+OTHERS = "use intensity@data.intensity=window for CT, intensity@data.intensity=percentiles for others"
+
 # For each channel the native values that become -1 and 1.
 Levels = tuple[tuple[float, float], ...]
 
@@ -120,11 +123,11 @@ class FullRange:
 
     def levels(self, scan: Scan) -> Levels:
         if scan.bits is None:
-            raise ScanError("floating-point values have no bit depth; use intensity@data.intensity=percentiles")
+            raise ScanError(f"floating-point values have no bit depth; {OTHERS}")
         if scan.pixels.min() < 0 or scan.pixels.max() > 2**scan.bits - 1:
             raise ScanError(
                 f"values must lie in 0 to {2**scan.bits - 1} for {scan.bits} bits, got {scan.pixels.min():g} to {scan.pixels.max():g} "
-                "(rescaled or signed); use intensity@data.intensity=percentiles"
+                f"(rescaled or signed); {OTHERS}"
             )
         return ((0.0, float(2**scan.bits - 1)),)
 

@@ -203,11 +203,8 @@ class Game(nn.Module, ABC):
         return Losses(terms={"adversarial": self.objective.generator(critic(fake), real_logits)})
 
     def content_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        """What G pays in a stage without the adversary; ValueError in a game that has nothing else for it to learn."""
-        raise ValueError(
-            f"a stage without the adversary needs a game that holds each fake against its own real, game=translation; "
-            f"{type(self).__name__} does not"
-        )
+        """What G pays in a stage without the adversary, which a game must be `paired` to have."""
+        raise NotImplementedError
 
     def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
         """After each turn of D, of `accuracy` on its batch: what follows how D fares. `images`: shown in all, `new_images`: in that turn;

@@ -10,7 +10,9 @@ import pytest
 import torch
 from dicom_files import write_series
 
+from medgan_pl.data.beside import Companion
 from medgan_pl.data.datamodule import ImageDataModule
+from medgan_pl.data.degrade import Blur, Chain, LowDose, Shrink
 from medgan_pl.data.intensity import Percentiles, Window, ZScore
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.readers.nifti import read_nifti
@@ -295,3 +297,56 @@ def test_the_way_a_file_is_read_is_part_of_what_is_remembered(tmp_path):
     assert plain.cache.folder != even.cache.folder
     a, b = (data.gather(np.array([0]), np.array([0])) for data in (plain, even))
     assert (a - b).abs().max() > 0.1
+
+
+def low_dose(pixel_mm, windows_hu=((-1000, 400),)):
+    return LowDose(windows_hu=windows_hu, pixel_mm=pixel_mm, photons=1e5, views=8)
+
+
+@pytest.mark.parametrize(
+    ("steps", "key", "right", "stated"),
+    [
+        (lambda pixel_mm: low_dose(pixel_mm), "data.degrade", 2, "data.size"),
+        (lambda pixel_mm: Chain([Blur(1.0), low_dose(pixel_mm)]), "data.degrade.steps.1", 2, "data.size"),
+        (lambda pixel_mm: Chain([Shrink(factor=2), low_dose(pixel_mm)]), "data.degrade.steps.1", 4, "data.size / 2"),
+        (lambda pixel_mm: Chain([low_dose(2), Shrink(factor=4), low_dose(pixel_mm)]), "data.degrade.steps.2", 8, "data.size / 4"),
+        (lambda pixel_mm: Chain([Shrink(factor=2, axes=[0]), low_dose(pixel_mm)]), "data.degrade.steps.1", 2, "data.size"),
+        (lambda pixel_mm: Chain([Shrink(factor=2), Chain([low_dose(pixel_mm)])]), "data.degrade.steps.1.steps.0", 4, "data.size / 2"),
+    ],
+    ids=["alone", "after blur", "after shrinking", "twice", "enlarged back", "chain in a chain"],
+)
+def test_a_degradation_counts_on_the_pixels_that_it_is_given(tmp_path, steps, key, right, stated):
+    root = write_patients(tmp_path / "ct", n=5, scans=1)
+    module(root, spacing_mm=2.0, degrade=steps(right))
+    for wrong in (right / 2, right * 2):
+        told = rf"got {wrong:g}, and the images have {right} mm there; use {key}\.pixel_mm={right}"
+        with pytest.raises(ValueError, match=rf"{key}\.pixel_mm must be the side of a pixel at {stated}, .*{told}"):
+            module(root, spacing_mm=2.0, degrade=steps(wrong))
+
+
+def test_a_degradation_counts_on_the_windows_of_what_it_is_given():
+    lung, soft = [-1000, 400], [-160, 240]
+    cohort = {"patients": 10, "shape": [8, 16, 16]}
+    common = {"modality": CT(), "size": 16, "cohort": cohort}
+    both = {**common, "intensity": Window([lung, soft]), "channels": 2}
+    source = {"source": Companion(modality=CT(), intensity=Window([soft]))}
+    ImageDataModule(**both, degrade=low_dose(2, [lung, soft]))
+    ImageDataModule(**common, intensity=Window([lung]), beside=source, degrade=low_dose(2, [soft]))
+    for options, degrade, message in (
+        (
+            {**common, "intensity": Window([lung])},
+            low_dose(2, [soft]),
+            "data.degrade.windows_hu must be data.intensity.windows_hu, what -1 and 1 are, got [[-160.0, 240.0]] and [[-1000.0, 400.0]]; "
+            "use data.degrade.windows_hu=[[-1000.0,400.0]]",
+        ),
+        (both, Chain([Blur(1.0), low_dose(2, [lung])]), "data.degrade.steps.1.windows_hu must be data.intensity.windows_hu"),
+        (both, low_dose(2, [soft, lung]), "got [[-160.0, 240.0], [-1000.0, 400.0]] and [[-1000.0, 400.0], [-160.0, 240.0]]"),
+        ({**common, "intensity": Percentiles()}, low_dose(2), "and none; use intensity@data.intensity=window"),
+        (
+            {**common, "intensity": Window([lung]), "beside": source},
+            low_dose(2, [lung]),
+            "must be data.beside.source.intensity.windows_hu",
+        ),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ImageDataModule(**options, degrade=degrade)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import fourier_shift, gaussian_filter
 
 from medgan_pl.console import configuration_folder
 from medgan_pl.data import degrade
@@ -82,8 +82,9 @@ def test_a_chain_is_its_steps_in_order():
 # Resolution -------------------------------------------------------------------------------------------------------------------------
 
 
-def test_blur_is_the_gaussian_of_scipy():
-    x = images(1, 1, 20, 24).double()
+@pytest.mark.parametrize("shape", [(1, 1, 20, 24), (1, 1, 12, 20, 24)], ids=str)
+def test_blur_is_the_gaussian_of_scipy(shape):
+    x = images(*shape).double()
     reference = gaussian_filter(x[0, 0].numpy(), 1.5, mode="nearest", truncate=4.0)
     assert np.allclose(degrade.Blur(1.5)(x, keyed())[0, 0].numpy(), reference, atol=1e-6)
     assert torch.equal(blurred(x, 0.0, reach(0.0)), x)
@@ -144,6 +145,10 @@ def test_a_box_and_a_gap_have_the_stated_size():
         assert 10 <= height <= 20
         assert 5 <= width <= 10
         assert box.sum() == height * width
+        (box,) = degrade.Boxes(number=1, size=[0.25, 0.5])(torch.Size((16, 40, 20)), keyed(seed))[None]
+        lengths = [int(box.movedim(axis, 0).flatten(1).any(1).sum()) for axis in range(3)]
+        assert all(side / 4 <= length <= side / 2 for side, length in zip(box.shape, lengths, strict=True))
+        assert box.sum() == math.prod(lengths)
         gap = degrade.MissingSlices(number=1, thickness=3)(torch.Size((12, 4, 4)), keyed(seed))
         rows = gap.flatten(1).all(1)
         assert gap.flatten(1).any(1).sum() == rows.sum() == 3
@@ -161,6 +166,18 @@ def test_a_straight_stroke_is_as_long_and_wide_as_it_says():
     assert min(areas) > 0.7 * max(areas)
 
 
+def test_a_straight_stroke_in_a_volume_is_a_round_rod():
+    stroke = degrade.FreeForm(strokes=1, vertices=1, length=0.4, width=0.15)
+    volumes = []
+    for seed in range(40):
+        hole = stroke(torch.Size((64, 64, 64)), keyed(seed))
+        if not any(hole.movedim(axis, 0)[[0, -1]].any() for axis in range(3)):  # wholly inside
+            volumes.append(hole.sum().item())
+    rod = math.pi * 4.8**2 * (25.6 + 4 / 3 * 4.8)  # with round ends
+    assert 0.8 * rod < np.mean(volumes) < rod
+    assert min(volumes) > 0.7 * max(volumes)
+
+
 def test_metal_is_bright_and_marked():
     out = degrade.MetalLike(number=2, radius=0.05, streaks=0.5)(torch.full((2, 1, 64, 64), -0.5), keyed())
     image, mask = out[:, 0], out[:, 1]
@@ -168,6 +185,21 @@ def test_metal_is_bright_and_marked():
     assert (mask > 0).sum() == pytest.approx(2 * 2 * math.pi * 3.2**2, rel=0.25)
     changed = (image[mask < 0] + 0.5).abs()
     assert 0.005 < changed.mean() < 0.2
+
+
+def test_metal_in_a_volume_is_rods_over_half_or_more_of_the_slices():
+    metal, x = degrade.MetalLike(number=[1, 3], radius=[0.03, 0.08], streaks=0.5), images(1, 2, 9, 24, 32)
+    found = set()
+    for seed in range(20):
+        out = metal(x, keyed(seed))
+        whole = torch.cat([x, torch.full_like(x[:, :1], -1.0)], 1)  # where no rod comes
+        alone = torch.stack([metal(x[:, :, place], keyed(seed)) for place in range(9)], 2)  # the same discs in each slice by itself
+        reached = [place for place in range(9) if not torch.equal(out[:, :, place], whole[:, :, place])]
+        assert reached == list(range(reached[0], reached[-1] + 1))
+        assert 5 <= len(reached) <= 9
+        assert torch.equal(out[:, :, reached], alone[:, :, reached])
+        found.add((reached[0], len(reached)))
+    assert len(found) > 5
 
 
 # Fog, film, noise -------------------------------------------------------------------------------------------------------------------
@@ -233,13 +265,15 @@ def test_back_projection_inverts_and_passes_noise_as_stated():
     assert noise[:, 16:48, 16:48].var().item() == pytest.approx((math.pi**2 / 18 - 1 / 6) / 64, rel=0.05)
 
 
-def test_low_dose_noise_in_hu_is_that_of_the_photons():
+@pytest.mark.parametrize("shape", [(12, 1, 64, 64), (1, 1, 12, 64, 64)], ids=str)
+def test_low_dose_noise_in_hu_is_that_of_the_photons(shape):
     """The variance in the middle of water of radius r is known, in HU: (1000 / mu)² (π² / 18 - 1 / 6) exp(2 r mu) / (views · N)."""
     x = disc(64, 26.0)[None, None] - 1  # air, water
     found = {}
     for kind in (degrade.LowDose, degrade.DoseNoise):
         for photons in (1e5, 4e5):
-            noise = 1000 * (kind(photons=photons, views=64, **WATER)(x.repeat(12, 1, 1, 1), keyed()) - x)
+            out = kind(photons=photons, views=64, **WATER)(x.expand(12, 1, 64, 64).reshape(shape), keyed())
+            noise = 1000 * (out.view(12, 1, 64, 64) - x)
             found[kind, photons] = noise[:, 0, 28:36, 28:36].var().item()
             expected = (1000 / 0.04) ** 2 * (math.pi**2 / 18 - 1 / 6) * math.exp(52 * 0.04) / (64 * photons)
             assert found[kind, photons] == pytest.approx(expected, rel=0.15)
@@ -292,6 +326,24 @@ def test_motion_before_the_middle_is_a_shift_and_none_is_none():
     assert torch.allclose(2 * moved.real - 1, x.roll((3, 2), (2, 3)), atol=1e-9)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(1, 2, 31, 25), (1, 1, 3, 25, 31)], ids=str)
+def test_each_line_of_every_slice_sees_the_image_shifted_alike(shape, axis):
+    x = images(*shape).double()
+    motion = degrade.Motion(shift_px=[2, 4], moves=3, axis=axis)
+    lines = shape[axis - 2]
+    shifts = motion.shifts(lines, keyed(1))
+    assert torch.fft.fftshift(shifts, dim=0).diff(dim=0).any(1).sum() == 3  # as they were measured, from edge to edge
+    slices = (x[0].flatten(0, -3).numpy() + 1) / 2
+    signal = np.zeros(slices.shape, complex)
+    for place, image in enumerate(slices):
+        for line in range(lines):
+            there = (line, slice(None)) if axis == 0 else (slice(None), line)
+            signal[(place, *there)] = fourier_shift(np.fft.fft2(image), shifts[line].tolist())[there]
+    moved = 2 * np.abs(np.fft.ifft2(signal)) - 1
+    assert np.allclose(motion(x, keyed(1))[0].flatten(0, -3).numpy(), moved.clip(max=1), atol=1e-5)
+
+
 # Settings ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -302,15 +354,26 @@ def test_motion_before_the_middle_is_a_shift_and_none_is_none():
         (lambda: degrade.Blur([1, 2, 3]), r"got \[1, 2, 3\]"),
         (lambda: degrade.Salt(1.5), "within 0 to 1, got 1.5"),
         (lambda: degrade.Shrink(factor=1), "`factor` must be a whole number of at least 2, got 1"),
-        (lambda: degrade.Shrink(factor=2, axes=[3]), "`axes` must be some of 0, 1, 2"),
+        (lambda: degrade.Shrink(factor=2, axes=[3]), r"`axes` must be some of 0, 1, 2, each once, or null for all, got \[3\]"),
+        (lambda: degrade.Shrink(factor=2, axes=[]), r"`axes` must be .*, got \[\]"),
+        (lambda: degrade.Shrink(factor=2, axes=[0, 0]), r"`axes` must be .* each once, .*, got \[0, 0\]"),
+        (lambda: degrade.Shrink(factor=2, axes=[0.0]), r"`axes` must be .*, got \[0.0\]"),
         (lambda: degrade.Boxes(number=[1, 2.5], size=0.2), r"`number` must be whole numbers, got \[1, 2.5\]; use \[1, 3\]"),
         (lambda: degrade.MissingSlices(number=1, thickness=7)(torch.Size((8, 8)), keyed()), "at most 6 of 8 slices, .* got 7; use 6"),
         (lambda: degrade.Holes([]), "`shapes` must name at least one"),
+        (lambda: degrade.Holes([SHAPES["boxes"]], fill=math.nan), r"`fill` must be a number in \[-1, 1\], got nan"),
+        (lambda: degrade.FreeForm(strokes=1, vertices=1, length=0.1, width=0.1, bend=[0, 1]), r"`bend` must be .*got \[0, 1\]"),
         (lambda: degrade.Fog(transmission=[0, 1], airlight=1.0), "`transmission` must be"),
+        (lambda: degrade.Fog(transmission=0.5, airlight=1.0, waves=2.5), "`waves` must be a whole number from 2 to 16, got 2.5"),
+        (lambda: degrade.KSpace(acceleration=2, centre=[0.1, 0.2]), r"`centre` must be .*, got \[0.1, 0.2\]; use 0.5"),
+        (lambda: degrade.KSpace(acceleration=2, decay=math.nan), "`decay` must be a number of at least 0, got nan"),
+        (lambda: degrade.Motion(shift_px=1, moves=1, axis=1.0), "`axis` must be 0, .* got 1.0"),
         (lambda: degrade.KSpace(acceleration=[2, 8], centre=0.2), "at most 1 / acceleration, got 0.2; use 0.125"),
         (lambda: degrade.KSpace(acceleration=2, axis=2), "`axis` must be 0, the rows"),
         (lambda: degrade.LowDose(windows_hu=[[400, -1000]], pixel_mm=1, photons=1e5), "windows_hu must be pairs"),
-        (lambda: degrade.DoseNoise(windows_hu=[[-1000, 400]], pixel_mm=0, photons=1e5), "`pixel_mm` must be above 0 mm"),
+        (lambda: degrade.DoseNoise(windows_hu=[[-1000, 400]], pixel_mm=0, photons=1e5), "`pixel_mm` must be a number above 0 mm, got 0"),
+        (lambda: degrade.LowDose(windows_hu=[[0, 1]], pixel_mm=math.inf, photons=1e5), "`pixel_mm` must be .*, got inf"),
+        (lambda: degrade.LowDose(photons=1e5, views=16.5, **WATER), "`views` must be a whole number of at least 8, got 16.5"),
     ],
 )
 def test_what_cannot_be_is_refused(make, why):

@@ -70,8 +70,12 @@ def test_settings_tell_rules_apart():
         (Percentiles(nonzero=True), scan([0.0, 0.0]), "nothing but padding and zeros"),
         (ZScore(), scan([0, 0, 5, 5]), "standard deviation is 0"),
         (ZScore(), scan([0, 0]), "nothing but padding and zeros"),
-        (FullRange(), scan(RAMP), "no bit depth"),
-        (FullRange(), scan(RAMP - 1, bits=8), "0 to 255 for 8 bits, got -1 to 99"),
+        (
+            FullRange(),
+            scan(RAMP),
+            r"no bit depth; use intensity@data\.intensity=window for CT, intensity@data\.intensity=percentiles for others",
+        ),
+        (FullRange(), scan(RAMP - 1, bits=8), r"0 to 255 for 8 bits, got -1 to 99 .*; use intensity@data\.intensity=window for CT"),
         (FullRange(), scan(RAMP * 3, bits=8), "got 0 to 300"),
     ],
 )

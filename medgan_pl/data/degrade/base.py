@@ -2,12 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from medgan_pl.data.intensity import Levels
 from medgan_pl.data.settings import are_numbers
 
 Images = Float[Tensor, "b c *space"]
@@ -25,7 +26,8 @@ class Degradation(ABC):
     factor: int = 1  # how many times smaller each side of the source is
     extra_channels: int = 0  # what the source has beside those of the image, as its last ones
     keeps_the_rest: bool = False  # whether the source is the image itself but where its last channel is 1
-    pixel_mm: float | None = None  # side of a pixel as it counts on it
+    pixel_mm: float | None = None  # side of a pixel of what it is given, as it counts on it
+    windows_hu: Levels | None = None  # what -1 and 1 are in each channel, as it counts on them
 
     def __call__(self, images: Images, generator: torch.Generator) -> Sources:
         return torch.cat([self.degraded(image, generator) for image in images.split(1)])
@@ -33,6 +35,11 @@ class Degradation(ABC):
     @abstractmethod
     def degraded(self, image: Float[Tensor, "1 c *space"], generator: torch.Generator) -> Float[Tensor, "1 d *small"]:
         """The source of one image."""
+
+    def parts(self) -> Iterator[tuple[str, int, "Degradation"]]:
+        """Whatever may count on pixels or windows, which is itself: its key below data.degrade, and how many times smaller than the image
+        each side is of what it is given."""
+        yield "", 1, self
 
 
 class Chain(Degradation):
@@ -49,12 +56,18 @@ class Chain(Degradation):
         self.factor = math.prod(step.factor for step in self.steps)
         self.extra_channels = sum(step.extra_channels for step in self.steps)
         self.keeps_the_rest = len(self.steps) == 1 and self.steps[0].keeps_the_rest
-        self.pixel_mm = next((step.pixel_mm for step in self.steps if step.pixel_mm), None)
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         for step in self.steps:
             image = step(image, generator)
         return image
+
+    def parts(self) -> Iterator[tuple[str, int, Degradation]]:
+        smaller = 1
+        for place, step in enumerate(self.steps):
+            for key, own, part in step.parts():
+                yield f".steps.{place}{key}", smaller * own, part
+            smaller *= step.factor
 
 
 class Range:

@@ -10,29 +10,31 @@ from torch import Tensor
 from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range, normal
 from medgan_pl.data.degrade.projection import back_project, project
 from medgan_pl.data.intensity import Window, from_unit, to_unit
+from medgan_pl.data.settings import are_numbers
 
 MU_WATER = 0.02  # attenuation of water per mm, near 65 keV: the mean energy of a beam of 120 kVp
 
 
 class OfCT(Degradation):
     """What needs Hounsfield units. `windows_hu`: the windows of the data, a pair [low, high] for each channel; `pixel_mm`: side of a pixel
-    of the image; `photons`: that leave the tube along each ray, a pixel wide, in each of `views`.
+    of what it is given, after the steps before it in a `Chain`; `photons`: that leave the tube along each ray, a pixel wide, in each of
+    `views`.
 
     HU outside all windows are not known and count as the nearest end: under a soft-tissue window lungs attenuate too much.
     """
 
     def __init__(self, *, windows_hu: Sequence[Sequence[float]], pixel_mm: float, photons: Ends, views: int = 128) -> None:
-        self.levels = Window(windows_hu).windows
+        self.windows_hu = Window(windows_hu).windows
         self.photons = Range("photons", photons, 1)
-        if not pixel_mm > 0:
-            raise ValueError(f"`pixel_mm` must be above 0 mm, got {pixel_mm}")
-        if views < 8:
-            raise ValueError(f"`views` must be a whole number of at least 8, got {views}")
+        if not are_numbers([pixel_mm], 1) or pixel_mm <= 0:
+            raise ValueError(f"`pixel_mm` must be a number above 0 mm, got {pixel_mm!r}")
+        if not are_numbers([views], 1, int) or views < 8:
+            raise ValueError(f"`views` must be a whole number of at least 8, got {views!r}")
         self.pixel_mm, self.views = pixel_mm, views
 
     def native(self, images: Images) -> Float[Tensor, "b d h w"]:
         """HU of all slices; one of each picture."""
-        native = torch.stack([from_unit(image, self.levels) for image in images])
+        native = torch.stack([from_unit(image, self.windows_hu) for image in images])
         return native.unsqueeze(1) if native.ndim == 3 else native
 
     def lost(self, native: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ class OfCT(Degradation):
         return attenuation * (1000 / (MU_WATER * self.pixel_mm))
 
     def images(self, native: Float[Tensor, "b d h w"], like: Images) -> Images:
-        return torch.stack([to_unit(scan, self.levels) for scan in native.view(len(like), *like.shape[2:])])
+        return torch.stack([to_unit(scan, self.windows_hu) for scan in native.view(len(like), *like.shape[2:])])
 
 
 class LowDose(OfCT):

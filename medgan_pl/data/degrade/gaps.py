@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.data.degrade.base import Degradation, Ends, Range, counted, normal, uniform
+from medgan_pl.data.settings import are_numbers
 
 
 @runtime_checkable
@@ -30,8 +31,8 @@ class Holes(Degradation):
     def __init__(self, shapes: Sequence[Hole], fill: float = -1.0) -> None:
         if not shapes:
             raise ValueError("`shapes` must name at least one, got none; use Boxes, FreeForm or MissingSlices")
-        if not -1 <= fill <= 1:
-            raise ValueError(f"`fill` must lie in [-1, 1], got {fill}")
+        if not are_numbers([fill], 1) or not -1 <= fill <= 1:
+            raise ValueError(f"`fill` must be a number in [-1, 1], got {fill!r}")
         self.shapes, self.fill = tuple(shapes), fill
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -70,8 +71,8 @@ class FreeForm:
     def __init__(self, *, strokes: Ends, vertices: Ends, length: Ends, width: Ends, bend: float = 0.5) -> None:
         self.strokes, self.vertices = counted("strokes", strokes, 1, 64), counted("vertices", vertices, 1, 64)
         self.length, self.width = Range("length", length, 0, 1), Range("width", width, 0.005, 1)
-        if not 0 <= bend <= 1:
-            raise ValueError(f"`bend` must lie in 0 (straight) to 1 (anywhere), got {bend}")
+        if not are_numbers([bend], 1) or not 0 <= bend <= 1:
+            raise ValueError(f"`bend` must be a number from 0 (straight) to 1 (anywhere), got {bend!r}")
         self.bend = bend
         self.steps = 1 + int(self.length.high / (0.6 * self.width.low))  # of a piece: at most 1.2 radii each
 

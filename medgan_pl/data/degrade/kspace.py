@@ -9,6 +9,7 @@ from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range, counted, uniform
+from medgan_pl.data.settings import are_numbers
 
 
 class KSpace(Degradation):
@@ -22,11 +23,11 @@ class KSpace(Degradation):
 
     def __init__(self, *, acceleration: Ends, centre: float = 0.08, decay: float = 2.0, axis: int = 0) -> None:
         self.acceleration = Range("acceleration", acceleration, 1)
-        if not 0 < centre <= 1 / self.acceleration.high:
+        if not are_numbers([centre], 1) or not 0 < centre <= 1 / self.acceleration.high:
             most = 1 / self.acceleration.high
-            raise ValueError(f"`centre` must be a share of the lines above 0 and at most 1 / acceleration, got {centre}; use {most:.3g}")
-        if decay < 0:
-            raise ValueError(f"`decay` must be at least 0, got {decay}")
+            raise ValueError(f"`centre` must be a share of the lines above 0 and at most 1 / acceleration, got {centre!r}; use {most:.3g}")
+        if not are_numbers([decay], 1) or decay < 0:
+            raise ValueError(f"`decay` must be a number of at least 0, got {decay!r}")
         self.centre, self.decay, self.axis = centre, decay, checked(axis)
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -74,8 +75,8 @@ class Motion(Degradation):
 
 
 def checked(axis: int) -> int:
-    if axis not in (0, 1):
-        raise ValueError(f"`axis` must be 0, the rows of a slice, or 1, its columns, got {axis}")
+    if not are_numbers([axis], 1, int) or axis not in (0, 1):
+        raise ValueError(f"`axis` must be 0, the rows of a slice, or 1, its columns, got {axis!r}")
     return axis
 
 

@@ -1,6 +1,7 @@
 """Fewer pixels, thicker slices, and the blur of a focal spot, a kernel or a slice profile."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range
+from medgan_pl.data.settings import are_numbers
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -36,8 +38,8 @@ class Shrink(Degradation):
     def __init__(self, *, factor: int, axes: Sequence[int] | None = None, blur: Ends = 0.0) -> None:
         if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
             raise ValueError(f"`factor` must be a whole number of at least 2, got {factor}")
-        if axes is not None and not {*axes} <= {0, 1, 2}:
-            raise ValueError(f"`axes` must be some of 0, 1, 2, or null for all, got {list(axes)}")
+        if axes is not None and not are_axes(axes):
+            raise ValueError(f"`axes` must be some of 0, 1, 2, each once, or null for all, got {axes!r}")
         self.by, self.axes, self.blur = factor, axes, Range("blur", blur, 0)
         self.factor = factor if axes is None else 1
 
@@ -57,6 +59,11 @@ class Shrink(Degradation):
             if side % self.by:
                 fits = " or ".join(str(side // self.by * self.by + more) for more in (0, self.by) if side // self.by * self.by + more)
                 raise ValueError(f"`size` must be a multiple of {self.by} to shrink by {self.by}, got {side}; use {fits}")
+
+
+def are_axes(axes: Any) -> bool:
+    """Whether they are some of those of a volume, each once."""
+    return isinstance(axes, Sequence) and are_numbers(axes, len(axes), int) and 0 < len(axes) == len({*axes} & {0, 1, 2})
 
 
 def reach(sigma_px: float) -> int:

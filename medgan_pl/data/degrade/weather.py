@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range, normal, uniform
+from medgan_pl.data.settings import are_numbers
 
 
 class Fog(Degradation):
@@ -22,8 +23,8 @@ class Fog(Degradation):
     def __init__(self, *, transmission: Ends, airlight: Ends, waves: int = 4) -> None:
         self.transmission = Range("transmission", transmission, 0.01, 1)  # nothing can be brought back through t = 0
         self.airlight = Range("airlight", airlight, 0, 1)
-        if not 2 <= waves <= 16:
-            raise ValueError(f"`waves` must be a whole number from 2 to 16, got {waves}")
+        if not are_numbers([waves], 1, int) or not 2 <= waves <= 16:
+            raise ValueError(f"`waves` must be a whole number from 2 to 16, got {waves!r}")
         self.waves = waves
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
