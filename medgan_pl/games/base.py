@@ -204,7 +204,7 @@ class Game(nn.Module, ABC):
 
     def content_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
         """What G pays in a stage without the adversary, which a game must be `paired` to have."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has nothing for G to pay without the adversary; only a paired game has")
 
     def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
         """After each turn of D, of `accuracy` on its batch: what follows how D fares. `images`: shown in all, `new_images`: in that turn;
