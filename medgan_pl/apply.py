@@ -34,7 +34,8 @@ Examples
 
 What comes out is in native units (HU, grey levels). The same task's image is in the levels of its own input, and what lay beyond the
 intensity window comes back at its end; another modality is in the training images' typical ones; a segmentation is a label map, 0
-background and k the k-th of data.beside.mask.structures. Super-resolution makes a finer grid of the same field.
+background and k the k-th of data.beside.mask.structures. Super-resolution makes a finer grid of the same field,
+and so does a generator of thin slices from thick ones (data.degrade=thick_slices_x4) of thick slices.
 PNG, JPEG and TIFF come back as PNG of the same depth (floats as TIFF); NRRD and MetaImage as NIfTI; DICOM as DICOM, DERIVED and for
 RESEARCH, but its label maps and standard deviations as NIfTI, or PNG and TIFF. A .json beside each says what made it. What is done already,
 by the same checkpoint and settings, is passed over; a file that cannot be used is told of and does not end the run: exit code 1 in the end.

@@ -260,6 +260,45 @@ def test_super_resolution_is_the_same_field(trained, here, tmp_path) -> None:
     assert np.allclose(after.affine @ [0, -0.5, -0.5, 1], before.affine @ [0, -0.5, -0.5, 1], atol=1e-4)
 
 
+@pytest.mark.parametrize("sampled", ["as trained", "thinner"])
+def test_thick_slices_come_back_as_thin_ones_of_the_same_field(trained, here, tmp_path, sampled) -> None:
+    """Four for each, on the line through the slices' middles, also by way of the thickness of training."""
+    thick_mm = {"as trained": 4.0, "thinner": 3.0}[sampled]
+    volume = np.rint(np.linspace(-900, 300, 8))[None, None].repeat(18, 0).repeat(20, 1).astype(np.int16)
+    affine = oblique(tmp_path / "ct.nii.gz", volume.transpose(0, 2, 1), (0.5, 0.8, thick_mm))
+    sizes = ("image.spatial_dims=3", "data.size=[16,16,16]", "degrade@data.degrade=thick_slices_x4")
+    checkpoint = trained(*sizes, spacing_mm=[1.0, 0.8, 0.5])
+    common = ("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu")
+    if sampled == "thinner":
+        code, said = here(*common)
+        assert code == 1
+        assert "of training, 4 × 0.8 × 0.5 mm, got 3 × 0.8 × 0.5 mm" in said
+    code, said = here(*common, f"resample={str(sampled == 'thinner').lower()}")
+    assert code == 0, said
+    made = nibabel.load("out/ct.nii.gz")
+    assert made.shape == (18, 32, 20)
+    corners = np.array([[-0.5, -0.5, -0.5, 1], [17.5, 7.5, 19.5, 1]]).T
+    finer = np.array([[-0.5, -0.5, -0.5, 1], [17.5, 31.5, 19.5, 1]]).T
+    assert np.abs(made.affine @ finer - affine @ corners).max() < 1e-4
+    line = np.interp((np.arange(32) + 0.5) / 4 - 0.5, np.arange(8), volume[0, 0])
+    off = made.get_fdata() - shifted(line)[None, :, None]
+    assert np.abs(off[:, 4:-4]).max() < {"as trained": 0.1, "thinner": 1200 / 7 / 10}[sampled]  # a tenth of what lies between two slices
+    assert json.loads(Path("out/ct.nii.gz.json").read_text())["spacing_mm"] == pytest.approx([thick_mm / 4, 0.8, 0.5])
+
+
+def test_a_series_of_thick_slices_becomes_one_of_thin_ones(trained, here, tmp_path) -> None:
+    write_series(tmp_path / "in", a_volume(3, 12, 14), SliceThickness=2.5)  # 2.5 apart
+    sizes = ("image.spatial_dims=3", "data.size=[8,8,8]", "model.generator.levels=1", "degrade@data.degrade=thick_slices_x4")
+    checkpoint = trained(*sizes, spacing_mm=[2.5 / 4, 0.8, 0.5])
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=in", "output=out", "device=cpu")
+    assert code == 0, said
+    before, after = (read_series(sorted(Path(folder).glob("*.dcm"))) for folder in ("in", "out/in"))
+    assert after.pixels.shape == (12, 12, 14)
+    assert np.allclose(after.affine @ [-0.5, 0, 0, 1], before.affine @ [-0.5, 0, 0, 1], atol=1e-4)
+    assert np.allclose(after.affine @ [11.5, 0, 0, 1], before.affine @ [2.5, 0, 0, 1], atol=1e-4)
+    assert dcmread("out/in/0001.dcm").SliceThickness == pytest.approx(2.5 / 4)
+
+
 def test_volumes_by_windows(trained, here, tmp_path) -> None:
     volume = a_volume(20, 37, 25)
     oblique(tmp_path / "ct.nii.gz", volume)

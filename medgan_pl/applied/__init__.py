@@ -23,7 +23,7 @@ from medgan_pl.data.intensity import Levels, from_unit
 from medgan_pl.data.records import Item
 from medgan_pl.data.scan import Scan
 from medgan_pl.data.settings import are_numbers
-from medgan_pl.data.windows import Windows, through_spacing
+from medgan_pl.data.windows import Generate, Windows, through_spacing
 from medgan_pl.games.star import Star
 from medgan_pl.games.translation import Translation
 from medgan_pl.keys import Purpose, key_randomness, keyed_generator
@@ -69,7 +69,7 @@ class Applied:
         # Where dropout is drawn, one window after the other: layer by layer, several would take the same numbers in another order.
         at_once = 1 if settings["uncertainty"] and self.dropout else settings["batch_size"]
         most = WHOLE_VOLUME if len(self.window) == 3 and settings["window"] is None else 0
-        self.windows = Windows(self.window, self.reading.factors, network.multiple, settings["overlap"], at_once, module.device, most)
+        self.windows = Windows(self.window, self.reading.enlarges, network.multiple, settings["overlap"], at_once, module.device, most)
         self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
         if self.reading.needs_holes != (settings["holes"] is not None):
             need = "needs a folder of masks that say where something is missing" if self.reading.needs_holes else "has none to fill"
@@ -96,7 +96,7 @@ class Applied:
             return tuple(sides)
         if self.styled:
             return (MOST,) * len(size)
-        return size if len(size) == 3 else tuple(max(side, WHOLE // by) for side, by in zip(size, self.reading.factors, strict=True))
+        return size if len(size) == 3 else tuple(max(side, WHOLE // by) for side, by in zip(size, self.reading.enlarges, strict=True))
 
     def looked_up(self, reference: Any) -> Reference | None:
         """The image whose style is taken, if any is."""
@@ -176,12 +176,17 @@ class Applied:
             layer.train()
         for i in range(count):
             key_randomness(self.settings["seed"], i, int(key[:12], 16), Purpose.SAMPLES)
-            whole = partial(self.windows, partial(self.generate, self.style(i)))
+            whole = partial(self.through, partial(self.generate, self.style(i)))
             made = whole(images) if scales is None else through_spacing(whole, images, scales, self.reading.factors)
             if self.keeps_known:  # to the bit, which resampling there and back would not
-                made = torch.where(images[:, -1:] > 0, made, images[:, : made.shape[1]])
+                shown = self.reading.enlarged(images)
+                made = torch.where(shown[:, -1:] > 0, made, shown[:, : made.shape[1]])
             made = made.movedim(1, 0)  # (K, n, *S)
             yield (made.clamp(-1, 1) + 1) / 2 if self.reading.segments else from_unit(made, levels)[None]
+
+    def through(self, generate: Generate, images: Tensor) -> Tensor:
+        """(n, C, *S) at the spacing of training -> (n, K, *S · factors), by windows of the generator's grid."""
+        return self.windows(generate, self.reading.enlarged(images))
 
     def style(self, turn: int) -> dict[str, Tensor]:
         """What the game is told of a pass's style, a row: the same for every window and every image, or windows would not fit."""

@@ -1,12 +1,13 @@
 """How a trained generator wants its sources, and what it makes of them, by the settings that lie in its checkpoint."""
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from medgan_pl.data.degrade import Chain, Degradation, Fog, Holes
+from medgan_pl.data.degrade import Chain, Degradation, Fog, Holes, Shrink
 from medgan_pl.data.geometry import Fit
 from medgan_pl.data.intensity import Levels, Percentiles, ZScore, to_unit
 from medgan_pl.data.layouts import PLANES, Film
@@ -16,6 +17,7 @@ from medgan_pl.data.scan import Scan
 from medgan_pl.data.settings import numbers
 from medgan_pl.data.windows import Planes
 from medgan_pl.games.unpaired import Unpaired
+from medgan_pl.networks.translator import enlarged
 from medgan_pl.trust import check_targets
 
 if TYPE_CHECKING:
@@ -26,9 +28,11 @@ OFF = 0.1
 
 
 class Reading:
-    """`size` (S', …): a training source's; `factors`: by how much the image is larger, along each axis; `planes`: what of an array is one
-    image; `structures`: names of what a segmentation tells apart; `needs_holes`: whether the source says what is missing of it, in its last
-    channel; `masks`: how files of that are read; `fogged`: whether it was learnt with levels that fog moves, those of each scan.
+    """`size` (S', …): a training source's; `enlarges`: by how much the generator's image is larger, along each axis; `thick`: of how many
+    slices one of the scan's is, as `Shrink` made them, which `enlarged` brings to the generator's grid; `factors`: by how much what comes
+    out is larger than the scan, for both; `planes`: what of an array is one image; `structures`: names of what a segmentation tells apart;
+    `needs_holes`: whether the source says what is missing of it, in its last channel; `masks`: how files of that are read; `fogged`:
+    whether it was learnt with levels that fog moves, those of each scan.
 
     `target`: of a generator between domains the data settings of the one they are brought to.
 
@@ -52,9 +56,9 @@ class Reading:
             raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read")
         self.segments = game.segments
         dims = module.config["image"]["spatial_dims"]
-        self.factors = module.average.network.factors
+        self.enlarges = module.average.network.factors
         whole = numbers("data.size", self.data["size"], dims, 1, whole=True)
-        self.size = tuple(side // factor for side, factor in zip(whole, self.factors, strict=True))
+        self.size = tuple(side // factor for side, factor in zip(whole, self.enlarges, strict=True))
         beside = self.data.get("beside") or {}
         # The source's own settings where it is another scan; a source made from the image, or the image to be segmented, is read as it.
         companion = {} if self.segments else beside.get("source") or {}
@@ -70,6 +74,8 @@ class Reading:
         self.needs_holes = degrade is not None and degrade.extra_channels > 0
         steps = degrade.steps if isinstance(degrade, Chain) else (degrade,)
         self.fill = steps[-1].fill if steps and isinstance(steps[-1], Holes) else None
+        self.thick = (1,) * dims if film else tuple(math.prod(of) for of in zip(*(slices(step, dims) for step in steps), strict=True))
+        self.factors = tuple(a * b for a, b in zip(self.enlarges, self.thick, strict=True))
         self.fogged = isinstance(self.intensity, Percentiles | ZScore) and any(isinstance(step, Fog) for step in steps)
 
     def between(self, module: "AdversarialModule", came: str | None, goes: str | None) -> None:
@@ -128,6 +134,10 @@ class Reading:
             images = torch.cat([images, 2 * missing.to(images.dtype) - 1], 1)
         return images
 
+    def enlarged(self, images: Tensor) -> Tensor:
+        """(n, C, *S) -> (n, C, *S · thick): thick slices on the grid of thin ones, as training sources were."""
+        return enlarged(images, self.thick)
+
     def scales(self, scan: Scan, *, resample: bool, force: bool) -> tuple[float, ...] | None:
         """How many times as wide as the scan's a training source's pixels are, for `resample`; None: it is taken as it is.
 
@@ -154,6 +164,12 @@ class Reading:
                 "brings it there and the result back, force=true takes it as it is"
             )
         return scales
+
+
+def slices(step: Degradation | None, dims: int) -> tuple[int, ...]:
+    """Along each axis how many slices it made one of, and enlarged back."""
+    axes = step.axes or () if isinstance(step, Shrink) else ()
+    return tuple(step.by if axis in axes else 1 for axis in range(dims))
 
 
 def check_modality(modality: Modality, item: Item, scan: Scan, low: float) -> None:
