@@ -85,12 +85,14 @@ def test_content_alone_needs_no_adversary(tmp_path) -> None:
     assert (before["turns_d"], before["turns_g"]) == (0, 4)
 
 
-def test_masks_are_judged_by_their_overlap(tmp_path) -> None:
+def test_masks_are_judged_by_overlap_and_outlines(tmp_path) -> None:
     small = ("data.cohort.patients=40", "data.cohort.shape=[8,16,16]", "model.discriminator.layers=1", "model.generator.levels=2")
     wanted = [word for word in TINY if not word.startswith("metrics.")]
     checkpoint = trained(tmp_path, "experiment=lung_segmentation", *wanted, *small)
     results = judged(checkpoint)
-    assert {"dice", "dice/lung"} == set(results)
+    assert {"dice", "dice/lung", "hd95/lung"} == set(results)
+    assert results["hd95/lung"]["unit"] == "mm"
+    assert results["hd95/lung"]["estimate"] is None or results["hd95/lung"]["estimate"]["value"] >= 0
     assert 0 <= results["dice"]["estimate"]["value"] <= 1
     report = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert "masks are held against their own truths" in report["verdicts"]["fidelity"]["text"]

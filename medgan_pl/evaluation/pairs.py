@@ -25,12 +25,12 @@ class Scale:
 
 def judge_pairs(sets: Sets, scale: Scale, draws: int, batch_size: int) -> list[Result]:
     """Of images, and of masks where both sides have them; intervals over the patients of the truth."""
-    truth = sets.truth
+    truth, units = sets.truth, {"mae": scale.unit, "hd95": "mm" if scale.spacing_mm else "pixels"}
     if sets.structures:
-        found = judged(Segments(structures=sets.structures), sets.fake, truth, truth.groups, draws, batch_size)
-        return [replace(result, key="dice", label=result.key.removeprefix("dice").removeprefix("_")) for result in found]
+        metric = Segments(structures=sets.structures, outlines=True, spacing_mm=scale.spacing_mm)
+        found = [(*result.key.partition("_"), result) for result in judged(metric, sets.fake, truth, truth.groups, draws, batch_size)]
+        return [replace(result, key=key, label=structure, unit=units.get(key, "")) for key, _, structure, result in found]
     results = judged(Paired(half_range=scale.half_range), sets.fake, truth, truth.groups, draws, batch_size)
-    units = {"mae": scale.unit, "hd95": "mm" if scale.spacing_mm else "pixels"}
     if sets.fake.masks is not None and truth.masks is not None:
         metric = PairedMasks(spacing_mm=scale.spacing_mm)
         results += judged(metric, sets.fake.masks, truth.masks, truth.groups, draws, batch_size)

@@ -84,7 +84,7 @@ def hausdorff_95(
     found = torch.full((len(a),), torch.nan, device=a.device)
     both = a.flatten(1).any(1) & b.flatten(1).any(1)
     if both.any():
-        spacing = None if spacing_mm is None else list(spacing_mm)
+        spacing = None if spacing_mm is None else [float(mm) for mm in spacing_mm]  # MONAI wants them of one type
         with warnings.catch_warnings():
             # MONAI 1.6 warns of an argument that it gives itself.
             warnings.filterwarnings("ignore", ".*get_mask_edges:always_return_as_numpy", FutureWarning)
@@ -201,17 +201,25 @@ class PairedMasks(OfPairs):
 
 class Segments(OfPairs):
     """Segmentations held against their truth, both (B, K, *S) in [-1, 1], a channel for each of `structures`, inside above 0: {"dice",
-    "dice_<structure>"}, means over images, `dice` that over structures too. Raises ValueError for another number of channels."""
+    "dice_<structure>"}, means over images, `dice` that over structures too; with `outlines` "hd95_<structure>" as well, which is slow.
 
-    def __init__(self, *, structures: Sequence[str]) -> None:
+    `spacing_mm`: as in `hausdorff_95`, one for all images; where a mask is empty `hd95` is not defined, as in `PairedMasks`. Raises
+    ValueError for another number of channels.
+    """
+
+    def __init__(self, *, structures: Sequence[str], outlines: bool = False, spacing_mm: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.keys = ("dice", *(f"dice_{name}" for name in structures))
+        self.structures, self.outlines, self.spacing_mm = tuple(structures), outlines, spacing_mm
+        distances = [f"hd95_{name}" for name in structures] if outlines else []
+        self.keys = ("dice", *(f"dice_{name}" for name in structures), *distances)
 
     def measured(self, fake: Tensor, real: Tensor) -> Tensor:
-        if real.shape[1] != len(self.keys) - 1:
-            raise ValueError(f"a segmentation must have a channel for each of {len(self.keys) - 1} structures, got {tuple(real.shape)}")
-        columns = [dice((a > 0).float(), (b > 0).float()) for a, b in zip(fake.split(1, 1), real.split(1, 1), strict=True)]
-        return torch.stack([torch.stack(columns).mean(0), *columns], 1)
+        if real.shape[1] != len(self.structures):
+            raise ValueError(f"a segmentation must have a channel for each of {len(self.structures)} structures, got {tuple(real.shape)}")
+        pairs = [((a > 0).float(), (b > 0).float()) for a, b in zip(fake.split(1, 1), real.split(1, 1), strict=True)]
+        overlaps = [dice(*pair) for pair in pairs]
+        distances = [hausdorff_95(*pair, self.spacing_mm) for pair in pairs] if self.outlines else []
+        return torch.stack([torch.stack(overlaps).mean(0), *overlaps, *distances], 1)
 
 
 def _in_parts(values: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from medgan_pl.metrics.diversity import ms_ssim
 from medgan_pl.metrics.estimate import Resampling
-from medgan_pl.metrics.paired import Paired, PairedMasks, dice, hausdorff_95, mae, psnr, ssim
+from medgan_pl.metrics.paired import Paired, PairedMasks, Segments, dice, hausdorff_95, mae, psnr, ssim
 
 SHAPES = [(3, 1, 64, 64), (2, 3, 40, 23), (2, 1, 11, 30), (2, 1, 24, 20, 22), (1, 2, 12, 13, 14)]
 
@@ -120,6 +120,26 @@ def test_hausdorff_in_3d_by_all_distances(spacing):
     expected = max(np.percentile(apart.min(1), 95), np.percentile(apart.min(0), 95))
     masks = [torch.from_numpy(mask)[None, None] for mask in (a, b)]
     assert hausdorff_95(*masks, spacing_mm=spacing).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_segments_are_judged_structure_by_structure():
+    real = torch.full((3, 2, 12, 10), -1.0)
+    real[:, 0, 2:8, 2:6], real[:2, 1, 9:11, 7:9] = 1, 1  # the third image has none of the second structure
+    fake = real.clone()
+    fake[0, 0, 8, 2:6] = 0.1  # a row of 4 more than the 24 there are
+    fake[1, 1] = -0.1  # missed
+    metric = Segments(structures=["a", "b"], outlines=True, spacing_mm=(2.5, 1))
+    metric.update(fake, real)
+    values = dict(zip(metric.keys, metric.values.T, strict=True))
+    assert list(values) == ["dice", "dice_a", "dice_b", "hd95_a", "hd95_b"]
+    assert values["dice_a"].tolist() == pytest.approx([48 / 52, 1, 1])
+    assert values["dice_b"].tolist() == pytest.approx([1, 0, 1])
+    assert values["dice"].tolist() == pytest.approx([(48 / 52 + 1) / 2, 0.5, 1])
+    assert values["hd95_a"].tolist() == pytest.approx([2.5, 0, 0])
+    assert values["hd95_b"].isnan().tolist() == [False, True, True]
+    plain = Segments(structures=["a", "b"])
+    plain.update(fake, real)
+    assert torch.equal(plain.values, metric.values[:, :3])
 
 
 def test_empty_masks_have_no_hausdorff_distance():
