@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from functools import partial
 from pathlib import Path
 
@@ -241,6 +242,33 @@ def test_nifti_and_dicom_of_one_volume_agree(trained, here, tmp_path) -> None:
     a, b = read_nifti(Path("out/ct.nii.gz")), read_series(sorted(Path("out/series").glob("*.dcm")))
     assert np.abs(a.pixels - b.pixels).max() <= 0.51
     assert np.abs(a.affine - b.affine).max() < 1e-4
+
+
+REAL = Path(os.environ.get("MEDGAN_REAL_DATA", "nowhere"))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="MEDGAN_REAL_DATA names no folder")
+@pytest.mark.parametrize(
+    ("name", "read", "window"),
+    [
+        ("ct_nifti_from_cmbcrc/ct_cmbcrc_256x256x100_hu.nii.gz", lambda path: read_nifti(path), 256),
+        ("ct_nifti_from_cmbcrc/ct_cmbcrc_256x256x100_hu.nii.gz", lambda path: read_nifti(path), 96),
+        ("ct_dicom_cmbcrc", lambda path: read_series(sorted(path.glob("*.dcm"))), 160),
+    ],
+    ids=["NIfTI whole", "NIfTI by windows", "DICOM by windows"],
+)
+def test_a_real_ct_comes_back_where_it_lay_without_seams(trained, here, name, read, window) -> None:
+    """A constant shift of a whole image is the same shift in windows."""
+    before = read(REAL / name)
+    checkpoint = trained(spacing_mm=list(before.spacing_mm[1:]))
+    code, said = here("apply", f"checkpoint={checkpoint}", f"input={REAL / name}", "output=out", "device=cpu", f"window={window}")
+    assert code == 0, said
+    after = read(next(path for path in Path("out").iterdir() if not path.name.endswith(".json")))
+    assert np.abs(after.affine - before.affine).max() < 1e-4
+    assert np.allclose(after.spacing_mm, before.spacing_mm, atol=1e-4)
+    whole = 0.51 if "dicom" in name else 0.01  # a series holds whole HU
+    assert np.abs(after.pixels - shifted(before.pixels)).max() < whole
 
 
 def test_super_resolution_is_the_same_field(trained, here, tmp_path) -> None:
