@@ -45,11 +45,16 @@ class Degradation(ABC):
 class Chain(Degradation):
     """One after the other; none at all gives the image itself.
 
-    ValueError where a step that adds channels is not the last: what came after it would degrade its mask too.
+    ValueError for steps that are no degradations, and where one that adds channels is not the last: what came after it would degrade its
+    mask too.
     """
 
     def __init__(self, steps: Sequence[Degradation]) -> None:
         self.steps = tuple(steps)
+        if strangers := [type(step).__name__ for step in self.steps if not isinstance(step, Degradation)]:
+            raise ValueError(
+                f"`steps` must be degradations, such as Blur or Gaussian, got {', '.join(strangers)}; holes need Holes around them"
+            )
         if any(step.extra_channels for step in self.steps[:-1]):
             names = ", ".join(type(step).__name__ for step in self.steps)
             raise ValueError(f"a step of `steps` that adds channels must be the last, as later ones would spoil its mask, got {names}")

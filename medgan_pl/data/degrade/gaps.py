@@ -23,7 +23,7 @@ class Hole(Protocol):
 class Holes(Degradation):
     """The image with `fill` wherever one of `shapes` lies, and a channel more, the last, that says where: 1 missing, -1 there.
 
-    Outside the holes the image is what it was, to the bit. ValueError for no shapes and a `fill` outside [-1, 1].
+    Outside the holes the image is what it was, to the bit. ValueError for no shapes, for what is none, and a `fill` outside [-1, 1].
     """
 
     extra_channels, keeps_the_rest = 1, True
@@ -31,6 +31,8 @@ class Holes(Degradation):
     def __init__(self, shapes: Sequence[Hole], fill: float = -1.0) -> None:
         if not shapes:
             raise ValueError("`shapes` must name at least one, got none; use Boxes, FreeForm or MissingSlices")
+        if strangers := [type(shape).__name__ for shape in shapes if isinstance(shape, Degradation) or not isinstance(shape, Hole)]:
+            raise ValueError(f"`shapes` must be shapes of holes, Boxes, FreeForm or MissingSlices, got {', '.join(strangers)}")
         if not are_numbers([fill], 1) or not -1 <= fill <= 1:
             raise ValueError(f"`fill` must be a number in [-1, 1], got {fill!r}")
         self.shapes, self.fill = tuple(shapes), fill
