@@ -35,7 +35,7 @@ from medgan_pl.networks.layers import BATCH_NORM
 from medgan_pl.networks.unet import UNetGenerator
 from medgan_pl.sample import load
 
-SHIFT = 0.2  # of atanh(source), which is what a residual generator adds to
+SHIFT = 0.2  # what a residual generator adds
 SMALL = ("model.width=4", "model.generator.levels=2", "model.discriminator.layers=1", "data.size=16", "logger=csv")
 INVERSE = {"levels": [[-1000.0, 400.0]], "unit": "HU", "modality": "CT", "spacing_mm": [0.8, 0.5], "directions": np.eye(3).tolist()}
 
@@ -60,8 +60,7 @@ def trained(settings, tmp_path):
 
 
 def shifted(hu: np.ndarray, low: float = -1000.0, high: float = 400.0) -> np.ndarray:
-    unit = np.clip((np.clip(hu, low, high) - low) / (high - low) * 2 - 1, -0.99, 0.99)
-    return (np.tanh(np.arctanh(unit) + SHIFT) + 1) / 2 * (high - low) + low
+    return np.clip(np.clip(hu, low, high) + SHIFT / 2 * (high - low), low, high)
 
 
 def a_volume(*shape: int) -> np.ndarray:

@@ -16,7 +16,6 @@ from medgan_pl.networks.resnet import initialise
 
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
-FARTHEST = 0.99  # of a source's value from 0 when it is added: atanh(1) is infinite, and near it no h could bring a black pixel back
 
 Norm = Callable[[int, int], nn.Module]
 
@@ -81,10 +80,13 @@ def convolution(
 
 
 class Ending(nn.Module):
-    """The last convolution and tanh: features h (B, width, *S) and the source (B, S', *S) -> image (B, channels, *S) in [-1, 1].
+    """The last convolution: features h (B, width, *S) and the source (B, S', *S) -> image (B, channels, *S) in [-1, 1].
 
-    Places beyond the source's size are cut off. With `residual` it is tanh(atanh(source) + conv(h)) of the source's first `channels`
-    channels, held within ±FARTHEST, and the convolution begins with zeros: the network begins as the identity, up to 0.01 next to ±1.
+    tanh(conv(h)); with `residual` what is to be added to the source's first `channels` channels, source + conv(h), cut off at ±1, and the
+    convolution begins with zeros: the network begins as the identity. Places beyond the source's size are cut off.
+
+    Where the sum is cut off its gradient is not, so that what was driven beyond ±1 can come back. Sum and no tanh of it: that hardly moves
+    where a source is near ±1, and a noise that was clipped to black and white would stay.
     """
 
     def __init__(self, spatial_dims: int, width: int, channels: int, source_channels: int, *, residual: bool, kernel: int = 3) -> None:
@@ -101,9 +103,10 @@ class Ending(nn.Module):
 
     def forward(self, h: Float[Tensor, "b w *padded"], source: Float[Tensor, "b s *space"]) -> Float[Tensor, "b c *space"]:
         h = self.conv(h)[(..., *map(slice, source.shape[2:]))]
-        if self.residual:
-            h = h + source[:, : self.channels].float().clamp(-FARTHEST, FARTHEST).atanh()  # float32: 0.99 is coarse in bfloat16
-        return h.tanh()
+        if not self.residual:
+            return h.tanh()
+        image = source[:, : self.channels] + h
+        return image + (image.clamp(-1, 1) - image).detach()
 
 
 class ResidualBlock(nn.Module):
