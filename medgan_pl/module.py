@@ -88,10 +88,10 @@ class AdversarialModule(pl.LightningModule):
                 raise ValueError(f"`{name}` must be at least 1, got {count}")
         if not stages:
             raise ValueError("`stages` must hold at least one stage")
-        if not game.paired and not all(stage.adversarial for stage in stages.values()):
+        if not game.has_content and not all(stage.adversarial for stage in stages.values()):
             raise ValueError(
-                f"a stage without the adversary needs a game that holds each fake against its own real, game=translation; "
-                f"{type(game).__name__} does not"
+                "a stage without the adversary needs a game that holds each fake against its own real by a term that is not D's, "
+                f"game=translation extra=l1; {type(game).__name__} has none here"
             )
         self.automatic_optimization = False
         if share is not None:
@@ -218,8 +218,10 @@ class AdversarialModule(pl.LightningModule):
     def _losses(self, player: str, part: Batch, fake: Fakes) -> Losses:
         if player == "g":
             with frozen(self.discriminator):  # shared layers too: they learn as the part of G that they are, not to be fooled more easily
-                pays = self.game.generator_losses if self.stages[self.stage].adversarial else self.game.content_losses
-                losses = pays(self.players["d"], part, fake)
+                if self.stages[self.stage].adversarial:
+                    losses = self.game.generator_losses(self.players["d"], part, fake)
+                else:
+                    losses = self.game.content_losses(part, fake)
             losses.terms.update(self.game.generator_penalties(self.generator, part, self.turns_g))
             return losses
         fake = {name: each.detach() for name, each in fake.items()} if isinstance(fake, dict) else fake.detach()

@@ -155,13 +155,23 @@ def error_by_hand(checkpoint: Path) -> float:
         (["experiment=unpaired_t1_t2", "model=cut", "stages=content"], "Contrastive"),
         (["experiment=star_mr", "stages=content_first"], "Star"),
         (["stages=content"], "Synthesis"),
+        (["experiment=dehaze", "extra=feature_matching", "~extras.l1", "stages=content"], "Translation"),
     ],
 )
 def test_a_stage_without_the_adversary_is_refused_before_data_are_read(here, monkeypatch, arguments, game) -> None:
     monkeypatch.setattr(ImageDataModule, "read", lambda data: pytest.fail("the data were read"))
     code, said = here("train", *arguments, "trainer=cpu", "logger=csv", "data.size=32", "model.width=4")
     assert code == 1, said
-    assert f"a stage without the adversary needs a game that holds each fake against its own real, game=translation; {game} does" in said
+    assert "a stage without the adversary needs a game that holds each fake against its own real by a term that is not D's" in said
+    assert f"game=translation extra=l1; {game} has none here" in said
+
+
+def test_settings_of_a_term_that_is_not_named_are_refused_with_what_to_do(here) -> None:
+    code, said = here("train", "experiment=dehaze", "extra=mse", "trainer=cpu", "logger=csv")
+    assert code == 1
+    assert (
+        "`extras.l1` must be a term, got only its settings, {'weight': 5}; name it too, extra=[…,l1], or leave it out by ~extras.l1" in said
+    )
 
 
 def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:

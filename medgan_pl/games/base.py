@@ -202,9 +202,14 @@ class Game(nn.Module, ABC):
         real_logits = critic(self.real(batch)) if self.objective.paired else None
         return Losses(terms={"adversarial": self.objective.generator(critic(fake), real_logits)})
 
-    def content_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        """What G pays in a stage without the adversary, which a game must be `paired` to have."""
-        raise TypeError(f"{type(self).__name__} has nothing for G to pay without the adversary; only a paired game has")
+    @property
+    def has_content(self) -> bool:
+        """Whether there is something that G can pay in a stage without the adversary."""
+        return False
+
+    def content_losses(self, batch: Batch, fake: Fakes) -> Losses:
+        """What G pays in a stage without the adversary, where the game `has_content`."""
+        raise TypeError(f"{type(self).__name__} has nothing for G to pay without the adversary")
 
     def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
         """After each turn of D, of `accuracy` on its batch: what follows how D fares. `images`: shown in all, `new_images`: in that turn;

@@ -34,6 +34,12 @@ class Translation(Game):
         super().__init__(**shared)
         if not extras:
             raise ValueError("`extras` must hold a term between fake and real, such as extra=l1; D alone does not say which image is meant")
+        for name, extra in extras.items():
+            if not isinstance(extra, nn.Module):  # an experiment's settings of a term that the command line has left out
+                raise ValueError(
+                    f"`extras.{name}` must be a term, got only its settings, {extra}; name it too, extra=[…,{name}], or leave it out by "
+                    f"~extras.{name}"
+                )
         self.extras, self.conditional, self.keep_known = nn.ModuleDict(extras), conditional, keep_known
 
     def source(self, batch: Batch) -> Tensor:
@@ -71,13 +77,20 @@ class Translation(Game):
         return look
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        losses = super().generator_losses(d, batch, fake)
-        return Losses(losses.terms | self.content_losses(d, batch, fake).terms, losses.watch)
+        losses, real, features = super().generator_losses(d, batch, fake), self.real(batch), self.features(d, batch)
+        return Losses(losses.terms | {name: extra(fake, real, features) for name, extra in self.extras.items()}, losses.watch)
 
-    def content_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        """The extras alone."""
-        real, features = self.real(batch), self.features(d, batch)
-        return Losses({name: extra(fake, real, features) for name, extra in self.extras.items()})
+    @property
+    def has_content(self) -> bool:
+        return bool(self.without_critic())
+
+    def content_losses(self, batch: Batch, fake: Fakes) -> Losses:
+        """The extras alone, but for those that are taken from D."""
+        real = self.real(batch)
+        return Losses({name: extra(fake, real, None) for name, extra in self.without_critic().items()})
+
+    def without_critic(self) -> dict[str, nn.Module]:
+        return {name: extra for name, extra in self.extras.items() if not getattr(extra, "of_critic", False)}
 
 
 class Segmentation(Translation):

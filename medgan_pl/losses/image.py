@@ -9,6 +9,7 @@ Content and structure together, or Dice with cross-entropy, are two entries unde
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,7 +30,12 @@ MOST_CERTAIN = 1 - torch.finfo(torch.float32).eps  # of a fake, as a mask: a log
 
 
 class ImageLoss(nn.Module, ABC):
-    """What all have in common: the weight, the widening, the refusal of images that are no pair. `value` is the term without its weight."""
+    """What all have in common: the weight, the widening, the refusal of images that are no pair. `value` is the term without its weight.
+
+    `of_critic`: whether it is taken from what D has learned, and so says nothing where no D plays.
+    """
+
+    of_critic: ClassVar[bool] = False
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
@@ -117,6 +123,8 @@ class FeatureMatching(ImageLoss):
     Source: Wang et al. 2018 (pix2pixHD, arXiv 1711.11585), eq. 3, with weight 10. They sum over layers and discriminators, we take the
     mean, so that the weight means the same for any number of them.
     """
+
+    of_critic = True
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
         if features is None:

@@ -60,8 +60,11 @@ def test_g_pays_the_adversary_and_the_extras_or_the_extras_alone() -> None:
     paid = game().generator_losses(d, given, fake)
     assert set(paid.terms) == {"adversarial", "l1"}
     torch.testing.assert_close(paid.terms["l1"], error)
-    alone = game().content_losses(d, given, fake)
+    both = game(extras={"l1": L1(weight=3.0), "match": FeatureMatching(weight=1.0)})
+    alone = both.content_losses(given, fake)  # D's maps teach nothing where D does not play
     assert set(alone.terms) == {"l1"}
+    assert both.has_content
+    assert not game(extras={"match": FeatureMatching(weight=1.0)}).has_content
     torch.testing.assert_close(alone.total, error)
 
 
@@ -106,6 +109,6 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"set data\.degrade or data\.beside\.source"):
         game().generate(nn.Identity(), {"image": torch.zeros(1, 1, 8, 8)})
     with pytest.raises(ValueError, match="needs a D with features"):
-        game(extras={"match": FeatureMatching(weight=1.0)}).content_losses(Mean(), batch(), torch.zeros(4, 1, 8, 8))
+        game(extras={"match": FeatureMatching(weight=1.0)}).generator_losses(Mean(), batch(), torch.zeros(4, 1, 8, 8))
     with pytest.raises(ValueError, match=r"without the adversary has players \[g\]"):
         Stage(players=["d", "g"], adversarial=False)
