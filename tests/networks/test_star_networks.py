@@ -72,6 +72,20 @@ def test_residual_begins_as_the_identity_in_any_style(spatial_dims) -> None:
     assert g.generator.end.conv.weight.grad.abs().sum() > 0
 
 
+def test_a_residual_image_stays_within_reach_of_the_tanh() -> None:
+    g = StarNetworks(spatial_dims=2, channels=1, size=16, domains=2, width=4, residual=True)
+    image = torch.full((1, 1, 16, 16), -1.0)
+    style = g.style_of_noise(torch.randn(1, 16), torch.tensor([1]))
+    torch.testing.assert_close(g.translate(image, style), 0.99 * image)
+    torch.nn.init.constant_(g.generator.end.conv.bias, 3.0)
+    made = g.translate(image, style)
+    assert made.max() < 1
+    made.sum().backward()
+    assert g.generator.end.conv.bias.grad.item() > 1
+    half = g.bfloat16().translate(image.bfloat16(), style.bfloat16())
+    assert (half.float() - made).abs().max() < 0.03  # no infinity where bfloat16 knows no 0.99
+
+
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_memory_layout_changes_nothing(spatial_dims) -> None:
     where = {"spatial_dims": spatial_dims, "channels": 1, "size": 16, "domains": 2, "width": 4}
