@@ -83,16 +83,17 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
 
 
 def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
-    """The module of a checked configuration, without its metrics, with nothing in the place of its extras and, unless `whole`, of the
-    discriminator and what is on the way to it."""
+    """The module of a checked configuration, without its metrics, one plain term in the place of its extras, and nothing, unless
+    `whole`, in that of the discriminator and what is on the way to it."""
     from hydra.utils import instantiate
     from torch import nn
 
     from medgan_pl.keys import Purpose, key_randomness
+    from medgan_pl.losses.image import L1
 
     settings = without_terms(config["module"])
     if "extras" in settings["game"]:
-        settings["game"]["extras"] = {"left_out": nn.Identity()}
+        settings["game"]["extras"] = {"left_out": L1(weight=1.0)}
     if not whole:
         game = settings["game"] | {"augment": None, "regularizers": {}} | ({"pool": 0} if "pool" in settings["game"] else {})
         settings |= {"discriminator": nn.Identity(), "share": None, "game": game}

@@ -19,9 +19,10 @@ from torchvision.models import get_model
 import medgan_pl
 from medgan_pl.applied import Applied, labels_of
 from medgan_pl.applied.inputs import masks_of, targets
-from medgan_pl.applied.reading import Reading
+from medgan_pl.applied.reading import Reading, thickness
 from medgan_pl.build import build_module
 from medgan_pl.console import configuration_folder
+from medgan_pl.data.degrade import Chain, Gaussian, Shrink
 from medgan_pl.data.export import Facts, Provenance, check, write_nifti
 from medgan_pl.data.export.derived import write_derived
 from medgan_pl.data.intensity import Inverse
@@ -47,9 +48,9 @@ def trained(settings, tmp_path):
     def write(*overrides: str, **inverse) -> Path:
         config = settings("data=ct", "degrade@data.degrade=noise", "model=unet_gan", *SMALL, *overrides)
         module = build_module(config)
-        module.average.network.end.conv.bias.fill_(SHIFT)
+        module.average.network.end.last.bias.fill_(SHIFT)
         if not config["model"]["generator"].get("residual"):
-            torch.nn.init.zeros_(module.average.network.end.conv.weight)
+            torch.nn.init.zeros_(module.average.network.end.last.weight)
         state = {"config": config, "classes": [], "images": 64, "inverse": {**INVERSE, **inverse}, "covariates": []}
         path = tmp_path / "run" / "checkpoints" / "best.ckpt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -311,6 +312,35 @@ def test_thick_slices_come_back_as_thin_ones_of_the_same_field(trained, here, tm
     off = made.get_fdata() - shifted(line)[None, :, None]
     assert np.abs(off[:, 4:-4]).max() < {"as trained": 0.1, "thinner": 1200 / 7 / 10}[sampled]  # a tenth of what lies between two slices
     assert json.loads(Path("out/ct.nii.gz.json").read_text())["spacing_mm"] == pytest.approx([thick_mm / 4, 0.8, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("steps", "dims", "expected"),
+    [
+        ([], 3, (1, 1, 1)),
+        ([Shrink(factor=2, axes=[0, 2])], 3, (2, 1, 2)),
+        ([Gaussian(sd=0.1), Chain([Shrink(factor=4, axes=[0])])], 3, (4, 1, 1)),
+        ([Shrink(factor=4, axes=[0]), Shrink(factor=2, axes=[0])], 3, (4, 1, 1)),  # the second blurs thin slices that were interpolated
+        ([Shrink(factor=4)], 3, (1, 1, 1)),  # a smaller source: the generator itself enlarges
+        ([Shrink(factor=4, axes=[0])], 2, (4, 1)),
+    ],
+)
+def test_how_thick_slices_were(steps, dims, expected) -> None:
+    assert thickness([step for _, _, step in Chain(steps).parts()], dims) == expected
+
+
+def test_thick_rows_of_coronal_planes_are_thick_slices(trained, here, tmp_path) -> None:
+    """Slices of 4 mm, seen from the front: four rows for each."""
+    affine = oblique(tmp_path / "ct.nii.gz", a_volume(18, 8, 3), (0.5, 0.8, 4.0))
+    thick = "{_target_: medgan_pl.data.degrade.Chain, steps: [{_target_: medgan_pl.data.degrade.Shrink, factor: 4, axes: [0]}]}"
+    chain = ("degrade@data.degrade=none", f"+data.degrade={thick}")
+    checkpoint = trained("data.slices.axis=coronal", *chain, spacing_mm=[1.0, 0.5])
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu")
+    assert code == 0, said
+    made = nibabel.load("out/ct.nii.gz")
+    assert made.shape == (18, 32, 3)
+    ends = np.array([[-0.5, -0.5, 0, 1], [17.5, 31.5, 2, 1]]).T
+    assert np.abs(made.affine @ ends - affine @ np.array([[-0.5, -0.5, 0, 1], [17.5, 7.5, 2, 1]]).T).max() < 1e-4
 
 
 def test_a_series_of_thick_slices_becomes_one_of_thin_ones(trained, here, tmp_path) -> None:
@@ -662,7 +692,7 @@ def test_uncertainty_is_the_spread_of_dropout(trained, here, tmp_path) -> None:
     oblique(tmp_path / "ct.nii.gz", a_volume(24, 2, 20))
     checkpoint = trained("model.generator.dropout=0.5")
     state = torch.load(checkpoint, weights_only=True)
-    state["state_dict"]["average.network.end.conv.weight"] += 0.1
+    state["state_dict"]["average.network.end.change.weight"] += 0.1
     torch.save(state, checkpoint)
     common = ("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "device=cpu")
     for output in ("x", "y"):

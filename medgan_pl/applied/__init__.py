@@ -179,8 +179,7 @@ class Applied:
             whole = partial(self.through, partial(self.generate, self.style(i)))
             made = whole(images) if scales is None else through_spacing(whole, images, scales, self.reading.factors)
             if self.keeps_known:  # to the bit, which resampling there and back would not
-                shown = self.reading.enlarged(images)
-                made = torch.where(shown[:, -1:] > 0, made, shown[:, : made.shape[1]])
+                made = torch.where(images[:, -1:] > 0, made, images[:, : made.shape[1]])
             made = made.movedim(1, 0)  # (K, n, *S)
             yield (made.clamp(-1, 1) + 1) / 2 if self.reading.segments else from_unit(made, levels)[None]
 

@@ -1,13 +1,13 @@
 """How a trained generator wants its sources, and what it makes of them, by the settings that lie in its checkpoint."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from medgan_pl.data.degrade import Chain, Degradation, Fog, Holes, Shrink
+from medgan_pl.data.degrade import Degradation, Fog, Holes, Shrink
 from medgan_pl.data.geometry import Fit
 from medgan_pl.data.intensity import Levels, Percentiles, ZScore, to_unit
 from medgan_pl.data.layouts import PLANES, Film
@@ -72,9 +72,9 @@ class Reading:
         self.structures = list(beside["mask"]["structures"]) if self.segments else []
         degrade: Degradation | None = None if self.segments or not self.data.get("degrade") else self.built(self.data["degrade"], "degrade")
         self.needs_holes = degrade is not None and degrade.extra_channels > 0
-        steps = degrade.steps if isinstance(degrade, Chain) else (degrade,)
+        steps = [step for _, _, step in degrade.parts()] if degrade else []
         self.fill = steps[-1].fill if steps and isinstance(steps[-1], Holes) else None
-        self.thick = (1,) * dims if film else tuple(math.prod(of) for of in zip(*(slices(step, dims) for step in steps), strict=True))
+        self.thick = (1,) * dims if film else thickness(steps, dims)
         self.factors = tuple(a * b for a, b in zip(self.enlarges, self.thick, strict=True))
         self.fogged = isinstance(self.intensity, Percentiles | ZScore) and any(isinstance(step, Fog) for step in steps)
 
@@ -166,10 +166,10 @@ class Reading:
         return scales
 
 
-def slices(step: Degradation | None, dims: int) -> tuple[int, ...]:
-    """Along each axis how many slices it made one of, and enlarged back."""
-    axes = step.axes or () if isinstance(step, Shrink) else ()
-    return tuple(step.by if axis in axes else 1 for axis in range(dims))
+def thickness(steps: Sequence[Degradation], dims: int) -> tuple[int, ...]:
+    """Along each axis how many slices they made one of, and enlarged back; of several the most, as the others come upon the grid of it."""
+    shrinks = [step for step in steps if isinstance(step, Shrink) and step.axes is not None]
+    return tuple(max((step.by for step in shrinks if axis in step.axes), default=1) for axis in range(dims))
 
 
 def check_modality(modality: Modality, item: Item, scan: Scan, low: float) -> None:

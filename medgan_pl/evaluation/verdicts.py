@@ -37,7 +37,7 @@ def known(results: list[Result], *keys: str) -> list[Result]:
 
 def why_not(results: list[Result], *keys: str) -> Verdict:
     reasons = [result.undefined for result in results if result.key in keys and result.undefined]
-    masks = {result.key for result in results} <= {"dice", "hd95"}
+    masks = {result.key for result in results} == {"dice"}
     unasked = "masks are held against their own truths, and judged by nothing else" if masks else "it was not asked for"
     return {"mark": "unknown", "text": f"Not measured: {reasons[0] if reasons else unasked}."}
 

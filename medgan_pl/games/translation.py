@@ -90,7 +90,7 @@ class Translation(Game):
         return Losses({name: extra(fake, real, None) for name, extra in self.without_critic().items()})
 
     def without_critic(self) -> dict[str, nn.Module]:
-        return {name: extra for name, extra in self.extras.items() if not getattr(extra, "of_critic", False)}
+        return {name: extra for name, extra in self.extras.items() if not extra.of_critic}
 
 
 class Segmentation(Translation):

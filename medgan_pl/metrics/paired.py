@@ -96,7 +96,7 @@ def hausdorff_95(
 class OfPairs(Metric):
     """Means of values that each pair of images has by itself; `keys` says what stands in a column of `values`.
 
-    The values of all images are kept, four numbers each, and gathered over ranks; no result depends on the size of batches.
+    The values of all images are kept, a few numbers each, and gathered over ranks; no result depends on the size of batches.
     `compute` and `estimates` raise ValueError where no images came.
     """
 

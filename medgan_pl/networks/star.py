@@ -19,9 +19,8 @@ from medgan_pl.networks.layers import AVERAGE_POOL, CONV, halve, space
 from medgan_pl.networks.modulated import GAIN as RECTIFIED
 from medgan_pl.networks.modulated import EqualisedLinear
 from medgan_pl.networks.resnet import DownBlock, channels_at, initialise
-from medgan_pl.networks.translator import Ending
+from medgan_pl.networks.translator import BoundedEnding
 
-FARTHEST = 0.99  # of a source's value from 0 when it is added: atanh(1) is infinite, and near it no h could bring a black pixel back
 DEEPEST = 4  # halvings of the generator: 16 places are left of 256 (appendix, table of the generator)
 
 
@@ -76,24 +75,13 @@ class StyledBlock(nn.Module):
         return (self.up(self.skip(self.down(x))) + h) / math.sqrt(2)
 
 
-class BoundedEnding(Ending):
-    """As `Ending`, but with `residual` tanh(atanh(source) + conv(h)), the source held within ±FARTHEST: without pairs there is no truth to
-    pull back what D has driven beyond ±1, and a tanh keeps it within reach. It begins as the identity, up to 0.01 next to ±1."""
-
-    def forward(self, h: Float[Tensor, "b w *space"], source: Float[Tensor, "b s *space"]) -> Float[Tensor, "b c *space"]:
-        h = self.conv(h)
-        if self.residual:
-            h = h + source.float().clamp(-FARTHEST, FARTHEST).atanh()  # float32: 0.99 is coarse in bfloat16
-        return h.tanh()
-
-
 class StarGenerator(nn.Module):
     """image (B, channels, *size) and style (B, style) -> image (B, channels, *size) in [-1, 1] in the style's domain.
 
     Blocks down to 8 places of the shortest axis, but at most DEEPEST halvings, two there, two more with the style, and blocks up with the
     style, which comes in by `AdaptiveNorm` alone. Instance norms look at the whole image: it is to be given whole, not in windows.
-    With `residual` it begins as the identity, whatever the style, and learns what to change (`BoundedEnding`): for domains that show
-    the same organ, whose shapes need then not be drawn anew.
+    With `residual` it begins as the identity, whatever the style, and learns what to change (`translator.BoundedEnding`): for domains
+    that show the same organ, whose shapes need then not be drawn anew.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ whole: batch norm in evaluation mode and channel norm do not, instance norm does
 """
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from medgan_pl.networks.resnet import initialise
 
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
+FARTHEST = 0.99  # of a source's value from 0 in a tanh: atanh(1) is infinite, and near it no h could bring a black pixel back
 
 Norm = Callable[[int, int], nn.Module]
 
@@ -89,24 +91,45 @@ class Ending(nn.Module):
     where a source is near ±1, and a noise that was clipped to black and white would stay.
     """
 
+    # What the convolution of a residual network is called in a checkpoint: not as that of `BoundedEnding`, which all had once, so that
+    # their weights are not taken for these.
+    name: ClassVar[str] = "change"
+
     def __init__(self, spatial_dims: int, width: int, channels: int, source_channels: int, *, residual: bool, kernel: int = 3) -> None:
         super().__init__()
         if residual and source_channels < channels:
             raise ValueError(
                 f"`source_channels` must be at least channels={channels} for residual=true, got {source_channels}; use residual=false"
             )
-        self.conv = CONV[spatial_dims](width, channels, kernel, padding=kernel // 2, padding_mode="replicate")
+        conv = CONV[spatial_dims](width, channels, kernel, padding=kernel // 2, padding_mode="replicate")
+        self.add_module(self.name if residual else "conv", conv)
         self.channels, self.residual = channels, residual
         initialise(self)
         if residual:
-            nn.init.zeros_(self.conv.weight)
+            nn.init.zeros_(conv.weight)
+
+    @property
+    def last(self) -> nn.Module:
+        """The convolution."""
+        return next(self.children())
 
     def forward(self, h: Float[Tensor, "b w *padded"], source: Float[Tensor, "b s *space"]) -> Float[Tensor, "b c *space"]:
-        h = self.conv(h)[(..., *map(slice, source.shape[2:]))]
-        if not self.residual:
-            return h.tanh()
-        image = source[:, : self.channels] + h
+        h = self.last(h)[(..., *map(slice, source.shape[2:]))]
+        return self.added(source[:, : self.channels], h) if self.residual else h.tanh()
+
+    def added(self, source: Float[Tensor, "b c *space"], h: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
+        image = source + h
         return image + (image.clamp(-1, 1) - image).detach()
+
+
+class BoundedEnding(Ending):
+    """As `Ending`, but with `residual` tanh(atanh(source) + conv(h)), the source held within ±FARTHEST. For games without pairs: there is
+    no truth to pull back what D has driven beyond ±1, and a tanh keeps it within reach. It begins as the identity, up to 0.01 at ±1."""
+
+    name = "conv"
+
+    def added(self, source: Float[Tensor, "b c *space"], h: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
+        return (source.float().clamp(-FARTHEST, FARTHEST).atanh() + h).tanh()  # float32: 0.99 is coarse in bfloat16
 
 
 class ResidualBlock(nn.Module):
@@ -128,7 +151,7 @@ class TranslatorGenerator(nn.Module):
     depends on those of the (enlarged) source up to 15 + 8 · `blocks` away, 87 for 9 blocks.
 
     - `factor`: above 1, one number or one an axis, the source is first enlarged by linear interpolation.
-    - `residual`: begins as the identity and learns what to change; see `Ending`.
+    - `residual`: begins as the identity and learns what to change; see `Ending`. `ending`: `BoundedEnding` for games without pairs.
     - `norm`: what makes the norm of (spatial_dims, channels): `batch_norm`, `instance_norm`, `ChannelNorm` or `no_norm`.
 
     Raises ValueError for blocks < 1, a factor below 1, and for `residual` with fewer source channels than channels.
@@ -151,6 +174,7 @@ class TranslatorGenerator(nn.Module):
         factor: int | Sequence[int] = 1,
         residual: bool = False,
         norm: Norm = batch_norm,
+        ending: Callable[..., Ending] = Ending,
     ) -> None:
         super().__init__()
         if blocks < 1:
@@ -164,7 +188,7 @@ class TranslatorGenerator(nn.Module):
         for level in (2, 1):
             self.decoder.extend([nn.Upsample(scale_factor=2), convolution(spatial_dims, 2 * width * level, width * level, norm)])
         initialise(self)
-        self.end = Ending(spatial_dims, width, channels, source_channels, residual=residual, kernel=7)
+        self.end = ending(spatial_dims, width, channels, source_channels, residual=residual, kernel=7)
 
     def forward(self, source: Float[Tensor, "b s *small"]) -> Float[Tensor, "b c *space"]:
         source = enlarged(source, self.factors)

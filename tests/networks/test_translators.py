@@ -51,7 +51,7 @@ def gradients_are_finite(*networks: nn.Module) -> bool:
 @pytest.mark.parametrize(("channels", "source_channels", "residual"), [(1, 1, True), (3, 2, False), (1, 3, True)])
 def test_shapes_ranges_and_gradients(family, spatial_dims, factor, small, size, channels, source_channels, residual) -> None:
     g = family(spatial_dims=spatial_dims, channels=channels, source_channels=source_channels, factor=factor, residual=residual)
-    nn.init.normal_(g.end.conv.weight)  # a residual network begins with zeros there, which would stop every gradient behind it
+    nn.init.normal_(g.end.last.weight)  # a residual network begins with zeros there, which would stop every gradient behind it
     image = g(torch.rand(2, source_channels, *small) * 2 - 1)
     assert image.shape == (2, channels, *size)
     assert image.abs().max() <= 1
@@ -75,12 +75,12 @@ def test_what_is_added_is_cut_off_and_can_come_back() -> None:
     end = Ending(2, 4, 1, 1, residual=True)
     source = torch.tensor([-1.0, 0.0, 0.9]).view(1, 1, 1, 3)
     for bias, expected in ((0.5, [-0.5, 0.5, 1.0]), (-0.5, [-1.0, -0.5, 0.4])):
-        nn.init.constant_(end.conv.bias, bias)
+        nn.init.constant_(end.last.bias, bias)
         image = end(torch.zeros(1, 4, 1, 3), source)
         assert image.flatten().tolist() == pytest.approx(expected)
         end.zero_grad()
         image.sum().backward()
-        assert end.conv.bias.grad.item() == 3
+        assert end.last.bias.grad.item() == 3
 
 
 @pytest.mark.parametrize("family", [partial(UNET, norm=norm) for norm in (batch_norm, ChannelNorm, no_norm)] + [RESNET, RRDB])
