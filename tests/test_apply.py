@@ -212,6 +212,16 @@ def test_what_trained_a_generator_is_not_needed_to_use_it_and_does_not_travel(tr
         assert b"mine.pth" not in Path(path).read_bytes()
 
 
+def test_a_residual_generator_of_before_is_not_taken_for_one_of_now(trained) -> None:
+    """Its weights fit, and meant tanh(atanh(source) + h)."""
+    checkpoint = trained()
+    state = torch.load(checkpoint, weights_only=True)
+    state["state_dict"] = {name.replace("end.change.", "end.conv."): weight for name, weight in state["state_dict"].items()}
+    torch.save(state, checkpoint)
+    with pytest.raises(ValueError, match=r"do not fit the settings stored with them: .*end\.c"):
+        load(checkpoint, "cpu")
+
+
 def test_a_dicom_series_comes_back_as_one_of_the_same_study(trained, here, tmp_path) -> None:
     volume = a_volume(5, 30, 26)
     write_series(tmp_path / "in", volume, StudyDate="20200102", KVP="120", PatientSex="F", SliceThickness=4)
