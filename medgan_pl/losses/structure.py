@@ -1,5 +1,6 @@
 """Structural similarity by scales, the one computation behind the loss (image.py) and the metrics; differentiable."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 # Wang et al. 2003, section 3.2 (weights) and Wang et al. 2004 (doi 10.1109/TIP.2003.819861), section III.B (window, K1, K2).
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5  # pixels
-WINDOW_WEIGHTS = torch.softmax(-((torch.arange(WINDOW).double() - WINDOW // 2) ** 2) / (2 * SIGMA**2), 0).tolist()
+BELL = [math.exp(-((place - WINDOW // 2) ** 2) / (2 * SIGMA**2)) for place in range(WINDOW)]
+WINDOW_WEIGHTS = [height / sum(BELL) for height in BELL]  # no tensor: this may be read first where torch's device is "meta"
 C1, C2 = 0.01**2, 0.03**2  # for a range of 1
 
 Images = Float[Tensor, "b c *space"]
