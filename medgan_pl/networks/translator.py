@@ -89,6 +89,9 @@ class Ending(nn.Module):
 
     Where the sum is cut off its gradient is not, so that what was driven beyond ±1 can come back. Sum and no tanh of it: that hardly moves
     where a source is near ±1, and a noise that was clipped to black and white would stay.
+
+    Source: what is added is learnt, not the image: Zhang et al. 2017 (arXiv 1608.03981), section III; the gradient through the cut:
+    Bengio et al. 2013 (arXiv 1308.3432), the straight-through estimator.
     """
 
     # What the convolution of a residual network is called in a checkpoint: not as that of `BoundedEnding`, which all had once, so that
@@ -118,6 +121,7 @@ class Ending(nn.Module):
         return self.added(source[:, : self.channels], h) if self.residual else h.tanh()
 
     def added(self, source: Float[Tensor, "b c *space"], h: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
+        """What h makes of the source, in [-1, 1]."""
         image = source + h
         return image + (image.clamp(-1, 1) - image).detach()
 
