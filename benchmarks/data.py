@@ -34,14 +34,14 @@ from monai.data import CacheDataset, DataLoader, PersistentDataset
 from omegaconf import OmegaConf
 from torch.utils.data import Dataset, RandomSampler
 
-from medgan_pl.batch import Batch
-from medgan_pl.console import configuration_folder
+from medgan_pl.core.batch import Batch
+from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.modalities import CT
 from medgan_pl.data.phantom import draw_patient
 from medgan_pl.data.randomize import Randomize
-from medgan_pl.networks.layers import frozen
-from medgan_pl.train import build_module
+from medgan_pl.models.build import build_module
+from medgan_pl.models.networks.layers import frozen
 
 # What MONAI says of optional readers that are not installed.
 warnings.simplefilter("ignore")

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.runs import Clock, Data, module_of, trainer_of
-from medgan_pl.build import quiet_libraries
+from medgan_pl.core.command import quiet_libraries
 
 SIZES = ((2, 64, 256), (2, 128, 128), (2, 256, 32), (3, 64, 16))  # axes, size_px, images of a batch
 TINY = ((2, 8, 2), (3, 8, 2))

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 
 from benchmarks.runs import Clock, Data, in_turns, module_of, trainer_of
-from medgan_pl.build import count, quiet_libraries
-from medgan_pl.console import configuration_folder
+from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.console import configuration_folder
+from medgan_pl.models.build import count
 
 SHAPES = ((64, 64), (128, 128), (32, 32, 32), (64, 64, 64))
 LARGE = ((256, 256), (512, 512))  # on a GPU alone

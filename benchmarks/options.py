@@ -22,10 +22,10 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from benchmarks.runs import Clock, Data, in_turns, module_of, quartiles, trainer_of
-from medgan_pl.batch import Batch
-from medgan_pl.build import quiet_libraries
-from medgan_pl.interval import Interval
-from medgan_pl.module import AdversarialModule
+from medgan_pl.core.batch import Batch
+from medgan_pl.core.command import quiet_libraries
+from medgan_pl.models.module import AdversarialModule
+from medgan_pl.models.running import Interval
 
 VARIANTS = {
     "float32": ([], {}),

@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from medgan_pl.build import build_module
-from medgan_pl.callbacks import MetricsTable
-from medgan_pl.console import configuration_folder
-from medgan_pl.data.covariates import Covariates
-from medgan_pl.module import AdversarialModule
+from medgan_pl.core.console import configuration_folder
+from medgan_pl.data.files.covariates import Covariates
+from medgan_pl.models.build import build_module
+from medgan_pl.models.module import AdversarialModule
+from medgan_pl.train.tables import MetricsTable
 
 
 class Endless(IterableDataset):

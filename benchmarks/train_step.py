@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from benchmarks.runs import Data, module_of, trainer_of
-from medgan_pl.build import quiet_libraries
-from medgan_pl.games.base import Penalty
-from medgan_pl.module import AdversarialModule
-from medgan_pl.networks.layers import frozen, to_channels_last
+from medgan_pl.core.command import quiet_libraries
+from medgan_pl.models.games.base import Penalty
+from medgan_pl.models.module import AdversarialModule
+from medgan_pl.models.networks.layers import frozen, to_channels_last
 
 Step = Callable[[Tensor], None]
 

@@ -5,14 +5,15 @@
 
 from typing import Any
 
-__version__ = "0.1.0"
+from medgan_pl.core.version import __version__ as __version__
+
 __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
     # Late, because it imports torch: the manual of the command line must answer at once.
     if name == "load":
-        from medgan_pl.sample import load
+        from medgan_pl.models.load import load
 
         return load
     raise AttributeError(f"module 'medgan_pl' has no attribute {name!r}")

@@ -9,64 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jaxtyping import install_import_hook
-
-with install_import_hook(["medgan_pl.networks", "medgan_pl.losses", "medgan_pl.metrics", "medgan_pl.report"], "typecheck.checked"):
-    import medgan_pl.losses.adversarial
-    import medgan_pl.losses.image
-    import medgan_pl.losses.penalties
-    import medgan_pl.losses.regularizers
-    import medgan_pl.losses.structure
-    import medgan_pl.metrics.classifier
-    import medgan_pl.metrics.distances
-    import medgan_pl.metrics.diversity
-    import medgan_pl.metrics.domain
-    import medgan_pl.metrics.estimate
-    import medgan_pl.metrics.membership
-    import medgan_pl.metrics.memorisation
-    import medgan_pl.metrics.neighbours
-    import medgan_pl.metrics.paired
-    import medgan_pl.metrics.perceptual
-    import medgan_pl.metrics.planes
-    import medgan_pl.metrics.pretrained
-    import medgan_pl.metrics.radiomics
-    import medgan_pl.metrics.scores
-    import medgan_pl.metrics.segmenter
-    import medgan_pl.metrics.space
-    import medgan_pl.metrics.teaching
-    import medgan_pl.metrics.torchscript
-    import medgan_pl.metrics.utility
-    import medgan_pl.metrics.weights
-    import medgan_pl.networks.attention
-    import medgan_pl.networks.average
-    import medgan_pl.networks.cgan
-    import medgan_pl.networks.dcgan
-    import medgan_pl.networks.fastgan
-    import medgan_pl.networks.hagan
-    import medgan_pl.networks.mlp
-    import medgan_pl.networks.modulated
-    import medgan_pl.networks.pair
-    import medgan_pl.networks.patches
-    import medgan_pl.networks.patchgan
-    import medgan_pl.networks.projection
-    import medgan_pl.networks.r3gan
-    import medgan_pl.networks.resampling
-    import medgan_pl.networks.resnet
-    import medgan_pl.networks.rrdb
-    import medgan_pl.networks.shared
-    import medgan_pl.networks.star
-    import medgan_pl.networks.stylegan2
-    import medgan_pl.networks.synced
-    import medgan_pl.networks.translator
-    import medgan_pl.networks.unet
-    import medgan_pl.report.pictures  # noqa: F401
-
 import torch
+import typecheck  # noqa: F401  (before anything of the package is imported)
 from command_line import TINY, command
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from medgan_pl.console import configuration_folder
+from medgan_pl.core.console import configuration_folder
 
 torch.set_num_threads(1)  # two wait for each other on a busy machine, and the tests are too small to gain
 
@@ -115,7 +64,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         code = 0
         try:
-            importlib.import_module(f"medgan_pl.{name}").main()
+            importlib.import_module(f"medgan_pl.{name}.__main__").main()
         except SystemExit as end:
             code = int(end.code or 0)
         for handler in logging.getLogger().handlers:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from medgan_pl.batch import Batch
-from medgan_pl.data.covariates import Covariates
+from medgan_pl.core.batch import Batch
+from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.intensity import Inverse
 
 

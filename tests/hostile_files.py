@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from pydicom.uid import JPEGLosslessSV1, RLELossless
 
-from medgan_pl.console import configuration_folder
+from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.export import Facts, Provenance, write_dicom, write_nifti, write_png
-from medgan_pl.data.scan import centred_affine
+from medgan_pl.data.readers.scan import centred_affine
 
 SHAPE, SPACING_MM = (4, 8, 8), (2.0, 1.0, 1.0)
 AFFINE = nib.affines.from_matvec(np.diag([-1.0, -1.0, 2.0]), [3.5, 3.5, 0.0])  # (x, y, z) -> RAS+ mm: canonical as it is

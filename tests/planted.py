@@ -2,7 +2,7 @@
 
 import torch
 
-from medgan_pl.metrics.teaching import Labelled, Masked
+from medgan_pl.metrics.utility.teaching import Labelled, Masked
 
 
 def noise(count, shape, seed):

@@ -20,24 +20,23 @@ from torch import Tensor
 
 from experiments.modalities.translators import FOLDER, between_domains, brought, composed, reaches
 from experiments.restoration.baselines import Watch
-from medgan_pl.build import quiet_libraries
-from medgan_pl.callbacks import to_grid
-from medgan_pl.console import describe_keys, one_message
-from medgan_pl.evaluate import scale_of
-from medgan_pl.evaluation.pairs import judged
-from medgan_pl.evaluation.sets import ImageSet, held_out, real_set
-from medgan_pl.metrics.classifier import Classifier, fit_classifier, predict
+from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.console import describe_keys, one_message
+from medgan_pl.data.pictures import to_grid
+from medgan_pl.evaluate.pairs import judged
+from medgan_pl.evaluate.run import scale_of
+from medgan_pl.evaluate.sets import ImageSet, held_out, real_set
+from medgan_pl.evaluate.targets.truth import seen, unknown
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.paired import Paired
-from medgan_pl.metrics.teaching import Labelled
-from medgan_pl.sample import chosen_device
-from medgan_pl.subjects.truth import seen, unknown
+from medgan_pl.metrics.utility.classifier import Classifier, fit_classifier, predict
+from medgan_pl.metrics.utility.teaching import Labelled
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from medgan_pl.data.domains import DomainsDataModule
-    from medgan_pl.module import AdversarialModule
+    from medgan_pl.models.module import AdversarialModule
 
 SHOWN = ("mae", "ssim")
 

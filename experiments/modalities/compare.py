@@ -20,15 +20,15 @@ from omegaconf import OmegaConf
 from experiments.modalities.classical import HistogramMatch, mean_of_each, pools_matched
 from experiments.modalities.translators import FOLDER, between_domains, brought, composed, reaches
 from experiments.restoration.baselines import Watch, judge, write
-from medgan_pl.build import quiet_libraries
-from medgan_pl.callbacks import to_grid
-from medgan_pl.console import describe_keys, one_message
-from medgan_pl.evaluation.result import Result
-from medgan_pl.evaluation.sets import ImageSet, held_out, real_set
-from medgan_pl.sample import chosen_device, load
-from medgan_pl.subjects.checkpoint import check_fits, trained_elsewhere, translated
-from medgan_pl.subjects.subject import extractors_of, opened
-from medgan_pl.trust import read_checkpoint
+from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.console import describe_keys, one_message
+from medgan_pl.core.safe_load import read_checkpoint
+from medgan_pl.data.pictures import to_grid
+from medgan_pl.evaluate.sets import ImageSet, held_out, real_set
+from medgan_pl.evaluate.targets.checkpoint import check_fits, trained_elsewhere, translated
+from medgan_pl.evaluate.targets.target import extractors_of, opened
+from medgan_pl.metrics.result import Result
+from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from experiments.restoration import baselines
-from medgan_pl.evaluation.sets import ImageSet, stored
-from medgan_pl.keys import Purpose
-from medgan_pl.sample import chosen_device, load
-from medgan_pl.subjects.checkpoint import data_of_run
-from medgan_pl.subjects.subject import opened
+from medgan_pl.core.command import chosen_device
+from medgan_pl.core.keys import Purpose
+from medgan_pl.evaluate.sets import ImageSet, stored
+from medgan_pl.evaluate.targets.checkpoint import data_of_run
+from medgan_pl.evaluate.targets.target import opened
+from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from medgan_pl.data.domains import DomainsDataModule
-    from medgan_pl.module import AdversarialModule
+    from medgan_pl.models.module import AdversarialModule
 
 FOLDER = Path(__file__).parent
 

@@ -22,28 +22,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.restoration.classical import Method, candidates
-from medgan_pl.build import quiet_libraries
-from medgan_pl.callbacks import to_grid
-from medgan_pl.console import configuration_folder, describe_keys, one_message
-from medgan_pl.evaluate import scale_of
-from medgan_pl.evaluation.fidelity import within
-from medgan_pl.evaluation.pairs import judged as judged_in_pairs
-from medgan_pl.evaluation.result import Result
-from medgan_pl.evaluation.sets import ImageSet, held_out, real_set, stored
-from medgan_pl.evaluation.spaces import Features
+from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.console import configuration_folder, describe_keys, one_message
+from medgan_pl.core.safe_load import read_checkpoint
+from medgan_pl.data.pictures import to_grid
+from medgan_pl.evaluate.fidelity import within
+from medgan_pl.evaluate.pairs import judged as judged_in_pairs
+from medgan_pl.evaluate.run import scale_of
+from medgan_pl.evaluate.sets import ImageSet, held_out, real_set, stored
+from medgan_pl.evaluate.spaces import Features
+from medgan_pl.evaluate.targets.checkpoint import check_fits, trained_elsewhere, translated
+from medgan_pl.evaluate.targets.target import extractors_of, opened
 from medgan_pl.metrics.distances import Frechet, frechet_distance
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.paired import Paired, psnr
-from medgan_pl.sample import chosen_device, load
-from medgan_pl.subjects.checkpoint import check_fits, trained_elsewhere, translated
-from medgan_pl.subjects.subject import extractors_of, opened
-from medgan_pl.trust import read_checkpoint
+from medgan_pl.metrics.result import Result
+from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from medgan_pl.data.datamodule import ImageDataModule
-    from medgan_pl.metrics.features import Extractor
+    from medgan_pl.metrics.extractors.features import Extractor
 
 FOLDER = Path(__file__).parent
 SHOWN = ("psnr", "ssim", "mae")

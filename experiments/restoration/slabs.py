@@ -11,8 +11,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from medgan_pl.data.files.records import find
 from medgan_pl.data.modalities import CT
-from medgan_pl.data.records import find
 
 SLICES = 5
 VAL = (2, 12)

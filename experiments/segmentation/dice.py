@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from experiments.restoration.baselines import Judged, Watch, composed, with_differences, write
-from medgan_pl.build import quiet_libraries
-from medgan_pl.console import describe_keys, one_message
-from medgan_pl.evaluation.pairs import judged
-from medgan_pl.evaluation.result import Result
-from medgan_pl.evaluation.sets import held_out, real_set
+from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.console import describe_keys, one_message
+from medgan_pl.core.safe_load import read_checkpoint
+from medgan_pl.evaluate.pairs import judged
+from medgan_pl.evaluate.sets import held_out, real_set
+from medgan_pl.evaluate.targets.checkpoint import check_fits, structures_of, trained_elsewhere, translated, truth_of
+from medgan_pl.evaluate.targets.target import opened
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.paired import Segments
-from medgan_pl.sample import chosen_device, load
-from medgan_pl.subjects.checkpoint import check_fits, structures_of, trained_elsewhere, translated, truth_of
-from medgan_pl.subjects.subject import opened
-from medgan_pl.trust import read_checkpoint
+from medgan_pl.metrics.result import Result
+from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,37 +11,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medgan_pl.data.files.names import stem
+from medgan_pl.data.files.records import Item, Record, find, is_msd
 from medgan_pl.data.intensity import Intensity, to_unit
-from medgan_pl.data.layouts import Layout
 from medgan_pl.data.modalities import Modality
-from medgan_pl.data.names import stem
 from medgan_pl.data.phantom import Patient
-from medgan_pl.data.records import Item, Record, find, is_msd
-from medgan_pl.data.scan import Scan, ScanError
+from medgan_pl.data.prepare.layouts import Layout
+from medgan_pl.data.prepare.pipelines import Beside
+from medgan_pl.data.readers.scan import Scan, ScanError
 
 KEYS = ("source", "mask")  # of a batch, in the order of their channels
-
-
-class Beside(Protocol):
-    """`channels` it adds; `settings`: all that its images depend on besides the files; `root`: where its files lie, None where the data's
-    own table says."""
-
-    channels: int
-    settings: Mapping[str, Any]
-    modality: Modality
-    root: str | None
-
-    def simulate(self, modality: Modality, patient: Patient, shape: tuple[int, ...]) -> Scan:
-        """That of a patient of the cohort, whose image is of `modality`."""
-
-    def lay(self, scan: Scan, layout: Layout) -> Tensor:
-        """(n, channels, *S) in [-1, 1], cut as the image is."""
 
 
 class Companion:

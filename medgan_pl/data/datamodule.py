@@ -18,23 +18,23 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from medgan_pl.batch import Batch
+from medgan_pl.core.batch import Batch
+from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.data import summary
-from medgan_pl.data.beside import KEYS, Beside, digest_of, read_together
-from medgan_pl.data.cache import Cache, Task, available_cores, prepare
-from medgan_pl.data.covariates import Covariates, check_names, tabulated
-from medgan_pl.data.formats import Format
+from medgan_pl.data.beside import KEYS, digest_of, read_together
+from medgan_pl.data.files.covariates import Covariates, check_names, tabulated
+from medgan_pl.data.files.records import Record
+from medgan_pl.data.files.split import SPLITS, split_by_patient, with_fewer_in_train, without_duplicates
 from medgan_pl.data.intensity import Intensity, Inverse
-from medgan_pl.data.layouts import laid_out
 from medgan_pl.data.modalities import Modality
-from medgan_pl.data.pipelines import Pipeline
+from medgan_pl.data.prepare.cache import Cache, Task, available_cores, prepare
+from medgan_pl.data.prepare.formats import Format
+from medgan_pl.data.prepare.layouts import laid_out
+from medgan_pl.data.prepare.pipelines import Beside, Pipeline
 from medgan_pl.data.randomize import Randomize
-from medgan_pl.data.records import Record
 from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import CohortSource, FileSource, Source
-from medgan_pl.data.split import SPLITS, split_by_patient, with_fewer_in_train, without_duplicates
 from medgan_pl.data.stream import Batches, Crops, Degrade, Rows, Stream, Table
-from medgan_pl.keys import Purpose, key_randomness, keyed_generator
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from medgan_pl.batch import Batch
-from medgan_pl.data.covariates import Covariates
+from medgan_pl.core.batch import Batch
 from medgan_pl.data.datamodule import ImageDataModule
+from medgan_pl.data.files.covariates import Covariates
+from medgan_pl.data.files.split import SPLITS
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.settings import numbers
-from medgan_pl.data.split import SPLITS
 from medgan_pl.data.stream import Stream, Table
 
 

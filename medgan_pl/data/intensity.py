@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan_pl.data.scan import Scan, ScanError, centred_affine
+from medgan_pl.data.readers.scan import Scan, ScanError, centred_affine
 
 # What to take where a scan has no bit depth that holds.
 OTHERS = "use intensity@data.intensity=window for CT, intensity@data.intensity=percentiles for others"

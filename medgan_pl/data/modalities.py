@@ -10,20 +10,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from medgan_pl.data.bias_field import even, simple_itk
+from medgan_pl.data.files.names import DICOMS, ITK, NIFTI, PICTURES
+from medgan_pl.data.files.records import Item, is_dicom, several
 from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, Unit
 from medgan_pl.data.phantom import CLASSES, TISSUES, Patient, head_ct, head_mri, thorax_ct
 from medgan_pl.data.phantom.film import FILM_MM, film_image
 from medgan_pl.data.phantom.head import check_times
 from medgan_pl.data.phantom.structures import CHEST, chest_masks, film_masks, head_masks
+from medgan_pl.data.readers.bias_field import even, simple_itk
 from medgan_pl.data.readers.dicom import read_film
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.itk import files_of, read_itk
 from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.pictures import read_picture
+from medgan_pl.data.readers.scan import Scan, ScanError, centred_affine
 from medgan_pl.data.readers.series import group_series, read_series
-from medgan_pl.data.records import DICOMS, PICTURES, Item, is_dicom, several
-from medgan_pl.data.scan import Scan, ScanError, centred_affine
 
 # Modalities (PS3.3 C.7.3.1.1.1) that are told by name; what else stands in that field might name a patient.
 TOLD = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
@@ -32,7 +33,6 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 FROM_AIR_HU, NO_TISSUE_HU, FEW = -900, -200, 1
 # Of these no single image is a film.
 SLICED = ("CT", "MR", "NM", "PT", "SEG", "US")
-NIFTI, ITK = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from medgan_pl.core.console import watched
+from medgan_pl.core.files import read_json, write_json
 from medgan_pl.data import phantom
-from medgan_pl.data.beside import Beside, files_beside
-from medgan_pl.data.cache import Task, watched
+from medgan_pl.data.beside import files_beside
+from medgan_pl.data.files.records import Item, Record, find, identity_from, is_dicom, is_msd, read_csv, read_msd, several, tabulate
 from medgan_pl.data.modalities import Modality
+from medgan_pl.data.prepare.cache import Task
+from medgan_pl.data.prepare.pipelines import Beside
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
-from medgan_pl.data.records import Item, Record, find, identity_from, is_dicom, is_msd, read_csv, read_msd, several, tabulate
-from medgan_pl.data.scan import Scan, ScanError
+from medgan_pl.data.readers.scan import Scan, ScanError
 
 # Part of a remembered table's key: raise it whenever the same files would be put together otherwise.
 TABLE_VERSION = 3
@@ -268,22 +271,6 @@ def compiled(name: str, pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(f"data.{name} must be a regular expression, got {pattern!r}: {error}") from None
-
-
-def read_json(path: Path) -> Any:
-    """What `write_json` wrote there; None if there is nothing, or nothing whole: it can be made anew."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Beside, then in place, since other ranks may be doing the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(content))
-    aside.replace(path)
 
 
 def state(path: Path) -> str:

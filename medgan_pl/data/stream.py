@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from medgan_pl.batch import Batch
-from medgan_pl.data.cache import Cache
-from medgan_pl.keys import Purpose, keyed_generator
+from medgan_pl.core.batch import Batch
+from medgan_pl.core.keys import Purpose, keyed_generator
+from medgan_pl.data.prepare.cache import Cache
 
 
 class Stream(Sampler):

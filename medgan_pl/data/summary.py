@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medgan_pl.data.cache import Cache
-from medgan_pl.data.covariates import Covariates, odd_values
-from medgan_pl.data.records import Record
-from medgan_pl.data.split import SPLITS, straddling
+from medgan_pl.data.files.covariates import Covariates, odd_values
+from medgan_pl.data.files.records import Record
+from medgan_pl.data.files.split import SPLITS, straddling
+from medgan_pl.data.prepare.cache import Cache
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from medgan_pl.losses.structure import WINDOW, scale_means, scale_weights, scales_within
+from medgan_pl.models.losses.structure import WINDOW, scale_means, scale_weights, scales_within
 
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory, and stays in the CPU's cache; no value depends on it
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.metrics.estimate import Estimate, Resampling
-from medgan_pl.metrics.features import Extractor
+from medgan_pl.metrics.extractors.features import Extractor
 from medgan_pl.metrics.neighbours import nearest, nearest_other
 
 Distances = Float[Tensor, " n"]

@@ -11,9 +11,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from medgan_pl.losses.structure import WINDOW, similarity
 from medgan_pl.metrics.diversity import PIXELS_AT_ONCE, ms_ssim
 from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.models.losses.structure import WINDOW, similarity
 
 RANGE = 2.0  # of images in [-1, 1]
 MOST_DB = 100.0  # equal images, and errors under 1/100,000 of the range

@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from medgan_pl.metrics.estimate import Estimate, Resampling
-from medgan_pl.metrics.features import Extractor
+from medgan_pl.metrics.extractors.features import Extractor
 
 
 @runtime_checkable

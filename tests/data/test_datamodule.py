@@ -15,7 +15,7 @@ from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.intensity import Percentiles
 from medgan_pl.data.modalities import XRay
 from medgan_pl.data.phantom import draw_patient
-from medgan_pl.data.scan import Scan
+from medgan_pl.data.readers.scan import Scan
 
 SMALL = {"size": 16, "batch_size": 4, "cache": {"dir": "cache"}}
 

@@ -15,8 +15,8 @@ from test_datamodule import films, write_films
 
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.intensity import FullRange, Percentiles, Window, ZScore
-from medgan_pl.data.layouts import Slices
 from medgan_pl.data.modalities import CT, MRI, XRay
+from medgan_pl.data.prepare.layouts import Slices
 from medgan_pl.data.randomize import Randomize
 
 

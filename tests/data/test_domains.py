@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.checks import check_data
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.domains import DomainsDataModule, Streams
 from medgan_pl.data.intensity import Percentiles, Window
 from medgan_pl.data.modalities import CT, MRI, HeadCT
 from medgan_pl.data.stream import Stream
-from medgan_pl.evaluation.sets import held_out, real_set
+from medgan_pl.evaluate.sets import held_out, real_set
+from medgan_pl.train.checks import check_data
 
 SHARED = {"size": 16, "cache": {"dir": "cache"}, "laterality": False}
 
@@ -98,7 +98,7 @@ def test_a_head_of_the_cohort_is_on_one_side_in_every_modality():
 
 def test_what_a_run_and_a_judgement_read():
     data = domains()
-    model = {"model": {"classes": 0}, "image": {"spatial_dims": 2}, "game": {"_target_": "medgan_pl.games.cycle.Cycle"}}
+    model = {"model": {"classes": 0}, "image": {"spatial_dims": 2}, "game": {"_target_": "medgan_pl.models.games.cycle.Cycle"}}
     check_data(model, data)
     assert data.phantom
     assert data.classes == ("mr", "ct")

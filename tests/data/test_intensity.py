@@ -7,20 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.intensity import (
-    GREY_LEVELS,
-    HU,
-    SIGNAL,
-    FullRange,
-    Inverse,
-    Percentiles,
-    Window,
-    ZScore,
-    from_unit,
-    to_unit,
-)
-from medgan_pl.data.layouts import PLANES
-from medgan_pl.data.scan import Scan, ScanError
+from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, FullRange, Inverse, Percentiles, Window, ZScore, from_unit, to_unit
+from medgan_pl.data.prepare.layouts import PLANES
+from medgan_pl.data.readers.scan import Scan, ScanError
 
 RAMP = np.arange(101, dtype=np.float32)
 HALF = np.where(np.arange(101) < 51, np.float32(0), RAMP)  # 0 in the lower half, then 51 to 100

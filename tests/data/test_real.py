@@ -10,14 +10,14 @@ import pytest
 from omegaconf import OmegaConf
 from pydicom.pixels import apply_rescale
 
-from medgan_pl.console import configuration_folder
+from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.export import Facts, Provenance, write_dicom, write_nifti
+from medgan_pl.data.files.split import straddling
 from medgan_pl.data.intensity import Percentiles, Window, from_unit
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.series import read_series
-from medgan_pl.data.split import straddling
 
 REAL = Path(os.environ.get("MEDGAN_REAL_DATA", "nowhere"))
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not REAL.is_dir(), reason="MEDGAN_REAL_DATA names no folder")]

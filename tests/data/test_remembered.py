@@ -8,8 +8,8 @@ import SimpleITK as sitk  # noqa: N813
 from dicom_files import write_series
 from test_sources import hu, source
 
+from medgan_pl.data.files.records import Item
 from medgan_pl.data.modalities import CT
-from medgan_pl.data.records import Item
 from medgan_pl.data.sources import content_digests
 
 

@@ -10,8 +10,8 @@ import pytest
 from dicom_files import write_film, write_series
 from PIL import Image
 
+from medgan_pl.data.files.records import Item
 from medgan_pl.data.modalities import CT, MRI, XRay
-from medgan_pl.data.records import Item
 from medgan_pl.data.sources import CohortSource, FileSource
 
 FOLDER = r"^[^/]+(?=/)"

@@ -8,8 +8,8 @@ from monai.metrics.regression import compute_ms_ssim
 from torch import distributed
 from torch.nn import functional as F
 
-from medgan_pl.losses.structure import WEIGHTS
 from medgan_pl.metrics.diversity import Diversity, ms_ssim, scrambled
+from medgan_pl.models.losses.structure import WEIGHTS
 
 
 def pictures(shape, seed=0, smooth=8):

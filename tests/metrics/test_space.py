@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from medgan_pl.metrics.distances import Frechet, Kernel, frechet_distance, kernel_distance
-from medgan_pl.metrics.features import Extractor, RandomFeatures
+from medgan_pl.metrics.extractors.features import Extractor, RandomFeatures
 from medgan_pl.metrics.space import FeatureSpace
 
 MEASURES = {"fd": Frechet(), "kid": Kernel()}

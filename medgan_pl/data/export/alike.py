@@ -11,12 +11,12 @@ from medgan_pl.data.export.frame import Frame, frame_of
 from medgan_pl.data.export.nifti import write_nifti
 from medgan_pl.data.export.origin import Facts, Provenance
 from medgan_pl.data.export.pictures import write_png, write_tiff
+from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
+from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import GREY_LEVELS
-from medgan_pl.data.modalities import ITK, NIFTI
 from medgan_pl.data.readers.header import read_header
+from medgan_pl.data.readers.scan import Scan
 from medgan_pl.data.readers.series import in_order
-from medgan_pl.data.records import PICTURES, Item
-from medgan_pl.data.scan import Scan
 
 DERIVED = "DERIVED"
 

@@ -21,8 +21,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16, write_whole
-from medgan_pl.data.scan import canonical
+from medgan_pl.core.files import write_whole
+from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16
+from medgan_pl.data.readers.scan import canonical
 
 SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage, "CR": ComputedRadiographyImageStorage}
 # Value 3 must be a term of the modality (PS3.3 C.8.2.1.1.1, C.8.3.1.1.1): AXIAL is any cross-section, OTHER any contrast. CR has none.

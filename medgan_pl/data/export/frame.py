@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan_pl.data.modalities import ITK, NIFTI
+from medgan_pl.data.files.names import ITK, NIFTI
 from medgan_pl.data.readers.header import read_header
 from medgan_pl.data.readers.itk import meta_fields, meta_layout, nrrd_fields, nrrd_layout
 from medgan_pl.data.readers.nifti import PIECE, Inflated, affine_of, header_of, regular

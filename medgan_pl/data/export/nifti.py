@@ -6,8 +6,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from medgan_pl.data.export.origin import finite, whole_int16, write_whole
-from medgan_pl.data.scan import canonical
+from medgan_pl.core.files import write_whole
+from medgan_pl.data.export.origin import finite, whole_int16
+from medgan_pl.data.readers.scan import canonical
 
 # "aligned to something" in NIfTI-1: 1 would claim the coordinates of a scanner, and 0 would claim nothing at all.
 ALIGNED = 2

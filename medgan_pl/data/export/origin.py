@@ -1,15 +1,14 @@
 """Where a generated image comes from, what its numbers mean, and the JSON beside it that says both."""
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgan_pl import __version__
+from medgan_pl.core.files import sha256, write_whole
+from medgan_pl.core.version import __version__
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,6 @@ def whole_int16(volume: np.ndarray) -> np.ndarray:
     return rounded.astype(np.int16)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Beside, then in place: a kill leaves the old file or the new one, never half of one."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
-    os.replace(beside, path)
-
-
 def write_sidecar(path: Path, provenance: Provenance, facts: Facts) -> Path:
     """Writes `<name>.json` beside the image at `path`, a file or a folder of slices that is written already, and says where it is.
 
@@ -105,8 +97,3 @@ def sums_of(path: Path) -> dict[str, Any]:
 
 def sums_in(folder: Path) -> dict[str, str]:
     return {file.name: sha256(file) for file in sorted(folder.iterdir())}
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

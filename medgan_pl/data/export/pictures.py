@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from medgan_pl.data.export.origin import finite, ordered, write_whole
+from medgan_pl.core.files import write_whole
+from medgan_pl.data.export.origin import finite, ordered
 
 
 def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float, mark: str = "Synthetic") -> None:

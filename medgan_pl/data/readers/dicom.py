@@ -18,7 +18,7 @@ from pydicom.pixels import apply_rescale, apply_windowing, get_decoder, pixel_ar
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
 from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, Bounded, faults, single_channel
-from medgan_pl.data.scan import Scan, ScanError, bound
+from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
 HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in all, counting each of at most 2^18 reads as 1 KiB; at a time: the largest LUT has 128 KiB
 RLE_BYTES = 2**24  # 16 MiB of RLE can claim to be 64 times as much, 1 GiB and 6 s, before pydicom looks

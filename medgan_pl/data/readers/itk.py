@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from medgan_pl.data.readers.nifti import PIECE, Inflated, array_of, regular, scan_of
-from medgan_pl.data.scan import Scan, ScanError, bound
+from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
 MAX_HEADER = 2**20
 META_TYPES = dict(MET_CHAR="i1", MET_UCHAR="u1", MET_SHORT="i2", MET_USHORT="u2", MET_INT="i4", MET_UINT="u4") | dict(

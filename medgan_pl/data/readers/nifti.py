@@ -10,7 +10,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 
-from medgan_pl.data.scan import Scan, ScanError, bound, canonical, spacing_of
+from medgan_pl.data.readers.scan import Scan, ScanError, bound, canonical, spacing_of
 
 HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # sizeof_hdr, which opens the file
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: not given (mm by custom), m, mm, µm

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medgan_pl.data.scan import Scan, ScanError, bound
+from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
 # Twice the largest mammogram; with the copies that decoding and rescaling make it stays below 2 GiB.
 BYTES_PER_PIXEL = 16

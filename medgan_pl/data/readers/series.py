@@ -9,7 +9,7 @@ import numpy as np
 
 from medgan_pl.data.readers.dicom import read_frame
 from medgan_pl.data.readers.header import Header, read_header
-from medgan_pl.data.scan import MAX_SLANT_DEG, Scan, ScanError, bound, canonical, spacing_of
+from medgan_pl.data.readers.scan import MAX_SLANT_DEG, Scan, ScanError, bound, canonical, spacing_of
 
 CALIBRATED = ("CT", "PT")  # HU, Bq/ml: without a rescale the values are raw ones of another meaning
 SAME_PLACE_MM = 0.001

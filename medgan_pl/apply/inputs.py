@@ -1,0 +1,101 @@
+"""What a generator is applied to, and where what it makes goes."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from medgan_pl.data.beside import name_of
+from medgan_pl.data.export import sha256
+from medgan_pl.data.files.names import ITK, bare
+from medgan_pl.data.files.records import Item, is_mask, walk
+from medgan_pl.data.modalities import Modality
+
+
+@dataclass(frozen=True)
+class Found:
+    """`items`; `unusable`: name -> why; `left_out`: lines about what is no such image."""
+
+    items: list[Item]
+    unusable: dict[str, str]
+    left_out: list[str]
+
+
+def gather(source: Path, modality: Modality, key: str = "input") -> Found:
+    """The scans of a modality in a file, or below a folder, as `key` asks; a DICOM series is one. FileNotFoundError where there is none."""
+    if not source.exists():
+        raise FileNotFoundError(f"`{key}` must be a file or a folder of images, got {source}")
+    if source.is_dir():
+        files, passed = walk(source)
+        taken = [path for path in files if modality.takes(path) and not is_mask(path.relative_to(source), source)]
+        passed += Counter(path.suffix or path.name for path in {*files} - {*taken})
+        names = [path.relative_to(source).as_posix() for path in taken]
+    else:
+        taken, names = ([source], [source.name]) if modality.takes(source) else ([], [])
+        passed = Counter() if taken else Counter([source.suffix or source.name])
+    gathered = modality.gather([Item(name, (path,)) for name, path in zip(names, taken, strict=True)]) if taken else None
+    reasons = passed + (gathered.skipped if gathered else Counter())
+    left = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(8))
+    if gathered is None or not (gathered.items or gathered.unusable):
+        raise FileNotFoundError(
+            f"`{key}` must hold what the generator was trained on, {modality.name} as {modality.kinds}, got "
+            f"{left or 'no file at all'}; only such images can be given to it"
+        )
+    return Found(gathered.items, gathered.unusable, [f"left out: {left}"] if left else [])
+
+
+def targets(items: Sequence[Item], source: Path, output: Path, *, spread: bool) -> list[tuple[Item, Path]]:
+    """Each item with the path, but for the ending, of what is made of it: that below `source`, below `output`.
+
+    A DICOM series has that of its folder, or of its first file where other images lie in or below that folder. `spread`: whether
+    <path>_sd is written too. ValueError for two items with one path.
+    """
+    found: dict[Path, Item] = {}
+    inside = Counter(folder for item in items for folder in item.paths[0].parents)
+    for item in items:
+        first = PurePath(item.paths[0].relative_to(source)) if source.is_dir() else PurePath(source.name)
+        name = bare(first.as_posix())
+        headed = first.name.lower().endswith(ITK)  # two files, and no series: a header and its data
+        if len(item.paths) > 1 and not headed and inside[item.paths[0].parent] == 1:
+            name = first.parent.as_posix() if first.parent != PurePath() else source.name
+        target = output / name
+        if target in found:
+            raise ValueError(f"two inputs would become one output, {found[target].name} and {item.name}; rename one of them")
+        found[target] = item
+    for target, item in found.items():
+        if spread and (other := found.get(target.with_name(f"{target.name}_sd"))):
+            raise ValueError(f"the standard deviation of {item.name} and the output of {other.name} would be one file; rename one of them")
+    return [(item, target) for target, item in found.items()]
+
+
+def masks_of(items: Sequence[Item], source: Path, folder: Path, modality: Modality) -> dict[str, Item]:
+    """By the name of each item below `source` the mask of its name in a folder, if there is one: endings aside, and of a series by its
+    folder's name, which at the top is that of `source`. ValueError for two masks or two items of one name."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`holes` must be a folder of masks named as the inputs, got {folder}")
+    taken = [path for path in walk(folder)[0] if modality.takes(path)]
+    masks = modality.gather([Item(path.relative_to(folder).as_posix(), (path,)) for path in taken]).items if taken else []
+    by_name: dict[str, Item] = {}
+    for mask in masks:
+        if other := by_name.get(name := named(mask, source)):
+            raise ValueError(f"`holes` must hold one mask for each name, got {other.name} and {mask.name}; leave one of them out")
+        by_name[name] = mask
+    names = Counter(named(item, source) for item in items)
+    name, count = names.most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise ValueError(f"each input must have a name of its own, by which its mask is found, got {count} of {name}; move the others")
+    return {item.name: by_name[named(item, source)] for item in items if named(item, source) in by_name}
+
+
+def named(item: Item, source: Path) -> str:
+    """The name by which a scan and its mask are matched."""
+    name = name_of(item.name)
+    return source.name if name == "." else name
+
+
+def digest(item: Item, holes: Item | None = None) -> str:
+    """SHA-256 of the content of all files of a scan, in order, and of its mask's."""
+    parts = [[sha256(path) for path in each.paths] for each in (item, holes) if each is not None]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,68 @@
+"""A trained image-to-image generator on whole images: `python -m medgan_pl.apply checkpoint=…/best.ckpt input=DIR output=DIR`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.models.load import load
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+FOGGED = (
+    "note: this generator learnt with levels taken from each clean image; here they are taken from the image in fog, which moves them, and "
+    "what comes out may have another contrast; learn with fixed levels, intensity@data.intensity=full_range or a CT window"
+)
+
+
+def apply(config: "DictConfig") -> bool:
+    """Writes what the generator makes of each input; whether all went well comes back."""
+    quiet_libraries()
+    from omegaconf import OmegaConf
+    from rich.progress import track
+
+    from medgan_pl.apply.inference import Applied
+    from medgan_pl.apply.inputs import gather, targets
+
+    settings = checked(OmegaConf.to_container(config, resolve=True))
+    source, output = (Path(str(settings[name])).expanduser().resolve() for name in ("input", "output"))
+    if source.is_relative_to(output) or (source.is_dir() and output.is_relative_to(source)):
+        raise ValueError(f"`output` must neither lie in input nor hold it, as it could replace an original, got {config.output}")
+    applied = Applied(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
+    found = gather(source, applied.modality)
+    for line in [*found.left_out, *([FOGGED] if applied.reading.fogged else [])]:
+        print(line, file=sys.stderr)
+    wanted, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), applied.masks(found.items, source)
+    failures, skipped = dict(found.unusable), 0
+    for item, target in track(wanted, description="applying", transient=True):
+        try:
+            skipped += not applied.write(item, target, masks.get(item.name))
+        except (ValueError, OSError, RuntimeError) as error:  # of this file; the next may go well
+            failures[item.name] = str(error)
+            print(f"{item.name}: {error}", file=sys.stderr)
+    total = len(found.items) + len(found.unusable)
+    print(f"{total - len(failures)} of {total} are in {output}" + (f", {skipped} of them from before" if skipped else ""))
+    if failures:
+        print(f"{len(failures)} could not be used:", file=sys.stderr)
+        for name, why in failures.items():
+            print(f"  {name}: {why}", file=sys.stderr)
+    return not failures
+
+
+def checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings; ValueError for what no generator and no input could be applied with."""
+    for name in ("checkpoint", "input", "output"):
+        if settings[name] is None:
+            raise ValueError(f"`{name}` must be given: python -m medgan_pl.apply checkpoint=…/checkpoints/best.ckpt input=DIR output=DIR")
+    for name, least in {"batch_size": 1, "seed": 0, "uncertainty": 2}.items():
+        value = settings[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value}")
+    for name in ("resample", "force"):
+        if not isinstance(settings[name], bool):
+            raise ValueError(f"`{name}` must be true or false, got {settings[name]}")
+    if not isinstance(settings["overlap"], int | float) or not 0 <= settings["overlap"] <= 0.9:
+        raise ValueError(f"`overlap` must be a share in 0 to 0.9, got {settings['overlap']}")
+    return settings

@@ -1,0 +1,88 @@
+"""Ranks judged runs: `python -m medgan_pl.compare outputs/* score=fd_random`."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medgan_pl.compare.ranking import Ranking
+
+
+# The table ------------------------------------------------------------------------------------------------------------------------
+
+
+def cells(ranking: "Ranking") -> list[list[str]]:
+    """The table in texts, its head first: the ranked runs, then the others."""
+    from medgan_pl.compare.ranking import differing, told
+
+    settings = differing([run.judged for run in ranking.runs])
+    rows = [["", "run", f"{ranking.score} (95 % interval)", "floor", "privacy", "differs in"]]
+    for place, run in enumerate(ranking.runs, 1):
+        floor = f"{run.result.floor.value:.4g}" if run.result.floor else ""
+        privacy = "CAUGHT COPYING" if run.caught else run.judged.privacy[0]
+        own = " ".join(f"{key}={value}" for key, value in settings[run.judged.name].items())
+        rows.append([f"{place}{' =' if run.tied else ''}", run.judged.name, told(run.estimate), floor, privacy, own])
+    rows = [[printable(cell) for cell in row] for row in rows]
+    return [row if any(each[-1] for each in rows[1:]) else row[:-1] for row in rows]
+
+
+def as_text(ranking: "Ranking", lines: Sequence[str]) -> str:
+    rows = cells(ranking)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table.insert(1, "  ".join("-" * width for width in widths))
+    left = [f"not ranked  {name}: {printable(why)}" for name, why in ranking.unranked.items()]
+    return "\n".join([*table, "", *(printable(line) for line in lines), *left])
+
+
+def as_markdown(ranking: "Ranking", lines: Sequence[str], picture: bool) -> str:
+    head, *rows = [[marked(cell) for cell in row] for row in cells(ranking)]
+    table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    parts = [f"# Comparison by {marked(ranking.score)}", "\n".join(table), *(marked(printable(line)) for line in lines)]
+    if ranking.unranked:
+        left = [f"- {marked(name)}: {marked(printable(why))}" for name, why in ranking.unranked.items()]
+        parts.append("\n".join(["Not ranked:", "", *left]))
+    if picture:
+        parts.append("![Each run in the plane of quality and variety](plane.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_csv(ranking: "Ranking", path: Path) -> None:
+    from medgan_pl.compare.ranking import differing
+
+    settings = differing([run.judged for run in ranking.runs])
+    keys = list(next(iter(settings.values()), {}))
+    own = ("place", "tied", "run", "score", "value", "low", "high", "floor", "floor_low", "floor_high", "n_fake", "n_real", "privacy")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*own, "path", "why_not_ranked", *(f"set:{key}" for key in keys)], restval="", lineterminator="\n")
+        writer.writeheader()
+        for place, run in enumerate(ranking.runs, 1):
+            estimate, floor, result = run.estimate, run.result.floor, run.result
+            row = {"place": place, "tied": "yes" if run.tied else "no", "run": inert(run.judged.name), "score": inert(ranking.score)}
+            row |= {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+            row |= {"floor": floor.value, "floor_low": floor.low, "floor_high": floor.high} if floor else {}
+            row |= {"n_fake": result.n_fake, "n_real": result.n_real, "privacy": inert(run.judged.privacy[0])}
+            row |= {"path": inert(str(run.judged.path))} | {f"set:{key}": inert(value) for key, value in settings[run.judged.name].items()}
+            writer.writerow(row)
+        writer.writerows({"run": inert(name), "why_not_ranked": inert(why)} for name, why in ranking.unranked.items())
+
+
+def printable(text: str) -> str:
+    """On one line, without what moves a terminal's cursor: names and reasons come out of files."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
+def marked(text: str) -> str:
+    """As Markdown shows it: nothing in it makes a cell, a link or HTML."""
+    return "".join(f"\\{letter}" if letter in r"\|`*[]<>" else letter for letter in text)
+
+
+def inert(text: str) -> str:
+    """As a cell that no spreadsheet takes for a formula; a number stays one."""
+    text = printable(text)
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return text

@@ -1,0 +1,117 @@
+"""The entry points: the manual, the command line, Hydra, the device, and libraries kept quiet."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.console import configuration_folder, describe_groups, describe_keys, one_message, suggest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Task = Callable[["DictConfig"], Any]
+
+
+def enter(verb: str, task: Task, *, config: str | None = None, prepare: Callable[[list[str]], Sequence[str]] | None = None) -> None:
+    """Run the command `python -m medgan_pl.<verb>`: print its manual for --help, else compose the configuration and call `task` with it.
+
+    An error becomes one message and exit code 1. A task that returns False ends with exit code 1 too.
+
+    - `config`: the name of the file in `conf/`; the verb's own name by default.
+    - `prepare`: turns the arguments that were typed into those that Hydra reads.
+    """
+    config = config or verb
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(manual(verb, config))
+        return
+
+    def run(composed: "DictConfig") -> Any:
+        with one_message(None):
+            result = task(composed)
+        if result is False:
+            raise SystemExit(1)
+        return result
+
+    with one_message(None):
+        if prepare is not None:
+            sys.argv[1:] = prepare(sys.argv[1:])
+        launch(run, config)
+
+
+def manual(verb: str, config: str) -> str:
+    """Return the manual of a verb: its manual.txt, filled with the keys of its configuration and with the groups it names."""
+    folder = configuration_folder()
+    text = (Path(__file__).parent.parent / verb / "manual.txt").read_text(encoding="utf-8")
+    parts = {
+        "keys": lambda: describe_keys(folder / f"{config}.yaml"),
+        "groups": lambda: describe_groups(folder),
+        "extractors": lambda: options_of("extractor", folder),
+        "analyses": lambda: options_of("analysis", folder),
+        "data": lambda: "\n".join(describe_keys(folder / "data" / "base" / name) for name in ("images.yaml", "volumes.yaml")),
+    }
+    for name, part in parts.items():
+        if f"{{{name}}}" in text:
+            text = text.replace(f"{{{name}}}", part())
+    return text
+
+
+def options_of(group: str, folder: Path) -> str:
+    """Return the options of one group of the configuration, a line each."""
+    lines = describe_groups(folder).splitlines()
+    start = lines.index(f"  {group}") + 1
+    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("    ")), len(lines))
+    return "\n".join(line[2:] for line in lines[start:end])
+
+
+def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
+    """Composes the configuration `name` from the command line and hands it to `task`; a mistyped key is answered with the nearest ones."""
+    import hydra
+
+    folder = configuration_folder()
+    try:
+        hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(task)()
+    except SystemExit:
+        own = [argument for argument in sys.argv[1:] if not argument.startswith(("hydra.", "hydra/"))]
+        for hint in suggest(own, folder):
+            print(f"hint: {hint}", file=sys.stderr)
+        raise
+
+
+def quiet_libraries() -> None:
+    """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, its
+    worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in, and over metrics not
+    reduced over ranks, which ours are in themselves; and torch's over the strides of one-channel weights: two names for one layout."""
+    import warnings
+
+    import pytorch_lightning  # noqa: F401  (sets the levels of its loggers when it is imported)
+
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    news = ("does not have many workers", "in eval mode at the start of training", "isinstance.treespec, LeafSpec", "sync_dist=True")
+    for message in (*news, "Grad strides do not match bucket view strides"):
+        warnings.filterwarnings("ignore", message=f"(?s).*{message}.*")
+
+
+def chosen_device(device: str) -> str:
+    """auto is the GPU where there is one. ValueError for one that is not there."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"`device` must be auto, cpu or cuda, got {device}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda needs a CUDA GPU that torch can see, and there is none; use device=cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def instantiate(node: Any) -> Any:
+    """Build what the `_target_`s of a configuration name, innermost first; containers come out plain."""
+    from hydra.utils import instantiate as build
+
+    return build(node, _convert_="all")
+
+
+# Where the processes that Lightning starts for the other ranks find what to do. Going through Hydra again they would make folders of their
+# own, and in a sweep a second sweep.
+OTHER_RANK = "MEDGAN_RUN_FOLDER"

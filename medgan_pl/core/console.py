@@ -1,0 +1,129 @@
+"""How the entry points speak: log lines above the progress bar, the manual behind --help, one message for an error."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("medgan_pl")
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes log lines through rich's console, so that they stand above a live progress bar instead of tearing it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich import get_console
+
+        get_console().print(self.format(record), soft_wrap=True, markup=False, highlight=False)
+
+
+def configuration_folder() -> Path:
+    """`conf/`: inside the package where it was installed from a wheel, beside the package in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def describe_groups(folder: Path, *, skip: tuple[str, ...] = ("hydra",)) -> str:
+    """Every group of the configuration with its options, each with the comment its file opens with."""
+    lines = []
+    for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in skip):
+        options = sorted(group.glob("*.yaml"))
+        if options:
+            lines.append(f"  {group.name}")
+            for option in options:
+                comments = (line for line in option.read_text(encoding="utf-8").splitlines() if not line.startswith("# @"))
+                lines.append(f"    {option.stem:<16} {next(comments, '').lstrip('# ')}")
+    return "\n".join(lines)
+
+
+def describe_keys(file: Path) -> str:
+    """The commented keys of a configuration file below the keys they stand under, with their default values, as they stand there."""
+    shown, above = [], []  # above: the keys that the line stands under, with their depth
+    for line in file.read_text(encoding="utf-8").splitlines():
+        depth = len(line) - len(line.lstrip())
+        if not line.strip() or line[depth] in "#-":
+            continue
+        above = [(d, key) for d, key in above if d < depth]
+        if " # " in line:
+            shown += [key for _, key in above if key not in shown]
+            shown.append(line.rstrip())
+        above.append((depth, line.rstrip()))
+    return "\n".join(f"  {line}" for line in shown)
+
+
+# What names something in the configuration: a key, in a line of its own, in braces or in a defaults list (/extractor@inception.extractor),
+# and the place a file goes to (@package beside.source).
+NAMING = re.compile(r"^\s*(?:- *)?(?:override )?([\w./@]+):|[{,] *(\w+):|^# @package ([\w.]+)", re.MULTILINE)
+
+
+def suggest(arguments: list[str], folder: Path) -> list[str]:
+    """For each key=value on the command line whose key has a name that stands nowhere in the configuration, the nearest that does.
+
+    An argument with a + before it adds what is not there, and so it names it.
+    """
+    known = {part for path in folder.rglob("*") for part in path.relative_to(folder).with_suffix("").parts}
+    for file in folder.rglob("*.yaml"):
+        for found in NAMING.findall(file.read_text(encoding="utf-8")):
+            known.update(names("".join(found)))
+    keys = [argument.split("=")[0] for argument in arguments if "=" in argument]
+    known.update(name for key in keys if key.startswith("+") for name in names(key))
+    hints = {}  # each once
+    for name in (name for key in keys for name in names(key) if name not in known):
+        near = " or ".join(f"`{word}`" for word in difflib.get_close_matches(name, known, n=3))
+        hints[name] = f"there is no `{name}` in the configuration" + (f"; did you mean {near}?" if near else "")
+    return list(hints.values())
+
+
+def names(key: str) -> list[str]:
+    """The names in a key of the command line or of a defaults list."""
+    return re.split(r"[.@/]", key.lstrip("+~/"))
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What really went wrong, under the wrappers that Hydra puts around an error while it builds an object."""
+    while type(error).__module__.startswith("hydra") and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def one_message(trace: Path | None) -> Iterator[None]:
+    """Turns an error into one message and exit code 1; the traceback goes to the file `trace`, or to the screen with MEDGAN_TRACEBACK=1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if os.environ.get("MEDGAN_TRACEBACK") == "1":
+            raise
+        cause = root_cause(error)
+        where = f"\nwhere: {error.full_key}" if getattr(error, "full_key", "") else ""
+        told = f"; the traceback is in {trace}" if trace else "; MEDGAN_TRACEBACK=1 shows the traceback"
+        expected = isinstance(cause, (ValueError, TypeError, OSError, FloatingPointError, KeyError, ImportError))
+        kind = "" if expected and str(cause) else f"{type(cause).__name__}: "
+        sys.stdout.flush()
+        print(f"error: {kind}{cause}{where}{'' if expected else told}", file=sys.stderr)
+        if trace:
+            with trace.open("a", encoding="utf-8") as file:
+                file.write(traceback.format_exc())
+        raise SystemExit(1) from None
+
+
+def watched(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+    """The items, under a progress bar on a terminal, after one log line elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(items, what, total=total, console=Console(stderr=True), transient=True)
+    else:
+        log.info("%s: %d", what, total)
+        yield from items

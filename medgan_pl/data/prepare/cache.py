@@ -1,0 +1,197 @@
+"""The deterministic part of a pipeline, run once per content: one memory-mapped array per (set of scans, pipeline, number format)."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from medgan_pl.core.console import watched
+from medgan_pl.data.intensity import Unit
+from medgan_pl.data.prepare.formats import Format
+from medgan_pl.data.prepare.journal import append, journal, mend
+from medgan_pl.data.prepare.pipelines import Prepared
+from medgan_pl.data.readers.scan import Scan, ScanError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What fills an entry: `digest` names the content, `read()` gives a Scan or raises ScanError, `unit(scan)` tells its numbers' unit."""
+
+    digest: str
+    read: Callable[[], Scan]
+    unit: Callable[[Scan], Unit]
+
+
+class Cache:
+    """What one set of scans became under one pipeline, opened when first read (so it travels to worker processes as a path).
+
+    `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and what `Entries` tells of it}; `unusable`: digest -> why.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.format = Format(json.loads((folder / "format.json").read_text())["dtype"])
+        found = dict(journal(folder))
+        self.entries: dict[str, dict[str, Any]] = {digest: entry for digest, entry in found.items() if "shape" in entry}
+        self.unusable: dict[str, str] = {digest: entry["unusable"] for digest, entry in found.items() if "unusable" in entry}
+        self._values: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_values": None}
+
+    @property
+    def values(self) -> np.ndarray:
+        """(elements,) of the stored type."""
+        if self._values is None:
+            self._values = np.asarray(np.memmap(self.folder / "values.bin", self.format.dtype, "r"))
+        return self._values
+
+    def images(self, rows: np.ndarray, shape: Sequence[int]) -> Tensor:
+        """Rows (B,) of a cache whose images all have one `shape` (C, *S) -> (B, C, *S) float32 in [-1, 1]."""
+        return self.format.restore(self.values.reshape(-1, *shape)[rows])
+
+    def patches(self, digests: Sequence[str], corners: np.ndarray, patch: Sequence[int]) -> Tensor:
+        """Of each scan (1, C, *S) the patch that starts at `corners` (B, 3), fractions of the room there is -> (B, C, *patch)."""
+        cut = []
+        for digest, corner in zip(digests, corners, strict=True):
+            entry = self.entries[digest]
+            channels, *shape = entry["shape"][1:]
+            volume = self.values[entry["offset"] :][: channels * int(np.prod(shape))].reshape(channels, *shape)
+            starts = [int(c * (n - p + 1)) for c, n, p in zip(corner, shape, patch, strict=True)]
+            cut.append(volume[(slice(None), *(slice(s, s + p) for s, p in zip(starts, patch, strict=True)))])
+        return self.format.restore(np.stack(cut))
+
+    def picture(self, digest: str) -> Tensor:
+        """(H, W) in [-1, 1] of a scan, to look at: the middle of its images, of a volume the middle slice, the first channel."""
+        entry = self.entries[digest]
+        values = self.values[entry["offset"] :][: int(np.prod(entry["shape"]))].reshape(entry["shape"])
+        image = values[len(values) // 2, 0]
+        return self.format.restore(image if image.ndim == 2 else image[len(image) // 2])
+
+
+class Pipeline(Protocol):
+    """Scan -> Prepared, or ScanError; `settings` is all that the result depends on besides the scan."""
+
+    settings: Mapping[str, Any]
+
+    def __call__(self, scan: Scan) -> Prepared: ...
+
+
+def prepare(tasks: Iterable[Task], pipeline: Pipeline, folder: Path, dtype: str = "uint16", workers: int = 2) -> Cache:
+    """The cache of these tasks under this pipeline, made now unless it is there.
+
+    `workers` processes share the work (0: this one), each holding one scan. It is built aside, scan after scan, and moved into place
+    whole: a kill or Ctrl-C leaves nothing that looks like a cache, and the next call goes on after the last scan that was whole.
+    Processes that want the same one wait for the first. Raises OSError when the disk is full, ValueError for a lossy `dtype`.
+    """
+    tasks = sorted({task.digest: task for task in tasks}.values(), key=lambda task: task.digest)
+    digests = [task.digest for task in tasks]
+    key = hashlib.blake2b(json.dumps([pipeline.settings, dtype, digests], sort_keys=True).encode(), digest_size=10).hexdigest()
+    whole = folder / key
+    if whole.is_dir():
+        return Cache(whole)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f"{key}.lock"):
+        if not whole.is_dir():
+            aside = folder / f"{key}.unfinished"
+            build(tasks, pipeline, aside, Format(dtype), workers)
+            aside.rename(whole)
+    return Cache(whole)
+
+
+def build(tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format, workers: int) -> None:
+    started = time.monotonic()
+    folder.mkdir(exist_ok=True)
+    (folder / "format.json").write_text(json.dumps({"dtype": form.dtype.name}))
+    mend(folder)
+    done = {digest for digest, _ in journal(folder)}
+    left = [task for task in tasks if task.digest not in done]
+    if done:
+        log.info("going on with a preparation that was stopped: %d of %d are done", len(done), len(tasks))
+    few = len(left) < 4  # not worth starting processes for
+    loader = DataLoader(
+        Entries(left, pipeline, folder, form),
+        batch_size=None,
+        num_workers=0 if few else min(workers, len(left)),
+        generator=torch.Generator(),  # else the loader draws from the global one
+    )
+    for error in watched(loader, len(left), "preparing images"):
+        if error is not None:
+            raise error
+    for name in ("values.bin", "journal.jsonl"):  # before the rename says that they are whole
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    log.info("prepared %d images or volumes in %.1f s: %s", len(left), time.monotonic() - started, folder.with_suffix(""))
+
+
+class Entries(Dataset):
+    """Element i reads, prepares and appends task i; it is None, or the error that must stop the whole: raised in a worker process, its
+    message would be that process's traceback."""
+
+    def __init__(self, tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format) -> None:
+        self.tasks, self.pipeline, self.folder, self.format = tasks, pipeline, folder, form
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: int) -> Exception | None:
+        try:
+            self.fill(self.tasks[index])
+        except (OSError, ValueError, RuntimeError) as error:
+            if error.__cause__ is not None:  # MONAI's wrapper about a mistake of ours, whose traceback is wanted
+                raise
+            return error
+        return None
+
+    def fill(self, task: Task) -> None:
+        try:
+            scan = task.read()
+            prepared, unit = self.pipeline(scan), task.unit(scan)
+        except ScanError as error:
+            append(self.folder, task.digest, {"unusable": str(error)}, None)
+            return
+        entry = {
+            "shape": list(prepared.images.shape),
+            "levels": prepared.levels,
+            "spacing_mm": prepared.spacing_mm,
+            "affine": None if prepared.affine is None else prepared.affine.tolist(),
+            "facts": prepared.facts,
+            "unit": unit.name,
+            "loss": self.format.check(prepared.levels, unit),
+            "loss_unit": unit.of_loss,
+        }
+        append(self.folder, task.digest, entry, self.format.quantise(prepared.images))
+
+
+def available_cores(top: int = 8) -> int:
+    """Cores this process may use, `top` at most."""
+    try:
+        return min(top, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on macOS
+        return min(top, os.cpu_count() or 1)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the file `path` locked; the system lets go when the process ends, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process is preparing the same films; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,91 @@
+"""From the grid a scan came on to the grid a network wants: resampled to a spacing without aliasing, cropped or padded about the centre."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.transforms import CenterSpatialCrop, SpatialPad
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+from medgan_pl.data.readers.scan import ScanError
+
+# New times old samples of one axis, a GiB while they are made: a side of 4096 resampled to 8192. A header may claim any spacing.
+MAX_WEIGHTS = 2**25
+
+
+def weights(count: int, scale: float, most: int | None = None) -> np.ndarray:
+    """(new, count): each new sample along one axis as a mean of the old ones, about the same centre; `scale` = new over old spacing.
+
+    Shrinking takes the mean of what the new sample covers (nothing aliases, means are kept), enlarging interpolates linearly between
+    centres. Scale 1 is the identity. `most`: how many new samples are wanted at most, those about the centre.
+    Raises ScanError for more than MAX_WEIGHTS.
+    """
+    new = max(1, round(count / scale))
+    new = new if most is None else min(new, most)
+    if new * count > MAX_WEIGHTS:
+        raise ScanError(
+            f"the old and the new samples along an axis may multiply to {MAX_WEIGHTS:,}, got {count:,} that become {new:,}; check the "
+            "spacing in the header, or set a coarser data.spacing_mm"
+        )
+    edges = (np.arange(new + 1) - new / 2) * scale + count / 2  # in old samples; sample i covers i to i + 1
+    if scale >= 1:
+        low, high = np.clip(edges[:-1, None], 0, count), np.clip(edges[1:, None], 0, count)
+        old = np.arange(count)
+        matrix = np.clip(np.minimum(high, old + 1) - np.maximum(low, old), 0, None)  # lengths of overlap
+    else:
+        centres = np.clip((edges[:-1] + edges[1:]) / 2 - 0.5, 0, count - 1)
+        matrix = np.clip(1 - np.abs(centres[:, None] - np.arange(count)), 0, None)
+    return matrix / matrix.sum(1, keepdims=True)
+
+
+def resample(image: Tensor, scales: Sequence[float], size: Sequence[int]) -> Tensor:
+    """The last len(scales) axes of `image` on a grid `scales` times as wide, about the same centre (see `weights`).
+
+    Where that is wider than `size` only the middle comes out, centred exactly; an axis of scale 1 is left as it is.
+    """
+    for axis, (scale, most) in enumerate(zip(scales, size, strict=True), image.ndim - len(scales)):
+        if abs(scale - 1) > 1e-6:
+            matrix = torch.from_numpy(weights(image.shape[axis], scale, most)).to(image.dtype)
+            image = (image.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+    return image
+
+
+class Fit:
+    """Brings the last len(size) axes of an image to `size` about their centre, filling with `fill` where there is no image.
+
+    spacing_mm: of the new grid; each new sample then covers that much of the patient, and the field is cropped or padded. None keeps the
+    proportions: one spacing for all axes, the largest at which the image fills `size` (`crop`) or the smallest at which all of it is in.
+    """
+
+    def __init__(self, size: Sequence[int], spacing_mm: Sequence[float] | None = None, crop: bool = True) -> None:
+        self.size, self.spacing_mm, self.crop = tuple(size), None if spacing_mm is None else tuple(spacing_mm), crop
+
+    def spacing(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, ...]:
+        """That of the new grid, for an image of `shape` and `spacing`."""
+        if self.spacing_mm is not None:
+            return self.spacing_mm
+        ratios = [n * s / m for n, s, m in zip(shape, spacing, self.size, strict=True)]
+        return (min(ratios) if self.crop else max(ratios),) * len(ratios)
+
+    def kept(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[slice, ...]:
+        """The part of an image of `shape` that can reach the new grid, about the same centre."""
+        parts = []
+        for n, s, new, m in zip(shape, spacing, self.spacing(shape, spacing), self.size, strict=True):
+            spare = max(0, int((n - m * new / s) / 2 + 1e-6) - (new < s))  # interpolation looks at the next pixel too
+            parts.append(slice(spare, n - spare))
+        return tuple(parts)
+
+    def __call__(self, image: Tensor, spacing: Sequence[float], fill: float) -> tuple[Tensor, np.ndarray]:
+        """(*rest, *S) of `spacing` -> (*rest, *size), and (n + 1, n + 1): new indices -> old ones; affine @ it is the new affine."""
+        dims, old = len(self.size), image.shape[-len(self.size) :]
+        scales = [b / a for a, b in zip(spacing, self.spacing(old, spacing), strict=True)]
+        image = resample(image[(..., *self.kept(old, spacing))], scales, self.size)
+        grid = np.eye(dims + 1)
+        for axis, (n, resampled, m, scale) in enumerate(zip(old, image.shape[-dims:], self.size, scales, strict=True)):
+            start = resampled // 2 - m // 2 if resampled > m else -((m - resampled) // 2)  # where MONAI crops and pads
+            grid[axis, axis] = scale
+            grid[axis, -1] = (start + 0.5 - resampled / 2) * scale + n / 2 - 0.5
+        flat = image.reshape(-1, *image.shape[-dims:])  # what lies before the last axes is a channel to MONAI
+        flat = SpatialPad(self.size, value=fill)(CenterSpatialCrop(self.size)(flat))
+        return convert_to_tensor(flat, track_meta=False).reshape(*image.shape[:-dims], *self.size), grid

@@ -1,0 +1,82 @@
+"""Reals made worse, step by step: a metric that does not see the steps is not to be trusted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from medgan_pl.data.degrade.resolution import blurred as through_gaussian
+from medgan_pl.data.degrade.resolution import reach
+from medgan_pl.evaluate.sets import ImageSet, keyed
+from medgan_pl.metrics.catalogue import CATALOGUE
+from medgan_pl.metrics.result import Result
+
+# Standard deviations: of the blur in pixels for a side of 64 (in proportion for others), of the noise on the [-1, 1] scale.
+BLURS, NOISES = (0.5, 1.0, 2.0), (0.05, 0.1, 0.2)
+LADDERS = {"blur": [f"blur {sigma:g}" for sigma in BLURS], "noise": [f"noise {sigma:g}" for sigma in NOISES]}
+
+
+def rungs(reals: ImageSet) -> dict[str, ImageSet]:
+    """The reals at each rung, by the names in LADDERS."""
+    made = {name: reals.changed(lambda x, s=s: blurred(x, s), name) for name, s in zip(LADDERS["blur"], BLURS, strict=True)}
+    return made | {name: with_noise(reals, s, name) for name, s in zip(LADDERS["noise"], NOISES, strict=True)}
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """(B, C, *S) through a Gaussian of `sigma` pixels for a side of 64, along one axis after the other; the border is repeated."""
+    for axis, side in enumerate(images.shape[2:]):
+        width = sigma * side / 64
+        images = through_gaussian(images, width, reach(width), [axis])
+    return images
+
+
+def with_noise(reals: ImageSet, sigma: float, name: str) -> ImageSet:
+    """The reals under Gaussian noise, the i-th under noise of its own, clipped to [-1, 1]."""
+
+    def get(rows: Tensor) -> Tensor:
+        images = reals[rows]
+        noise = torch.stack([torch.randn(images.shape[1:], generator=keyed(row)) for row in rows.tolist()])
+        return (images + sigma * noise).clamp(-1, 1)
+
+    return replace(reals.changed(lambda x: x, name), get=get)
+
+
+def noise_like(reals: ImageSet) -> ImageSet:
+    """Noise of the mean and spread of the reals in place of each: what an untrained generator cannot fall far below."""
+    sample = reals.first(200)
+    mean, spread = sample.mean(), sample.std()
+
+    def get(rows: Tensor) -> Tensor:
+        noise = [torch.randn(sample.shape[1:], generator=keyed(row)) for row in rows.tolist()]
+        return (mean + spread * torch.stack(noise)).clamp(-1, 1)
+
+    return replace(reals.changed(lambda x: x, "noise in their place"), get=get)
+
+
+def flagged(result: Result) -> Result:
+    """The result with `unordered` filled in: the ladders on which this metric does not worsen from rung to rung.
+
+    A step may go the wrong way, and the last must go the right way, by more than half the length of the floor's interval: that much is
+    chance.
+    """
+    if result.floor is None or not result.ladder:
+        return result
+    floor, slack = result.floor.value, (result.floor.high - result.floor.low) / 2
+    said = []
+    for kind, names in LADDERS.items():
+        values = [floor, *(result.ladder[name] for name in names if name in result.ladder)]
+        worse = badness(values, floor, CATALOGUE[result.key].better)
+        ordered = all(after >= before - slack for before, after in pairwise(worse))
+        if not ordered or worse[-1] <= worse[0] + slack:
+            said.append(f"{kind} ({', '.join(f'{value:.3g}' for value in values)} from untouched reals to the worst)")
+    return replace(
+        result, unordered=f"It does not follow {' nor '.join(said)} on these images: do not rely on it for that." if said else ""
+    )
+
+
+def badness(values: Sequence[float], floor: float, better: str) -> list[float]:
+    """Higher = worse, whichever way the metric counts."""
+    signs = {"lower": 1.0, "higher": -1.0}
+    return [abs(value - floor) if better == "floor" else signs[better] * value for value in values]

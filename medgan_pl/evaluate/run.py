@@ -1,0 +1,207 @@
+"""Judges a generator, how good, varied, useful and private it is: `python -m medgan_pl.evaluate checkpoint=outputs/…/best.ckpt`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.settings import without_places
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.datamodule import ImageDataModule
+    from medgan_pl.evaluate.judge import Found
+    from medgan_pl.evaluate.pairs import Scale
+    from medgan_pl.evaluate.report import Pictures
+    from medgan_pl.evaluate.targets import Subject
+
+
+def of_the_run(arguments: list[str]) -> list[str]:
+    """The arguments; with a checkpoint those of what lies beside its images, and of its domains, as additions (Hydra's ++): what keys there
+    are its run says (`subjects.checkpoint.data_of_run`), and not the configuration that these are laid on."""
+    if not any(argument.startswith("checkpoint=") for argument in arguments):
+        return arguments
+    return [f"++{each}" if each.startswith(("data.beside.", "data.domains.")) else each for each in arguments]
+
+
+def run(config: "DictConfig") -> None:
+    """Judge what the configuration names."""
+    from hydra.core.hydra_config import HydraConfig
+
+    evaluate(config, list(HydraConfig.get().overrides.task))
+
+
+def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
+    """Judges, writes the report and prints what it says; the content of metrics.json comes back."""
+    quiet_libraries()
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from rich import get_console
+
+    from medgan_pl.evaluate.judge import Judge, Options
+    from medgan_pl.evaluate.report import write_report
+    from medgan_pl.evaluate.targets import subject_of
+
+    check(config)
+    device = chosen_device(config.device)
+    console = get_console()
+    with console.status("starting") as status:
+        watch = status.update if console.is_terminal else console.print
+        subject = subject_of(config, overrides, device, watch)
+        options = Options(
+            groups=tuple(config.groups),
+            training=instantiate(config.use),
+            **{key: config[key] for key in ("draws", "pairs", "batch_size", "seed")},
+            device=device,
+            features=subject.data.cache_dir / "features",
+            scale=scale_of(subject.data),
+        )
+        found = Judge(subject.sets, subject.extractors, options, strangers=subject.strangers, critic=subject.critic, watch=watch).through()
+        judgement = told(subject, found, without_places(OmegaConf.to_container(config, resolve=True)))
+        output = Path(str(config.output)) if config.output is not None else subject.folder
+        watch("the report")
+        write_report(output, judgement, pictures_of(subject, found), curves(subject))
+    log_to_wandb(subject, judgement, output, str(config.wandb))
+    show(judgement, output)
+    return judgement
+
+
+def check(config: "DictConfig") -> None:
+    from medgan_pl.evaluate.targets.target import whole
+    from medgan_pl.metrics.catalogue import GROUPS
+
+    groups = set(GROUPS) - {"diversity"}  # which is judged with fidelity, in the same features
+    if not config.groups or set(config.groups) - groups:
+        raise ValueError(f"`groups` must be some of {', '.join(sorted(groups))}, got {list(config.groups)}")
+    for name, least in {"n": 1, "seed": 0, "draws": 20, "pairs": 0, "batch_size": 1}.items():
+        whole(config, name, least)
+    if config.wandb not in ("offline", "online", "disabled"):
+        raise ValueError(f"`wandb` must be offline, online or disabled, got {config.wandb}")
+    if config.output is not None:
+        Path(str(config.output)).mkdir(parents=True, exist_ok=True)
+    if not config.extractor:
+        raise ValueError("`extractor` must name one extractor or more, such as extractor=[random,radiomics]")
+
+
+def scale_of(data: "ImageDataModule") -> "Scale":
+    """Errors in HU where one window made all images; elsewhere each image had levels of its own."""
+    from medgan_pl.evaluate.pairs import Scale
+
+    inverse = data.inverse
+    spacings = {tuple(entry["spacing_mm"] or ()) for entry in data.cache.entries.values()}
+    spacing_mm = inverse.spacing_mm if len(spacings) == 1 else None
+    if inverse.unit != "HU" or "window" not in data.pipeline.settings or len(inverse.levels) > 1:
+        return Scale(spacing_mm=spacing_mm)
+    low, high = inverse.levels[0]
+    return Scale((high - low) / 2, "HU", spacing_mm)
+
+
+def pictures_of(subject: "Subject", found: "Found") -> "Pictures":
+    """What the report shows beside the numbers: images evenly spaced through each set, not chosen."""
+    from medgan_pl.evaluate.report import SHOWN, SHOWN_PER_CLASS, Pairs, Pictures
+
+    sets = subject.sets
+    by_class = {}
+    if sets.fake.labels is not None and sets.reference.labels is not None:
+        for number, name in enumerate(sets.classes):
+            both = sets.fake.of_class(number), sets.reference.of_class(number)
+            if all(len(images) for images in both):
+                by_class[name] = tuple(images.first(SHOWN_PER_CLASS) for images in both)
+    return Pictures(
+        fake=sets.fake.first(SHOWN),
+        real=sets.reference.first(SHOWN),
+        per_class=by_class,
+        pairs=[Pairs(space, c.fake, c.fake_train, c.fake_distance) for space, c in found.closest.items()],
+        held_out_pairs=[Pairs(space, c.held_out, c.held_out_train, c.held_out_distance) for space, c in found.closest.items()],
+        ladder=found.ladder,
+        paired={} if sets.truth is None else {"Made": sets.fake.first(SHOWN_PER_CLASS), "Right": sets.truth.first(SHOWN_PER_CLASS)},
+    )
+
+
+def told(subject: "Subject", found: "Found", settings: dict[str, Any]) -> dict[str, Any]:
+    """The content of metrics.json; see evaluation/result.py."""
+    from datetime import UTC, datetime
+
+    from medgan_pl.core.version import __version__
+    from medgan_pl.evaluate.sets import digest
+    from medgan_pl.metrics.result import FORMAT
+
+    data, sets = subject.data, subject.sets
+    reals = {name: images for name in ("train", "reference", "floor") if (images := getattr(sets, name)) is not None}
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "subject": subject.told,
+        "data": {
+            "title": data.source.title
+            if data.phantom
+            else f"{len(data.records):,} {'films' if data.modality.spatial_dims == 2 else 'volumes'} ({data.modality.name})",
+            "phantom": data.phantom,
+            "modality": data.modality.name,
+            "unit": data.inverse.unit,
+            "classes": list(data.classes),
+            "size": list(data.size),
+            "channels": data.channels,
+            "spatial_dims": data.spatial_dims,
+            "split_hash": digest(data.fingerprint, sets.reference.key, sets.floor.key),
+            "counts": {name: len(images) for name, images in reals.items()} | {"fake": len(sets.fake)},
+            "patients": {name: images.patients for name, images in reals.items()},
+            "per_class": {name: len(sets.reference.of_class(number)) for number, name in enumerate(data.classes)},
+        },
+        "spaces": found.spaces,
+        "settings": settings,
+        "run": subject.run,
+        "verdicts": found.verdicts,
+        "results": [result.plain() for result in found.results],
+        "notes": [*subject.notes, *found.notes],
+    }
+
+
+def curves(subject: "Subject") -> dict[str, tuple[list[float], list[float]]]:
+    """The columns of the run's metrics.csv, where it has one."""
+    from medgan_pl.core.files import read_table
+
+    table = subject.folder.parent / "metrics.csv"
+    return read_table(table) if subject.run and table.is_file() else {}
+
+
+def log_to_wandb(subject: "Subject", judgement: dict[str, Any], output: Path, mode: str) -> None:
+    """The numbers of the report, as `report/<name>` in the summary of the run that is judged, or of a run of their own. The page stays
+    here: it shows patients."""
+    if mode == "disabled":
+        return
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    rows = [row for row in judgement["results"] if row["estimate"]]
+    values = {f"report/{row['name']}": row["estimate"]["value"] for row in rows}
+    values |= {f"report/{row['name']}/{end}": row["estimate"][end] for row in rows for end in ("low", "high")}
+    values |= {f"report/{row['name']}/floor": row["floor"]["value"] for row in rows if row["floor"]}
+    folder = subject.folder.parent if subject.run else output
+    name = None if subject.wandb else subject.told["name"]
+    run = wandb.init(project="medgan_pl", id=subject.wandb, resume="allow", mode=mode, dir=str(folder), job_type="evaluate", name=name)
+    run.summary.update(values)
+    run.finish()
+
+
+def show(judgement: dict[str, Any], output: Path) -> None:
+    """What the screen says: the answers, the caveats, the main numbers."""
+    from rich import get_console
+    from rich.table import Table
+
+    from medgan_pl.metrics.catalogue import GROUPS
+
+    console = get_console()
+    for group, verdict in judgement["verdicts"].items():
+        console.print(f"{verdict['mark']:>9}  {GROUPS[group]} {verdict['text']}", markup=False, highlight=False)
+    for note in judgement["notes"]:
+        console.print(f"     note  {note}", markup=False, highlight=False)
+    table = Table("", "value", "95 % interval", "reals", box=None)
+    for row in judgement["results"]:
+        if row["estimate"] and not row["label"]:
+            ends, floor = row["estimate"], row["floor"]
+            interval = f"{ends['low']:.3g} to {ends['high']:.3g}"
+            table.add_row(row["name"], f"{ends['value']:.3g}", interval, f"{floor['value']:.3g}" if floor else "")
+    console.print(table)
+    console.print(f"report.html, metrics.json and model_card.md are in {output}", soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,62 @@
+"""Features of whole sets of images, those of reals remembered from one judgement to the next."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan_pl.evaluate.sets import ImageSet, digest
+from medgan_pl.metrics.extractors.features import Extractor
+
+
+def mirrored(images: Tensor) -> Tensor:
+    """Left for right: the last axis, in 2-D and 3-D."""
+    return images.flip(-1)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features (N, F) float32 on the CPU of whole sets; `folder` remembers them by what the images and the extractor are.
+
+    `batch_size`: images at once on `device`. `watch(what)` is told before work begins that takes time. Raises ValueError, with the set,
+    for features that are not finite.
+    """
+
+    folder: Path
+    device: str = "cpu"
+    batch_size: int = 64
+    watch: Callable[[str], None] = lambda what: None
+
+    def __call__(self, extractor: Extractor, images: ImageSet, what: str, mirror: bool = False) -> Tensor:
+        """`what` names the set on the screen and in an error; `mirror`: of the images' mirror images."""
+        if mirror:
+            images = images.changed(mirrored, "mirrored")
+        path = images.key and self.folder / f"{digest(images.key, json.dumps(extractor.rules, sort_keys=True))}.npy"
+        if path and path.is_file():
+            return torch.from_numpy(np.load(path))
+        self.watch(f"{extractor.name} features of {len(images):,} {what}")
+        found = self.extract(extractor, images)
+        if not found.isfinite().all():
+            raise ValueError(f"features must be finite, and `{extractor.name}` gives NaN or infinity for some of the {what}")
+        if path:
+            remember(path, found.numpy())
+        return found
+
+    @torch.no_grad()
+    def extract(self, extractor: Extractor, images: ImageSet) -> Tensor:
+        extractor.to(self.device).eval()
+        return torch.cat([extractor(part.to(self.device)).float().cpu() for part in images.parts(self.batch_size)])
+
+
+def remember(path: Path, values: np.ndarray) -> None:
+    """Beside, then in place: another judgement may be writing the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        np.save(file, values)
+    beside.replace(path)

@@ -1,0 +1,77 @@
+"""What networks taught by the fakes can do on real patients; see `metrics/utility.py`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from medgan_pl.evaluate.fidelity import Sets
+from medgan_pl.evaluate.sets import ImageSet, joined
+from medgan_pl.metrics.estimate import Resampling
+from medgan_pl.metrics.result import Result
+from medgan_pl.metrics.utility.teaching import Labelled, Masked, Training
+from medgan_pl.metrics.utility.utility import Usefulness, segment_usefulness, usefulness
+
+OF_CLASSES = ("auc_real", "auc_synthetic", "auc_both", "auc_gain", "auc_reverse", "agreement")
+OF_MASKS = ("dice_real", "dice_synthetic", "dice_both")
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """How networks are taught: `training`; the intervals by `draws` keyed by `seed`; on `device`."""
+
+    training: Training
+    draws: int
+    seed: int
+    device: str
+
+
+def judge_use(sets: Sets, lessons: Lessons, watch: Callable[[str], None]) -> list[Result]:
+    """By class where there are classes, by mask where there are masks; all held-out reals are the test."""
+    test = joined(sets.reference, sets.floor)
+    results = judged(OF_CLASSES, sets, test, why_no_classes(sets), lambda: by_class(sets, test, lessons, watch))
+    if any(images is not None and images.masks is not None for images in (sets.fake, sets.train, test)):
+        results += judged(OF_MASKS, sets, test, why_no_masks(sets, test), lambda: by_mask(sets, test, lessons, watch))
+    return results
+
+
+def judged(keys: tuple[str, ...], sets: Sets, test: ImageSet, why: str, measure: Callable[[], Usefulness]) -> list[Result]:
+    try:
+        found = None if why else measure()
+    except ValueError as error:
+        found, why = None, str(error)
+    if found is None:
+        return [Result(key, undefined=why) for key in keys]
+    counts = {"n_fake": len(sets.fake), "n_real": len(test)}
+    return [Result(key, estimate=found.estimates[key], floor=found.floors.get(key), **counts) for key in keys]
+
+
+def why_no_classes(sets: Sets) -> str:
+    if sets.truth is not None:
+        return "the images judged were made from those of the patients that a classifier would be tested on"
+    if sets.train is None:
+        return "needs real training images to compare with; add train=DIR"
+    if len(sets.classes) < 2:
+        return "needs real images of two classes or more"
+    if sets.fake.labels is None:
+        return "needs generated images of known class, and this generator draws none on demand (model.classes=0)"
+    return ""
+
+
+def why_no_masks(sets: Sets, test: ImageSet) -> str:
+    if sets.truth is not None:
+        return "the images judged were made from those of the patients that a segmenter would be tested on"
+    lacking = [
+        name for name, images in (("fake", sets.fake), ("train", sets.train), ("real", test)) if images is None or images.masks is None
+    ]
+    return f"needs masks of every side; add {' '.join(f'masks.{name}=DIR' for name in lacking)}" if lacking else ""
+
+
+def by_class(sets: Sets, test: ImageSet, lessons: Lessons, watch: Callable[[str], None]) -> Usefulness:
+    watch(f"teaching {3 * lessons.training.seeds} classifiers")
+    sides = [Labelled(images, images.labels, images.groups) for images in (sets.train, test, sets.fake)]
+    return usefulness(*sides, len(sets.classes), lessons.training, Resampling(lessons.draws, lessons.seed), lessons.device)
+
+
+def by_mask(sets: Sets, test: ImageSet, lessons: Lessons, watch: Callable[[str], None]) -> Usefulness:
+    watch(f"teaching {3 * lessons.training.seeds} segmenters")
+    sides = [Masked(images, images.masks, images.groups) for images in (sets.train, test, sets.fake)]
+    return segment_usefulness(*sides, lessons.training, Resampling(lessons.draws, lessons.seed), lessons.device)

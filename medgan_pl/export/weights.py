@@ -1,0 +1,53 @@
+"""Writes weights for sharing: `python -m medgan_pl.export checkpoint=outputs/…/checkpoints/best.ckpt`."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.safe_load import FORMAT, fingerprint
+from medgan_pl.core.settings import shared
+from medgan_pl.models.load import load
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def run(config: "DictConfig") -> None:
+    """Export the checkpoint that the configuration names."""
+    quiet_libraries()
+    if config.checkpoint is None:
+        raise ValueError("`checkpoint` must be given: python -m medgan_pl.export checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
+    checkpoint = Path(str(config.checkpoint))
+    output = checkpoint.with_suffix(".safetensors") if config.output is None else Path(str(config.output))
+    export(checkpoint, output, whole=bool(config.whole))
+    print(f"{'all' if config.whole else 'the averaged generator'} of {checkpoint}, {output.stat().st_size:,} bytes, is in {output}")
+
+
+def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
+    """Writes the averaged generator of a checkpoint, with `whole` both players too, to a .safetensors file, whole or not at all.
+
+    Its metadata holds `medgan_pl`, JSON of: format, config (see `shared`), classes, covariates, inverse, images shown, the SHA-256 of
+    the checkpoint; and `sha256`, see `fingerprint`. ValueError for another suffix, and as `load`.
+    """
+    from safetensors.torch import save_file
+
+    from medgan_pl.data.export import sha256
+
+    if output.suffix != ".safetensors" or checkpoint.suffix == ".safetensors":
+        raise ValueError(f"`checkpoint` must be a checkpoint and `output` a .safetensors file, got {checkpoint} and {output}")
+    module = load(checkpoint)
+    weights = {
+        # Each in memory of its own, in the order of its axes: safetensors takes nothing else. `load` brings back channels_last.
+        name: weight.contiguous().clone()
+        for name, weight in module.state_dict().items()
+        if whole or name.startswith("average.network.")
+    }
+    state = {"format": FORMAT, "config": shared(module.config), "classes": module.classes, "inverse": module.inverse.plain()}
+    state |= {"covariates": module.covariates.plain(), "inverses": {name: each.plain() for name, each in module.inverses.items()}}
+    told = json.dumps(state | {"images": module.images, "checkpoint_sha256": sha256(checkpoint)}, sort_keys=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f"{output.name}.part")
+    save_file(weights, beside, {"format": "pt", "medgan_pl": told, "sha256": fingerprint(told, weights)})
+    os.replace(beside, output)

@@ -1,0 +1,60 @@
+"""Looks at a data set before a week of training: `python -m medgan_pl.inspect data=ct data.root=/data/ct`; exit 1 if it is unfit."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgan_pl.core.command import quiet_libraries
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.data.datamodule import ImageDataModule
+
+
+def inspect(config: "DictConfig") -> bool:
+    """Prints and writes what there is; whether the set is fit to train on comes back."""
+    quiet_libraries()
+    from hydra.utils import instantiate
+
+    from medgan_pl.inspect.survey import draw_histogram, survey, table_lines
+
+    output, root = Path(config.output).resolve(), config.data.root
+    if root is not None and output.is_relative_to(Path(root).expanduser().resolve()):
+        raise ValueError(f"`output` must lie outside data.root, or the next look finds this one's pictures; got {output}")
+    data: ImageDataModule = instantiate(config.data, _convert_="all")
+    if config.descriptions:
+        for description, count in data.source.descriptions().most_common():
+            print(f"series description {description!r}: {count} (on this screen only)")
+    data.read()
+    unfit = None
+    try:
+        data.setup()
+    except (ValueError, FileNotFoundError) as error:
+        unfit = str(error)
+    scans = survey(data.table, data.cache)
+    lines = data.describe() if unfit is None else [data.source.title]
+    lines += [*table_lines(scans), *(f"unusable  {name}: {why}" for name, why in data.unusable.items())]
+    odd = sum(bool(scan["odd"]) for scan in scans)
+    lines.append(f"UNFIT: {unfit}" if unfit else "fit to train on" + (f"; {odd} of {len(scans)} scans are odd, see above" if odd else ""))
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "report.txt").write_text(text, encoding="utf-8")
+    report = {"unfit": unfit, "unusable": data.unusable, "skipped": data.source.skipped, "splits": data.sizes(), "scans": scans}
+    report |= {"covariates": data.covariates.plain()}
+    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if scans:
+        draw_histogram(list(data.cache.entries.values()), output / "histogram.png")
+        contact_sheet(data, output / "contact_sheet.png")
+    print(f"{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
+    return unfit is None
+
+
+def contact_sheet(data: "ImageDataModule", path: Path, most: int = 48) -> None:
+    """One picture of each of at most 48 scans, evenly chosen: the film, the middle of its slices, the middle slice of the volume."""
+    from medgan_pl.inspect.survey import draw_contact_sheet
+
+    usable = [record for record in data.table if record.digest in data.cache.entries]
+    chosen = usable[:: -(-len(usable) // most)]
+    draw_contact_sheet(chosen, [data.cache.picture(record.digest) for record in chosen], path)

@@ -1,0 +1,123 @@
+"""What `medgan_pl.inspect` shows of a data set: scan by scan what it is and what is odd about it, a histogram, a contact sheet."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from medgan_pl.data.files.records import Record
+from medgan_pl.data.prepare.cache import Cache
+
+
+def survey(table: Sequence[Record], cache: Cache) -> list[dict[str, Any]]:
+    """For each usable record: name, label, patient (a hash), its facts as it came (`pipelines.facts_of`), unit, levels, images, and
+    `odd`: what may be wrong with it, in words."""
+    found = []
+    seen: dict[str, str] = {}
+    for record in table:
+        entry = cache.entries.get(record.digest)
+        if entry is None:
+            continue
+        facts = {key: value for key, value in entry["facts"].items() if key != "histogram"}
+        odd = oddities(entry)
+        if (first := seen.setdefault(facts["pixels"], record.name)) != record.name:
+            odd.append(f"the same image as {first}")
+        kept = {key: entry[key] for key in ("unit", "levels", "loss", "loss_unit")}
+        images = entry["shape"][0]
+        found.append({"name": record.name, "label": record.label, "patient": record.patient, "images": images, **facts, **kept, "odd": odd})
+    return found
+
+
+def oddities(entry: dict[str, Any]) -> list[str]:
+    """What may be wrong with a scan that can be used."""
+    facts, levels, odd = entry["facts"], entry["levels"], []
+    if facts["synthetic"]:
+        odd.append("synthetic: made by a generator")
+    if entry["unit"] == "HU" and facts["low"] > -200:
+        odd.append(f"no air: values from {facts['low']:g} to {facts['high']:g}; is it in HU?")
+    if entry["unit"] == "HU" and facts["high"] > 32000:
+        odd.append(f"values up to {facts['high']:g}; is it in HU?")
+    if (share := share_between(facts, levels)) < 0.01:
+        odd.append(f"only {share:.2%} of it lies between the levels {levels}")
+    if facts["padding"] > 0.5:
+        odd.append(f"{facts['padding']:.0%} of it is padding")
+    if facts["spacing_mm"] and max(facts["spacing_mm"]) > 4 * min(facts["spacing_mm"]):
+        odd.append(f"spacing {shown(facts['spacing_mm'])} mm: one axis is much coarser than another")
+    return odd
+
+
+def share_between(facts: dict[str, Any], levels: Sequence[Sequence[float]]) -> float:
+    """The share of voxels strictly between the outermost levels, to a bin of the histogram."""
+    low, high = min(pair[0] for pair in levels), max(pair[1] for pair in levels)
+    edges = np.linspace(facts["low"], facts["high"], len(facts["histogram"]) + 1)
+    counts = np.array(facts["histogram"])
+    return float(counts[(edges[1:] > low) & (edges[:-1] < high)].sum() / max(1, counts.sum()))
+
+
+def shown(values: Sequence[float]) -> str:
+    return " × ".join(f"{value:.4g}" for value in values)
+
+
+def table_lines(scans: Sequence[dict[str, Any]]) -> list[str]:
+    """The ranges of the set: sizes, spacing, bits, values; then how often what is odd, and with which file first."""
+    lines = []
+    if scans:
+        shapes = Counter(tuple(scan["shape"]) for scan in scans)
+        lines.append("size: " + counted(shapes, lambda shape: shown(shape)))
+        spacings = Counter(tuple(round(mm, 4) for mm in scan["spacing_mm"]) if scan["spacing_mm"] else None for scan in scans)
+        lines.append("spacing: " + counted(spacings, lambda mm: f"{shown(mm)} mm" if mm else "not said"))
+        lines.append("bits: " + counted(Counter(scan["bits"] for scan in scans), lambda bits: str(bits or "floating point")))
+        lines.append("classes: " + counted(Counter(scan["label"] for scan in scans), lambda label: label or "none said"))
+        lines.append(f"patients: {len({scan['patient'] for scan in scans})} of {len(scans)} scans")
+        low, high = min(scan["low"] for scan in scans), max(scan["high"] for scan in scans)
+        middle = median(scan["low"] for scan in scans), median(scan["high"] for scan in scans)
+        lines.append(f"values: {low:.6g} to {high:.6g} {scans[0]['unit']}; usually {middle[0]:.6g} to {middle[1]:.6g}")
+    for scan in scans:
+        lines += [f"odd  {scan['name']}: {what}" for what in scan["odd"]]
+    return lines
+
+
+def counted(counts: Counter, say: Any, most: int = 5) -> str:
+    more = f", {len(counts) - most} others" if len(counts) > most else ""
+    return ", ".join(f"{say(value)} ({n})" for value, n in counts.most_common(most)) + more
+
+
+def draw_histogram(entries: Sequence[dict[str, Any]], path: Path) -> None:
+    """The values of all scans, in their unit, each scan weighing the same; the median levels as lines."""
+    from matplotlib.figure import Figure
+
+    low, high = min(e["facts"]["low"] for e in entries), max(e["facts"]["high"] for e in entries)
+    bins, total = np.linspace(low, high, 257), np.zeros(256)
+    for entry in entries:
+        facts = entry["facts"]
+        edges = np.linspace(facts["low"], facts["high"], len(facts["histogram"]) + 1)
+        cumulated = np.concatenate([[0], np.cumsum(facts["histogram"])]) / max(1, sum(facts["histogram"]))
+        total += np.diff(np.interp(bins, edges, cumulated))
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.stairs(total / len(entries), bins, fill=True, alpha=0.6)
+    for channel in range(len(entries[0]["levels"])):
+        for end, value in zip(("-1", "1"), zip(*(e["levels"][channel] for e in entries), strict=True), strict=True):
+            axes.axvline(median(value), color="C3", linestyle="--", linewidth=1)
+            axes.annotate(end, (median(value), 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", color="C3")
+    axes.set(yscale="log", xlabel=f"value ({entries[0]['unit']})", ylabel="share of a scan")
+    figure.savefig(path, dpi=100)
+
+
+def draw_contact_sheet(records: Sequence[Record], images: Sequence[Tensor], path: Path) -> None:
+    """Pictures (H, W) in [-1, 1], each under the name of its record."""
+    from matplotlib.figure import Figure
+
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.9 * columns, 2.15 * rows), layout="constrained")
+    for place, (record, image) in enumerate(zip(records, images, strict=True), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        axes.imshow(image.numpy(), cmap="gray", vmin=-1, vmax=1)
+        axes.set_title(record.name if len(record.name) <= 26 else "…" + record.name[-25:], fontsize=6)
+        axes.axis("off")
+    figure.savefig(path, dpi=100)

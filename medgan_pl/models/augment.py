@@ -1,0 +1,259 @@
+"""Differentiable augmentation in front of the discriminator, of real and fake alike: what makes few images last.
+
+D never sees an image that was not augmented with some probability, and G is taught through the augmentation; so that G does not learn it,
+each operation leaves an image alone with a probability above 0, or spreads it evenly (Karras et al. 2020, arXiv 2006.06676, section 2.2).
+The random numbers come from outside, `numbers` uniform ones in [0, 1) for each image, so that a batch played in parts is augmented as the
+whole, and the real and the fake of one row alike.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medgan_pl.models.resample import Resample, places, product, rotation
+
+Images = Float[Tensor, "b c *space"]
+Ask = Callable[[], Tensor]
+
+
+class NoAugmentation(nn.Module):
+    """Images as they are."""
+
+    numbers = 0
+
+    def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return images
+
+    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
+        """Nothing to adapt."""
+
+    def watch(self) -> dict[str, float]:
+        return {}
+
+
+# How often --------------------------------------------------------------------------------------------------------------------------
+
+
+class Strength(Protocol):
+    """`p`: the probability of each operation, a scalar on the images' device, so that nothing waits for it."""
+
+    p: Tensor
+
+    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None: ...
+
+
+class Fixed(nn.Module):
+    """The same probability `p` throughout. ValueError outside [0, 1]."""
+
+    p: Tensor
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.register_buffer("p", torch.tensor(probability("p", p)), persistent=False)
+
+    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
+        """Nothing to adapt."""
+
+
+class Ramped(nn.Module):
+    """A probability that changes with the images shown: `ramp`, (images, total_images) -> p, as `Ramp` of schedules.py.
+
+    R3GAN raises it so (Huang et al. 2025, arXiv 2501.05441). ValueError if it begins or ends outside [0, 1].
+    """
+
+    p: Tensor
+
+    def __init__(self, ramp: Callable[[int, int], float]) -> None:
+        super().__init__()
+        self.ramp = ramp
+        probability("ramp.end", ramp(2**53, 1))
+        self.register_buffer("p", torch.tensor(probability("ramp.start", ramp(0, 1))))
+
+    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
+        self.p.fill_(self.ramp(images, total_images))
+
+
+class Adaptive(nn.Module):
+    """ADA: a probability that rises while D tells its batches too well and falls while it does not, within [0, `most`].
+
+    After each `every` turns of D: p <- clamp(p + sign(a - target) · images of these turns / full_images, 0, most), with a their mean
+    accuracy (losses/adversarial.py: the share of pairs of a real and a fake that D orders rightly), the same on all ranks.
+
+    The paper watches r = E[sign D(x)] on reals and aims at 0.6; that needs logits whose 0 means something, which those of Wasserstein and
+    relativistic objectives have not. Where the logits of reals and of fakes are normal about ±m with one spread, r = 0.6 is an accuracy of
+    0.88. The paper has `every` = 4, `full_images` = 500,000 (the images in which p can go from 0 to 1) and no bound; it finds that
+    operations leak above some 0.8, which `most` keeps off.
+    State, saved with the run: `p`, and what was told since it last changed.
+    ValueError for a target outside (0.5, 1), a `most` or `start` outside [0, 1], and counts below 1.
+
+    Source: Karras et al. 2020 (arXiv 2006.06676), section 3.
+    """
+
+    p: Tensor
+
+    def __init__(self, *, target: float, full_images: int, most: float = 0.8, every: int = 4, start: float = 0.0) -> None:
+        super().__init__()
+        if not 0.5 < target < 1:
+            raise ValueError(f"`target` must be an accuracy between 0.5 (chance) and 1 (perfect), got {target}")
+        if full_images < 1 or every < 1:
+            raise ValueError(f"`full_images` and `every` must be at least 1, got {full_images} and {every}")
+        if probability("start", start) > probability("most", most):
+            raise ValueError(f"`start` must be at most `most`, got {start} and {most}")
+        self.target, self.full_images, self.most, self.every = target, full_images, most, every
+        self.register_buffer("p", torch.tensor(float(start)))
+        self.register_buffer("told", torch.zeros(3))  # since p last changed: turns, accuracies added up, images
+
+    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
+        # All on the device: a number brought to the host would hold up the next step.
+        one = torch.ones_like(self.p)
+        told = self.told + torch.stack([one, accuracy().to(one), one * new_images])
+        turns, right, shown = told
+        # NaN, of a step that was not finite, moves nothing.
+        step = (right / turns - self.target).sign().nan_to_num() * shown / self.full_images
+        due = turns >= self.every
+        self.p.copy_(torch.where(due, (self.p + step).clamp(0, self.most), self.p))
+        self.told.copy_(torch.where(due, 0.0, told))
+
+
+def probability(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must be a probability, in [0, 1], got {value}")
+    return float(value)
+
+
+# What -------------------------------------------------------------------------------------------------------------------------------
+
+
+class Augment(nn.Module):
+    """Bends the grey scale, then mirrors, turns, scales and shifts in one resampling, then cuts a box out: each with probability `p`.
+
+    images (B, C, *S) in [-1, 1], numbers (B, `numbers`) in [0, 1) -> images (B, C, *S) in [-1, 1]; differentiable as often as asked.
+    What is 0 or False is off, and all draws are uniform:
+
+    - `brightness`, `contrast`: x <- x + (1 - x²)(b + c x), |b| <= brightness, |c| <= contrast: mid-grey moves by b and the slope there
+      becomes 1 + c, while -1 stays air and 1 bone or whatever is brightest; never a hue, never another order of grey values. On a CT
+      window of [-1000, 400] HU b = 0.1 is 70 HU at its middle. The two together at most 0.5, where the curve would turn back.
+    - `flip`: left and right, half the time; refused with `laterality`, where the sides differ.
+    - `rotate_deg`: largest turn in degrees, in 3-D about each axis; `scale`: by 1/(1 + scale) to 1 + scale, log-uniform; `shift`: whole
+      pixels, up to that share of each side and at least one. Bilinear; what lies outside is the image reflected at its border.
+    - `cutout`: a box of that share of each side, centred anywhere, set to 0: a flat mid-grey that is no tissue.
+    - `strength`: says p. ValueError for what lies outside these ranges, and for images of other than `spatial_dims` axes.
+
+    Source: Zhao et al. 2020 (arXiv 2006.10738), p = 1 with colour, translation, cut-out; Karras et al. 2020 (arXiv 2006.06676), appendix B.
+    Both add and multiply grey values, which would move air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
+    left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        strength: Strength,
+        flip: bool = False,
+        laterality: bool = True,
+        shift: float = 0.0,
+        scale: float = 0.0,
+        rotate_deg: float = 0.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        cutout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if flip and laterality:
+            raise ValueError(
+                "augment.flip=true mirrors left and right, and the data says that its sides differ (data.laterality=true: the heart lies "
+                "left); use augment.flip=false, or data.laterality=false if a mirrored image could be a patient's"
+            )
+        ranges = {"shift": (shift, 0.5), "scale": (scale, 1), "rotate_deg": (rotate_deg, 180), "cutout": (cutout, 1)}
+        ranges |= {"brightness": (brightness, 0.5), "contrast": (contrast, 0.5), "brightness + contrast": (brightness + contrast, 0.5)}
+        for name, (value, top) in ranges.items():
+            if not 0 <= value <= top:
+                raise ValueError(f"augment: {name} must lie in 0 to {top:g}, got {value}; 0 turns it off")
+        self.spatial_dims, self.strength = spatial_dims, strength
+        self.shift, self.scale, self.rotate_deg = shift, scale, rotate_deg
+        self.brightness, self.contrast, self.cutout = brightness, contrast, cutout
+        turns = 1 if spatial_dims == 2 else 3
+        needs = {"flip": (flip, 1), "shift": (shift, spatial_dims), "scale": (scale, 1), "rotate": (rotate_deg, turns)}
+        needs |= {"brightness": (brightness, 1), "contrast": (contrast, 1), "cutout": (cutout, spatial_dims)}
+        # Of each operation that is on: the column that says whether, and those that say how.
+        self.columns: dict[str, tuple[int, slice]] = {}
+        self.numbers = 0
+        for name, (on, count) in needs.items():
+            if on:
+                self.columns[name] = (self.numbers, slice(self.numbers + 1, self.numbers + 1 + count))
+                self.numbers += 1 + count
+
+    def forward(self, images: Images, numbers: Float[Tensor, "b k"]) -> Images:
+        if images.ndim - 2 != self.spatial_dims or numbers.shape != (len(images), self.numbers):
+            raise ValueError(
+                f"augment: images must have {self.spatial_dims} axes of space and {self.numbers} numbers each, got {tuple(images.shape)} "
+                f"and {tuple(numbers.shape)}"
+            )
+        drawn = {name: self.drawn(numbers, name) for name in self.columns}
+        images = self.bent(images, drawn)
+        if drawn.keys() & {"flip", "shift", "scale", "rotate"}:
+            images = self.moved(images, drawn)
+        return self.cut(images, drawn["cutout"]) if self.cutout else images
+
+    def drawn(self, numbers: Tensor, name: str) -> Tensor:
+        """How an operation is done, (B, k) in [-1, 1); NaN where it is not."""
+        gate, how = self.columns[name]
+        done = numbers[:, gate : gate + 1] < self.strength.p
+        return torch.where(done, 2 * numbers[:, how] - 1, torch.nan)
+
+    def bent(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
+        if not drawn.keys() & {"brightness", "contrast"}:
+            return images
+        by = {"brightness": self.brightness, "contrast": self.contrast}
+        one = (-1, *[1] * (images.ndim - 1))
+        b, c = (drawn[name].nan_to_num().view(one) * most if name in drawn else 0.0 for name, most in by.items())
+        inside = images.clamp(-1, 1)  # a G without tanh may leave the range; bent further, the curve would bring it back
+        return images + (1 - inside.square()) * (b + c * inside)
+
+    def moved(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
+        motion = self.motion(images, {name: value.nan_to_num() for name, value in drawn.items()})
+        still = (motion == torch.eye(*motion.shape[1:], device=motion.device)).flatten(1).all(1)
+        resampled = Resample.apply(images.to(motion.dtype), places(motion, images.shape[2:]))
+        return torch.where(still.view(-1, *[1] * (images.ndim - 1)), images, resampled)  # to the bit, where nothing moves
+
+    def motion(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
+        """(B, n, n + 1): for each image the map from new to old places, x first, each axis from -1 to 1 (edge to edge)."""
+        n, size = self.spatial_dims, len(images)
+        sides = torch.tensor(images.shape[:1:-1], device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))  # x first
+        turn = torch.eye(n, device=sides.device, dtype=sides.dtype).repeat(size, 1, 1)
+        if "flip" in drawn:
+            turn[:, 0, 0] = torch.where(drawn["flip"][:, 0] < 0, -1.0, 1.0)
+        if "rotate" in drawn:
+            angles = drawn["rotate"].to(sides) * math.radians(self.rotate_deg)
+            for plane, angle in zip([(0, 1), (0, 2), (1, 2)], angles.unbind(1), strict=False):
+                turn = product(turn, rotation(n, plane, angle))
+        if "scale" in drawn:
+            turn = turn / (drawn["scale"].to(sides) * math.log1p(self.scale)).exp().unsqueeze(2)
+        # In pixels a turn is a turn; in shares of the sides it is one only for a square.
+        turn = turn * (sides / sides[:, None])
+        offset = sides.new_zeros(size, n, 1)
+        if "shift" in drawn:
+            most = (self.shift * sides + 0.5).floor().clamp(min=1)  # each whole number from -most to most is as likely
+            pixels = (drawn["shift"].to(sides) * (most + 0.5)).round().clamp(-most, most)
+            offset = -product(turn, (2 * pixels / sides).unsqueeze(2))
+        return torch.cat([turn, offset], 2)
+
+    def cut(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """0 inside a box of `cutout` of each side; a centre of NaN is inside of none."""
+        inside = torch.ones((), dtype=torch.bool, device=images.device)
+        for axis, side in enumerate(images.shape[2:]):
+            view = [-1 if i == axis + 2 else 1 for i in range(images.ndim)]
+            place = (torch.arange(side, device=images.device) + 0.5).view(view)
+            centre = ((drawn[:, axis] + 1) / 2 * side).view(-1, *[1] * (images.ndim - 1))
+            inside = inside & ((place - centre).abs() < self.cutout * side / 2)
+        return torch.where(inside, 0.0, images)
+
+    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
+        self.strength.adapt(accuracy, images, new_images, total_images)
+
+    def watch(self) -> dict[str, float]:
+        return {"p": float(self.strength.p)}

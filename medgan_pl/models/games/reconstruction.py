@@ -1,0 +1,45 @@
+"""Synthesis against a discriminator that must also be able to draw what it sees (Liu et al. 2021, arXiv 2101.04775)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.core.batch import Batch
+from medgan_pl.models.games.base import Losses
+from medgan_pl.models.games.synthesis import Synthesis
+from medgan_pl.models.losses.adversarial import accuracy
+
+
+class Reconstruction(Synthesis):
+    """Synthesis whose D is taught, besides, to decode the real image from its features: few images cannot then be told by a give-away.
+
+    D: objective + `weight` · Σ E|decoded - T(x)| over D's views of a real x, as augmented: the whole, and a part at a place drawn anew
+    each step (networks/fastgan.py). G pays the objective alone.
+
+    Source: section 3.2, with the mean absolute error for its norm, where the authors' code has a pretrained perceptual distance. Their
+    hinge loss is chosen by `model=fastgan`, as the paper writes it; their code draws its margin at random, from 0.8 to 1.
+    Raises ValueError for a weight that is not above 0.
+    """
+
+    def __init__(self, *, weight: float = 1.0, **shared: Any) -> None:
+        super().__init__(**shared)
+        if weight <= 0:
+            raise ValueError(f"`weight` must be above 0, got {weight}; without reconstruction use game=synthesis and another model")
+        self.weight = weight
+
+    def draw(self, batch: Batch) -> Batch:
+        batch = super().draw(batch)
+        if "image" in batch and "place" not in batch:
+            image = batch["image"]
+            batch = {**batch, "place": torch.rand(len(image), image.ndim - 2, device=image.device)}
+        return batch
+
+    def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
+        critic, real = self.judge(d, batch), self.real(batch)
+        real_logits, views = d(self.augmented(real, batch), self.condition(batch), batch["place"])
+        fake_logits = critic(fake)
+        terms = self.verdict_terms(critic, batch, real, fake, real_logits, fake_logits)
+        terms |= {name: self.weight * F.l1_loss(made.float(), view) for name, (made, view) in views.items()}
+        return Losses(terms, watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)})

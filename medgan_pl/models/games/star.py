@@ -1,0 +1,112 @@
+"""Any number of domains by one generator, its style from noise or a reference (StarGAN v2: Choi et al. 2020, arXiv 1912.01865)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.core.batch import Batch, require
+from medgan_pl.models.games.unpaired import Unpaired
+from medgan_pl.models.schedules import Constant
+
+
+class Star(Unpaired):
+    """G(image, style) against D(image, domain); a style is read off an image of the domain or made of noise z for it.
+
+    G pays, besides the adversary, for x made into a fake G(x, s) of a random domain y, its own among them:
+    - `style` · E|s - style_of_image(G(x, s), y)|: the style shows;
+    - -`diversity` · E|G(x, s) - G(x, s')|, s' of other noise: two styles do not look alike; times `schedule_diversity`(images shown,
+      total_images), where the paper goes linearly to 0 (`schedules.Linear(decay_from=0, final=0)`). s' is held still, which saves a graph;
+    - `cycle` · E|G(G(x, s), style_of_image(x, its domain)) - x|: the rest stays.
+
+    `referred`: the share of training images whose style is that of a reference, the real image of the same row, and not of noise; 0 is
+    the paper's text, both are in use when the networks are. `latent`: numbers of z. `domains`: how many there are. The generator is
+    `networks.star.StarNetworks`, the discriminator `StarDiscriminator`; compile=false, as the generator is three networks.
+
+    What is made into a row's domain in training is another row, `source`, of the domain `source_label`, both drawn with the rest.
+    `generate` brings each image to `target`, drawn among the other domains unless the batch brings its own, in the style of the batch's
+    `reference` (B, C, *S), of that domain, or else of z.
+
+    Raises ValueError for fewer than 2 domains, weights below 0, cycle or style 0, and `referred` outside [0, 1].
+
+    Source: section 2.2, eq. 1 to 5, with their weights for CelebA-HQ; their penalty is R1 of weight 1, their objective non-saturating.
+    """
+
+    strength: Tensor
+
+    def __init__(
+        self,
+        *,
+        domains: int,
+        latent: int,
+        style: float = 1.0,
+        diversity: float = 1.0,
+        cycle: float = 1.0,
+        referred: float = 0.5,
+        schedule_diversity: Callable[[int, int], float] | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        if domains < 2:
+            raise ValueError(f"`domains` must be at least 2, got {domains}; name them in data.domains")
+        if min(style, cycle) <= 0 or diversity < 0 or not 0 <= referred <= 1:
+            raise ValueError(
+                "`style` and `cycle` must be above 0, `diversity` at least 0 and `referred` in [0, 1], got "
+                f"{style}, {cycle}, {diversity} and {referred}"
+            )
+        self.domains, self.latent, self.referred = domains, latent, referred
+        self.style, self.diversity, self.cycle = style, diversity, cycle
+        self.schedule_diversity = schedule_diversity or Constant()
+        self.register_buffer("strength", torch.tensor(float(self.schedule_diversity(0, 1))))  # what is left of `diversity`
+
+    def draw(self, batch: Batch) -> Batch:
+        batch = super().draw(batch)
+        domain = self.domain(batch)
+        count, device = len(domain), domain.device
+        drawn = {
+            "z": lambda: torch.randn(count, self.latent, device=device),
+            "z_other": lambda: torch.randn(count, self.latent, device=device),
+            "target": lambda: (domain + torch.randint(1, self.domains, (count,), device=device)) % self.domains,
+            "referred": lambda: torch.rand(count, device=device),
+        }
+        batch = batch | {key: make() for key, make in drawn.items() if key not in batch}
+        if "source" not in batch:  # here, and not in `play`, so that parts of a batch are the whole
+            row = torch.randperm(count, device=device)
+            batch |= {"source": self.source(batch)[row], "source_label": domain[row]}
+        return batch
+
+    def target(self, batch: Batch) -> Tensor:
+        return require(batch, "target", "it is the domain that each image is brought to")
+
+    def generate(self, g: nn.Module, batch: Batch) -> Tensor:
+        target = self.target(batch)
+        if "reference" in batch:
+            style = g.style_of_image(batch["reference"], target)
+        else:
+            style = g.style_of_noise(require(batch, "z", "a style without a reference is made of noise"), target)
+        return g.translate(self.source(batch), style)
+
+    def play(self, g: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        image, domain = self.source(batch), self.domain(batch)
+        source, origin = batch["source"], batch["source_label"]
+        style = g.style_of_noise(batch["z"], domain)
+        if self.referred:
+            style = torch.where((batch["referred"] < self.referred)[:, None], g.style_of_image(image, domain), style)
+        fake = g.translate(source, style)
+        made = {"image": fake}
+        if not torch.is_grad_enabled():
+            return made
+        made["style"] = self.style * F.l1_loss(g.style_of_image(fake, domain).float(), style.float())
+        if self.diversity:
+            with torch.no_grad():
+                other = g.translate(source, g.style_of_noise(batch["z_other"], domain))
+            made["diversity"] = -self.diversity * self.strength.clone() * F.l1_loss(fake.float(), other.float())
+        back = g.translate(fake, g.style_of_image(source, origin))
+        made["cycle"] = self.cycle * F.l1_loss(back.float(), source)
+        return made
+
+    def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
+        super().adapt(accuracy, reduce, images, new_images, total_images)
+        self.strength.fill_(self.schedule_diversity(images, total_images))

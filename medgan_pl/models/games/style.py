@@ -1,0 +1,94 @@
+"""Synthesis with a style-based generator: mixed styles, noise of its own in every layer, the path length penalty (StyleGAN2)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medgan_pl.core.batch import Batch, require
+from medgan_pl.models.games.base import Fakes
+from medgan_pl.models.games.synthesis import Synthesis
+from medgan_pl.models.networks.stylegan2 import count_noise
+
+
+class Style(Synthesis):
+    """Synthesis by g(f(z)) (networks/stylegan2.py), trained with styles of two z in one image and with even steps from w to the image.
+
+    - `mixing`: the share of training images of which some layers, from a random one on, have the style of another z; none in `generate`.
+    - `path_weight`, `path_every`: G pays weight · every · E(‖Jᵀy‖ - a)² in each `every`-th of its turns, on the first half of the batch; J
+      the derivative of the image by w, y an image of N(0, 1) noise over the root of its pixels, ‖·‖ over the root of the layers, a the
+      running mean of what is squared (`path_length`, saved with the run; it starts at the first mean). Weight 0 for none.
+    - `spatial_dims`, `size`: of the images, which say how much noise an image takes.
+
+    The noise of the layers is drawn with z and stays in the batch: an image is a function of its seed alone, and no two share their grain.
+    With these units a weight of 2 is the papers' γ = ln 2 / (r² (ln r - ln 2)) at every size. A term of a lazy penalty is added to the
+    turn's own loss, so Adam makes no steps besides, and its rate and betas need none of the papers' corrections by k / (k + 1). Played in
+    parts (`accumulate`), each part pays on its own half, and moves a. In float32, outside autocast.
+
+    Source: mixing: Karras et al. 2019 (arXiv 1812.04948), section 3.1; the penalty: Karras et al. 2020 (arXiv 1912.04958), eq. 4 and
+    appendix B, with every 8th turn; here as in arXiv 2006.06676 every 4th.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        size: int | Sequence[int],
+        mixing: float = 0.9,
+        path_weight: float = 2.0,
+        path_every: int = 4,
+        path_decay: float = 0.01,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        if not 0 <= mixing <= 1 or path_weight < 0 or path_every < 1 or not 0 < path_decay <= 1:
+            raise ValueError(
+                "`mixing` must be in [0, 1], `path_weight` at least 0, `path_every` at least 1 and `path_decay` in (0, 1], got "
+                f"{mixing}, {path_weight}, {path_every} and {path_decay}"
+            )
+        self.numbers, self.mixing = count_noise(size, spatial_dims), mixing
+        self.path_weight, self.path_every, self.path_decay = path_weight, path_every, path_decay
+        self.register_buffer("path_length", torch.zeros(()))
+
+    def draw(self, batch: Batch) -> Batch:
+        batch = super().draw(batch)
+        count, device = len(batch["z"]), batch["z"].device
+        if "noise" not in batch:
+            batch = {**batch, "noise": torch.randn(count, self.numbers, device=device)}
+        if self.mixing and "z_mixed" not in batch:
+            batch = {
+                **batch,
+                "z_mixed": self.noise(count, self.latent, device),
+                "crossover": torch.rand(count, device=device) / self.mixing,
+            }
+        return batch
+
+    def generate(self, g: nn.Module, batch: Batch) -> Tensor:
+        return g(require(batch, "z", "the generator starts from noise"), self.condition(batch), batch["noise"])
+
+    def play(self, g: nn.Module, batch: Batch) -> Fakes:
+        return g(batch["z"], self.condition(batch), batch["noise"], batch.get("z_mixed"), batch.get("crossover"))
+
+    def generator_penalties(self, g: nn.Module, batch: Batch, turn: int) -> dict[str, Tensor]:
+        if not self.path_weight or turn % self.path_every:
+            return {}
+        rows = -(-len(batch["z"]) // 2)
+        half = {key: value[:rows] for key, value in batch.items()}
+        with torch.autocast(half["z"].device.type, enabled=False):
+            lengths = path_lengths(g, half["z"], self.condition(half), half["noise"])
+        mean = lengths.detach().mean()
+        after = torch.where(self.path_length == 0, mean, self.path_length.lerp(mean, self.path_decay))
+        self.path_length.copy_(torch.where(after.isfinite(), after, self.path_length))  # of a step that is skipped nothing is kept
+        return {"path": self.path_weight * self.path_every * (lengths - self.path_length.clone()).square().mean()}
+
+
+def path_lengths(g: nn.Module, z: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
+    """‖Jᵀy‖ of each image, (B,), in the units of `Style`, with the graph to the weights of a style-based generator."""
+    w = g.mapping(z, condition)
+    image = g.synthesis(g.every_layer(w), noise)
+    y = torch.randn_like(image) / math.sqrt(image[0, 0].numel())
+    (slope,) = torch.autograd.grad((image * y).sum(), w, create_graph=True)
+    # The slope of the square root at 0 is infinite: 1e-12 keeps it finite where the image does not move.
+    return (slope.square().sum(1) / g.layers + 1e-12).sqrt()

@@ -1,0 +1,52 @@
+"""Images from noise, with or without a condition (Goodfellow et al. 2014; Mirza & Osindero 2014)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.core.batch import Batch, require
+from medgan_pl.models.games.base import Critic, Game
+from medgan_pl.models.games.noise import Noise, Normal
+
+
+class Synthesis(Game):
+    """G(z) or G(z, condition) against D(image) or D(image, condition); z of `latent` numbers from `noise`, unless the batch brings its own.
+
+    - `classes`: how many `label` counts, 0 for none. `covariates`: the names of what the columns of `covariates` hold, empty for none.
+      Either may be unknown of an image: a label below 0, a covariate that is NaN.
+    """
+
+    def __init__(self, *, latent: int, classes: int = 0, covariates: Sequence[str] = (), noise: Noise | None = None, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.latent, self.classes, self.covariates = latent, classes, tuple(covariates)
+        self.noise = noise or Normal()
+
+    def draw(self, batch: Batch) -> Batch:
+        if "z" not in batch:
+            like = next(iter(batch.values()))
+            batch = {**batch, "z": self.noise(len(like), self.latent, like.device)}
+        return super().draw(batch)
+
+    def generate(self, g: nn.Module, batch: Batch) -> Tensor:
+        return g(require(batch, "z", "the generator starts from noise"), self.condition(batch))
+
+    def critic(self, d: nn.Module, batch: Batch) -> Critic:
+        condition = self.condition(batch)
+        return lambda image: d(image, condition)
+
+    def condition(self, batch: Batch) -> Tensor | None:
+        """The condition as the networks take it (networks/layers.py, `conditions`): one number for each class, 1 for the image's own, then
+        the covariates, 0 where unknown, which is their mean, then for each 1 where it is unknown. (B, K), or None without a condition."""
+        parts = []
+        if self.classes:
+            label = require(batch, "label", f"the model is conditional (model.classes={self.classes})")
+            known = (label >= 0).unsqueeze(1)
+            parts.append(F.one_hot(label.clamp(min=0), self.classes).float() * known)
+        if self.covariates:
+            values = require(batch, "covariates", f"the model is conditional (model.covariates={list(self.covariates)})")
+            known = values.isfinite()
+            parts += [torch.where(known, values, 0.0), (~known).float()]
+        return torch.cat(parts, 1) if parts else None

@@ -1,0 +1,105 @@
+"""From image to image, in pairs: super-resolution, inpainting, dehazing, denoising, another modality, segmentation (Isola et al. 2017).
+
+What the task is, the data say (data.degrade, data.beside); what G pays besides the adversary, the extras say. All else is one game.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.core.batch import Batch, require
+from medgan_pl.models.games.base import Critic, Fakes, Features, Game, Losses
+
+
+class Translation(Game):
+    """G(source) against D(source, image), and the image it should be.
+
+    - `extras`: name -> a term `(fake, real, features)`, losses/image.py, that G pays besides the adversary; `features` are D's maps of
+      images. At least one: D alone does not say which image.
+    - `keep_known`: what the source shows stays as it is, where its last channel says that nothing is missing (inpainting).
+    - `conditional`: whether D sees the source beside the image, brought to its size where it is smaller; the discriminator then takes
+      the channels of both, image first.
+
+    Source: Isola et al. 2017 (arXiv 1611.07004), eq. 1 to 4; without their noise, which G learns to ignore (their section 3.1): what
+    is left random is the dropout of a G that has it.
+    """
+
+    paired: ClassVar[bool] = True
+    sourced: ClassVar[bool] = True
+
+    def __init__(self, *, extras: Mapping[str, nn.Module], conditional: bool = True, keep_known: bool = False, **shared: Any) -> None:
+        super().__init__(**shared)
+        if not extras:
+            raise ValueError("`extras` must hold a term between fake and real, such as extra=l1; D alone does not say which image is meant")
+        for name, extra in extras.items():
+            if not isinstance(extra, nn.Module):  # an experiment's settings of a term that the command line has left out
+                raise ValueError(
+                    f"`extras.{name}` must be a term, got only its settings, {extra}; name it too, extra=[…,{name}], or leave it out by "
+                    f"~extras.{name}"
+                )
+        self.extras, self.conditional, self.keep_known = nn.ModuleDict(extras), conditional, keep_known
+
+    def source(self, batch: Batch) -> Tensor:
+        """What G is given (B, C', *S')."""
+        return require(batch, "source", "G makes each image of its source; set data.degrade or data.beside.source")
+
+    def generate(self, g: nn.Module, batch: Batch) -> Tensor:
+        source = self.source(batch)
+        made = g(source)
+        return torch.where(source[:, -1:] > 0, made, source[:, : made.shape[1]]) if self.keep_known else made
+
+    def critic(self, d: nn.Module, batch: Batch) -> Critic:
+        return lambda images: d(self.shown(images, batch))
+
+    def judge(self, d: nn.Module, batch: Batch) -> Critic:
+        return lambda images: d(self.augmented(self.shown(images, batch), batch))
+
+    def shown(self, images: Tensor, batch: Batch) -> Tensor:
+        """What D is shown of images: themselves, or with the source of each in further channels, so that both are augmented alike."""
+        if not self.conditional:
+            return images
+        source = self.source(batch).to(images.dtype)
+        if source.shape[2:] != images.shape[2:]:
+            source = F.interpolate(source, images.shape[2:], mode="nearest")
+        return torch.cat([images, source], 1)
+
+    def features(self, d: nn.Module, batch: Batch) -> Features:
+        """D's maps of images, as `judge` shows them. ValueError, when asked, for a D that shows none."""
+
+        def look(images: Tensor) -> list[Tensor]:
+            if not hasattr(d, "features"):
+                raise ValueError(f"extra=feature_matching needs a D with features, such as PatchDiscriminator; {type(d).__name__} has none")
+            return d.features(self.augmented(self.shown(images, batch), batch))
+
+        return look
+
+    def generator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
+        losses, real, features = super().generator_losses(d, batch, fake), self.real(batch), self.features(d, batch)
+        return Losses(losses.terms | {name: extra(fake, real, features) for name, extra in self.extras.items()}, losses.watch)
+
+    @property
+    def has_content(self) -> bool:
+        return bool(self.without_critic())
+
+    def content_losses(self, batch: Batch, fake: Fakes) -> Losses:
+        """The extras alone, but for those that are taken from D."""
+        real = self.real(batch)
+        return Losses({name: extra(fake, real, None) for name, extra in self.without_critic().items()})
+
+    def without_critic(self) -> dict[str, nn.Module]:
+        return {name: extra for name, extra in self.extras.items() if not extra.of_critic}
+
+
+class Segmentation(Translation):
+    """G(image) against D(image, masks): what is made is one channel of [-1, 1] for each structure, (1 + fake) / 2 its probability."""
+
+    segments: ClassVar[bool] = True
+
+    def source(self, batch: Batch) -> Tensor:
+        return require(batch, "image", "it is what is segmented")
+
+    def real(self, batch: Batch) -> Tensor:
+        return require(batch, "mask", "it is what a segmentation is held against; set data.beside.mask") * 2 - 1

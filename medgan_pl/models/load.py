@@ -1,0 +1,117 @@
+"""Load a checkpoint or shared weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.console import root_cause
+from medgan_pl.core.safe_load import check_targets, hold, read_checkpoint, read_shared, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medgan_pl.models.module import AdversarialModule
+    from medgan_pl.models.networks.stylegan2 import StyleGAN2Generator
+
+
+def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
+    """The module of a checkpoint or of shared weights (.safetensors), in evaluation mode; `module.generate(batch)`: its averaged generator.
+
+    Its metrics, which judge a run, and its extras, which a run pays, are left out. Weights shared without the players have the average for
+    a generator and no discriminator. Nothing is built but the project's own classes and torch's optimisers, and only what is as large as
+    the weights in the file. Errors as `read_checkpoint`, and ValueError if the settings stored with the weights cannot be built or are of
+    other weights.
+    """
+    import torch
+
+    from medgan_pl.data.files.covariates import Covariates
+    from medgan_pl.data.intensity import Inverse
+
+    path = Path(path)
+    stored = read_shared(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    state = stored["medgan_pl"]
+    weights = {name: weight for name, weight in stored["state_dict"].items() if not name.startswith(("metrics.", "game.extras."))}
+    whole = any(name.startswith("discriminator.") for name in weights)
+    if not whole:
+        weights |= {name.replace("average.network.", "generator.", 1): weight for name, weight in weights.items()}
+    try:
+        check_targets(without_terms(state["config"]["module"]))
+        # First without memory: a width of a billion is a shape there, and a shape must be that of a weight in the file.
+        with torch.device("meta"), at_most(4 * len(weights) + 1000):
+            wanted = build(state["config"], whole).state_dict()
+            # What a game keeps, such as a running mean of its penalty, serves training alone: shared weights need not have it.
+            check_shapes({name: weight for name, weight in wanted.items() if whole or not name.startswith("game.")}, weights)
+        module = build(state["config"], whole)
+        module.load_state_dict(weights, strict=whole)
+    except Exception as error:  # of any type: settings made to harm fail wherever they are used
+        raise ValueError(f"the weights in {path} do not fit the settings stored with them: {str(root_cause(error))[:1000]}") from error
+    module.config, module.images, module.classes = state["config"], state["images"], state["classes"]
+    module.inverse = Inverse.from_plain(state["inverse"])
+    module.inverses = {name: Inverse.from_plain(plain) for name, plain in state.get("inverses", {}).items()}
+    module.covariates = Covariates.from_plain(state.get("covariates", []))
+    return module.to(device).eval()
+
+
+def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
+    """The module of a checked configuration, without its metrics, one plain term in the place of its extras, and nothing, unless
+    `whole`, in that of the discriminator and what is on the way to it."""
+    from torch import nn
+
+    from medgan_pl.core.command import instantiate
+    from medgan_pl.core.keys import Purpose, key_randomness
+    from medgan_pl.models.losses.image import L1
+
+    settings = without_terms(config["module"])
+    if "extras" in settings["game"]:
+        settings["game"]["extras"] = {"left_out": L1(weight=1.0)}
+    if not whole:
+        game = settings["game"] | {"augment": None, "regularizers": {}} | ({"pool": 0} if "pool" in settings["game"] else {})
+        settings |= {"discriminator": nn.Identity(), "share": None, "game": game}
+    key_randomness(config["seed"], 0, 0, Purpose.INIT)
+    return instantiate(settings)
+
+
+def without_terms(module: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a module without its metrics and extras, which serve a run alone: they may read files of the machine it ran on, and
+    an older run may name classes that are no more."""
+    game = module["game"]
+    return module | {"metrics": {}, "game": game | ({"extras": {}} if "extras" in game else {})}
+
+
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Inside, ValueError once modules have been given more than `count` parameters, so that a loop as long as a file likes ends early."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    given = 0
+
+    def note(*_: Any) -> None:
+        nonlocal given
+        given += 1
+        hold(given <= count, f"the settings ask for more than {count} weights, many times what the file holds")
+
+    handle = register_module_parameter_registration_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def check_shapes(wanted: dict[str, "Tensor"], found: dict[str, "Tensor"]) -> None:
+    """ValueError unless `found` are the weights that are `wanted`, by name, shape and kind of number."""
+    odd = sorted(wanted.keys() ^ found.keys())
+    hold(not odd, f"{len(odd)} weights are in one and not in the other, such as {', '.join(shown(name) for name in odd[:3])}")
+    for name, weight in found.items():
+        same = weight.shape == wanted[name].shape and weight.is_floating_point() == wanted[name].is_floating_point()
+        hold(same, f"{shown(name)} must be {tuple(wanted[name].shape)}, got {tuple(weight.shape)} of {weight.dtype}")
+
+
+def style_based(module: "AdversarialModule", what: str) -> "StyleGAN2Generator":
+    """The averaged generator of a model with styles; ValueError, which says what needs them, for another."""
+    from medgan_pl.models.networks.stylegan2 import StyleGAN2Generator
+
+    network = module.average.network
+    if not isinstance(network, StyleGAN2Generator):
+        raise ValueError(f"{what} needs a generator with styles, model=stylegan2; {type(network).__name__} has none")
+    return network

@@ -1,0 +1,113 @@
+"""The conditional pair in its first form: the condition goes in beside the noise and beside the image (Mirza & Osindero 2014).
+
+Their layers are dense; ours are dense at the beginning and convolutional towards the image.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medgan_pl.models.networks.dcgan import initialise
+from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, Embedding, Verdict, conditions, space
+
+
+def doublings(sizes: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """How many transposed convolutions of stride 2 lead to the image, 4 where the size allows, and the sizes they start from.
+
+    As many as divide each axis and leave 2 pixels of it: (64, 64) gives 4, (4, 4); (16, 24) gives 3, (2, 3). ValueError for an odd axis.
+    """
+    fitting = [n for n in range(5) if all(axis % 2**n == 0 and axis >= 2 * 2**n for axis in sizes)]
+    if fitting[-1] == 0:
+        odd = next(axis for axis in sizes if axis % 2)
+        raise ValueError(f"`size` must be even along each axis, got {odd}; use {odd - 1} or {odd + 1}, best a multiple of 16")
+    return fitting[-1], tuple(axis // 2 ** fitting[-1] for axis in sizes)
+
+
+class CGANGenerator(nn.Module):
+    """(z, condition) -> image (B, channels, *size) in [-1, 1]: two dense blocks with batch norm, then four transposed convolutions.
+
+    z (B, latent). A size is 16 × that of the first map; one that 16 does not divide has fewer transposed convolutions (`doublings`), and
+    more weights in the second dense block. Channels are `width` at half the size and double towards the first map. In training the batch
+    must hold two images or more.
+
+    Source: Mirza & Osindero 2014 (arXiv 1411.1784), section 3.2 and 4.1: noise and condition are joined and pass hidden layers. Theirs are
+    two dense ones of ReLU; the convolutions are of Radford et al. 2016.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 64,
+        latent: int = 128,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        steps, base = doublings(space(size, spatial_dims))
+        transpose, norm = CONV_TRANSPOSE[spatial_dims], BATCH_NORM[spatial_dims]
+        deep = width * 2 ** (steps - 1)
+        self.condition = Condition(latent, classes, covariates)
+        self.dense = nn.Sequential(
+            *dense(self.condition.features, deep), *dense(deep, deep * math.prod(base)), nn.Unflatten(1, (deep, *base))
+        )
+        layers = []
+        for step in range(steps - 1):
+            here = deep // 2**step
+            layers += [transpose(here, here // 2, 4, 2, 1, bias=False), norm(here // 2), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers, transpose(width, channels, 4, 2, 1), nn.Tanh())
+        initialise(self)
+
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
+        return self.body(self.dense(self.condition(z, condition)))
+
+
+def dense(before: int, after: int) -> list[nn.Module]:
+    """A fully connected block."""
+    return [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+
+
+class CGANDiscriminator(nn.Module):
+    """(image, condition) -> logits (B,): the condition as one more channel of the image, then strided convolutions.
+
+    image (B, channels, *size) in [-1, 1]. The channel is a learned image for each number of the condition, added up; so the condition is
+    told at the entrance and not projected on what comes out (`head` gets none). It begins near 0, as the convolutions do: from N(0, 1) it
+    is noise over the image, and G takes longer to learn. Batch norm is in all but the first convolution.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 64,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+        head: Callable[..., nn.Module] = Verdict,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = space(size, spatial_dims)
+        steps, base = doublings(sizes)
+        conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
+        told = conditions(classes, covariates)
+        self.map = nn.Sequential(Embedding(told, math.prod(sizes), 0.02), nn.Unflatten(1, (1, *sizes))) if told else None
+        layers = [conv(channels + bool(told), width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        for step in range(steps - 1):
+            here = width * 2**step
+            layers.append(conv(here, here * 2, 4, 2, 1, bias=not batch_norm))
+            layers += [norm(here * 2)] if batch_norm else []
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.verdict = head(width * 2 ** (steps - 1) * math.prod(base), 0, ())
+        initialise(self)
+
+    def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
+        told = image if self.map is None else torch.cat([image, self.map(condition)], 1)
+        return self.verdict(self.body(told))

@@ -1,0 +1,86 @@
+"""The transposed-convolution pair of DCGAN (Radford et al. 2016, sec. 3), at any size that halves down to 4 to 7 pixels."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, Verdict, halve, normalise_spectrum, space
+
+
+def initialise(network: nn.Module) -> None:
+    """Weights from N(0, 0.02), batch-norm gains from N(1, 0.02), biases 0 (Radford et al. 2016, sec. 4)."""
+    for layer in network.modules():
+        if isinstance(layer, (*CONV.values(), *CONV_TRANSPOSE.values(), nn.Linear)):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif isinstance(layer, tuple(BATCH_NORM.values())):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+        if getattr(layer, "bias", None) is not None:
+            nn.init.zeros_(layer.bias)
+
+
+class DCGANGenerator(nn.Module):
+    """z (B, latent) -> image (B, channels, *size) in [-1, 1]; channels double at each halving, from `width` at the half size."""
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 64,
+        latent: int = 128,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        halvings, base = halve(space(size, spatial_dims))
+        transpose, norm = CONV_TRANSPOSE[spatial_dims], BATCH_NORM[spatial_dims]
+        deep = width * 2 ** (halvings - 1)
+        self.condition = Condition(latent, classes, covariates)
+        self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
+        layers = [norm(deep), nn.ReLU(inplace=True)]
+        for level in range(halvings - 1):
+            here = deep // 2**level
+            layers += [transpose(here, here // 2, 4, 2, 1, bias=False), norm(here // 2), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers, transpose(width, channels, 4, 2, 1), nn.Tanh())
+        initialise(self)
+
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
+        return self.body(self.start(self.condition(z, condition)))
+
+
+class DCGANDiscriminator(nn.Module):
+    """image (B, channels, *size) in [-1, 1] -> logits (B,); the mirror of the generator, batch norm in all but its first layer."""
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 64,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+        head: Callable[..., nn.Module] = Verdict,
+        batch_norm: bool = True,
+        spectral_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        halvings, base = halve(space(size, spatial_dims))
+        conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
+        layers = [conv(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        for level in range(halvings - 1):
+            here = width * 2**level
+            layers.append(conv(here, here * 2, 4, 2, 1, bias=not batch_norm))
+            layers += [norm(here * 2)] if batch_norm else []
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.verdict = head(width * 2 ** (halvings - 1) * math.prod(base), classes, covariates)
+        initialise(self)
+        if spectral_norm:
+            normalise_spectrum(self)
+
+    def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
+        return self.verdict(self.body(image), condition)

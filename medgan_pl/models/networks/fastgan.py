@@ -1,0 +1,182 @@
+"""Generator and discriminator for 100 to 2,000 images (FastGAN: Liu et al. 2021, arXiv 2101.04775), 2-D and 3-D.
+
+One convolution a resolution; channels are `width` at the full size, double at each halving, and stop at 8 × `width`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, Condition, Verdict, halve, normalise_spectrum, space, window
+from medgan_pl.models.networks.resnet import channels_at, initialise
+
+ADAPTIVE_POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+FARTHEST = 4  # halvings that an excitation leaps and a decoder undoes: 8 to 128 pixels in the paper
+
+Views = dict[str, tuple[Tensor, Tensor]]  # what a decoder made, and what it should have
+
+
+class UpBlock(nn.Sequential):
+    """Doubles every axis: up, 3-convolution, batch norm, gated linear unit (Dauphin et al. 2017, arXiv 1612.08083)."""
+
+    def __init__(self, spatial_dims: int, before: int, after: int) -> None:
+        conv = CONV[spatial_dims](before, 2 * after, 3, padding=1, bias=False)
+        super().__init__(nn.Upsample(scale_factor=2), conv, BATCH_NORM[spatial_dims](2 * after), nn.GLU(1))
+
+
+class Excitation(nn.Module):
+    """Skip-layer excitation: y = x_high · σ(F(x_low)), a gate for each channel (section 3.1).
+
+    F pools x_low (B, low, *S) to 4 places an axis, and two convolutions make (B, high, 1, …) of them: deep layers steer fine ones without
+    the cost of a sum of equal shapes, and gradients reach them by a short way.
+    """
+
+    def __init__(self, spatial_dims: int, low: int, high: int) -> None:
+        super().__init__()
+        conv = CONV[spatial_dims]
+        pool = ADAPTIVE_POOL[spatial_dims](4)
+        self.gate = nn.Sequential(pool, conv(low, high, 4), nn.LeakyReLU(0.1), conv(high, high, 1), nn.Sigmoid())
+
+    def forward(self, low: Float[Tensor, "b low *small"], high: Float[Tensor, "b high *space"]) -> Float[Tensor, "b high *space"]:
+        return high * self.gate(low)
+
+
+class FastGenerator(nn.Module):
+    """z (B, latent) -> image (B, channels, *size) in [-1, 1].
+
+    The excitations leap FARTHEST halvings, from 4 to 64 pixels, 8 to 128, 16 to 256, so that the last of them shapes the full size; an
+    image of fewer has one, from its first layer to its last. Source: section 3.1 and figure 3.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 32,
+        latent: int = 128,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        halvings, base = halve(space(size, spatial_dims))
+        plan = [channels_at(level, width) for level in range(halvings, -1, -1)]  # channels after 0, 1, … blocks
+        self.condition = Condition(latent, classes, covariates)
+        deep = nn.Unflatten(1, (2 * plan[0], *base))
+        start = nn.Linear(self.condition.features, 2 * plan[0] * math.prod(base), bias=False)
+        self.start = nn.Sequential(start, deep, BATCH_NORM[spatial_dims](2 * plan[0]), nn.GLU(1))
+        self.blocks = nn.ModuleList([UpBlock(spatial_dims, a, b) for a, b in pairwise(plan)])
+        self.leap = min(FARTHEST, halvings)
+        pairs = zip(plan, plan[self.leap :], strict=False)
+        self.excitations = nn.ModuleList([Excitation(spatial_dims, low, high) for low, high in pairs])
+        self.to_image = CONV[spatial_dims](width, channels, 3, padding=1)
+        initialise(self)
+
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
+        stages = [self.start(self.condition(z, condition))]
+        for level, block in enumerate(self.blocks, 1):
+            h = block(stages[-1])
+            stages.append(h if level < self.leap else self.excitations[level - self.leap](stages[level - self.leap], h))
+        return self.to_image(stages[-1]).tanh()
+
+
+class DownBlock(nn.Module):
+    """Halves every axis, the mean of two ways: convolutions 4 (stride 2) and 3, beside the average of 2 and a 1×1 (figure 4)."""
+
+    def __init__(self, spatial_dims: int, before: int, after: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        conv = CONV[spatial_dims]
+
+        def then(layer: nn.Module) -> list[nn.Module]:
+            return [layer, BATCH_NORM[spatial_dims](after) if batch_norm else nn.Identity(), nn.LeakyReLU(0.2)]
+
+        bias = not batch_norm
+        through = then(conv(before, after, 4, 2, 1, bias=bias)) + then(conv(after, after, 3, padding=1, bias=bias))
+        self.through = nn.Sequential(*through)
+        self.beside = nn.Sequential(AVERAGE_POOL[spatial_dims](2), *then(conv(before, after, 1, bias=bias)))
+
+    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *halved"]:
+        return (self.through(x) + self.beside(x)) / 2
+
+
+class Decoder(nn.Sequential):
+    """Features (B, before, *S) -> image (B, channels, 2**doublings × *S) in [-1, 1]; small: it teaches the features, not itself."""
+
+    def __init__(self, spatial_dims: int, before: int, channels: int, doublings: int, width: int) -> None:
+        plan = [before] + [max(width, before // 2**i) for i in range(1, doublings + 1)]
+        blocks = [UpBlock(spatial_dims, a, b) for a, b in pairwise(plan)]
+        super().__init__(*blocks, CONV[spatial_dims](plan[-1], channels, 3, padding=1), nn.Tanh())
+
+
+class FastDiscriminator(nn.Module):
+    """image (B, channels, *size) in [-1, 1] -> logits (B, places), one for each place of the last features, 4 to 7 along the shortest axis.
+
+    With `place` (B, axes) in [0, 1) also what two decoders make of its features, each beside what it should have made: `whole`, the image
+    from the last features, and `part`, half of each axis from the features before them, cut at `place`; both as (B, channels, *s), the
+    image averaged down to what the decoder reaches. D so has to know the whole image and its detail, not one give-away.
+
+    Source: section 3.2 and figure 4. There the last features have 8 places an axis, those before 16, of which an eighth of each axis is
+    cut; at 32 pixels that would be less than one place. A convolution of 3 and the head make the logits at every place, where the paper's
+    1 and 4 leave 5 × 5. `batch_norm` and `spectral_norm` are each on or off.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 32,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+        head: Callable[..., nn.Module] = Verdict,
+        batch_norm: bool = True,
+        spectral_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        halvings, _ = halve(space(size, spatial_dims))
+        plan = [channels] + [channels_at(level, width) for level in range(1, halvings + 1)]
+        self.blocks = nn.ModuleList([DownBlock(spatial_dims, a, b, batch_norm=batch_norm) for a, b in pairwise(plan)])
+        norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()
+        self.last = nn.Sequential(CONV[spatial_dims](plan[-1], plan[-1], 3, padding=1, bias=not batch_norm), norm, nn.LeakyReLU(0.2))
+        self.verdict = head(plan[-1], classes, covariates)
+        before = max(1, halvings - 1)  # blocks behind the features that `part` is cut from
+        self.scale = 2**before  # pixels of a place there
+        self.whole = Decoder(spatial_dims, plan[-1], channels, min(FARTHEST, halvings), width)
+        self.part = Decoder(spatial_dims, plan[before], channels, min(FARTHEST, before), width)
+        initialise(self)
+        if spectral_norm:
+            normalise_spectrum(self)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b c *space"],
+        condition: Float[Tensor, "b k"] | None = None,
+        place: Float[Tensor, "b axes"] | None = None,
+    ) -> Float[Tensor, "b ..."] | tuple[Float[Tensor, "b ..."], Views]:
+        features = [image]
+        for block in self.blocks:
+            features.append(block(features[-1]))
+        h = self.last(features[-1]).flatten(2).transpose(1, 2)  # (B, places, C)
+        told = None if condition is None else condition.repeat_interleave(h.shape[1], 0)
+        logits = self.verdict(h.flatten(0, 1), told).unflatten(0, h.shape[:2])
+        if place is None:
+            return logits
+        return logits, self._views(image, features[max(1, len(features) - 2)], features[-1], place)
+
+    def _views(self, image: Tensor, before: Tensor, last: Tensor, place: Tensor) -> Views:
+        part, seen = before, image
+        for i, axis in enumerate(range(2, image.ndim)):
+            places = before.shape[axis]
+            length = places // 2
+            first = (place[:, i] * (places - length + 1)).long()
+            part, seen = window(part, axis, first, length), window(seen, axis, first * self.scale, length * self.scale)
+        return {
+            name: (made, F.interpolate(target, made.shape[2:], mode="area"))
+            for name, made, target in (("whole", self.whole(last), image), ("part", self.part(part), seen))
+        }

@@ -1,0 +1,92 @@
+"""A discriminator of patches, at one scale or several (PatchGAN: Isola et al. 2017; pix2pixHD: Wang et al. 2018), 2-D and 3-D."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, normalise_spectrum
+from medgan_pl.models.networks.resnet import channels_at, initialise
+
+
+class Patches(nn.Sequential):
+    """(B, inputs, *S) -> logits (B, 1, *P): `layers` 4-convolutions of step 2, one of step 1, and one that judges; each layer one child."""
+
+    def __init__(self, spatial_dims: int, inputs: int, width: int, layers: int, batch_norm: bool) -> None:
+        super().__init__()
+        conv = CONV[spatial_dims]
+        plan = [inputs] + [channels_at(level, width) for level in range(layers + 1)]
+        for i, (before, after) in enumerate(pairwise(plan)):
+            normed = batch_norm and i > 0
+            norm = BATCH_NORM[spatial_dims](after) if normed else nn.Identity()
+            stride = 2 if i < layers else 1
+            self.append(nn.Sequential(conv(before, after, 4, stride, padding=1, bias=not normed), norm, nn.LeakyReLU(0.2)))
+        self.append(conv(plan[-1], 1, 4, padding=1))
+
+
+class PatchDiscriminator(nn.Module):
+    """images (B, channels + source_channels, *S) in [-1, 1] -> logits (B, scales, *P), one for each patch at each scale.
+
+    What an image is judged beside, such as its source, follows it in further channels. With 3 `layers` a patch is 70 pixels wide, with 2
+    34, with 1 16. Channels are `width` after the first layer, double at each, and stop at 8 × `width`. Each further scale is a network of
+    its own, of half the resolution; its logits are repeated to the finest scale's number, so that scales weigh alike in a mean.
+    `batch_norm`, of all layers but the first, and `spectral_norm` are each on or off.
+
+    Raises ValueError for layers < 1, scales < 1, an image of an axis below 3 · 2**(layers + scales - 1), and for a condition.
+
+    Source: Isola et al. 2017 (arXiv 1611.07004), appendix 6.1.2; scales: Wang et al. 2018 (arXiv 1711.11585), section 3.2. Xavier-uniform
+    weights (networks/resnet.py).
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        source_channels: int = 0,
+        width: int = 32,
+        layers: int = 3,
+        scales: int = 1,
+        spectral_norm: bool = False,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in CONV:
+            raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}")
+        if layers < 1 or scales < 1:
+            raise ValueError(f"`layers` and `scales` must be at least 1, got {layers} and {scales}; 3 and 1 are usual")
+        inputs = channels + source_channels
+        self.scales = nn.ModuleList([Patches(spatial_dims, inputs, width, layers, batch_norm) for _ in range(scales)])
+        self.halve = AVERAGE_POOL[spatial_dims](2)
+        self.layers, self.smallest = layers, 3 * 2 ** (layers + scales - 1)
+        initialise(self)
+        if spectral_norm:
+            normalise_spectrum(self)
+
+    def forward(self, images: Float[Tensor, "b c *space"], condition: None = None) -> Float[Tensor, "b scales *patches"]:
+        if condition is not None:
+            raise ValueError("PatchDiscriminator takes no condition; what an image is judged beside comes in further channels")
+        logits = [maps[-1] for maps in self._maps(images)]
+        return torch.cat([logits[0]] + [F.interpolate(coarse, logits[0].shape[2:]) for coarse in logits[1:]], 1)
+
+    def features(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
+        """The maps (B, C, *S') of all layers but the logits, from the first to the last, from the finest scale to the coarsest."""
+        return [features for maps in self._maps(images) for features in maps[:-1]]
+
+    def _maps(self, images: Tensor) -> list[list[Tensor]]:
+        """What each layer makes, of each scale."""
+        if min(images.shape[2:]) < self.smallest:
+            raise ValueError(
+                f"`size` must be at least {self.smallest} an axis for layers={self.layers} and scales={len(self.scales)} of "
+                f"PatchDiscriminator, got {list(images.shape[2:])}; use fewer layers or scales, or larger images"
+            )
+        found = []
+        for scale, network in enumerate(self.scales):
+            maps = [self.halve(images) if scale else images]
+            images = maps[0]
+            for layer in network:
+                maps.append(layer(maps[-1]))
+            found.append(maps[1:])
+        return found

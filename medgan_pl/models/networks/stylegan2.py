@@ -1,0 +1,235 @@
+"""A style-based generator with skips and a residual discriminator (StyleGAN2: Karras et al. 2020, arXiv 1912.04958), 2-D and 3-D.
+
+Written from the papers: Karras et al. 2019 (arXiv 1812.04948), 2020 (arXiv 1912.04958) and 2020 (arXiv 2006.06676, here ADA).
+Channels are `width` at the full size, double at each halving, and stop at `most`: width 32, most 512 is configuration F at 1024², width
+128 at 256², 64 there what ADA has for 256². Where we differ: images end in tanh, as every image here lies in [-1, 1]; sizes need not be
+square; the condition's embedding is not normalised, since a covariate would lose its magnitude by that.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medgan_pl.models.networks.layers import Embedding, Verdict, conditions, halve, space
+from medgan_pl.models.networks.modulated import GAIN, SLOPE, EqualisedConv, EqualisedLinear, ModulatedConv, ToImage, minibatch_deviation
+from medgan_pl.models.networks.resampling import Double
+
+CLOSE = 0.005  # of the way that the average w moves to the mean of a batch (Karras et al. 2019, arXiv 1812.04948: decay 0.995)
+
+
+def channels_at(level: int, width: int, most: int) -> int:
+    """Channels after `level` halvings of the full size."""
+    return min(width * 2**level, most)
+
+
+def sizes_of(size: int | Sequence[int], spatial_dims: int) -> list[tuple[int, ...]]:
+    """The size of each layer that takes noise, from the first: one at the base, two at each doubling."""
+    halvings, base = halve(space(size, spatial_dims))
+    return [base] + [tuple(axis * 2**level for axis in base) for level in range(1, halvings + 1) for _ in range(2)]
+
+
+def count_noise(size: int | Sequence[int], spatial_dims: int) -> int:
+    """Numbers of noise of one image, of all layers together."""
+    return sum(map(math.prod, sizes_of(size, spatial_dims)))
+
+
+class MappingNetwork(nn.Module):
+    """f: (z, condition) -> w (B, latent), `layers` equalised layers of `latent` units at a hundredth of the learning rate.
+
+    z is brought to a mean square of 1; the embedded condition, of about that, is joined to it. Always float32.
+
+    Source: Karras et al. 2019 (arXiv 1812.04948), section 2 and appendix C; joined conditions: ADA, appendix C.
+    """
+
+    def __init__(self, latent: int, classes: int = 0, covariates: Sequence[str] = (), layers: int = 8) -> None:
+        super().__init__()
+        inputs = conditions(classes, covariates)
+        self.embedding = Embedding(inputs, latent) if inputs else None
+        self.answered = math.sqrt((classes > 0) + len(covariates)) or 1.0  # numbers of a condition that are not 0
+        first = latent * (2 if inputs else 1)
+        self.layers = nn.ModuleList([EqualisedLinear(first if i == 0 else latent, latent, rate=0.01, gain=GAIN) for i in range(layers)])
+
+    def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b latent"]:
+        with torch.autocast(z.device.type, enabled=False):
+            x = z.float()
+            x = x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+            if self.embedding is not None:
+                x = torch.cat([x, self.embedding(condition) / self.answered], 1)
+            for layer in self.layers:
+                x = F.leaky_relu(layer(x), SLOPE)
+        return x
+
+
+class StyleBlock(nn.Module):
+    """Doubles every axis of the features, convolves them again, and adds to the doubled image what it makes of them."""
+
+    def __init__(self, spatial_dims: int, before: int, after: int, channels: int, latent: int, gain: float) -> None:
+        super().__init__()
+        self.up = ModulatedConv(spatial_dims, before, after, latent, up=True)
+        self.conv = ModulatedConv(spatial_dims, after, after, latent)
+        self.to_image, self.doubling = ToImage(after, channels, latent, gain=gain), Double(spatial_dims)
+
+    def forward(self, x: Tensor, image: Tensor, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        x = self.up(x, styles[0], noise[0])
+        x = self.conv(x, styles[1], noise[1])
+        with torch.autocast(x.device.type, enabled=False):  # the image gathers in float32
+            image = self.doubling(image)
+        return x, image + self.to_image(x, styles[2])
+
+
+class SynthesisNetwork(nn.Module):
+    """g: a w for each layer (B, `layers`, latent), noise (B, N) or None -> image (B, channels, *size) in [-1, 1].
+
+    From a learned constant of the base size: two convolutions at each size, and the sum of what each size makes of its features (the skips
+    of 1912.04958, figure 7). `layers` is 2 a size; the layer that makes a size's image shares its w with the next convolution.
+    """
+
+    def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int, latent: int, most: int) -> None:
+        super().__init__()
+        self.noise_sizes = sizes_of(size, spatial_dims)
+        halvings, base = halve(space(size, spatial_dims))
+        plan = [channels_at(level, width, most) for level in range(halvings, -1, -1)]
+        self.layers = 2 * len(plan)
+        gain = 1 / math.sqrt(len(plan))  # so that the sum, and not each part of it, is of unit variance before tanh
+        self.constant = nn.Parameter(torch.randn(1, plan[0], *base))
+        self.conv = ModulatedConv(spatial_dims, plan[0], plan[0], latent)
+        self.to_image = ToImage(plan[0], channels, latent, gain=gain)
+        self.blocks = nn.ModuleList([StyleBlock(spatial_dims, a, b, channels, latent, gain) for a, b in pairwise(plan)])
+
+    def forward(
+        self, styles: Float[Tensor, "b layers latent"], noise: Float[Tensor, "b numbers"] | None = None
+    ) -> Float[Tensor, "b c *space"]:
+        w, maps = styles.unbind(1), self.maps(noise)
+        x = self.conv(self.constant.expand(len(styles), *self.constant.shape[1:]), w[0], maps[0])
+        image = self.to_image(x, w[1])
+        for i, block in enumerate(self.blocks):
+            x, image = block(x, image, w[2 * i + 1 : 2 * i + 4], maps[2 * i + 1 : 2 * i + 3])
+        return image.tanh()
+
+    def maps(self, noise: Tensor | None) -> list[Tensor | None]:
+        """The noise of each layer, (B, 1, *S)."""
+        if noise is None:
+            return [None] * len(self.noise_sizes)
+        parts = noise.split([math.prod(sizes) for sizes in self.noise_sizes], 1)
+        return [part.view(-1, 1, *sizes) for part, sizes in zip(parts, self.noise_sizes, strict=True)]
+
+
+class StyleGAN2Generator(nn.Module):
+    """z (B, latent) -> image (B, channels, *size) in [-1, 1], by way of w = f(z, condition) (`mapping`) and g(w) (`synthesis`).
+
+    - `noise` (B, N), N as `count_noise` has it: of each pixel of each layer, N(0, 1), given by the game, so that an image is a function of
+      its batch; None adds none. `z_mixed` (B, latent), `crossover` (B,) in [0, ∞): from that share of the layers on, the w of `z_mixed` in
+      place of that of z; 1 or more never.
+    - `truncation`: set on a generator that draws, ψ in [0, 1]: w' = w̄ + ψ (w - w̄), nearer to the average w̄: cleaner and less varied.
+      w̄ (`w_average`) follows the mean w of each training batch, over all conditions.
+
+    Source: see the head of this file; truncation and mixing: Karras et al. 2019 (arXiv 1812.04948), sections 3.1 and 2, appendix B.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 16,
+        latent: int = 128,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+        mapping_layers: int = 8,
+        most: int = 512,
+    ) -> None:
+        super().__init__()
+        self.mapping = MappingNetwork(latent, classes, covariates, mapping_layers)
+        self.synthesis = SynthesisNetwork(spatial_dims=spatial_dims, channels=channels, size=size, width=width, latent=latent, most=most)
+        self.layers = self.synthesis.layers
+        self.register_buffer("w_average", torch.zeros(latent))
+        self.truncation: float | None = None
+
+    def forward(
+        self,
+        z: Float[Tensor, "b latent"],
+        condition: Float[Tensor, "b k"] | None = None,
+        noise: Float[Tensor, "b numbers"] | None = None,
+        z_mixed: Float[Tensor, "b latent"] | None = None,
+        crossover: Float[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b c *space"]:
+        w = self.mapping(z, condition)
+        if self.training:
+            self.w_average.lerp_(w.detach().mean(0), CLOSE)
+        elif self.truncation is not None:
+            w = self.w_average + self.truncation * (w - self.w_average)
+        styles = self.every_layer(w)
+        if z_mixed is not None and crossover is not None:
+            first = 1 + (crossover * (self.layers - 1)).floor()  # the first layer of the other w: at least one is of either
+            other = torch.arange(self.layers, device=z.device) >= first.unsqueeze(1)  # (B, layers)
+            styles = torch.where(other.unsqueeze(2), self.mapping(z_mixed, condition).unsqueeze(1), styles)
+        return self.synthesis(styles, noise)
+
+    def every_layer(self, w: Float[Tensor, "b latent"]) -> Float[Tensor, "b layers latent"]:
+        """The same w for every layer."""
+        return w.unsqueeze(1).expand(-1, self.layers, -1)
+
+
+class ResidualDown(nn.Module):
+    """Halves every axis: two 3-pixel convolutions, the second of step 2, beside a filtered 1-pixel skip; their sum is divided by √2."""
+
+    def __init__(self, spatial_dims: int, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = EqualisedConv(spatial_dims, before, before, 3)
+        self.down = EqualisedConv(spatial_dims, before, after, 3, down=True, gain=1.0)  # √2 of the rectifier over √2 of the sum
+        self.skip = EqualisedConv(spatial_dims, before, after, 1, down=True, gain=1 / GAIN, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *halved"]:
+        return F.leaky_relu(self.down(F.leaky_relu(self.conv(x), SLOPE)), SLOPE) + self.skip(x)
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """image (B, channels, *size) in [-1, 1] -> logits (B,): residual, with the deviation of the minibatch at the base size.
+
+    A logit so depends on the images beside it, in its group of four (`minibatch_deviation`); `deviation` false judges each alone. The
+    features come to `head` divided by the root of their number, and its layers start from N(0, 1): equalised like the others.
+
+    Source: Karras et al. 2020 (arXiv 1912.04958), figure 7 and appendix B; the projection of a condition: ADA, appendix C.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: int,
+        size: int | Sequence[int],
+        width: int = 16,
+        classes: int = 0,
+        covariates: Sequence[str] = (),
+        head: Callable[..., nn.Module] = Verdict,
+        deviation: bool = True,
+        most: int = 512,
+    ) -> None:
+        super().__init__()
+        halvings, base = halve(space(size, spatial_dims))
+        plan = [channels_at(level, width, most) for level in range(halvings + 1)]
+        deep, self.deviation = plan[-1], deviation
+        self.from_image = EqualisedConv(spatial_dims, channels, width, 1)
+        self.blocks = nn.Sequential(*[ResidualDown(spatial_dims, a, b) for a, b in pairwise(plan)])
+        self.conv = EqualisedConv(spatial_dims, deep + deviation, deep, 3)
+        self.dense = EqualisedLinear(deep * math.prod(base), deep, gain=GAIN)
+        self.verdict = head(deep, classes, covariates)
+        for layer in self.verdict.modules():
+            if isinstance(layer, (nn.Linear, Embedding)):
+                nn.init.normal_(layer.weight)
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
+        x = self.blocks(F.leaky_relu(self.from_image(image), SLOPE))
+        if self.deviation:
+            x = torch.cat([x, minibatch_deviation(x)], 1)
+        x = F.leaky_relu(self.conv(x), SLOPE)
+        features = F.leaky_relu(self.dense(x.flatten(1)), SLOPE)
+        return self.verdict(features / math.sqrt(features.shape[1]), condition)

@@ -1,0 +1,164 @@
+"""Draws images from a checkpoint: `python -m medgan_pl.sample checkpoint=outputs/…/checkpoints/best.ckpt n=64`."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.settings import shareable
+from medgan_pl.models.load import load, style_based
+
+if TYPE_CHECKING:
+    import numpy as np
+    from omegaconf import DictConfig, ListConfig
+    from torch import Tensor
+
+    from medgan_pl.models.module import AdversarialModule
+
+
+def sample(config: "DictConfig") -> None:
+    """Writes `n` images with their sidecars and a grid of the first 64; image i of a seed is the same whatever `n` and `batch_size` are."""
+    quiet_libraries()
+    import torch
+    from rich.progress import track
+
+    from medgan_pl.data.pictures import to_grid
+    from medgan_pl.models.draw import fixed_batch
+
+    for name in ("n", "batch_size"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
+    formats = wanted_formats(config.format)
+    if config.checkpoint is None:
+        raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
+    module = load(config.checkpoint, chosen_device(config.device))
+    if module.game.sourced:
+        raise ValueError(
+            "this generator makes images of images, and noise alone gives it none: "
+            "python -m medgan_pl.apply checkpoint=… input=DIR output=DIR"
+        )
+    truncate(module, config.truncation)
+    labels = wanted_labels(module, config.label, config.n)
+    covariates = wanted_covariates(module, config.covariates, config.seed, config.n)
+    run = Path(config.checkpoint).resolve().parent.parent
+    # Beside the run it comes from; a checkpoint that was copied elsewhere has no run folder around it.
+    output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
+    writer = Writer(module, output, formats, Path(config.checkpoint), config.seed)
+    first = []
+    for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):
+        part = labels[start : start + config.batch_size]
+        told = covariates[start : start + config.batch_size]
+        standardised = torch.from_numpy(module.covariates.standardised(told)) if module.covariates.columns else None
+        images = module.generate(fixed_batch(module, part, config.seed, start, standardised)).float().cpu()
+        for i, (image, label, values) in enumerate(zip(images, part.tolist(), told, strict=True), start):
+            writer.write(i, image, label, module.covariates.said(values))
+        first += list(images[: max(0, 64 - len(first))])
+    to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
+    print(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
+
+
+def truncate(module: "AdversarialModule", truncation: Any) -> None:
+    """Lets the averaged generator draw nearer to its average style, unless `truncation` is None. The configuration says so from then on,
+    and with it the sidecar of every image. ValueError for a number outside 0 to 1 and as `style_based`."""
+    if truncation is None:
+        return
+    if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation <= 1:
+        raise ValueError(f"`truncation` must be null or a number in 0 to 1, got {truncation}")
+    style_based(module, "truncation").truncation = float(truncation)
+    module.config = module.config | {"truncation": float(truncation)}
+
+
+FORMATS = ("png", "png16", "nifti", "dicom")
+
+
+def wanted_formats(given: "str | ListConfig") -> list[str]:
+    formats = [given] if isinstance(given, str) else list(given)
+    if not formats or set(formats) - set(FORMATS) or {"png", "png16"} <= set(formats):
+        raise ValueError(f"`format` must be of {', '.join(FORMATS)}, or several, [png,nifti], but one depth of PNG; got {given}")
+    return formats
+
+
+class Writer:
+    """Writes generated images (C, *S) in [-1, 1] in native units and in space, each with its sidecar (`data/export`)."""
+
+    def __init__(self, module: "AdversarialModule", output: Path, formats: list[str], checkpoint: Path, seed: int) -> None:
+        from datetime import UTC, datetime
+
+        from medgan_pl.data.export import Provenance, sha256
+
+        self.inverse, self.classes, self.output, self.formats = module.inverse, module.classes, output, formats
+        size = module.config["data"]["size"]
+        shape = (size,) * module.config["image"]["spatial_dims"] if isinstance(size, int) else tuple(size)
+        self.affine = self.inverse.affine(shape)
+        if "nifti" in formats and self.affine is None:
+            raise ValueError("format=nifti needs a place in space, and films have none; use format=png16 or dicom")
+        self.conditional = bool(module.config["model"]["classes"])
+        self.provenance = Provenance(
+            model=module.config["model"]["generator"]["_target_"].split(".")[-1],
+            checkpoint_sha256=sha256(checkpoint),
+            seed=seed,
+            images_seen=module.images,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            config=shareable(module.config),
+        )
+        output.mkdir(parents=True, exist_ok=True)
+
+    def write(self, index: int, image: "Tensor", label: int, covariates: dict[str, float | str]) -> None:
+        from medgan_pl.data.export import Facts, write_dicom, write_nifti, write_png, write_sidecar
+
+        values = self.inverse(image).numpy()
+        low, high = min(low for low, _ in self.inverse.levels), max(high for _, high in self.inverse.levels)
+        name = self.classes[label] if self.conditional else None
+        facts = Facts(index, self.inverse.unit, low, high, self.inverse.spacing_mm, name, covariates or None)
+        for kind in self.formats:
+            if kind == "nifti":
+                path = self.output / f"{index:06d}.nii.gz"
+                write_nifti(path, values, self.affine)
+            elif kind == "dicom":
+                path = self.output / (f"{index:06d}.dcm" if values.ndim == 2 else f"{index:06d}")
+                write_dicom(path, values, facts, self.provenance, modality=self.inverse.modality, affine=self.affine)
+            else:
+                path = self.output / f"{index:06d}.png"
+                write_png(path, values, bits=16 if kind == "png16" else 8, low=low, high=high)
+            write_sidecar(path, self.provenance, facts)
+
+
+def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Tensor":
+    """The class of each of `n` images: the one asked for by name or number, or all in turn."""
+    import torch
+
+    classes, names = module.config["model"]["classes"], module.classes
+    if label is None:
+        return torch.arange(n) % max(1, classes)
+    column = next((each for each in module.covariates.columns if each.name == str(label)), None)
+    hint = f"; that is a covariate: covariates.{label}={column.levels[1] if column.levels else '…'}" if column else ""
+    if not classes:
+        raise ValueError(f"`label` needs a conditional model, got label={label}; this one was trained with model.classes=0{hint}")
+    known = {str(i): i for i in range(classes)} | {name: i for i, name in enumerate(names)}  # a class may be called 1
+    alike = [name for name in names if name.casefold() == str(label).casefold()]
+    asked = alike[0] if len(alike) == 1 else str(label)
+    if asked not in known:
+        raise ValueError(f"`label` must be one of {', '.join(names)} or 0 to {classes - 1}, got {label}{hint}")
+    return torch.full((n,), known[asked])
+
+
+def wanted_covariates(module: "AdversarialModule", given: "DictConfig", seed: int, n: int) -> "np.ndarray":
+    """Natural values (n, K) of the model's covariates for each image: those asked for, the others drawn by the number of the image.
+
+    One that lies outside what the model was mostly trained on is told of; errors as `Covariates.asked`.
+    """
+    from omegaconf import OmegaConf
+
+    asked = module.covariates.asked(
+        {name: value for name, value in OmegaConf.to_container(given, resolve=True).items() if value is not None}
+    )
+    for place, value in asked.items():
+        column = module.covariates.columns[place]
+        if column.outside(value):
+            print(
+                f"WARNING: covariates.{column.name}={value:g} lies outside {column.low:.4g} to {column.high:.4g}, where 98 % or more of "
+                "the training images lay; what is drawn there is a guess",
+                file=sys.stderr,
+            )
+    return module.covariates.for_images(seed, range(n), asked)

@@ -1,0 +1,133 @@
+"""What must hold of a configuration, in plain containers, before anything is built or written from it."""
+
+from pathlib import Path
+from typing import Any
+
+from medgan_pl.core.settings import FILES, difference, select
+from medgan_pl.models.build import check_source
+
+# The least value of what must be a whole number.
+COUNTS = {
+    "seed": 0,
+    "total_images": 1,
+    "log_every": 1,
+    "validate_every": 1,
+    "accumulate": 1,
+    "data.batch_size": 1,
+    "model.width": 1,
+    "model.latent": 1,
+    "model.classes": 0,
+}
+
+
+STRATEGIES = ("auto", "ddp_find_unused_parameters_true")
+
+
+def check_settings(config: dict[str, Any]) -> None:
+    """ValueError for a count that is none, and for a GPU that is not there; FileNotFoundError as `check_files`."""
+    import torch
+
+    for key, least in COUNTS.items():
+        if key == "model.latent" and "latent" not in config["model"]:
+            continue  # a model that draws nothing
+        value = select(config, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"`{key}` must be a whole number of at least {least}, got {value}")
+    if config["d_per_g"] != "auto" and (not isinstance(config["d_per_g"], int) or config["d_per_g"] < 1):
+        raise ValueError(f"`d_per_g` must be a whole number of at least 1, or auto, got {config['d_per_g']}")
+    trainer = config["trainer"]
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")
+    if trainer["strategy"] == "auto" and (trainer["devices"], trainer["num_nodes"]) != (1, 1):
+        raise ValueError(f"several devices need trainer=ddp or trainer=slurm, got trainer.devices={trainer['devices']} without")
+    if trainer["strategy"] not in STRATEGIES:
+        raise ValueError(
+            f"`trainer.strategy` must be one of {', '.join(STRATEGIES)}, got {trainer['strategy']}: one that shards weights, such as FSDP, "
+            "knows no second derivative, which the penalties need, and cannot run one player of the module alone; use trainer=ddp, with a "
+            "smaller data.batch_size or accumulate=… where memory is short"
+        )
+    for group in ("extras", "metrics"):
+        check_files(config[group], group)
+
+
+def check_files(node: dict[str, Any], where: str) -> None:
+    """FileNotFoundError, by its key, for a file that an extractor below `where` is to read and that is not there. The extractor's own
+    message cannot name the key, since it does not know what it is part of."""
+    for name, value in node.items():
+        key = f"{where}.{name}"
+        if isinstance(value, dict):
+            check_files(value, key)
+        elif name in FILES and isinstance(value, str) and not Path(value).expanduser().is_file():
+            published = f" Published: {node['published']}." if name == "weights" and "published" in node else ""
+            raise FileNotFoundError(
+                f"`{key}` must be a file of weights, and there is none at {value}; it is not downloaded for you.{published} Put it there, "
+                f"or say where it lies: {key}=PATH"
+            )
+
+
+def check_data(config: dict[str, Any], data: Any) -> None:
+    """Holds the model against the data it is to learn, before anything is built."""
+    check_source(config["model"], data)
+    check_game(config, data)
+    classes, found = config["model"]["classes"], len(data.classes)
+    if classes and classes != found:
+        names = ", ".join(data.classes) or "none: the data has no labels"
+        raise ValueError(
+            f"`model.classes` must be 0 or the number of classes of the data, got {classes}; the data has {found} ({names}); "
+            f"use model.classes={found}"
+        )
+    if list(config["model"].get("covariates", [])) != list(data.covariate_names):
+        raise ValueError(
+            f"`model.covariates` and data.covariates must be the same, got {config['model'].get('covariates', [])} and "
+            f"{list(data.covariate_names)}; set model.covariates alone"
+        )
+    if config["image"]["spatial_dims"] != data.spatial_dims:
+        raise ValueError(
+            f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {data.spatial_dims}"
+        )
+
+
+def check_game(config: dict[str, Any], data: Any) -> None:
+    """ValueError where the game and the data would pass by one another."""
+    game = config["game"]
+    if config["model"]["classes"] and "classes" not in game:
+        raise ValueError(f"`model.classes` must be 0 for images of images, which know no condition, got {config['model']['classes']}")
+    if game.get("keep_known") and not (data.degrade and data.degrade.keeps_the_rest and "source" not in data.parts):
+        raise ValueError(
+            "game.keep_known=true needs a source that is its image but for the holes it tells of, data.degrade=inpainting or "
+            "missing_slices without data.beside.source; use game.keep_known=false"
+        )
+    if game["_target_"].endswith(".Segmentation") and data.degrade:
+        raise ValueError("game=segmentation takes the image as it is, and data.degrade would not be seen; use degrade@data.degrade=none")
+    domains = config["model"].get("domains")
+    if domains is not None and domains != len(data.classes):
+        raise ValueError(f"`model.domains` must be the number of data.domains, got {domains}; use model.domains={len(data.classes)}")
+
+
+def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:
+    """ValueError, with each difference, unless the configuration is that of the checkpoint's run, but for what is FREE.
+
+    With `force` only the networks must be the same.
+    """
+    own = state["config"]
+    change = difference(own["model"], config["model"], "model")
+    if change:
+        raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
+    changes = difference(own, config) or [f"module.{change}" for change in difference(own["module"], config["module"])]
+    if changes and not force:
+        raise ValueError(
+            f"a run goes on as the run it was, and the configuration differs (checkpoint, here): {'; '.join(changes)}; "
+            "resume.force=true goes on knowingly"
+        )
+
+
+def check_same_place(state: dict[str, Any], world: int, device: str, fingerprint: str, force: bool) -> None:
+    """ValueError unless the data are the checkpoint's, image for image and split for split, and the devices as many and of one kind."""
+    here = {"devices": world, "kind of device": device, "data set (fingerprint)": fingerprint}
+    there = {"devices": state["world"], "kind of device": state["device"], "data set (fingerprint)": state["fingerprint"]}
+    changes = [f"{key}: {there[key]}, {here[key]}" for key in here if there[key] != here[key]]
+    if changes and not force:
+        raise ValueError(
+            f"a run goes on with its own data on its own devices, and these differ (checkpoint, here): {'; '.join(changes)}; "
+            "resume.force=true goes on knowingly, without equality to the bit"
+        )

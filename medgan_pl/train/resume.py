@@ -1,0 +1,79 @@
+"""How a run resumes."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from medgan_pl.core.safe_load import check_secrets, read_checkpoint
+
+
+def prepare(arguments: list[str]) -> list[str]:
+    """Return what Hydra is to read for a run: secrets refused, `resume` spelled out, and the additions of one of several processes."""
+    check_secrets(arguments)  # before Hydra writes them down
+    arguments = continued(arguments)
+    return [*arguments, *check_launch(arguments)]
+
+
+def continued(arguments: list[str]) -> list[str]:
+    """The command line with `resume=…` spelt out as `resume.path=…`; with a run folder or a checkpoint, that run's own command line with
+    the new arguments behind, writing to the same folder. With a hydra.run.dir the arguments stand as they are."""
+    given = [argument.split("=", 1)[1].strip("'\"") for argument in arguments if argument.startswith(("resume=", "resume.path="))]
+    new = [argument for argument in arguments if not argument.startswith(("resume=", "resume.path="))]
+    if not given:
+        return arguments
+    if given[-1] in ("auto", "never"):
+        return [*new, f"resume.path={given[-1]}"]
+    path = Path(given[-1]).resolve()
+    if not path.is_file() and not (path / "checkpoints").is_dir():
+        raise FileNotFoundError(f"`resume` must be auto, never, a checkpoint, or a run folder that holds checkpoints/; {path} is none")
+    if any(argument.startswith("hydra.run.dir=") for argument in arguments):
+        return [*new, f"resume.path='{path}'"]
+    run = path.parent.parent if path.is_file() else path
+    from omegaconf import OmegaConf
+
+    record = run / "overrides.yaml"  # not Hydra's, which it writes before anything is checked
+    if not record.is_file():
+        raise FileNotFoundError(f"`resume` needs {record}, where the run's own settings stand; it does not exist")
+    own = [str(override) for override in OmegaConf.load(record) if not str(override).startswith("resume.")]
+    return [*own, *new, f"hydra.run.dir='{run}'", f"resume.path='{path}'"]
+
+
+def check_launch(arguments: list[str]) -> list[str]:
+    """For one of several processes started by torchrun or srun: what to add to its command line, so that only the first speaks and writes.
+
+    ValueError without a folder that all of them know.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    elif "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        rank, world = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ["SLURM_NTASKS"])
+    else:
+        return []
+    if world > 1 and not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
+        raise ValueError(
+            "`hydra.run.dir` must be given under torchrun and srun, where each process would name a folder by its own clock; add "
+            "hydra.run.dir=outputs/<name> (under SLURM outputs/$SLURM_JOB_ID, which a requeued job keeps)"
+        )
+    return ["hydra.output_subdir=null", "hydra.job_logging.root.level=WARNING"] if rank > 0 else []
+
+
+def checkpoint_to_resume(resume: str, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that `resume.path` means, with its state: auto = the newest whole one of this run folder, if it has one; never = none;
+    a run folder = its newest; a checkpoint = itself. FileExistsError where that begins another run over the one in this folder."""
+    from medgan_pl.train.checkpoints import newest
+
+    path = run_dir if resume in ("auto", "never") else Path(resume)
+    found = (path, read_checkpoint(path)) if path.is_file() else None
+    if resume != "never":
+        found = found or newest(path / "checkpoints")
+    if found is None and resume not in ("auto", "never"):
+        raise FileNotFoundError(
+            f"`resume` must be a run folder with a whole checkpoint, or a checkpoint; there is none in {path}/checkpoints"
+        )
+    own = (run_dir / "checkpoints").resolve()
+    if any(own.glob("*.ckpt")) and not (found and found[0].resolve().parent == own):
+        raise FileExistsError(
+            f"{run_dir} holds the checkpoints of a run, and resume={resume} would begin another over them"
+            f"{', since none of them is whole' if resume == 'auto' else ''}; move that folder away, or choose another hydra.run.dir"
+        )
+    return found and (found[0], found[1]["medgan_pl"])

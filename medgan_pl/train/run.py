@@ -1,0 +1,256 @@
+"""A run of training from its configuration to its end.
+
+The heavy imports come inside the functions, so that the manual and a mistyped option answer at once.
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.command import OTHER_RANK, quiet_libraries
+from medgan_pl.core.console import log, one_message
+from medgan_pl.core.safe_load import check_secrets
+from medgan_pl.models.build import build_module, count
+from medgan_pl.train.checks import check_data, check_same_place, check_same_run, check_settings
+from medgan_pl.train.resume import checkpoint_to_resume
+from medgan_pl.train.trainer import build_loggers, build_trainer
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from medgan_pl.models.guards import Diverged
+
+
+def run(config: "DictConfig") -> float:
+    """One run under Hydra; what a sweeper minimises comes back, see `train`; NaN from a child of a sweep that failed."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    if hydra.mode == RunMode.MULTIRUN:
+        from medgan_pl.train.sweeps.children import child
+
+        sweep = Path(hydra.runtime.cwd, hydra.sweep.dir)
+        return child(lambda: train(config), run=run_dir, sweep=sweep, overrides=list(hydra.overrides.task))
+    with one_message(run_dir / "train.log"):
+        return train(config)
+
+
+def follow(run_dir: Path) -> None:
+    """Another rank of the run in `run_dir`, by the configuration that rank 0 has written there."""
+    from omegaconf import OmegaConf
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        train(OmegaConf.load(run_dir / "config.yaml"))
+    except SystemExit:
+        pass  # a signal: rank 0 says it; an exit code here would have rank 0 killed before it has
+    except BaseException:
+        time.sleep(10)  # the same: Lightning kills rank 0 as soon as another rank fails
+        raise
+
+
+def train(config: "DictConfig") -> float:
+    """Builds data, module, callbacks, loggers and trainer from the configuration, and trains; the best value of `monitor` comes back, its
+    negative where higher is better, since a sweeper looks for the lowest.
+
+    A run that diverges goes back to its last checkpoint with a lower learning rate, `guard.rollbacks` times. A signal ends it with
+    SystemExit(128 + signal), saved.
+    """
+    quiet_libraries()
+    import torch
+    from omegaconf import OmegaConf
+
+    torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
+    # Torch's own defaults differ for the two. By the older names: once the newer are used, reading the older is an error, and libraries do.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(config.tf32)
+    logging.raiseExceptions = False  # a full disk takes train.log, not the run
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check_settings(plain)
+    check_secrets(plain)
+    run_dir = Path(plain["run_dir"])
+    # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
+    found = checkpoint_to_resume(plain["resume"]["path"], run_dir)
+    if found:
+        check_same_run(*found, plain, plain["resume"]["force"])
+        if found[1]["images"] >= plain["total_images"] or found[1]["worse"] >= (plain["stop_after"] or math.inf):
+            ended = f"the run in {run_dir} has ended, after {found[1]['images']:,} images"
+            say(f"{ended}; for a longer one: resume.force=true with total_images=… or stop_after=…")
+            return minimised(plain["monitor"], float(found[1]["best"]))
+    try:
+        return Run(config, plain, found).through()
+    finally:
+        close_down()
+
+
+def minimised(monitor: str, best: float) -> float:
+    from medgan_pl.train.checkpoints import higher_is_better
+
+    return -best if higher_is_better(monitor) else best
+
+
+def say(line: str) -> None:
+    from pytorch_lightning.utilities import rank_zero_only
+
+    rank_zero_only(log.info)(line)
+
+
+class Run:
+    """A run from its beginning or a checkpoint to its end, and back to the last checkpoint where it diverges."""
+
+    def __init__(self, config: "DictConfig", plain: dict[str, Any], found: tuple[Path, dict[str, Any]] | None) -> None:
+        from hydra.utils import instantiate
+
+        self.config, self.plain, self.found = config, plain, found
+        self.folder, self.resume = Path(plain["run_dir"]), plain["resume"]
+        self.data = instantiate(config.data, _convert_="all")
+        check_data(plain, self.data)
+        plain["phantom"] = self.data.phantom
+        if found:
+            if "init_from_sha256" in found[1]["config"]:
+                plain["init_from_sha256"] = found[1]["config"]["init_from_sha256"]
+            if plain["init_from"] is not None:
+                say(f"init_from is not read: the run goes on from {found[0]}")
+        self.module = self.new_module()
+        self.module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
+        self.callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items() if node}
+        own = found and found[0].resolve().is_relative_to(self.folder.resolve())  # one that starts from another's is a run of its own
+        self.loggers = build_loggers(plain["logger"], found[1]["wandb"] if own else None)
+        self.trainer = self.new_trainer()
+        self.setbacks: list[str] = []
+
+    def new_module(self) -> Any:
+        """The module with its first weights: those of `init_from` where the run begins, also where it goes back to its beginning."""
+        module = build_module(self.plain)
+        if self.plain["init_from"] is not None and self.found is None:
+            from medgan_pl.models.transfer import begin_from
+
+            for line in begin_from(self.plain, module, self.data.classes):
+                say(line)
+        return module
+
+    def new_trainer(self) -> Any:
+        return build_trainer(self.config, list(self.callbacks.values()), self.loggers)
+
+    def through(self) -> float:
+        """Trains to the end; the best value of `monitor`, as `train` gives it."""
+        from medgan_pl.models.guards import Diverged
+
+        self.prepare()
+        while True:
+            try:
+                self.fit()
+                break
+            except Diverged as error:
+                self.go_back(error)
+        self.check_saved("the run is through")
+        say(f"{self.module.images:,} images shown; the run is in {self.folder}")
+        return minimised(self.plain["monitor"], float(self.callbacks["checkpoints"].best))
+
+    def check_saved(self, what: str) -> None:
+        """OSError if the last checkpoint, or a row of the tables, could not be written."""
+        from medgan_pl.train.tables import MetricsTable
+
+        checkpoints = self.callbacks["checkpoints"]
+        if checkpoints.unsaved:
+            raise OSError(
+                f"{what}, and its last checkpoint could not be saved: {checkpoints.unsaved}; "
+                f"{checkpoints.folder} has the one before it: make room and go on from there"
+            )
+        stale = [str(table.path) for each in self.loggers if isinstance(each, MetricsTable) for table in each.tables if table.stale]
+        if stale:
+            raise OSError(f"{what} and saved, and the last rows of {', '.join(stale)} could not be written; make room")
+
+    def prepare(self) -> None:
+        """Writes the configuration, reads the data, and speaks of both."""
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
+
+        trainer, data = self.trainer, self.data
+        if not trainer.is_global_zero:
+            return  # Lightning sets the data up when rank 0 has prepared it
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        data.prepare_data()
+        data.setup("fit")
+        if self.found:
+            check_same_place(self.found[1], trainer.world_size, trainer.strategy.root_device.type, data.fingerprint, self.resume["force"])
+        OmegaConf.save(self.plain, self.folder / "config.yaml")
+        if HydraConfig.initialized():
+            OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
+        for line in data.describe():
+            say(line)
+        weights = f"generator {count(self.module.generator)}, discriminator {count(self.module.discriminator)} weights"
+        say(f"{weights}; {self.plain['total_images']:,} images to show")
+        for logger in self.loggers:
+            logger.log_hyperparams(self.plain)
+        if trainer.world_size > 1 and not trainer.strategy.cluster_environment.creates_processes_externally:
+            os.environ[OTHER_RANK] = str(self.folder.resolve())
+
+    def fit(self) -> None:
+        from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+        from medgan_pl.train.checkpoints import Stopped
+        from medgan_pl.train.tables import MetricsTable
+
+        for logger in self.loggers:
+            if isinstance(logger, MetricsTable):
+                logger.forget_after(self.found[1]["images"] if self.found else -1)
+        self.callbacks["checkpoints"].listen()
+        try:
+            if self.found is None:
+                self.trainer.validate(self.module, datamodule=self.data, verbose=False)  # the untrained generator: the value to fall from
+            else:
+                say(f"going on from {self.found[0]}, after {self.found[1]['images']:,} images")
+            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.found and str(self.found[0]), weights_only=True)
+        except Stopped as stop:
+            self.check_saved(f"the run was {stop}")
+            say(f"{stop} after {self.module.images:,} images; to go on: python -m medgan_pl.train resume={self.folder}")
+            raise SystemExit(128 + stop.signum) from None
+        except SIGTERMException:  # before the first step
+            raise SystemExit(128 + signal.SIGTERM) from None
+        finally:
+            self.callbacks["checkpoints"].restore_signals()
+
+    def go_back(self, error: "Diverged") -> None:
+        """Makes ready to go on from the last checkpoint, or from the beginning where there is none, at a lower rate."""
+        from medgan_pl.train.checkpoints import newest
+
+        guard, before = self.plain["guard"], self.module
+        own = newest(self.folder / "checkpoints")
+        self.found = (own[0], own[1]["medgan_pl"]) if own else self.found  # else from where it began, which may be another's checkpoint
+        start = f"{self.found[0].name}, {self.found[1]['images']:,} images" if self.found else "the beginning"
+        told = f"{error}, after {before.images:,} images"
+        self.setbacks.append(f"{told} (learning rates × {before.rate:g})")
+        if before.rollbacks >= guard["rollbacks"]:
+            told = "\n  ".join(self.setbacks)
+            good = f"{start} is the last that is good: go on from it, with resume.force=true and" if self.found else "Begin anew with"
+            raise FloatingPointError(
+                f"the run diverges, and {before.rollbacks} rollbacks did not help:\n  {told}\n{good} a lower optimizer_d.lr or "
+                "optimizer_g.lr, clip_d=1 clip_g=1, penalty=r1, or trainer.precision=32-true"
+            ) from error
+        self.module = self.new_module()
+        self.module.rate, self.module.rollbacks = before.rate * guard["slow_down"], before.rollbacks + 1
+        self.trainer = self.new_trainer()
+        log.warning("%s; back to %s, learning rates × %g", told, start, self.module.rate)
+
+
+def close_down() -> None:
+    """Lets go of what would reach into the next run of a sweep: wandb's run, and the group of processes with what Lightning set for it."""
+    import torch.distributed
+
+    if "wandb" in sys.modules:
+        try:
+            sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
+        except Exception as error:  # lost on the way: the run itself is whole
+            log.warning("wandb cannot end its run: %s", error)
+    if os.environ.pop(OTHER_RANK, None):
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)

@@ -1,0 +1,179 @@
+"""What becomes of the children of a sweep: one that fails does not end it, one that finished is not run again, a table tells of all."""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import env_override
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from medgan_pl.core.console import log, one_message, root_cause
+from medgan_pl.train.sweeps.tpe import TPE, Tpe
+
+
+def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[str]) -> float:
+    """Runs one child of a sweep in the folder `run`: the best value of `monitor` comes back, NaN where it failed.
+
+    What became of it stands in `run`/result.json (unfinished while it runs, and after a kill), and the tables in `sweep` are made anew.
+    One that finished with the same overrides before is not run again. Ctrl-C and signals, which leave with SystemExit above 128, and
+    submitit's, which leaves with -1 when it has queued the job again, go through: they end more than the child.
+    """
+    file = run / "result.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    if before.get("status") == "finished" and before["overrides"] == overrides:
+        log.info("finished before: %s", run)
+        return before["best"]
+    result: dict[str, Any] = {"status": "unfinished", "overrides": overrides, "best": None, "error": ""}
+    replace(file, json.dumps(result).encode())
+    try:
+        with env_override({"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.name)}), one_message(run / "train.log"):
+            result["best"] = task()
+            if not math.isfinite(result["best"]):
+                raise FloatingPointError(f"the best value of `monitor` must be finite, got {result['best']}; was there a validation?")
+        result["status"] = "finished"
+    except (Exception, SystemExit) as end:
+        if isinstance(end, SystemExit) and isinstance(end.code, int) and not 0 <= end.code <= 128:
+            log.info("to go on: the same command with hydra.sweep.dir=%s", sweep)
+            raise
+        if isinstance(end, Exception):  # with MEDGAN_TRACEBACK=1; else one_message has told it, and left with SystemExit
+            log.exception("this child failed; the sweep goes on")
+        cause = root_cause(end.__context__ or end if isinstance(end, SystemExit) else end)
+        result |= {"status": "failed", "best": None, "error": " ".join(f"{type(cause).__name__}: {cause}".split())}
+    finally:
+        replace(file, json.dumps(result).encode())
+        tabulate(sweep)
+    return math.nan if result["best"] is None else result["best"]
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Writes beside and moves into place: children in several processes write the same table."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.write_bytes(data)
+    os.replace(beside, path)
+
+
+# The table and the plot ---------------------------------------------------------------------------------------------------------
+
+
+def tabulate(sweep: Path) -> list[dict[str, Any]]:
+    """Writes sweep.csv and sweep.png from the children's folders; the rows come back.
+
+    A row a child: job, status (finished, failed, unfinished), each override in which the children differ, the best (lowest) value of
+    `monitor`, images shown, minutes of training without validations, error.
+    """
+    runs = sorted((file.parent for file in sweep.glob("*/result.json")), key=lambda run: (len(run.name), run.name))
+    found = {run: json.loads((run / "result.json").read_text()) for run in runs}
+    set_for = {run: dict(override.lstrip("+").partition("=")[::2] for override in result["overrides"]) for run, result in found.items()}
+    keys = list(dict.fromkeys(key for chosen in set_for.values() for key in chosen))
+    keys = [key for key in keys if len({chosen.get(key, "") for chosen in set_for.values()}) > 1]
+    rows = []
+    for run in runs:
+        result, (images, minutes) = found[run], progress(run)
+        row = {"job": run.name, "status": result["status"], **{key: set_for[run].get(key, "") for key in keys}}
+        row["best"] = "" if result["best"] is None else f"{result['best']:.6g}"
+        rows.append(row | {"images": images, "minutes": minutes, "error": result["error"]})
+    if rows:
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        replace(sweep / "sweep.csv", table.getvalue().encode())
+    if keys and any(row["best"] for row in rows):
+        replace(sweep / "sweep.png", draw(rows, keys))
+    return rows
+
+
+def progress(run: Path) -> tuple[int, float]:
+    """Images shown and minutes of training, from the tables of a run: they go on with it; a clock would forget what was before a kill."""
+    if not (run / "speed.csv").is_file():
+        return 0, 0.0
+    from medgan_pl.core.files import read_table
+    from medgan_pl.train.tables import SPEED
+
+    images, speeds = read_table(run / "speed.csv")[SPEED]
+    seconds = sum((here - before) / speed for before, here, speed in zip([0.0, *images], images, speeds, strict=False))
+    return int(images[-1]), round(seconds / 60, 2)
+
+
+def draw(rows: list[dict[str, Any]], keys: list[str]) -> bytes:
+    """The best value of `monitor` against each of `keys` as a PNG, a panel each; a child that failed is a cross at the top."""
+    from matplotlib.figure import Figure
+
+    done = {i: float(row["best"]) for i, row in enumerate(rows) if row["best"]}
+    failed = [i for i, row in enumerate(rows) if row["status"] == "failed"]
+    best = min(done, key=done.__getitem__)
+    across = min(3, len(keys))
+    figure = Figure(figsize=(4.5 * across, 3.6 * math.ceil(len(keys) / across)), layout="constrained")
+    for place, key in enumerate(keys):
+        axes = figure.add_subplot(math.ceil(len(keys) / across), across, place + 1)
+        x = positions(axes, [row[key] for row in rows])
+        axes.scatter([x[i] for i in done], list(done.values()), s=28, alpha=0.8)
+        axes.scatter(x[best], done[best], s=110, facecolors="none", edgecolors="C3", label=f"best: job {rows[best]['job']}")
+        if failed:
+            top = axes.get_xaxis_transform()  # x in values, y in the height of the panel
+            axes.scatter([x[i] for i in failed], [0.97] * len(failed), marker="x", color="C3", transform=top, label="failed")
+        if spans_decades(list(done.values())):
+            axes.set_yscale("log")
+        axes.set(xlabel=key, ylabel="" if place % across else "best value of monitor")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100)
+    return picture.getvalue()
+
+
+def positions(axes: Any, values: list[str]) -> list[float]:
+    """Where `values` stand on the x axis: numbers at their value, on a log axis if they span a decade; names in strips."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        names = sorted(set(values))
+        axes.set_xticks(range(len(names)), names, rotation=20 if len(names) > 3 else 0)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        return [names.index(value) + 0.08 * (i % 5 - 2) for i, value in enumerate(values)]  # spread, so that no point hides another
+    if spans_decades(numbers):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # else a span of one decade shows one label, or all on top of each other
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    return numbers
+
+
+def spans_decades(values: list[float]) -> bool:
+    return min(values) > 0 and max(values) / min(values) >= 10
+
+
+class SweepTable(Callback):
+    """Hydra's callback around a sweep: what it needs is there before it begins, and at its end the exit code tells a child's failure."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        plugins = Plugins.instance().class_name_to_class
+        if find_spec("optuna"):
+            plugins[TPE] = Tpe  # Hydra builds plugins under such names only; the other way is a package hydra_plugins beside ours
+        for group in ("sweeper", "launcher"):
+            if config.hydra[group]._target_ not in plugins:
+                option = config.hydra.runtime.choices[f"hydra/{group}"]
+                print(f"error: hydra/{group}={option} needs an extra: pip install 'medgan_pl[sweeps]'", file=sys.stderr)
+                raise SystemExit(1)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+        rows, table = tabulate(sweep), sweep / "sweep.csv"
+        failed = [row["job"] for row in rows if row["status"] == "failed"]
+        done = sorted((float(row["best"]), row["job"]) for row in rows if row["best"])
+        if done:
+            print(f"best of {len(done)} finished: {done[0][0]:.6g}, job {done[0][1]}; the table is {table}")
+        if failed:
+            print(f"error: {len(failed)} of {len(rows)} failed: job {', '.join(failed)}; why stands in {table}", file=sys.stderr)
+            raise SystemExit(1)

@@ -1,0 +1,121 @@
+"""The search of a sweep by Optuna: a plugin of Hydra, so that any launcher carries it, in one process, in several, on a cluster."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from medgan_pl.core.console import one_message
+
+TPE = "hydra_plugins.medgan_pl.Tpe"
+
+
+class Tpe(Sweeper):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011) by Optuna, over intervals and choices; the lowest objective is the best.
+
+    - `trials`: children in all, over all starts of the sweep, failed ones counted. `parallel`: asked for at once.
+    - `startup`: trials drawn at random before there is something to estimate from.
+    - `seed`: of the draws. Trial n is drawn by (seed, n) and what is known then: a sweep that stopped asks for what it would have asked.
+    - `params`: key -> what is searched, as on the command line, where the same key wins: `interval(0,1)`,
+      `tag(log,interval(0.01,0.3))`, `int(interval(4,64))` of whole numbers, and choices: `adam,sgd`.
+
+    The study is kept in study.db of the sweep's folder. Trial n is job n; one that was not told when the sweep stopped is run again in its
+    folder, where its run goes on. A failed trial is none of the estimator's.
+    """
+
+    def __init__(self, *, trials: int, parallel: int, startup: int, seed: int, params: DictConfig | None) -> None:
+        for name, count, least in (("trials", trials, 1), ("parallel", parallel, 1), ("startup", startup, 1), ("seed", seed, 0)):
+            if count < least:
+                raise ValueError(f"`hydra.sweeper.{name}` must be at least {least}, got {count}")
+        self.trials, self.parallel, self.startup, self.seed, self.params = trials, parallel, startup, seed, params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.loader = hydra_context.config_loader
+        self.folder = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        with one_message(None):
+            if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
+                raise ValueError(
+                    "a search must be started as one process, got several by torchrun or srun, each of which would search on its own; use "
+                    "trainer=ddp, which starts the others itself, or hydra/launcher=slurm"
+                )
+            lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+            parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
+            overrides = {override.get_key_element(): override for override in parsed}  # the last of a key wins
+            space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
+            if not space:
+                raise ValueError("hydra/sweeper=tpe must have something to search, as optimizer_d.lr=tag(log,interval(0.01,0.3)); got none")
+            self.search(space, [f"{key}={override.get_value_element_as_str()}" for key, override in overrides.items() if key not in space])
+
+    def search(self, space: dict[str, Any], fixed: list[str]) -> None:
+        """Runs trials over `space`, key -> distribution, all with the overrides `fixed`, till there are as many as wanted."""
+        from optuna.trial import TrialState
+
+        study = self.study(fixed)
+        trials = self.left(study, space) or self.ask(study, space)
+        while trials:
+            jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
+            for trial, job in zip(trials, self.launcher.launch(jobs, initial_job_idx=trials[0].number), strict=True):
+                well = job.status == JobStatus.COMPLETED and math.isfinite(job.return_value)
+                study.tell(trial.number, job.return_value if well else None, state=None if well else TrialState.FAIL)
+            trials = self.ask(study, space)
+
+    def left(self, study: Any, space: dict[str, Any]) -> list[Any]:
+        """The trials at which the sweep stopped; one that was stopped while it was drawn, or is of another space, has failed."""
+        from optuna.trial import TrialState
+
+        running = study.get_trials(states=(TrialState.RUNNING,))
+        for trial in running:
+            if trial.params.keys() != space.keys():
+                study.tell(trial.number, state=TrialState.FAIL)
+        return [trial for trial in running if trial.params.keys() == space.keys()]
+
+    def ask(self, study: Any, space: dict[str, Any]) -> list[Any]:
+        """The next trials, none when there are enough; the estimator's randomness is keyed by the trial and not by what this start drew."""
+        from numpy.random import SeedSequence
+        from optuna.samplers import TPESampler
+
+        first, trials = len(study.trials), []
+        for number in range(first, min(first + self.parallel, self.trials)):
+            seed = int(SeedSequence([self.seed, number]).generate_state(1)[0])
+            # The constant liar takes those that still run for bad ones, so that no two at once are the same.
+            study.sampler = TPESampler(n_startup_trials=self.startup, seed=seed, constant_liar=True)
+            trials.append(study.ask(space))
+        return trials
+
+    def study(self, fixed: list[str]) -> Any:
+        """The study of the sweep's folder, new or as it was left; ValueError if it was searched with other fixed overrides."""
+        import optuna
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(storage=f"sqlite:///{self.folder / 'study.db'}", study_name="sweep", load_if_exists=True)
+        before, now = set(study.user_attrs.get("fixed", fixed)), set(fixed)
+        if before != now:
+            raise ValueError(
+                f"a search must go on with its own settings, or its values do not compare; {self.folder} has {sorted(before - now)}, "
+                f"here are {sorted(now - before)}; use another hydra.sweep.dir"
+            )
+        study.set_user_attr("fixed", fixed)
+        return study
+
+
+def distribution(override: Override) -> Any:
+    """What Optuna draws from for a swept override: numbers for an interval, whole ones for int(interval(…)), else names."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value = override.value()
+    if not override.is_interval_sweep():
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    whole = isinstance(value.start, int) and isinstance(value.end, int)
+    return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log="log" in value.tags)

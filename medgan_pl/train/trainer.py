@@ -1,0 +1,55 @@
+"""The Lightning trainer and loggers of a run."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def build_trainer(config: "DictConfig", callbacks: list[Any], loggers: list[Any]) -> Any:
+    """Lightning's Trainer, left to drive devices, precision and loops: what counts, saves, shows, scales and shuffles is ours."""
+    import torch
+    from hydra.utils import instantiate
+    from pytorch_lightning.plugins import MixedPrecision
+    from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
+
+    from medgan_pl.train.checkpoints import WholeFiles
+
+    node = config.trainer
+    plugins: list[Any] = [WholeFiles()]
+    if SLURMEnvironment.detect():
+        # In a job of one task Lightning starts the other processes. In one of several it would save and requeue at SIGUSR1 its own way.
+        plugins.append(LightningEnvironment() if os.environ["SLURM_NTASKS"] == "1" else SLURMEnvironment(auto_requeue=False))
+    if node.precision == "16-mixed":  # on the CPU too; each player has its own scale (guards.py), so Lightning's for both is off
+        device = "cuda" if node.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+        plugins.append(MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, enabled=False)))
+        node = {**node, "precision": None}
+    return instantiate(
+        node,
+        plugins=plugins,
+        callbacks=callbacks,
+        logger=loggers,
+        max_epochs=-1,  # the module ends the run, by images
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=config.run_dir,
+    )
+
+
+def build_loggers(nodes: dict[str, Any], wandb_run: str | None) -> list[Any]:
+    """The loggers of the configuration; wandb goes on in `wandb_run`, and is kept from writing over the screen, as the run folder says
+    where things are."""
+    from hydra.utils import instantiate
+
+    if "wandb" in nodes:
+        import wandb
+
+        wandb.setup(wandb.Settings(silent=True))
+        if wandb_run:
+            nodes = {**nodes, "wandb": {**nodes["wandb"], "id": wandb_run, "resume": "allow"}}
+    return [instantiate(node, _convert_="all") for node in nodes.values() if isinstance(node, dict)]

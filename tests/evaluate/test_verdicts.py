@@ -1,0 +1,57 @@
+"""The marks follow the thresholds that the docs state."""
+
+import pytest
+
+from medgan_pl.evaluate.verdicts import verdicts
+from medgan_pl.metrics.estimate import Estimate
+from medgan_pl.metrics.result import Result
+
+LADDER = {"blur 0.5": 0.3, "blur 1": 0.8, "blur 2": 2.0, "noise 0.05": 0.4, "noise 0.1": 1.0, "noise 0.2": 3.0}
+
+
+def near(value, reach=0.01):
+    return Estimate(value, value - reach, value + reach)
+
+
+def distance(value, space="random", floor=0.2):
+    return Result("fd", space, estimate=near(value), floor=near(floor), ladder=LADDER)
+
+
+@pytest.mark.parametrize(("value", "mark"), [(0.2, "good"), (0.29, "good"), (0.5, "doubtful"), (1.9, "doubtful"), (2.1, "bad")])
+def test_fidelity(value, mark):
+    assert verdicts([distance(value)], "")["fidelity"]["mark"] == mark
+
+
+def test_the_worst_space_counts_and_classes_do_not():
+    rows = [distance(0.2), distance(2.5, "radiomics"), Result("fd", "random", "ill", near(9.0), floor=near(0.2))]
+    verdict = verdicts(rows, "")["fidelity"]
+    assert verdict["mark"] == "bad"
+    assert "radiomics" in verdict["text"]
+
+
+@pytest.mark.parametrize(("coverage", "recall", "mark"), [(0.9, 0.9, "good"), (0.9, 0.7, "doubtful"), (0.3, 0.9, "bad")])
+def test_diversity(coverage, recall, mark):
+    rows = [Result(key, "random", estimate=near(value), floor=near(0.95)) for key, value in (("coverage", coverage), ("recall", recall))]
+    assert verdicts(rows, "")["diversity"]["mark"] == mark
+
+
+@pytest.mark.parametrize(("synthetic", "mark"), [(0.9, "good"), (0.85, "doubtful"), (0.7, "bad")])
+def test_use(synthetic, mark):
+    rows = [Result("auc_real", estimate=near(0.91)), Result("auc_synthetic", estimate=near(synthetic))]
+    assert verdicts(rows, "")["use"]["mark"] == mark
+
+
+def test_privacy():
+    rows = [Result("copies", "pixels", estimate=near(0.01))]
+    assert verdicts(rows, "")["privacy"]["mark"] == "good"
+    caught = verdicts(rows, "Half are copies.")["privacy"]
+    assert caught["mark"] == "bad"
+    assert caught["text"].startswith("Half are copies.")
+
+
+def test_nothing_measured_is_unknown_with_the_reason():
+    found = verdicts([Result("copies", undefined="it needs train=DIR")], "")
+    assert {verdict["mark"] for verdict in found.values()} == {"unknown"}
+    assert "train=DIR" in found["privacy"]["text"]
+    assert "paired" not in found
+    assert "paired" in verdicts([Result("mae", estimate=near(3.0))], "")

@@ -1,0 +1,120 @@
+"""Drawing images from a checkpoint, and what a checkpoint may not do."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from command_line import TINY, command, picture
+
+import medgan_pl
+from medgan_pl.data.files.covariates import Covariate, Covariates
+from medgan_pl.sample.draw import wanted_labels
+
+
+def test_pngs_and_one_grid(finished: Path, tmp_path: Path) -> None:
+    checkpoint = finished / "checkpoints" / "best.ckpt"
+    command("sample", f"checkpoint={checkpoint}", "n=5", f"output={tmp_path / 'a'}", "device=cpu")
+    said = command("sample", f"checkpoint={checkpoint}", "n=3", "batch_size=2", f"output={tmp_path / 'b'}", "device=cpu")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted([f"{i:06d}.png{sidecar}" for i in range(5) for sidecar in ("", ".json")] + ["grid.png"])
+    assert picture(tmp_path / "a" / "000000.png").mode == "L"
+    assert not (tmp_path / "outputs").exists()
+    assert "3 images as png and grid.png are in" in said.stdout
+    for i in range(3):  # image i of a seed is the same whatever n and batch_size are
+        a, b = (np.asarray(picture(tmp_path / x / f"{i:06d}.png")).astype(int) for x in "ab")
+        assert abs(a - b).max() <= 1
+    assert (tmp_path / "a" / "000000.png").read_bytes() != (tmp_path / "a" / "000001.png").read_bytes()
+
+
+def test_load_gives_the_averaged_generator(finished: Path) -> None:
+    module = medgan_pl.load(finished / "checkpoints" / "last.ckpt")
+    assert (module.images, module.training) == (64, False)
+    image = module.generate(module.game.draw({"label": torch.zeros(2, dtype=torch.long)}))
+    assert image.shape == (2, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("checkpoint=nowhere.ckpt",), "`checkpoint` must be a checkpoint file"),
+        ((), "`checkpoint` must be given"),
+        (("checkpoint=broken.ckpt",), "must be a whole checkpoint written by medgan_pl.train"),
+        (("checkpoint=other.ckpt",), "must be a whole checkpoint written by medgan_pl.train"),
+        (("checkpoint={best}", "n=0"), "`n` must be a whole number of at least 1"),
+        (("checkpoint={best}", "label=normal"), "`label` needs a conditional model"),
+    ],
+)
+def test_mistakes(finished: Path, arguments, message, here) -> None:
+    best = finished / "checkpoints" / "best.ckpt"
+    Path("broken.ckpt").write_bytes(best.read_bytes()[:5000])
+    torch.save({"state_dict": {}}, "other.ckpt")
+    code, said = here("sample", *(argument.format(best=best) for argument in arguments))
+    assert code == 1
+    assert message in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "shutil.rmtree", "path": "x"},
+        {"_target_": "medgan_pl.train.callbacks.os.getcwd"},
+        {"_target_": "torch.optim.optimizer.torch.load", "f": "x", "weights_only": False},
+        {"_target_": "medgan_pl.train.run.train"},
+        {"_target_": "torch.optim.lr_scheduler.math.floor"},
+        "${oc.create:{_target_:os.getcwd}}",
+        ({"_target_": "os.getcwd"},),
+    ],
+)
+def test_a_checkpoint_that_names_foreign_code_is_refused(finished: Path, tmp_path: Path, node) -> None:
+    state = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
+    state["medgan_pl"]["config"]["module"]["average"] = node
+    torch.save(state, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match=r"`_target_` must be the full name|must be resolved|must be plain containers"):
+        medgan_pl.load(tmp_path / "evil.ckpt")
+
+
+FOUND = Covariates((Covariate("effusion", 0.3, 0.46, 0.0, 1.0, ("0", "1"), 0.0),))
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "place"),
+    [
+        (["1", "2"], 1, 0),  # a name before a place
+        (["1", "2"], "2", 1),
+        (["1", "2"], 0, 0),
+        (["normal", "Nodule"], "NODULE", 1),
+        (["normal", "Nodule"], 1, 1),
+        (["a", "A"], "A", 1),
+    ],
+)
+def test_a_label_by_name_or_place(names, label, place) -> None:
+    module = SimpleNamespace(config={"model": {"classes": 2}}, classes=names, covariates=Covariates())
+    assert wanted_labels(module, label, 3).tolist() == [place] * 3
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "words"),
+    [
+        (["b", "B", "c"], "d", "must be one of b, B, c or 0 to 2, got d"),
+        (["Ab", "aB", "c"], "ab", "must be one of Ab, aB, c or 0 to 2, got ab"),
+        (["a", "b", "c"], "effusion", "got effusion; that is a covariate: covariates.effusion=1"),
+        ([], "effusion", "this one was trained with model.classes=0; that is a covariate: covariates.effusion=1"),
+    ],
+)
+def test_a_label_that_is_none(names, label, words) -> None:
+    module = SimpleNamespace(config={"model": {"classes": len(names)}}, classes=names, covariates=FOUND)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        wanted_labels(module, label, 3)
+
+
+def test_labels_condition_the_model_and_its_samples(tmp_path: Path) -> None:
+    command("train", *TINY, "model.classes=4", "logger=csv", "hydra.run.dir=here")
+    for label in ("nodule", "0"):
+        command("sample", "checkpoint=here/checkpoints/last.ckpt", "n=2", f"label={label}", f"output=class_{label}", "device=cpu")
+    assert Path("class_nodule/000000.png").read_bytes() != Path("class_0/000000.png").read_bytes()
+    done = command("sample", "checkpoint=here/checkpoints/last.ckpt", "label=flu", code=1)
+    assert "`label` must be one of normal, " in done.stderr
