@@ -244,4 +244,4 @@ def of_first(data: "ImageDataModule", rows: "np.ndarray") -> "np.ndarray":
 
 
 def structures_of(data: "ImageDataModule") -> tuple[str, ...]:
-    return data.beside["mask"].structures
+    return data.companions["mask"].structures
