@@ -246,7 +246,7 @@ class ImageDataModule(pl.LightningDataModule):
             self.covariates, self.known = tabulated(self.covariate_names, rows, owners, training)
             self.values = self.covariates.standardised(self.known)
 
-    def tell_as(self, covariates: Covariates) -> None:
+    def use_covariates(self, covariates: Covariates) -> None:
         """Standardises the covariates by the scale that a model has learnt, as these data have another mean; errors as `check_levels`."""
         covariates.check_levels(self.covariates)
         self.covariates, self.values = covariates, covariates.standardised(self.known)
