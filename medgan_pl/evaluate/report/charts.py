@@ -4,7 +4,6 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -30,7 +29,6 @@ BARE = {
     "font.size": 10, "axes.spines.left": False, "axes.spines.bottom": False,
     "xtick.major.size": 0, "xtick.major.pad": 7, "ytick.major.size": 0, "ytick.major.pad": 5,
 }  # fmt: skip
-METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 PANELS = {
     "loss": ("train/d/loss", "train/g/loss"),
     "mean logit of D": ("train/d/real", "train/d/fake"),
@@ -39,15 +37,7 @@ PANELS = {
 }
 
 
-@dataclass(frozen=True)
-class Chart:
-    """An SVG element for the page, and its content in words."""
-
-    svg: Markup
-    alt: str
-
-
-def curves(columns: Mapping[str, Curve]) -> list[Chart]:
+def curves(columns: Mapping[str, Curve]) -> list[Markup]:
     """Return charts of metrics.csv: the losses, the logits of D and each number of the validation; without those that have no point.
 
     `columns` maps a column of metrics.csv to its (images, values).
@@ -66,7 +56,7 @@ def title_of(column: str) -> str:
     return f"{CATALOGUE[max(keys, key=len)].title} ({column})" if keys else column
 
 
-def _curve(title: str, columns: Mapping[str, Curve]) -> Chart | None:
+def _curve(title: str, columns: Mapping[str, Curve]) -> Markup | None:
     lines = {}
     for name, (images, values) in columns.items():
         every = math.ceil(len(images) / POINTS) or 1
@@ -106,7 +96,7 @@ def _set_range(axes: Any, low: float, high: float, lines: int) -> None:
         axes.legend(frameon=False, fontsize=7, loc="upper left", ncols=2, borderaxespad=0.1, handlelength=1.2, columnspacing=1)
 
 
-def ladder_chart(row: Row, levels: Sequence[str]) -> Chart:
+def ladder_chart(row: Row, levels: Sequence[str]) -> Markup:
     """Return a chart of the metric over the severity levels, with the judged images and held-out reals as horizontal lines.
 
     The vertical axis is that of the row's ruler. Neighboring levels whose names begin with the same word (blur 0.5, blur 1) are joined.
@@ -153,8 +143,8 @@ def _axes(width: int, height: int, place: tuple[float, float, float, float]) -> 
     return figure, axes
 
 
-def _inline(figure: Any, alt: str) -> Chart:
-    """Return the figure as an SVG element that can stand in a page beside others.
+def _inline(figure: Any, alt: str) -> Markup:
+    """Return the figure as an SVG element that can stand in a page beside others; `alt` is its content in words.
 
     Only the marks that the drawing refers to keep their identifiers. These follow from `alt` and the marks, so the same figure gives the
     same bytes. Text stays text, in the font of the page.
@@ -165,12 +155,12 @@ def _inline(figure: Any, alt: str) -> Chart:
         artist.set_clip_on(False)  # a clip path would be one more identifier; nothing here is drawn outside the axes
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": ascii(alt)}):
-        figure.savefig(buffer, format="svg", metadata=METADATA, transparent=True)
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), transparent=True)
     drawn = buffer.getvalue().decode()
     drawn = drawn[drawn.index('<g id="figure_1">') : drawn.rindex("</svg>")]  # without doctype, name spaces and style
     drawn = re.sub(r' id="(?!m[0-9a-f]{10}")[^"]*"| font-family: [^;"]*;?| transform="rotate\(-0[^"]*"', "", drawn)
     variables = {color: f"var(--{name})" for name, color in COLORS.items()}
     drawn = re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda found: variables.get(found[0], found[0]), drawn)
     width, height = (round(72 * inches) for inches in figure.get_size_inches())
-    svg = f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{" ".join(drawn.split())}</svg>'
-    return Chart(Markup(svg), alt)
+    svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
+    return svg.format(width, height, alt, Markup(" ".join(drawn.split())))

@@ -19,6 +19,7 @@ BUDGET = 2_400_000  # bytes of all pictures before compression: noise does not c
 # A pair is marked if its distance is below this part of the smallest distance of held-out patients. The part is below 1 because the
 # nearest of more images is somewhat nearer by chance.
 TOO_NEAR = 0.5
+ShownPair = tuple[str, str, float, bool]  # data URIs of the image and its nearest training image, their distance, True if too near
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,6 @@ class Pictures:
     paired: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ShownPair:
-    """One pair as it is shown: two data URIs, their distance, and True in `too_near` if it is suspiciously small."""
-
-    image: str
-    train: str
-    distance: float
-    too_near: bool
-
-
 def tile_side(pictures: Pictures) -> int:
     """Return the pixels on the longer side with which all pictures together stay within BUDGET."""
     counts = [min(SHOWN, len(images)) for images in (pictures.fake, pictures.real)]
@@ -75,7 +66,7 @@ def tile_side(pictures: Pictures) -> int:
 
 
 def closest_pairs(pictures: Pictures, side: int, *, synthetic: bool) -> list[tuple[str, list[ShownPair], list[ShownPair] | None]]:
-    """Return for each space its name, the closest pairs of the judged images, and those of held-out patients, None if there are none."""
+    """Return for each space its name, the closest pairs of the judged images, and those of held-out patients, None if not measured."""
     controls = {pairs.space: pairs for pairs in pictures.held_out_pairs}
     shown = []
     for pairs in pictures.pairs:
@@ -89,7 +80,7 @@ def closest_pairs(pictures: Pictures, side: int, *, synthetic: bool) -> list[tup
 def _nearest_first(pairs: Pairs, side: int, limit: float, *, synthetic: bool) -> list[ShownPair]:
     order = pairs.distance.argsort()[:SHOWN_PAIRS]
     columns = tiles(pairs.images[order], side, synthetic=synthetic), tiles(pairs.train[order], side), pairs.distance[order].tolist()
-    return [ShownPair(image, train, distance, distance < limit) for image, train, distance in zip(*columns, strict=True)]
+    return [(image, train, distance, distance < limit) for image, train, distance in zip(*columns, strict=True)]
 
 
 def flat(images: Float[Tensor, "n c ..."]) -> Float[Tensor, "n one_or_three h w"]:

@@ -1,7 +1,6 @@
 """The templates of page and model card. Every value is escaped for the language of its template, HTML or Markdown."""
 
 from html import escape
-from pathlib import PurePath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -36,22 +35,14 @@ def _environment(**options: Any) -> Environment:
         keep_trailing_newline=True,
         **options,
     )
-    environment.filters |= {
-        "described": text.described,
-        "entry": judgement.entry,
-        "file_name": lambda path: PurePath(path).name,
-        "image_size": text.image_size,
-        "minute": text.minute,
-        "number": digits.number,
-        "number_like": digits.number_like,
-        "pretty": text.pretty,
-        "recorded": text.recorded,
-        "short_name": text.short_name,
-        "spelled": digits.spelled,
-    }
+    environment.filters |= {function.__name__: function for function in FILTERS}
     environment.globals |= {"GROUPS": GROUPS, "DIRECTIONS": text.DIRECTIONS, "UNKNOWN": text.UNKNOWN}
     return environment
 
 
+FILTERS = (
+    *(digits.number, digits.number_like, digits.spelled, judgement.entry),
+    *(text.described, text.file_name, text.image_size, text.minute, text.pretty, text.recorded, text.short_name),
+)
 HTML = _environment()
 MARKDOWN = _environment(finalize=markdown)

@@ -29,6 +29,11 @@ def short_name(subject: Mapping[str, Any]) -> str:
     return str(subject.get("model") or PurePath(subject.get("name") or UNKNOWN).name)
 
 
+def file_name(path: str) -> str:
+    """Return the last part of a path."""
+    return PurePath(path).name
+
+
 def image_size(data: Mapping[str, Any]) -> str:
     """Return the size of an image as text: "64 × 64 pixels", "32 × 32 × 32 voxels, 2 channels"."""
     size, dims, channels = data.get("size"), data.get("spatial_dims", 2), data.get("channels") or 1
@@ -54,22 +59,14 @@ def described(row: Row) -> str:
 
 def pretty(value: Any, indent: int = 0) -> str:
     """Return plain containers as indented lines, similar to YAML. The result is for reading and is not parsed again."""
-    space = "  " * indent
-    if isinstance(value, Mapping):
-        lines = [
-            f"{space}{key}:" + (f"\n{pretty(inner, indent + 1)}" if _needs_lines(inner) else f" {pretty(inner)}")
-            for key, inner in value.items()
-        ]
-        return "\n".join(lines) or "{}"
-    if _needs_lines(value):
-        return "\n".join(f"{space}- {pretty(part, indent + 1).lstrip()}" for part in value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, Mapping) and value:
+        inner = {key: pretty(part, indent + 1) for key, part in value.items()}
+        lines = [f"{key}:{text}" if text.startswith("\n") else f"{key}: {text}" for key, text in inner.items()]
+    elif isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, list, tuple)) for part in value):
+        lines = [f"- {pretty(part, indent + 1).lstrip()}" for part in value]
+    elif isinstance(value, (list, tuple)):
         return f"[{', '.join(map(pretty, value))}]"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _needs_lines(value: Any) -> bool:
-    """Return True for a mapping that is not empty and for a list that holds containers."""
-    if isinstance(value, Mapping):
-        return bool(value)
-    return isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, list, tuple)) for part in value)
+    else:
+        return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    text = "".join(f"\n{'  ' * indent}{line}" for line in lines)
+    return text if indent else text.lstrip()
