@@ -43,7 +43,7 @@ class Source(Protocol):
         """All scans, hashed; may take minutes the first time."""
 
     def descriptions(self) -> Counter[str]:
-        """As in `modalities.Gathered`; read anew."""
+        """As in `readers.gather.Gathered`; read anew."""
 
     def tasks(self, records: list[Record]) -> list[Task]:
         """What the cache needs to read them."""
@@ -118,7 +118,7 @@ class FileSource:
     def key(self) -> str:
         """What the table depends on: the files as they are now, and how they are put together."""
         files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.told, *map(state, i.paths)] for i in self.files]
-        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.chosen), self.pattern.pattern]
+        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.series), self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
     def recalled(self) -> bool:
