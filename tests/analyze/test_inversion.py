@@ -64,10 +64,10 @@ def test_an_own_image_is_found(style: Path, here) -> None:
     here("sample", f"checkpoint={style}", "n=3", "output=films", "device=cpu")
     Path("films/grid.png").unlink()
     here("sample", f"checkpoint={style}", "n=1", "truncation=0", "output=average", "device=cpu")
-    where = (f"checkpoint={style}", "steps=150", "device=cpu")
-    code, said = here("project", *where, "image=films", "output=a", "batch_size=2")
+    where = (f"checkpoint={style}", "analysis.steps=150", "device=cpu")
+    code, said = here("analyze", *where, "input=films", "output=a", "batch_size=2")
     assert code == 0, said
-    assert "3 projections" in said
+    assert "3 inversions" in said
     told = json.loads(Path("a/distances.json").read_text())["images"]
     films, average = drawn("films", 3), drawn("average", 1)
     for i, row in enumerate(told):
@@ -78,7 +78,7 @@ def test_an_own_image_is_found(style: Path, here) -> None:
     picture_of_first = np.asarray(picture(Path("a/000000.png")).convert("L"))
     assert picture_of_first.shape == (18, 52)  # three of 16 pixels and their frames
     assert np.abs(picture_of_first[1:17, 1:17].astype(float) - films[0]).max() <= 1
-    code, said = here("project", *where, "image=films/000001.png", "output=b", "each_layer=true")
+    code, said = here("analyze", *where, "input=films/000001.png", "output=b", "analysis.each_layer=true")
     assert code == 0, said
     assert load_file("b/000000.safetensors")["w"].shape == (6, 8)
     assert "film" not in Path("b/distances.json").read_text()
@@ -99,7 +99,7 @@ def test_a_single_film_is_read_and_no_other_nor_its_folder_s_rules(style: Path) 
 
 
 def test_the_manual(here) -> None:
-    code, said = here("project", "--help")
+    code, said = here("analyze", "--help")
     assert code == 0
     assert "each_layer" in said
 
@@ -107,15 +107,15 @@ def test_the_manual(here) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("project", "image=x.png"), "`checkpoint` must be given"),
-        (("project", "checkpoint={style}"), "`image` must be given"),
-        (("project", "checkpoint={style}", "image=nowhere.png"), "`image` must be a file or a folder"),
-        (("project", "checkpoint={style}", "image=.", "steps=0"), "`steps` must be a whole number"),
-        (("project", "checkpoint={style}", "image=.", "each_layer=maybe"), "`each_layer` must be true or false, got maybe"),
-        (("project", "checkpoint={style}", "image=.", "rate=fast"), "`rate` must be above 0 and `features` at least 0, got fast"),
+        (("analyze", "input=x.png"), "`checkpoint` must be given"),
+        (("analyze", "checkpoint={style}"), "`input` must be given"),
+        (("analyze", "checkpoint={style}", "input=nowhere.png"), "`input` must be a file or a folder"),
+        (("analyze", "checkpoint={style}", "input=.", "analysis.steps=0"), "`steps` must be a whole number"),
+        (("analyze", "checkpoint={style}", "input=.", "analysis.each_layer=maybe"), "`each_layer` must be true or false, got maybe"),
+        (("analyze", "checkpoint={style}", "input=.", "analysis.rate=fast"), "`rate` must be above 0 and `features` at least 0, got fast"),
         (
-            ("project", "checkpoint={other}", "image=."),
-            "a projection needs a generator with styles, model=stylegan2; ResNetGenerator",
+            ("analyze", "checkpoint={other}", "input=."),
+            "an inversion needs a generator with styles, model=stylegan2; ResNetGenerator",
         ),
         (("sample", "checkpoint={other}", "truncation=0.7"), "truncation needs a generator with styles, model=stylegan2; ResNetG"),
         (("sample", "checkpoint={style}", "truncation=2"), "`truncation` must be null or a number in 0 to 1, got 2"),
@@ -127,3 +127,9 @@ def test_mistakes(style: Path, finished: Path, arguments, message, here) -> None
     assert code == 1
     assert message in said
     assert "Traceback" not in said
+
+
+def test_the_old_name_says_the_new_one(style, monkeypatch):
+    said = command("project", f"checkpoint={style}", "image=nowhere.png", "steps=3", "device=cpu", code=1).stderr
+    assert "analysis=inversion" in said
+    assert "`input` must be a file or a folder of images, got nowhere.png" in said

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from command_line import picture
 
-from medgan_pl.compare.__main__ import told_apart
 from medgan_pl.compare.judged import find, read
 from medgan_pl.compare.plane import points
 from medgan_pl.compare.ranking import differing, rank
+from medgan_pl.compare.run import split_arguments
 from medgan_pl.compare.tables import inert, marked, printable
 from medgan_pl.metrics.estimate import Estimate
 from medgan_pl.metrics.result import FORMAT, Result
@@ -252,9 +252,9 @@ def test_the_manual_has_the_keys(here) -> None:
         assert key in said
 
 
-def test_paths_and_options_are_told_apart() -> None:
+def test_paths_and_options_are_split_arguments() -> None:
     Path("lr=0.1").mkdir()
-    assert told_apart(["a b", "score=x", "lr=0.1", "--cfg", "+more=1"]) == (
+    assert split_arguments(["a b", "score=x", "lr=0.1", "--cfg", "+more=1"]) == (
         [Path("a b"), Path("lr=0.1")],
         ["score=x", "--cfg", "+more=1"],
     )
