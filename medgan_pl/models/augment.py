@@ -129,22 +129,22 @@ def probability(name: str, value: float) -> float:
 
 
 class Augment(nn.Module):
-    """Bends the grey scale, then mirrors, turns, scales and shifts in one resampling, then cuts a box out: each with probability `p`.
+    """Bends the gray scale, then mirrors, turns, scales and shifts in one resampling, then cuts a box out: each with probability `p`.
 
     images (B, C, *S) in [-1, 1], numbers (B, `numbers`) in [0, 1) -> images (B, C, *S) in [-1, 1]; differentiable as often as asked.
     What is 0 or False is off, and all draws are uniform:
 
-    - `brightness`, `contrast`: x <- x + (1 - x²)(b + c x), |b| <= brightness, |c| <= contrast: mid-grey moves by b and the slope there
-      becomes 1 + c, while -1 stays air and 1 bone or whatever is brightest; never a hue, never another order of grey values. On a CT
+    - `brightness`, `contrast`: x <- x + (1 - x²)(b + c x), |b| <= brightness, |c| <= contrast: mid-gray moves by b and the slope there
+      becomes 1 + c, while -1 stays air and 1 bone or whatever is brightest; never a hue, never another order of gray values. On a CT
       window of [-1000, 400] HU b = 0.1 is 70 HU at its middle. The two together at most 0.5, where the curve would turn back.
     - `flip`: left and right, half the time; refused with `laterality`, where the sides differ.
     - `rotate_deg`: largest turn in degrees, in 3-D about each axis; `scale`: by 1/(1 + scale) to 1 + scale, log-uniform; `shift`: whole
       pixels, up to that share of each side and at least one. Bilinear; what lies outside is the image reflected at its border.
-    - `cutout`: a box of that share of each side, centred anywhere, set to 0: a flat mid-grey that is no tissue.
+    - `cutout`: a box of that share of each side, centered anywhere, set to 0: a flat mid-gray that is no tissue.
     - `strength`: says p. ValueError for what lies outside these ranges, and for images of other than `spatial_dims` axes.
 
-    Source: Zhao et al. 2020 (arXiv 2006.10738), p = 1 with colour, translation, cut-out; Karras et al. 2020 (arXiv 2006.06676), appendix B.
-    Both add and multiply grey values, which would move air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
+    Source: Zhao et al. 2020 (arXiv 2006.10738), p = 1 with color, translation, cut-out; Karras et al. 2020 (arXiv 2006.06676), appendix B.
+    Both add and multiply gray values, which would move air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
     left out.
     """
 
@@ -200,7 +200,7 @@ class Augment(nn.Module):
         return self.cut(images, drawn["cutout"]) if self.cutout else images
 
     def drawn(self, numbers: Tensor, name: str) -> Tensor:
-        """How an operation is done, (B, k) in [-1, 1); NaN where it is not."""
+        """Return the strengths of an operation, (B, k) in [-1, 1); NaN where it is not."""
         gate, how = self.columns[name]
         done = numbers[:, gate : gate + 1] < self.strength.p
         return torch.where(done, 2 * numbers[:, how] - 1, torch.nan)
@@ -243,7 +243,7 @@ class Augment(nn.Module):
         return torch.cat([turn, offset], 2)
 
     def cut(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """0 inside a box of `cutout` of each side; a centre of NaN is inside of none."""
+        """0 inside a box of `cutout` of each side; a center of NaN is inside of none."""
         inside = torch.ones((), dtype=torch.bool, device=images.device)
         for axis, side in enumerate(images.shape[2:]):
             view = [-1 if i == axis + 2 else 1 for i in range(images.ndim)]

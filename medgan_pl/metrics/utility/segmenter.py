@@ -45,7 +45,7 @@ class Segmenter(nn.Module):
     """A small U-Net: images (B, `channels`, *S) in [-1, 1], each side 16 or more, to logits (B, 1, *S).
 
     Source: Ronneberger et al. 2015 (arXiv 1505.04597). Where we differ, for speed: the first convolution halves and the last, transposed,
-    doubles, so that none runs at full size; three levels, whose maps are added and not stacked; group normalisation. The way down is the
+    doubles, so that none runs at full size; three levels, whose maps are added and not stacked; group normalization. The way down is the
     classifier's.
     """
 

@@ -36,7 +36,7 @@ def usefulness(
     resampling: Resampling,
     device: torch.device | str = "cpu",
 ) -> Usefulness:
-    """What a small classifier learns from fakes, from reals and from both, tested on real patients none of them came from.
+    """Measure what a small classifier learns from fakes, from reals and from both, tested on real patients none of them came from.
 
     - auc_real, auc_synthetic, auc_both: taught by `real_train`, by `fake`, by batches half of each; tested on `real_test`.
     - auc_gain: auc_both - auc_real. auc_reverse: taught by `real_train`, tested on `fake`.
