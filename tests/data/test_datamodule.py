@@ -166,7 +166,7 @@ def test_an_image_on_two_sides_is_refused_or_its_copy_dropped(tmp_path, suffix):
     with Image.open(root / "train/ill/person0_0.png") as film:
         film.save(root / f"val/ill/copy.{suffix}")
     with pytest.raises(
-        ValueError, match=rf"no image may stand in two splits, got 1 identical ones: .*person0_0.png \(train\).*copy.{suffix} \(val\)"
+        ValueError, match=rf"no image may be in two splits, got 1 identical ones: .*person0_0.png \(train\).*copy.{suffix} \(val\)"
     ):
         module(root, split="folders")
     data = module(root, split="folders", duplicates="drop")
@@ -238,7 +238,7 @@ def test_corrupt_films_among_good_ones(tmp_path, caplog):
         module(root)
     with caplog.at_level(logging.WARNING):
         data = module(root, max_corrupt=0.05)
-    assert "going on without 2 of 60 that cannot be used" in caplog.text
+    assert "continuing without 2 of 60 that cannot be used" in caplog.text
     assert "ill/person0_0.png: not a PNG" in caplog.text
     assert sum(data.sizes().values()) == 58
     assert "2 cannot be used and are left out" in data.describe()
