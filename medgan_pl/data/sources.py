@@ -48,7 +48,7 @@ class Source(Protocol):
         """Return all scans, hashed. The first call may take minutes."""
 
     def descriptions(self) -> Counter[str]:
-        """Return the descriptions of the DICOM series, counted, as in `modalities.Gathered`; read anew each time."""
+        """Return the descriptions of the DICOM series, counted, as in `readers.gather.Gathered`; read anew each time."""
 
     def tasks(self, records: list[Record]) -> list[Task]:
         """Return the tasks by which the cache reads the records."""
@@ -116,7 +116,7 @@ class FileSource:
     def key(self) -> str:
         """Return a hash of all that the table depends on: the files as they are now, and the rules that make the table."""
         files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.told, *map(state, i.paths)] for i in self.files]
-        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.chosen), self.pattern.pattern]
+        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.series), self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
     def recalled(self) -> bool:
