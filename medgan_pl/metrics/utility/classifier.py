@@ -78,7 +78,7 @@ def fit_classifier(
     in finer detail is not judged. Weights, batches and changes come from `seed` alone, and torch's global generators are left as they were;
     the same machine gives the same network. Raises ValueError as `labelled` does, and for parts that differ in channels or size.
     """
-    ready = [labelled(part, classes, settings.most_images, "training set") for part in parts]
+    ready = [labelled(part, classes, settings.max_images, "training set") for part in parts]
     same_kind({f"part {place}": part.images for place, part in enumerate(ready)})
     first = ready[0].images
     with weights_from(seed):

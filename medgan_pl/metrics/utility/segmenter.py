@@ -94,7 +94,7 @@ def masked(data: Masked, most: int, what: str) -> tuple[Tensor, Tensor]:
 @torch.enable_grad()
 def fit_segmenter(parts: Sequence[Masked], settings: Training, seed: int, device: torch.device | str = "cpu") -> Segmenter:
     """A segmenter taught by all `parts`, each of which gives an equal share of every batch; sizes, seeds and errors as `fit_classifier`."""
-    ready = [masked(part, settings.most_images, "training set") for part in parts]
+    ready = [masked(part, settings.max_images, "training set") for part in parts]
     same_kind({f"part {place}": images for place, (images, _) in enumerate(ready)})
     first = ready[0][0]
     with weights_from(seed):

@@ -26,7 +26,7 @@ class Training:
     show differs.
 
     `seeds`: networks a set is taught to, from 0 on; results of fewer than 5 are for trying out, not to be reported. `width`: channels of
-    the first layer, a multiple of 4. `most_images`: of larger training sets this many, drawn once, are used.
+    the first layer, a multiple of 4. `max_images`: of larger training sets this many, drawn once, are used.
     Raises ValueError for fewer than 2 seeds, no steps, an odd batch, or another width.
     """
 
@@ -34,13 +34,13 @@ class Training:
     steps: int = 400
     batch_size: int = 32
     width: int = 8
-    most_images: int = 5000
+    max_images: int = 5000
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
             raise ValueError(f"`seeds` must be 2 or more (5 or more for a report) to show how much chance there is, got {self.seeds}")
-        if self.steps < 1 or self.most_images < LEAST:
-            raise ValueError(f"`steps` must be 1 and `most_images` {LEAST} or more, got {self.steps} and {self.most_images}")
+        if self.steps < 1 or self.max_images < LEAST:
+            raise ValueError(f"`steps` must be 1 and `max_images` {LEAST} or more, got {self.steps} and {self.max_images}")
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"`batch_size` must be even, for a half of reals and a half of generated images, got {self.batch_size}")
         if self.width < 4 or self.width % 4:
