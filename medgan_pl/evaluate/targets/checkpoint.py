@@ -19,7 +19,6 @@ from medgan_pl.evaluate.fidelity import Sets
 from medgan_pl.evaluate.sets import held_out, keyed, real_set, stored
 from medgan_pl.evaluate.targets import truth
 from medgan_pl.evaluate.targets.target import Subject, extractors_of, hold_pairs, opened, straddled, whole
-from medgan_pl.models.build import check_source
 from medgan_pl.models.draw import fixed_batch
 from medgan_pl.models.load import load
 
@@ -141,7 +140,7 @@ def check_there(data: "DictConfig", key: str) -> None:
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
     """ValueError unless the reals are what the generator draws: modality, size, channels, and the classes where it knows any."""
-    check_source(module.config["model"], data)
+    data.check_model(module.config)
     own = module.config["data"]
     size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
     pairs = {
