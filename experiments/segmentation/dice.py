@@ -49,7 +49,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
     quiet_libraries()
     watch("the data")
     data = opened(config.data)
-    if "mask" not in data.beside:
+    if "mask" not in data.companions:
         raise ValueError("`data.beside.mask` must say where the masks lie, got none; beside@data.beside.mask=masks")
     rows, _, note = held_out(data)
     truth, notes, found, means = real_set(data, rows), [note], {}, {}

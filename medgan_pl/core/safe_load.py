@@ -188,7 +188,9 @@ def check_format(state: dict[str, Any]) -> None:
     """Raise ValueError unless the file has the present format; files without a number have format 1."""
     found = state.get("format", 1)
     age = "an older" if isinstance(found, int) and found < FORMAT else "another"
-    hold(found == FORMAT, f"it was written by {age} version of medgan_pl (format {shown(found)}, this one reads {FORMAT}); use that version")
+    hold(
+        found == FORMAT, f"it was written by {age} version of medgan_pl (format {shown(found)}, this one reads {FORMAT}); use that version"
+    )
 
 
 def check_inverse(inverse: Any, dims: int) -> None:
@@ -246,7 +248,9 @@ ALLOWED_PACKAGES = (
 )
 
 # The same for the data that a judgement opens anew.
-DATA_PARTS = tuple(f"medgan_pl.data.{room}" for room in ("modalities", "intensity", "beside", "degrade"))  # none opens a folder by itself
+DATA_PARTS = tuple(
+    f"medgan_pl.data.{room}" for room in ("modalities", "intensity", "companion", "degrade")
+)  # none opens a folder by itself
 DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.domains", *DATA_PARTS)
 
 

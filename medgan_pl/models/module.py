@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medgan_pl.core.batch import Batch, cut
+from medgan_pl.core.batch import Batch, cut, size_of
 from medgan_pl.core.keys import Purpose, key_randomness
 from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.data.files.covariates import Covariates
@@ -123,7 +123,7 @@ class AdversarialModule(Reporting, pl.LightningModule):
         batch, stage = self.game.draw(batch), self.stage
         self.announce_stage(stage)
         self._set_learning_rates()
-        shown = len(next(iter(batch.values()))) * self.trainer.world_size
+        shown = size_of(batch) * self.trainer.world_size
         new_images = self._play(batch, self.stages[stage], shown)
         self._shown, self.images = shown, self.images + shown
         if new_images:
@@ -149,10 +149,8 @@ class AdversarialModule(Reporting, pl.LightningModule):
         for name in self.game.players:
             if name not in stage.players:
                 continue
-            if name == generator and judged:
-                self.turns_since += 1
-                if not self.pace.now(self.turns_since, lambda: float(self.mean_over_ranks(accuracy))):
-                    continue
+            if name == generator and judged and not self._generator_is_due(accuracy):
+                continue
             values = take_turn(self, name, parts, fakes)
             self.turns[name] += 1
             if name == judge:
@@ -161,6 +159,11 @@ class AdversarialModule(Reporting, pl.LightningModule):
             if name == generator:
                 new_images, self.turns_since = shown * (self.turns_since if judged else 1), 0
         return new_images
+
+    def _generator_is_due(self, accuracy: Tensor | None) -> bool:
+        """Count the discriminator's turn, and return whether the generator plays after it."""
+        self.turns_since += 1
+        return self.pace.now(self.turns_since, lambda: float(self.mean_over_ranks(accuracy)))
 
     def passed(self, every: int) -> bool:
         """Return whether the last step passed a multiple of `every` images."""
@@ -194,6 +197,10 @@ class AdversarialModule(Reporting, pl.LightningModule):
         """The number of images of one epoch: the size of the training split."""
         return self.trainer.datamodule.sizes()["train"]
 
+    def stream_position(self) -> int:
+        """Return the position in the endless stream of training images where the next batch begins: see data/protocol.py."""
+        return self.images
+
     # Validation -----------------------------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
@@ -208,7 +215,7 @@ class AdversarialModule(Reporting, pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         # Rank r has every world-th image from the r-th on; each image's noise is its own, whatever the batch and the number of ranks.
-        places = [self._place + i * self.trainer.world_size for i in range(len(next(iter(batch.values()))))]
+        places = [self._place + i * self.trainer.world_size for i in range(size_of(batch))]
         self._place = places[-1] + self.trainer.world_size
         batch = self.game.draw_each(batch, self.seed, places, Purpose.VALIDATION)
         fake, real = self.game.compared(batch, self.generate(batch).float())
@@ -266,6 +273,6 @@ class AdversarialModule(Reporting, pl.LightningModule):
         self.covariates = Covariates.from_plain(state.get("covariates", []))  # a checkpoint from before them has none
         if self._trainer is not None:
             if self.covariates.columns:  # resume.force=true may bring other data; what the networks learnt stays on its scale
-                self.trainer.datamodule.tell_as(self.covariates)
+                self.trainer.datamodule.use_covariates(self.covariates)
             strategy = self.trainer.strategy
             self.running.load_state_dict(state["running"], self.global_rank, self.trainer.world_size, strategy.root_device)

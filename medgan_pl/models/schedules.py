@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+
 @dataclass(frozen=True, kw_only=True)
 class Constant:
     """Factor on a base learning rate: a linear rise from 0 over the first `warmup_images`, then 1."""

@@ -55,8 +55,8 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition
 
     A layer fits where all its weights and running statistics are there under the same names and in the same shapes; one that does
     not keeps its first weights whole, and without `same_condition` so does one that takes in the condition or names it: of a class it
-    would make an age. Each player takes its own by name, and the EMA that of the EMA. Weights shared
-    without the players give the generator and its EMA from the EMA, and the other players begin anew. Of another size a generator has more or fewer blocks at its
+    would make an age. Each player takes its own by name, and the EMA that of the EMA. Weights shared without the players give the
+    generator and its EMA from the EMA, and the other players begin anew. Of another size a generator has more or fewer blocks at its
     beginning: where more fits so, its blocks are counted from the image back.
     ValueError where not one layer of the generator with a weight of two axes or more fits, and for NaN or infinity.
     """

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from medgan_pl.core.batch import Batch
+from medgan_pl.core.batch import Batch, size_of
 from medgan_pl.models.games.base import Fakes, Losses
 from medgan_pl.models.networks.layers import frozen
 
@@ -25,7 +25,7 @@ def take_turn(module: "AdversarialModule", player: str, parts: list[Batch], fake
     Every other player's weights are frozen. Without `fakes` those of each part are generated here. Return the losses and the values that
     are only watched, as means over the batch.
     """
-    sizes = [len(next(iter(part.values()))) for part in parts]
+    sizes = [size_of(part) for part in parts]
     guard, network, optimizers = module.guards[player], module.networks[player], module.optimizers_by_player()
     values: dict[str, Tensor] = {}
     with frozen(module.networks, but=module.ownership.learning[player]):

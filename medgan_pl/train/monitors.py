@@ -56,8 +56,14 @@ class Monitors(pl.Callback):
         if trainer.state.fn != "fit" or not module.stages[module.stage].adversarial:  # a D that judges nobody is not to be looked at
             return
         train, held_out, fake = judged(module, *(trainer.datamodule.peek(split, self.n) for split in ("train", "val")))
-        row, judge = {f"val/{name}/weight_norm": weight_norm(network) for name, network in module.networks.items()}, module.game.discriminator
-        row |= {f"val/{judge}/accuracy_train": float(accuracy(train, fake)), f"val/{judge}/accuracy_held_out": float(accuracy(held_out, fake))}
+        row, judge = (
+            {f"val/{name}/weight_norm": weight_norm(network) for name, network in module.networks.items()},
+            module.game.discriminator,
+        )
+        row |= {
+            f"val/{judge}/accuracy_train": float(accuracy(train, fake)),
+            f"val/{judge}/accuracy_held_out": float(accuracy(held_out, fake)),
+        }
         share = overfitting(train, held_out, fake)
         if share is not None:
             row[f"val/{judge}/overfitting"] = share
@@ -155,9 +161,9 @@ def overfitted(row: Row, judge: str = "d") -> str:
     share = row.get(f"val/{judge}/overfitting", 0.0)
     if share <= OVERFITTED:
         return ""
+    train, held_out = row[f"val/{judge}/accuracy_train"], row[f"val/{judge}/accuracy_held_out"]
     return (
-        f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy "
-        f"{row[f'val/{judge}/accuracy_train']:.2f} in training, {row[f'val/{judge}/accuracy_held_out']:.2f} held out): D learns its images by heart. "
-        "Try more data, augment=ada, penalty=r1 penalty.weight=1, a lower optimizer_d.lr, a smaller "
-        "model.width; best.ckpt may be the better one"
+        f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy {train:.2f} in training, "
+        f"{held_out:.2f} held out): D learns its images by heart. Try more data, augment=ada, penalty=r1 penalty.weight=1, a lower "
+        "optimizer_d.lr, a smaller model.width; best.ckpt may be the better one"
     )

@@ -14,7 +14,7 @@ from experiments.modalities import agreement
 from experiments.modalities.classical import HistogramMatch, mean_of_each, pools_matched
 from experiments.modalities.compare import compare, task, way
 from experiments.modalities.translators import brought, composed, reaches
-from medgan_pl.data.beside import Companion
+from medgan_pl.data.companion import Companion
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.data.intensity import Percentiles

@@ -61,9 +61,6 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor], prefix: str) -> list[bool]
     return [torch.equal(weight, b[name]) for name, weight in a.items() if name.startswith(f"{prefix}.")]
 
 
-# What fits -----------------------------------------------------------------------------------------------------------------------------
-
-
 def test_of_one_architecture_each_network_takes_all_of_its_own() -> None:
     module = built()
     weights = other(module)
@@ -159,15 +156,15 @@ def test_weights_that_are_not_finite_are_refused() -> None:
         transfer(weights, module)
 
 
-# Files ---------------------------------------------------------------------------------------------------------------------------------
-
-
 def test_shared_weights_without_the_players_give_the_average_to_both_generators(source: Path) -> None:
     export(source, Path("average.safetensors"))
     export(source, Path("whole.safetensors"), whole=True)
     stored = weights_of(source)
     averaged = {name.removeprefix("ema.network."): weight for name, weight in stored.items() if name.startswith("ema.network.")}
-    for file, own in (("average", averaged), ("whole", {n.removeprefix("networks.g."): w for n, w in stored.items() if "networks.g." in n})):
+    for file, own in (
+        ("average", averaged),
+        ("whole", {n.removeprefix("networks.g."): w for n, w in stored.items() if "networks.g." in n}),
+    ):
         config = composed() | {"init_from": f"{file}.safetensors"}
         module, fresh = build_module(copy.deepcopy(config)), build_module(copy.deepcopy(config))
         lines = begin_from(config, module, ())
@@ -238,9 +235,6 @@ def test_what_takes_in_another_condition_of_the_same_shape_begins_anew(model, co
         assert f"{inner} (it is told something else here)" in lines[list(NETWORKS).index(player)]
     transfer(weights, module)
     assert all(torch.equal(module.state_dict()[f"networks.{layer}.weight"], weights[f"networks.{layer}.weight"]) for layer in layers)
-
-
-# Runs ----------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_begins_with_anothers_weights_once(play, tmp_path: Path, caplog, monkeypatch) -> None:  # noqa: F811

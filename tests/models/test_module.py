@@ -293,7 +293,10 @@ def test_noise_differs_by_step_and_by_seed(settings) -> None:
         ("stages.both.players=[x]", r"`stages\.both\.players` must be some of \['d', 'g'\], got \['x'\]"),
         ("+stages.both.adversarial=false", r"without the adversary has players \[g\], got \['d', 'g'\]"),
         ("stages=content", "needs a game that holds each fake against its own real"),
-        ("+module.players.e=${module.players.d}", r"`module\.players` must be the players of the game, for Synthesis d, g; got \['d', 'e', 'g'\]"),
+        (
+            "+module.players.e=${module.players.d}",
+            r"must be the players of the game, for Synthesis d, g; got \['d', 'e', 'g'\]",
+        ),
         ("~module.players.d", r"got \['g'\]"),
     ],
 )

@@ -35,7 +35,9 @@ def test_the_same_tensors_each_in_one_optimiser(settings, both) -> None:
     module = build_module(settings(*TINY, f"share.both={both}"))
     assert one(module)
     in_g, in_d = ([id(w) for group in optimizer.param_groups for w in group["params"]] for optimizer in module.configure_optimizers())
-    assert sorted(in_g + in_d) == sorted({id(weight) for weight in (*module.networks["g"].parameters(), *module.networks["d"].parameters())})
+    assert sorted(in_g + in_d) == sorted(
+        {id(weight) for weight in (*module.networks["g"].parameters(), *module.networks["d"].parameters())}
+    )
     assert {id(weight) for weight in module.networks["g"].trunk.parameters()} <= set(in_d)
 
 

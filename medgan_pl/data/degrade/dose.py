@@ -24,7 +24,7 @@ class OfCT(Degradation):
     """
 
     def __init__(self, *, windows_hu: Sequence[Sequence[float]], pixel_mm: float, photons: Ends, views: int = 128) -> None:
-        self.windows_hu = Window(windows_hu).windows
+        self.windows_hu = Window(windows_hu).windows_hu
         self.photons = Range("photons", photons, 1)
         if not are_numbers([pixel_mm], 1) or pixel_mm <= 0:
             raise ValueError(f"`pixel_mm` must be a number above 0 mm, got {pixel_mm!r}")

@@ -31,7 +31,7 @@ class Scan:
     - `padding`: bool, the shape of `pixels`, where the scanner saw nothing; there `pixels` holds the least value outside. None: nowhere.
     - `bits`: bits of a stored integer; None for floating point.
     - `synthetic`: whether the file says it was made by a generator.
-    - `beside`: what lies on the same grid (data/beside.py).
+    - `beside`: what lies on the same grid (data/companion.py).
     """
 
     pixels: np.ndarray

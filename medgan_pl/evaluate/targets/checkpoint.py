@@ -43,7 +43,7 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
     data = opened(config.data)
     check_fits(module, data)
     if module.covariates.columns:
-        data.tell_as(module.covariates)
+        data.use_covariates(module.covariates)
     segments = module.game.segments
     extractors = [] if segments else extractors_of(config)
     strangers = trained_elsewhere(state.get("fingerprint"), data)
@@ -244,4 +244,4 @@ def of_first(data: "ImageDataModule", rows: "np.ndarray") -> "np.ndarray":
 
 
 def structures_of(data: "ImageDataModule") -> tuple[str, ...]:
-    return data.beside["mask"].structures
+    return data.companions["mask"].structures

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from medgan_pl.data.beside import Companion
+from medgan_pl.data.companion import Companion
 from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.evaluate.sets import ImageSet, real_set, stored
 
@@ -40,7 +40,7 @@ def seen(data: DomainsDataModule, records: "Sequence[Record]") -> "Iterator[Tens
     (domains, n, C, *S). Only where the truth is not `unknown`."""
     first, *_ = domains = list(data.domains.values())
     companions = [Companion(modality=domain.modality, intensity=domain.pipeline.intensity) for domain in domains]
-    reads = [first.source.beside("source", companion, list(records)) for companion in companions]
+    reads = [first.source.companions("source", companion, list(records)) for companion in companions]
     for place in range(len(records)):
         yield torch.stack([c.lay(read[place][1](), first.layout) for c, read in zip(companions, reads, strict=True)])
 

@@ -140,9 +140,7 @@ class Game(nn.Module, ABC):
         """What G is given (B, C', *S') in a game that is `sourced`."""
         raise ValueError(f"{type(self).__name__} makes images of noise, and has no source")
 
-    def losses(
-        self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, *, adversarial: bool = True
-    ) -> Losses:
+    def losses(self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, *, adversarial: bool = True) -> Losses:
         """Return the losses of one turn of `player`, by its name in `players`. A game with further players overrides this.
 
         - `networks`: all players' networks by name. Only the player's own weights ask for gradients.
@@ -157,9 +155,7 @@ class Game(nn.Module, ABC):
             return self.generator_losses(networks[self.discriminator], batch, fake)
         return self.content_losses(batch, fake)
 
-    def penalties(
-        self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, turn: int
-    ) -> dict[str, Tensor]:
+    def penalties(self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
         """Return what `player` pays besides `losses`, for its gradient or its weights; `turn` counts its steps, and `networks` are never
         compiled: torch.compile knows no second derivative."""
         if player == self.discriminator:

@@ -24,7 +24,9 @@ class EMA(nn.Module):
     def __init__(self, network: nn.Module, halflife_images: float = 10_000, ramp: float | None = 0.1) -> None:
         super().__init__()
         if halflife_images <= 0 or (ramp is not None and ramp <= 0):
-            raise ValueError(f"`halflife_images` and `ramp` must be above 0, got {halflife_images} and {ramp}; ramp=null switches the ramp off")
+            raise ValueError(
+                f"`halflife_images` and `ramp` must be above 0, got {halflife_images} and {ramp}; ramp=null switches the ramp off"
+            )
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.halflife_images, self.ramp = halflife_images, ramp
         self.averaged = [buffer.is_floating_point() and ".parametrizations." not in f".{name}" for name, buffer in network.named_buffers()]
