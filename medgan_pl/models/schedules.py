@@ -97,18 +97,19 @@ def stage_at(stages: Mapping[str, Stage], images: int, epoch_images: int) -> str
 @dataclass(frozen=True, kw_only=True)
 class Saturated:
     """Where `d_per_g` is "auto", D plays until its `accuracy` (losses/adversarial.py) on a fresh batch, measured before D learns from it,
-    reaches this share; it plays at most `most` turns.
+    reaches this share; it plays at most `max_turns` turns.
 
     Playing D towards its optimum is the inner loop of Goodfellow et al. 2014 (arXiv 1406.2661), algorithm 1; the threshold bounds it.
-    Raises ValueError unless 0.5 < accuracy <= 1 and most >= 1.
+    Raises ValueError unless 0.5 < accuracy <= 1 and max_turns >= 1.
     """
 
     accuracy: float = 0.8
-    most: int = 5
+    max_turns: int = 5
 
     def __post_init__(self) -> None:
-        if not 0.5 < self.accuracy <= 1 or self.most < 1:
-            raise ValueError(f"`d_auto` needs 0.5 < accuracy <= 1 and most >= 1, got accuracy={self.accuracy} and most={self.most}")
+        if not 0.5 < self.accuracy <= 1 or self.max_turns < 1:
+            given = f"accuracy={self.accuracy} and max_turns={self.max_turns}"
+            raise ValueError(f"`d_auto` must have 0.5 < accuracy <= 1 and max_turns >= 1, got {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,5 +134,5 @@ class Pace:
     def now(self, turns: int, accuracy: Callable[[], float]) -> bool:
         """Return whether G plays after D's `turns`-th turn since G's last; `accuracy()` is D's on the fresh batch."""
         if self.d_per_g == "auto":
-            return turns >= self.auto.most or accuracy() >= self.auto.accuracy
+            return turns >= self.auto.max_turns or accuracy() >= self.auto.accuracy
         return turns >= self.d_per_g
