@@ -59,7 +59,7 @@ class Applied:
         self.modality = self.reading.modality(settings["series"])
         self.styled = isinstance(module.game, Star)
         self.window = self.sides(settings["window"])
-        network = module.average.network
+        network = module.ema.network
         self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
         if settings["uncertainty"] and not (self.dropout or self.styled):
             raise ValueError(

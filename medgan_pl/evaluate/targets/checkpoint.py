@@ -198,7 +198,7 @@ def critic_of(module: "AdversarialModule", batch_size: int) -> Callable[["ImageS
                 batch["label"] = images.labels[rows].to(module.device)
             if images.covariates is not None:
                 batch["covariates"] = images.covariates[rows].to(module.device)
-            verdict = module.game.critic(module.discriminator, batch)(batch["image"])
+            verdict = module.game.critic(module.networks[module.game.discriminator], batch)(batch["image"])
             found.append(verdict.float().reshape(len(rows), -1).mean(1).cpu())
         return torch.cat(found)
 
