@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
-from medgan_pl.core.settings import without_places
+from medgan_pl.core.settings import for_judgement
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -57,7 +57,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
             scale=scale_of(subject.data),
         )
         found = Judge(subject.sets, subject.extractors, options, strangers=subject.strangers, critic=subject.critic, watch=watch).through()
-        judgement = told(subject, found, without_places(OmegaConf.to_container(config, resolve=True)))
+        judgement = told(subject, found, for_judgement(OmegaConf.to_container(config, resolve=True)))
         output = Path(str(config.output)) if config.output is not None else subject.folder
         watch("the report")
         write_report(output, judgement, pictures_of(subject, found), curves(subject))

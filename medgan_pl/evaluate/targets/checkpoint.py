@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from medgan_pl.core.keys import Purpose
 from medgan_pl.core.safe_load import DATA_PACKAGES, DATA_PARTS, check_targets, read_checkpoint
-from medgan_pl.core.settings import shareable
+from medgan_pl.core.settings import CHOOSING, for_sidecars
 from medgan_pl.data.export import sha256
 from medgan_pl.data.settings import numbers
 from medgan_pl.evaluate.fidelity import Sets
@@ -77,15 +77,11 @@ def of_checkpoint(config: "DictConfig", overrides: list[str], device: str, watch
         extractors,
         (run if (run / "config.yaml").is_file() else Path()) / "report",
         strangers,
-        shareable(module.config),
+        for_sidecars(module.config),
         [note for note in notes if note],
         wandb_run if isinstance(wandb_run, str) and re.fullmatch(r"[\w-]{1,64}", wandb_run) else None,
         None if path.suffix == ".safetensors" or module.game.sourced else critic_of(module, whole(config, "batch_size", 1)),
     )
-
-
-# What of the data says which files are read and how their names are searched: a file that travels must not choose that alone.
-OWN = ("root", "files", "patient_pattern", "cohort", "beside", "domains")
 
 
 def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[str], run: Path) -> "DictConfig":
@@ -104,7 +100,7 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
     kept = {key: value for key, value in stored.items() if key != "cache"}
     record = run / "config.yaml"
     here = OmegaConf.to_container(OmegaConf.load(record))["data"] if record.is_file() else {}
-    if any(here.get(key, {}) != stored.get(key, {}) for key in OWN):
+    if any(here.get(key, {}) != stored.get(key, {}) for key in CHOOSING):
         if "domains" in kept:
             raise ValueError("several domains are judged in their run folder alone, whose config.yaml says where their files lie")
         if "data.root" not in typed:
@@ -112,7 +108,7 @@ def data_of_run(config: "DictConfig", stored: dict[str, Any], overrides: list[st
                 "weights outside their run folder do not say where their data lie: add data.root=PATH (null for the embedded cohort)"
             )
         beside = {key: each and each | {"root": None} for key, each in kept.get("beside", {}).items()}
-        kept = {key: value for key, value in kept.items() if key not in OWN} | {"beside": beside}
+        kept = {key: value for key, value in kept.items() if key not in CHOOSING} | {"beside": beside}
         check_targets({key: value for key, value in kept.items() if key != "_target_"}, DATA_PARTS)
         for node in (kept, *beside.values()):
             if node and "series" in node.get("modality", {}):
