@@ -51,7 +51,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
     quiet_libraries()
     watch("the data")
     data = open_data(config.data)
-    if "source" not in data.beside or data.channels != data.beside["source"].channels:
+    if "source" not in data.companions or data.channels != data.companions["source"].channels:
         raise ValueError(
             f"`experiment` must be of pairs with as many channels in source and image (mr_to_ct, mr_t1_to_t2), got {data.parts}"
         )
@@ -165,7 +165,7 @@ def way(path: Path, data: "ImageDataModule", domains: "DomainsDataModule", names
         return [domains.classes.index(name) for name in names]
     each = [rules(domain) for domain in domains.domains.values()]
     found = []
-    for what, wanted in (("source", data.beside["source"].settings), ("image", rules(data))):
+    for what, wanted in (("source", data.companions["source"].settings), ("image", rules(data))):
         if each.count(wanted) != 1:
             raise ValueError(
                 f"one domain must be read and scaled as the {what} of the experiment, {wanted}, got {each.count(wanted)} of {told}; say "

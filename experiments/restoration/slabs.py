@@ -11,7 +11,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from medgan_pl.data.files.records import find
+from medgan_pl.data.files.folders import read_folder
+from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.modalities import CT
 
 SLICES = 5
@@ -20,7 +21,7 @@ VAL = (2, 12)
 
 def main(series: Path, folder: Path) -> None:
     ct = CT()
-    (item,) = ct.gather(find(series, ct.takes, ct.kinds, classes=False)[0]).items
+    (item,) = ct.gather(read_folder(series, Wanted(ct.takes, ct.kinds, classes=False)).items).items
     scan = ct.read(item)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "slabs.csv").open("w", newline="") as file:

@@ -49,7 +49,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
     quiet_libraries()
     watch("the data")
     data = open_data(config.data)
-    if "mask" not in data.beside:
+    if "mask" not in data.companions:
         raise ValueError("`data.beside.mask` must say where the masks lie, got none; beside@data.beside.mask=masks")
     rows, _, note = held_out(data)
     truth, notes, found, means = real_set(data, rows), [note], {}, {}
@@ -63,7 +63,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
             values.append(found[name].values)
             notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
         if values:
-            means[f"{side}, mean of {len(values)}"] = mean_of(values, data.beside["mask"].structures, truth.groups, config.draws)
+            means[f"{side}, mean of {len(values)}"] = mean_of(values, data.companions["mask"].structures, truth.groups, config.draws)
     if not found:
         raise ValueError("checkpoints must be given: adversarial=[run/checkpoints/best.ckpt,…] alone=[…]")
     results = {name: own.results for name, own in found.items()} | with_differences(means, 0, truth.groups, config.draws)
@@ -81,7 +81,7 @@ def of_checkpoint(path: Path, data: "ImageDataModule", rows: "np.ndarray", confi
     if not module.game.segments:
         raise ValueError(f"{path} must be of a generator of masks (game=segmentation), got one of {type(module.game).__name__}")
     check_fits(module, data)
-    structures, own = data.beside["mask"].structures, tuple(module.config["data"]["beside"]["mask"]["structures"])
+    structures, own = data.companions["mask"].structures, tuple(module.config["data"]["beside"]["mask"]["structures"])
     if own != structures:
         raise ValueError(f"{path} must be of a generator of the masks {list(structures)}, got {list(own)}")
     watch(f"generating {len(rows):,} images")

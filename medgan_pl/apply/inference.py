@@ -18,7 +18,7 @@ from medgan_pl.apply.reference import Reference, read_reference
 from medgan_pl.apply.windows import Generate, Windows, through_spacing
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.core.settings import shareable
-from medgan_pl.data.beside import laid_under
+from medgan_pl.data.companion import laid_under
 from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
 from medgan_pl.data.export.origin import finite, sums_of, write_beside

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from medgan_pl.data.beside import name_of
 from medgan_pl.data.export import sha256
+from medgan_pl.data.files.folders import is_mask, walk
+from medgan_pl.data.files.layouts import companion_name
 from medgan_pl.data.files.names import ITK, bare
-from medgan_pl.data.files.records import Item, is_mask, walk
+from medgan_pl.data.files.records import Item
 from medgan_pl.data.modalities import Modality
 
 
@@ -91,7 +92,7 @@ def masks_of(items: Sequence[Item], source: Path, folder: Path, modality: Modali
 
 def named(item: Item, source: Path) -> str:
     """The name by which a scan and its mask are matched."""
-    name = name_of(item.name)
+    name = companion_name(item.name)
     return source.name if name == "." else name
 
 

@@ -33,16 +33,21 @@ from torch import Tensor
 Batch = dict[str, Tensor]
 
 
+def size_of(batch: Batch) -> int:
+    """Return the number of elements in a batch: the length of any of its tensors, whatever its key."""
+    return len(next(iter(batch.values())))
+
+
 def cut(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in `parts` of nearly equal size, one after the other; ValueError for more parts than images."""
-    size = len(next(iter(batch.values())))
+    """Return the batch in `parts` of nearly equal size, in order. Raises ValueError for more parts than elements."""
+    size = size_of(batch)
     if size < parts:
         raise ValueError(f"`accumulate` must be at most the batch size, got {parts} parts of a batch of {size}")
     return [{key: value.tensor_split(parts)[i] for key, value in batch.items()} for i in range(parts)]
 
 
 def require(batch: Batch, key: str, why: str) -> Tensor:
-    """The tensor under `key`; a ValueError that says `why` it is needed and what the batch holds instead."""
+    """Return the tensor under `key`. Raises ValueError, which says `why` it is needed and what the batch holds instead."""
     if key not in batch:
         raise ValueError(f"the batch must hold '{key}': {why}; it holds {', '.join(sorted(batch))}")
     return batch[key]

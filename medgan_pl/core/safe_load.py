@@ -255,7 +255,9 @@ ALLOWED_PACKAGES = (
 )
 
 # The same for the data that a judgement opens anew.
-DATA_PARTS = tuple(f"medgan_pl.data.{room}" for room in ("modalities", "intensity", "beside", "degrade"))  # none opens a folder by itself
+DATA_PARTS = tuple(
+    f"medgan_pl.data.{room}" for room in ("modalities", "intensity", "companion", "degrade")
+)  # none opens a folder by itself
 DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.domains", *DATA_PARTS)
 
 

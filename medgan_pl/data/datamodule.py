@@ -21,8 +21,10 @@ from torch.utils.data import DataLoader
 from medgan_pl.core.batch import Batch
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.data import summary
-from medgan_pl.data.beside import KEYS, digest_of, read_together
+from medgan_pl.data.cohort import CohortSource
+from medgan_pl.data.companion import joint_digest, read_together
 from medgan_pl.data.files.covariates import Covariates, check_names, tabulated
+from medgan_pl.data.files.listing import COMPANION_KEYS
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.files.split import SPLITS, split_by_patient, with_fewer_in_train, without_duplicates
 from medgan_pl.data.intensity import Intensity, Inverse
@@ -33,7 +35,7 @@ from medgan_pl.data.prepare.layouts import laid_out
 from medgan_pl.data.prepare.pipelines import Beside, Pipeline
 from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.settings import check, numbers
-from medgan_pl.data.sources import CohortSource, FileSource, Source
+from medgan_pl.data.sources import FileSource, Source
 from medgan_pl.data.stream import Batches, Crops, Degrade, Rows, Stream, Table
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class ImageDataModule(pl.LightningDataModule):
         patient_pattern: str = r"^[^/]+(?=/)",
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         split_seed: int = 0,
-        most_train: int | None = None,
+        max_train: int | None = None,
         duplicates: str = "refuse",
         max_corrupt: float = 0.01,
         laterality: bool = True,
@@ -96,7 +98,7 @@ class ImageDataModule(pl.LightningDataModule):
             root=root, split=split, classes=classes, fractions=fractions, max_corrupt=max_corrupt, duplicates=duplicates,
             mirrored=laterality and (augment or {}).get("flip", False),
             counts={"batch_size": (batch_size, 1), "workers": (workers, 0), "seed": (seed, 0), "patches": (patches, 0)}
-            | ({} if most_train is None else {"most_train": (most_train, 1)}),
+            | ({} if max_train is None else {"max_train": (max_train, 1)}),
         )  # fmt: skip
         if channels != intensity.channels:
             raise ValueError(
@@ -104,18 +106,18 @@ class ImageDataModule(pl.LightningDataModule):
                 "or as many data.intensity.windows_hu"
             )
         self.modality, self.spatial_dims, self.channels = modality, spatial_dims, channels
-        self.beside = {key: each for key, each in (beside or {}).items() if each}
-        if set(self.beside) - set(KEYS):
-            raise ValueError(f"data.beside must hold some of {', '.join(KEYS)}, got {', '.join(self.beside)}")
-        self.parts = {"image": channels} | {key: each.channels for key, each in self.beside.items()}  # channels of what is gathered
+        self.companions = {key: each for key, each in (beside or {}).items() if each}
+        if set(self.companions) - set(COMPANION_KEYS):
+            raise ValueError(f"data.beside must hold some of {', '.join(COMPANION_KEYS)}, got {', '.join(self.companions)}")
+        self.parts = {"image": channels} | {key: each.channels for key, each in self.companions.items()}  # channels of what is gathered
         self.degrade = degrade or None
         self.size = numbers("size", size, spatial_dims, 4, whole=True)
         self.patches = patches if spatial_dims == 3 else 0
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, spatial_dims, 0)
         self.layout = laid_out(modality.spatial_dims, spatial_dims, self.size, spacing, crop, slices or {}, self.patches)
-        self.pipeline = Pipeline(self.layout, intensity, modality.settings, list(self.beside.values()))
+        self.pipeline = Pipeline(self.layout, intensity, modality.settings, list(self.companions.values()))
         self.check_windows()
-        self.split, self.fractions, self.split_seed, self.most_train = split, tuple(fractions), split_seed, most_train
+        self.split, self.fractions, self.split_seed, self.max_train = split, tuple(fractions), split_seed, max_train
         self.max_corrupt, self.duplicates = max_corrupt, duplicates
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         cache = {"dir": "~/.cache/medgan_pl", "dtype": "uint16", **(cache or {})}
@@ -158,13 +160,13 @@ class ImageDataModule(pl.LightningDataModule):
     def together(self, table: list[Record]) -> tuple[list[Record], list[Task]]:
         """The records, and what reads them, with what lies beside them."""
         tasks = self.source.tasks(table)
-        if not self.beside:
+        if not self.companions:
             return table, tasks
-        others = {key: self.source.beside(key, each, table) for key, each in self.beside.items()}
-        settings = {key: dict(each.settings) for key, each in self.beside.items()}
+        others = {key: self.source.companions(key, each, table) for key, each in self.companions.items()}
+        settings = {key: dict(each.settings) for key, each in self.companions.items()}
         for row, (record, task) in enumerate(zip(table, tasks, strict=True)):
             digests, reads = ({key: each[row][part] for key, each in others.items()} for part in (0, 1))
-            digest = digest_of(record.digest, digests, settings)
+            digest = joint_digest(record.digest, digests, settings)
             table[row] = replace(record, digest=digest, alone=record.digest)
             tasks[row] = replace(task, digest=digest, read=partial(read_together, task.read, reads))
         return table, tasks
@@ -184,8 +186,8 @@ class ImageDataModule(pl.LightningDataModule):
         usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
         records = without_duplicates(self.divided(usable), drop=self.duplicates == "drop")
         whole = len(records)
-        if self.most_train is not None:
-            records = with_fewer_in_train(records, self.most_train, self.split_seed)
+        if self.max_train is not None:
+            records = with_fewer_in_train(records, self.max_train, self.split_seed)
         self.left_out = whole - len(records)
         counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
         self.found = summary.Found(records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, self.source.nameless)
@@ -211,8 +213,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def check_windows(self) -> None:
         """Raises ValueError for a degradation that counts on windows other than those of what it is given: its HU would be wrong."""
-        key = "data.beside.source.intensity" if "source" in self.beside else "data.intensity"
-        settings = self.beside["source"].settings if "source" in self.beside else self.pipeline.intensity.settings
+        key = "data.beside.source.intensity" if "source" in self.companions else "data.intensity"
+        settings = self.companions["source"].settings if "source" in self.companions else self.pipeline.intensity.settings
         windows = settings.get("window")
         for where, _, part in self.degrade.parts() if self.degrade else ():
             claimed = part.windows_hu and [list(pair) for pair in part.windows_hu]
@@ -244,7 +246,7 @@ class ImageDataModule(pl.LightningDataModule):
             self.covariates, self.known = tabulated(self.covariate_names, rows, owners, training)
             self.values = self.covariates.standardised(self.known)
 
-    def tell_as(self, covariates: Covariates) -> None:
+    def use_covariates(self, covariates: Covariates) -> None:
         """Standardises the covariates by the scale that a model has learnt, as these data have another mean; errors as `check_levels`."""
         covariates.check_levels(self.covariates)
         self.covariates, self.values = covariates, covariates.standardised(self.known)
@@ -324,7 +326,7 @@ class ImageDataModule(pl.LightningDataModule):
         unused = self.split == "patient" and self.source.splits
         given = ["the splits that came with the data are not used; data.split=folders keeps them"] if unused else []
         held = ["WARNING: data.split=none holds nothing out: validation sees the training images"] if self.split == "none" else []
-        fewer = [f"{self.left_out} scans are left out of train (data.most_train={self.most_train})"] if self.most_train else []
+        fewer = [f"{self.left_out} scans are left out of train (data.max_train={self.max_train})"] if self.max_train else []
         told = summary.covariate_lines(self.found, self.covariates, self.known)
         told += [f"the headers of {n} scans say {name} as it cannot be; it counts as unknown" for name, n in self.source.illegible.items()]
         return [self.source.title, *summary.lines(self.found, self.classes, self.size), *told, *given, *fewer, *held]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from medgan_pl.data.beside import Companion
+from medgan_pl.data.companion import Companion
 from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.data.sets import ImageSet, real_set, stored
 
@@ -42,7 +42,7 @@ def each_domain_of(data: DomainsDataModule, records: "Sequence[Record]") -> "Ite
     """
     first, *_ = domains = list(data.domains.values())
     companions = [Companion(modality=domain.modality, intensity=domain.pipeline.intensity) for domain in domains]
-    reads = [first.source.beside("source", companion, list(records)) for companion in companions]
+    reads = [first.source.companions("source", companion, list(records)) for companion in companions]
     for place in range(len(records)):
         yield torch.stack([c.lay(read[place][1](), first.layout) for c, read in zip(companions, reads, strict=True)])
 

@@ -69,7 +69,7 @@ class DomainsDataModule(ImageDataModule):
         self.split_seed = last.split_seed
         self.phantom = all(domain.phantom for domain in self.domains.values())
         self.covariate_names, self.covariates, self.values = (), Covariates(), None
-        self.parts, self.beside, self.degrade = {"image": channels}, {}, None
+        self.parts, self.companions, self.degrade = {"image": channels}, {}, None
         self.source = Title("; ".join(f"{name}: {domain.source.title}" for name, domain in self.domains.items()))
         self.records, self.rows = [], {}
 
@@ -141,7 +141,7 @@ def check(domains: Mapping[str, ImageDataModule], shape: tuple[Any, ...], batch_
         own = (domain.spatial_dims, domain.size, domain.channels)
         if own != shape:
             raise ValueError(f"all domains must be of one (spatial_dims, size, channels), {shape} as data says, got {own} in {name}")
-        if domain.covariate_names or domain.beside or domain.degrade:
+        if domain.covariate_names or domain.companions or domain.degrade:
             raise ValueError(f"a domain must be of images alone, got covariates, beside or degrade in data.domains.{name}; leave them out")
 
 

@@ -1,6 +1,7 @@
-"""Intensity, there and back: which native values become -1 and 1, per image and channel, and the inverse.
+"""Intensity, there and back: the native values that become -1 and 1, for each image and channel, and the inverse.
 
-Every rule is one linear map a channel, so its inverse is exact where nothing was clipped: only how `Levels` are found differs.
+Every rule is one linear map for each channel, so its inverse is exact where nothing was clipped. The rules differ only in how they find
+the `Levels`.
 """
 
 import json
@@ -15,24 +16,25 @@ from torch import Tensor
 
 from medgan_pl.data.readers.scan import Scan, ScanError, centred_affine
 
-# What to take where a scan has no bit depth that holds.
+# Remedy for a scan without a usable bit depth.
 OTHERS = "use intensity@data.intensity=window for CT, intensity@data.intensity=percentiles for others"
 
-# For each channel the native values that become -1 and 1.
+# For each channel the two native values that become -1 and 1.
 Levels = tuple[tuple[float, float], ...]
 
 
 def to_unit(pixels: Tensor, levels: Levels) -> Tensor:
-    """(*S) native -> (C, *S) in [-1, 1], one channel a pair of `levels`; what lies outside is clipped."""
+    """Map native values (*S) to (C, *S) in [-1, 1], one channel for each pair of `levels`; values outside are clipped."""
     return torch.stack([((pixels - low) * (2 / (high - low)) - 1).clamp_(-1, 1) for low, high in levels])
 
 
 def from_unit(image: Tensor, levels: Levels) -> Tensor:
-    """(C, *S) in [-1, 1] -> (*S) native.
+    """Map (C, *S) in [-1, 1] back to native values (*S). Raise ValueError for a wrong number of channels.
 
-    Of several channels each voxel takes the value of the one that the others agree with most: that under which all channels, windowed
-    anew, would be nearest to what they are (sum of squares), the narrowest window where two agree alike. A value outside a window puts that
-    channel at its end, and there it has no say, even where a generator comes only near the end.
+    With several channels, each voxel takes the native value of the channel that agrees best with the others: if all channels were
+    windowed again from that value, the sum of squared differences to the given channels would be smallest. If two channels agree equally
+    well, the narrower window decides. A channel whose value lies outside its window sits at the end of its range and so never decides, even
+    if a generator only comes near that end.
     """
     if len(image) != len(levels):
         raise ValueError(f"an image must have a channel for each of {len(levels)} windows, got {len(image)}")
@@ -46,17 +48,26 @@ def from_unit(image: Tensor, levels: Levels) -> Tensor:
 
 
 class Intensity(Protocol):
-    """`channels` of the image it makes; `settings`: all its output depends on besides the scan."""
+    """A rule that finds the levels of a scan.
+
+    It keeps each argument of its constructor as an attribute of the same name, so that a checkpoint can store it.
+
+    - `channels`: of the image it makes. `settings`: all settings that the levels depend on besides the scan.
+    - `from_values`: True if the levels follow from the values of each scan, so that a change of its contrast (fog) moves them.
+    """
 
     channels: int
     settings: Mapping[str, Any]
+    from_values: bool
 
     def levels(self, scan: Scan) -> Levels:
-        """The levels of this scan. Raises ScanError where it has none."""
+        """Return the levels of this scan. Raise ScanError if it has none."""
 
 
 class Window:
-    """CT by fixed windows: `windows_hu`, a pair (low, high) in HU for each channel."""
+    """CT by fixed windows: `windows_hu`, a pair [low, high] in HU for each channel. Raises ValueError for anything else."""
+
+    from_values = False
 
     def __init__(self, windows_hu: Sequence[Sequence[float]]) -> None:
         pairs = isinstance(windows_hu, Sequence) and [w for w in windows_hu if isinstance(w, Sequence) and len(w) == 2]
@@ -64,21 +75,21 @@ class Window:
             raise ValueError(
                 f"data.intensity.windows_hu must be pairs [low, high] with low < high, such as [[-1000, 400]], got {windows_hu!r}"
             )
-        self.windows: Levels = tuple((float(low), float(high)) for low, high in pairs)
-        self.channels = len(self.windows)
-        self.settings = {"window": [list(w) for w in self.windows]}
+        self.windows_hu: Levels = tuple((float(low), float(high)) for low, high in pairs)
+        self.channels = len(self.windows_hu)
+        self.settings = {"window": [list(w) for w in self.windows_hu]}
 
     def levels(self, scan: Scan) -> Levels:
-        return self.windows
+        return self.windows_hu
 
 
 class Percentiles:
-    """The percentiles `low_percentile`, `high_percentile` (0 to 100) of the scan, padding left out.
+    """The percentiles `low_percentile` and `high_percentile` (0 to 100) of the scan, without its padding.
 
-    `nonzero` leaves out voxels of value 0 too: the air around a skull-stripped brain.
+    `nonzero` leaves out voxels of value 0 too: the air around a skull-stripped brain. Raises ValueError for percentiles out of order.
     """
 
-    channels = 1
+    channels, from_values = 1, True
 
     def __init__(self, low_percentile: float = 0.5, high_percentile: float = 99.5, nonzero: bool = False) -> None:
         ends = (low_percentile, high_percentile)
@@ -86,20 +97,24 @@ class Percentiles:
             raise ValueError(
                 f"data.intensity.low_percentile and high_percentile must be 0 <= low < high <= 100, got {ends[0]} and {ends[1]}"
             )
-        self.ends, self.nonzero = ends, nonzero
+        self.low_percentile, self.high_percentile, self.nonzero = low_percentile, high_percentile, nonzero
         self.settings = {"percentiles": list(ends), "nonzero": nonzero}
 
     def levels(self, scan: Scan) -> Levels:
-        low, high = np.percentile(seen(scan, self.nonzero), self.ends)
+        ends = (self.low_percentile, self.high_percentile)
+        low, high = np.percentile(seen(scan, self.nonzero), ends)
         if not low < high:
-            raise ScanError(f"almost constant: the {self.ends[0]:g}th and {self.ends[1]:g}th percentiles are equal")
+            raise ScanError(f"almost constant: the {ends[0]:g}th and {ends[1]:g}th percentiles are equal")
         return ((float(low), float(high)),)
 
 
 class ZScore:
-    """Mean - `clip_sd` standard deviations to mean + as many, over the voxels that are not 0 (nor padding), per scan."""
+    """Mean minus to mean plus `clip_sd` standard deviations of each scan, over the voxels that are neither 0 nor padding.
 
-    channels = 1
+    Raises ValueError unless `clip_sd` is above 0.
+    """
+
+    channels, from_values = 1, True
 
     def __init__(self, clip_sd: float = 4.0) -> None:
         if not clip_sd > 0:
@@ -116,9 +131,9 @@ class ZScore:
 
 
 class FullRange:
-    """0 to 2^bits - 1 of the stored integers: nothing is stretched or clipped, so films keep their exposure."""
+    """0 to 2^bits - 1 of the stored integers: nothing is stretched or clipped, so radiographs keep their exposure."""
 
-    channels = 1
+    channels, from_values = 1, False
     settings: Mapping[str, Any] = {"full_range": True}
 
     def levels(self, scan: Scan) -> Levels:
@@ -133,7 +148,10 @@ class FullRange:
 
 
 def seen(scan: Scan, nonzero: bool) -> np.ndarray:
-    """The values (n,) that count: outside the padding and, if asked, not 0; of more than 2^24 an even sample. Raises ScanError for none."""
+    """Return the values (n,) that count: outside the padding and, with `nonzero`, not 0; of more than 2^24 an even sample.
+
+    Raise ScanError if there are none.
+    """
     every = scan.pixels.size // 2**24 + 1 | 1  # odd, so that it does not keep to the columns of an even image
     values = scan.pixels.reshape(-1)[::every]
     if scan.padding is not None:
@@ -147,18 +165,18 @@ def seen(scan: Scan, nonzero: bool) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Unit:
-    """What native values are in: HU and grey levels mean something as they are; an arbitrary signal only by its range."""
+    """The unit of native values. HU and gray levels have a meaning of their own (`absolute`); an arbitrary signal only has its range."""
 
     name: str
     absolute: bool = True
 
     @property
     def of_loss(self) -> str:
-        """What a loss is told in."""
+        """The unit in which a loss of precision is reported."""
         return self.name if self.absolute else "thousandths of the range"
 
     def loss(self, error: float, levels: Levels) -> float:
-        """The largest error of a value stored `error` off on the [-1, 1] scale, in `of_loss`."""
+        """Return the largest error, in the unit `of_loss`, of a value that is stored `error` off on the [-1, 1] scale."""
         return error / 2 * (max(high - low for low, high in levels) if self.absolute else 1000)
 
 
@@ -169,12 +187,12 @@ SIGNAL = Unit("signal", absolute=False)
 
 @dataclass(frozen=True)
 class Inverse:
-    """What takes a generated image back to native values and into space; rides in the checkpoint as plain containers.
+    """The map of a generated image back to native values and into space. The checkpoint stores it as plain values.
 
-    - `levels`: the median over the training scans: exact for CT windows, the typical contrast elsewhere. `unit`: the name of their unit.
-    - `modality`: as DICOM has it (CT, MR, CR).
-    - `spacing_mm`: of the image's axes, the median over the training scans; None where nobody said.
-    - `directions`: where each of the three axes (slices, rows, columns) leads, as RAS+ unit vectors; None for films.
+    - `levels`: the median over the training scans: exact for CT windows, the typical contrast otherwise. `unit`: the name of their unit.
+    - `modality`: the DICOM name (CT, MR, CR).
+    - `spacing_mm`: along the axes of the image, the median over the training scans; None if no scan has a spacing.
+    - `directions`: of the three axes (slices, rows, columns), as RAS+ unit vectors; None for films.
     """
 
     levels: Levels
@@ -185,21 +203,25 @@ class Inverse:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Inverse":
+        """Return the inverse that `plain` describes."""
         levels = tuple((float(low), float(high)) for low, high in plain["levels"])
         spacing_mm = plain["spacing_mm"] and tuple(map(float, plain["spacing_mm"]))
         directions = plain["directions"] and tuple(tuple(map(float, row)) for row in plain["directions"])
         return cls(levels, str(plain["unit"]), str(plain["modality"]), spacing_mm, directions)
 
     def plain(self) -> dict[str, Any]:
+        """Return the inverse as lists, numbers and strings."""
         return json.loads(json.dumps(vars(self)))
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(C, *S) in [-1, 1] -> (*S) native."""
+        """Map an image (C, *S) in [-1, 1] to native values (*S)."""
         return from_unit(image, self.levels)
 
     def affine(self, shape: tuple[int, ...]) -> np.ndarray | None:
-        """(4, 4): indices (slice, row, column) of an image of `shape` -> RAS+ mm, its middle at the origin; None without spacing.
-        A picture (H, W) is one slice, as thick as its pixels are wide."""
+        """Return the matrix (4, 4) from indices (slice, row, column) of an image of `shape` to RAS+ mm; None without spacing.
+
+        The center of the image lies at the origin. A picture (H, W) is one slice, as thick as its pixels are wide.
+        """
         if self.spacing_mm is None or self.directions is None:
             return None
         shape, spacing = ((1, *shape), (max(self.spacing_mm), *self.spacing_mm)) if len(shape) == 2 else (shape, self.spacing_mm)

@@ -1,4 +1,4 @@
-"""Where scans come from: files on disk, or the embedded cohort. A source names its scans, tells whose they are and reads them."""
+"""Sources of scans. A source names its scans, tells which patient each belongs to, and reads them. Here: files on disk."""
 
 import hashlib
 import json
@@ -10,27 +10,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from medgan_pl.core.console import watched
 from medgan_pl.core.files import read_json, write_json
-from medgan_pl.data import phantom
-from medgan_pl.data.beside import files_beside
-from medgan_pl.data.files.records import Item, Record, find, identity_from, is_dicom, is_msd, read_csv, read_msd, several, tabulate
+from medgan_pl.data.files.digests import content_digests, state
+from medgan_pl.data.files.layouts import companion_files, list_files
+from medgan_pl.data.files.listing import Wanted
+from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.pipelines import Beside
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import Scan, ScanError
 
-# Part of a remembered table's key: raise it whenever the same files would be put together otherwise.
+# Part of a remembered table's key: raise it whenever the same files would give another table.
 TABLE_VERSION = 3
 
 
 class Source(Protocol):
-    """`classes` are the label names in the order of their numbers, empty without labels; `title` is one line for the log;
-    `splits` are those given with the scans; `nameless` counts the scans that name no patient (known after `table`);
-    `unusable`: name -> why, of files that cannot even be hashed; `skipped` counts by reason what is not for this set."""
+    """A source of scans of one modality.
+
+    - `classes`: the label names in the order of their numbers, empty without labels. `title`: one line for the log.
+    - `splits`: the splits that come with the scans. `nameless`: the number of scans that name no patient, known after `table`.
+    - `unusable`: name -> reason, for files that cannot even be hashed. `skipped`: reason -> number of scans that do not belong to the set.
+    - `illegible`: covariate -> number of scans whose header holds an impossible value.
+    """
 
     classes: tuple[str, ...]
     title: str
@@ -38,27 +42,31 @@ class Source(Protocol):
     nameless: int
     unusable: dict[str, str]
     skipped: Counter[str]
+    illegible: Counter[str]
 
     def table(self) -> list[Record]:
-        """All scans, hashed; may take minutes the first time."""
+        """Return all scans, hashed. The first call may take minutes."""
 
     def descriptions(self) -> Counter[str]:
-        """As in `modalities.Gathered`; read anew."""
+        """Return the descriptions of the DICOM series, counted, as in `readers.gather.Gathered`; read anew each time."""
 
     def tasks(self, records: list[Record]) -> list[Task]:
-        """What the cache needs to read them."""
+        """Return the tasks by which the cache reads the records."""
 
-    def beside(self, key: str, what: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
-        """For each record what lies beside it: a digest of its content, and what reads it. Errors as `beside.files_beside`."""
+    def companions(self, key: str, companion: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+        """Return for each record the digest of its companion's content, and a function that reads the companion. Errors as
+        `files.layouts.companion_files`."""
 
 
 class FileSource:
-    """The scans of a folder, a CSV or a Decathlon table (see `records`); `patient_pattern` finds the patient in a path.
+    """The scans of a folder, a CSV or a Decathlon table, see `files.layouts`.
 
-    `classes`: whether folders are classes; `splits`: whether the splits that came with them are kept; `files`: a regular expression that
-    finds those to take by their paths; `covariates`: what each record is to tell, columns of a CSV or facts of DICOM headers
-    (`readers.header.PATIENT`). What the headers and contents of the files say is remembered in `folder` as the finished table, without
-    what identifies, until a file's size or time of change differs: a folder of 100,000 slices is read through once.
+    - `patient_pattern`: finds the patient in a path. `files`: a regular expression that picks files by their paths.
+    - `classes`: True if folders are classes. `splits`: True to keep the splits that come with the files.
+    - `covariates`: columns of a CSV, or facts of DICOM headers (`readers.header.PATIENT`), that each record must tell.
+
+    The table of records is remembered in `folder` until the size or the time of change of a file differs, so that the headers of 100,000
+    slices are read once. What identifies a patient is not stored.
     """
 
     def __init__(
@@ -67,62 +75,52 @@ class FileSource:
     ) -> None:  # fmt: skip
         self.pattern = compiled("patient_pattern", patient_pattern)
         self.root, self.modality, self.folder, self.covariates = root, modality, folder, tuple(covariates)
-        self.of_headers = bool(covariates) and root.suffix.lower() != ".csv"
-        if self.of_headers and (strange := [name for name in covariates if name not in PATIENT]):
+        self.from_headers = bool(covariates) and root.suffix.lower() != ".csv"
+        if self.from_headers and (strange := [name for name in covariates if name not in PATIENT]):
             raise ValueError(
                 f"`model.covariates` must be columns of a CSV (data.root=films.csv), or of DICOM files some of {', '.join(PATIENT)}, which "
                 f"their headers say; got {', '.join(strange)}"
             )
-        items, layout = self.listed(root, classes)
-        items = self.wanted(items, files)
+        self.listing = list_files(root, Wanted(modality.takes, modality.kinds, classes, self.covariates))
+        items = picked(self.listing.items, files)
         self.splits = frozenset(item.split for item in items if item.split is not None)
         items = items if splits else [replace(item, split=None) for item in items]
         closed = {item.name for item in items if not os.access(item.paths[0], os.R_OK)}
         self.files = [item for item in items if item.name not in closed]
-        if self.of_headers and self.files and not any(is_dicom(item.paths[0]) for item in self.files):
-            raise ValueError(
-                f"`model.covariates` must be told by a CSV or the headers of DICOM files, and {root} holds no DICOM file; put the images "
-                f"in a CSV with the columns image, {', '.join(covariates)}, and set data.root to it"
-            )
         self.memory = folder / "tables" / f"{self.key()}.json"
         self.records: list[Record] = []
         self.nameless, self.illegible = 0, Counter()
+        self.collect(closed)
+
+    def collect(self, closed: set[str]) -> None:
+        """Recall the table, or gather the scans from the files; `closed` are the names of files that may not be read. Raises
+        FileNotFoundError without any scan, ValueError without a DICOM file that could tell the covariates."""
+        if self.from_headers and self.files and not any(is_dicom(item.paths[0]) for item in self.files):
+            raise ValueError(
+                f"`model.covariates` must be told by a CSV or the headers of DICOM files, and {self.root} holds no DICOM file; put the "
+                f"images in a CSV with the columns image, {', '.join(self.covariates)}, and set data.root to it"
+            )
         if not self.recalled():
-            gathered = modality.gather(self.files)
+            gathered = self.modality.gather(self.files)
             self.items, self.unusable, self.skipped = gathered.items, gathered.unusable, gathered.skipped
         found = self.records or self.items
         self.unusable = self.unusable | dict.fromkeys(sorted(closed), "it may not be opened: permission denied")
         if not found and not self.unusable:
             passed = ", ".join(f"{n} {reason}" for reason, n in self.skipped.most_common())
-            raise FileNotFoundError(f"data.root must hold {modality.kinds} of {modality.name}, got {root}, which holds {passed}")
+            modality = self.modality
+            raise FileNotFoundError(f"data.root must hold {modality.kinds} of {modality.name}, got {self.root}, which holds {passed}")
         self.classes = tuple(sorted({one.label for one in found if one.label is not None}))
-        self.title = f"{len(found)} {'films' if modality.spatial_dims == 2 else 'volumes'} from {root} ({layout})"
-
-    def listed(self, root: Path, classes: bool) -> tuple[list[Item], str]:
-        if root.suffix.lower() == ".csv":
-            return read_csv(root, self.modality.takes, self.covariates)
-        if root.suffix.lower() == ".json" or is_msd(root / "dataset.json"):
-            return read_msd(root if root.suffix.lower() == ".json" else root / "dataset.json")
-        return find(root, self.modality.takes, self.modality.kinds, classes)
-
-    def wanted(self, items: list[Item], files: str | None) -> list[Item]:
-        """Those whose path `files` finds."""
-        if files is None:
-            return items
-        pattern = compiled("files", files)
-        kept = [item for item in items if pattern.search(item.name)]
-        if not kept:
-            raise FileNotFoundError(f"data.files must find something in the paths, got {files!r}, which finds none of {len(items)}")
-        return kept
+        kind = "films" if self.modality.spatial_dims == 2 else "volumes"
+        self.title = f"{len(found)} {kind} from {self.root} ({self.listing.title})"
 
     def key(self) -> str:
-        """What the table depends on: the files as they are now, and how they are put together."""
+        """Return a hash of all that the table depends on: the files as they are now, and the rules that make the table."""
         files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.told, *map(state, i.paths)] for i in self.files]
-        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.chosen), self.pattern.pattern]
+        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.series), self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
     def recalled(self) -> bool:
-        """Whether the table is remembered. It says which files by their places in `files`, which its name is a hash of: no name is kept."""
+        """Return True if the table is remembered, and take it. It names files by their places in `files`: no name is stored."""
         stored = read_json(self.memory)
         if stored is None:
             return False
@@ -139,15 +137,15 @@ class FileSource:
             self.nameless = sum(identity is None for identity in identities)
             self.records = tabulate(self.items, identities, digests)
             self.remember()
-        return self.asked_of_headers(self.records) if self.of_headers else self.records
+        return self.with_headers(self.records) if self.from_headers else self.records
 
-    def asked_of_headers(self, records: list[Record]) -> list[Record]:
-        """The records with what their headers say of the patients, read each time: it is kept in no file."""
+    def with_headers(self, records: list[Record]) -> list[Record]:
+        """Return the records with what their headers tell about the patients. It is read each time and stored nowhere."""
 
         def look(record: Record) -> Record:
             try:
                 said = read_patient(record.paths[0]) if is_dicom(record.paths[0]) else {}
-            except ScanError:  # whether it can be used at all is judged elsewhere
+            except ScanError:  # the cache judges later whether the file can be used
                 said = {}
             return replace(record, told=tuple(said.get(name, "") for name in self.covariates))
 
@@ -159,7 +157,7 @@ class FileSource:
         return told
 
     def remember(self) -> None:
-        """Unless something is wrong, or the data of a header lie in a file of their own: `files` knows nothing of either."""
+        """Store the table, unless a file is unusable or a header has its data in a second file: `files` does not list those."""
         place = {item.paths[0]: i for i, item in enumerate(self.files)}
         if not self.unusable and all(path in place for record in self.records for path in record.paths):
             records = [([place[path] for path in record.paths], record.patient, record.digest) for record in self.records]
@@ -171,113 +169,33 @@ class FileSource:
     def tasks(self, records: list[Record]) -> list[Task]:
         return [Task(r.digest, partial(self.scan, Item(r.name, r.paths)), self.modality.unit) for r in records]
 
-    def beside(self, key: str, what: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
-        found = files_beside(key, what, self.root, records)
+    def companions(self, key: str, companion: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+        found = companion_files(key, companion, self.root, self.listing, records)
         items = [Item(f"{record.name} ({key})", paths) for record, paths in zip(records, found, strict=True)]
-        return list(zip(content_digests(items, self.folder), [partial(what.modality.read, item) for item in items], strict=True))
+        return list(zip(content_digests(items, self.folder), [partial(companion.modality.read, item) for item in items], strict=True))
 
     def scan(self, item: Item) -> Scan:
+        """Return the scan of an item. Raises ScanError for a fault of the file, RuntimeError for a fault of the installation."""
         try:
             return self.modality.read(item)
-        except RuntimeError as error:  # a fault of the installation, not of the file
+        except RuntimeError as error:
             raise RuntimeError(f"{item.name}: {error}") from None
 
 
-class CohortSource:
-    """The embedded cohort in this modality: one scan of `shape` voxels for each of `patients` simulated patients, drawn from `seed`.
-
-    `covariates`: of what is simulated, the facts that each record is to tell: age (years), sex (F, M), bmi (kg/m²), height (m), inspiration
-    (0 to 1), rotation (degrees), severity (0 to 1, of the healthy too), and each class but the first as a finding, 0 or 1.
-    """
-
-    splits: frozenset[str] = frozenset()
-    nameless = 0
-
-    def __init__(self, modality: Modality, patients: int, seed: int, shape: tuple[int, ...], covariates: Sequence[str] = ()) -> None:
-        if patients < 1:
-            raise ValueError(f"data.cohort.patients must be 1 or more, got {patients}")
-        if len(shape) != modality.spatial_dims or min(shape) < 8:
-            raise ValueError(f"data.cohort.shape must be {modality.spatial_dims} counts of 8 or more voxels, got {list(shape)}")
-        self.modality, self.patients, self.seed, self.shape = modality, patients, seed, tuple(shape)
-        self.classes, self.covariates = tuple(modality.classes), tuple(covariates)
-        known = self.facts(phantom.draw_patient(seed, 0))
-        if strange := [name for name in covariates if name not in known]:
-            raise ValueError(f"`model.covariates` must be of what the cohort simulates, {', '.join(known)}; got {', '.join(strange)}")
-        self.title = f"the embedded cohort: {patients} simulated patients, seed {seed} (data.root is null; no real patient is in it)"
-        self.unusable: dict[str, str] = {}
-        self.skipped: Counter[str] = Counter()
-        self.illegible: Counter[str] = Counter()
-
-    def table(self) -> list[Record]:
-        drawn = hashlib.blake2b(digest_size=16)  # a changed phantom draws other scans
-        for file in sorted(Path(phantom.__file__).parent.glob("*.py")):
-            drawn.update(file.read_bytes())
-        items, digests = [], []
-        for index in range(self.patients):
-            patient = phantom.draw_patient(self.seed, index)
-            facts = self.facts(patient)
-            told = tuple(str(facts[name]) for name in self.covariates)
-            items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, told=told))
-            content = f"{drawn.hexdigest()} {self.modality.settings} {self.seed} {index} {self.shape}"
-            digests.append(hashlib.blake2b(content.encode(), digest_size=16).hexdigest())
-        # Whose it is hangs on no image here, so that a patient is the same one in every modality.
-        people = [hashlib.blake2b(f"{self.seed} {index}".encode(), digest_size=16).hexdigest() for index in range(self.patients)]
-        records = tabulate(items, [item.identity for item in items], people)
-        return [replace(record, digest=digest) for record, digest in zip(records, digests, strict=True)]
-
-    def facts(self, patient: phantom.Patient) -> dict[str, Any]:
-        shown = {"age": patient.age_years, "sex": patient.sex, "bmi": patient.bmi, "height": patient.height_m}
-        shown |= {"inspiration": patient.inspiration, "rotation": patient.rotation_deg, "severity": patient.severity}
-        label = self.modality.label(patient)
-        return shown | {name: int(number == label) for number, name in enumerate(self.classes) if number}
-
-    def descriptions(self) -> Counter[str]:
-        return Counter()
-
-    def scan(self, index: int) -> Scan:
-        return self.modality.simulate(phantom.draw_patient(self.seed, index), self.shape)
-
-    def beside(self, key: str, what: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
-        patients = [phantom.draw_patient(self.seed, int(record.name[1:])) for record in records]
-        reads = [partial(what.simulate, self.modality, patient, self.shape) for patient in patients]
-        return [(record.digest, read) for record, read in zip(records, reads, strict=True)]
-
-    def tasks(self, records: list[Record]) -> list[Task]:
-        return [Task(r.digest, partial(self.scan, int(r.name[1:])), self.modality.unit) for r in records]
-
-
-def content_digests(items: list[Item], folder: Path) -> list[str]:
-    """For each item blake2b of its file's bytes (of several: of their digests), 32 hex digits; remembered in `folder` by (path, size, time
-    of change), itself hashed."""
-    paths = [path for item in items for path in item.paths]
-    memory = folder / "digests.json"
-    known: dict[str, str] = read_json(memory) or {}
-    keys = {path: state(path) for path in paths}
-    new = [path for path in paths if keys[path] not in known]
-    if new:
-        with ThreadPoolExecutor(4) as pool:
-            hashes = watched(pool.map(digest, new), len(new), "hashing files")
-            known |= dict(zip([keys[path] for path in new], hashes, strict=True))
-        write_json(memory, known)
-    found = []
-    for item in items:
-        parts = [known[keys[path]] for path in item.paths]
-        found.append(parts[0] if len(parts) == 1 else hashlib.blake2b(" ".join(sorted(parts)).encode(), digest_size=16).hexdigest())
-    return found
+def picked(items: list[Item], files: str | None) -> list[Item]:
+    """Return the items whose path matches `files`, all of them for None. Raises FileNotFoundError if none does."""
+    if files is None:
+        return items
+    pattern = compiled("files", files)
+    kept = [item for item in items if pattern.search(item.name)]
+    if not kept:
+        raise FileNotFoundError(f"data.files must find something in the paths, got {files!r}, which finds none of {len(items)}")
+    return kept
 
 
 def compiled(name: str, pattern: str) -> re.Pattern[str]:
+    """Return the regular expression. Raises ValueError, naming `data.{name}`, for text that is none."""
     try:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(f"data.{name} must be a regular expression, got {pattern!r}: {error}") from None
-
-
-def state(path: Path) -> str:
-    stat = path.stat()
-    return hashlib.blake2b(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode(), digest_size=12).hexdigest()
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

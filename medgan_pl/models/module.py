@@ -261,6 +261,10 @@ class AdversarialModule(pl.LightningModule):
         """Images of one epoch: the size of the training split."""
         return self.trainer.datamodule.sizes()["train"]
 
+    def stream_position(self) -> int:
+        """Return the position in the endless stream of training images where the next batch begins: see data/protocol.py."""
+        return self.images
+
     # Log ------------------------------------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
@@ -368,6 +372,6 @@ class AdversarialModule(pl.LightningModule):
         self.covariates = Covariates.from_plain(state.get("covariates", []))  # a checkpoint from before them has none
         if self._trainer is not None:
             if self.covariates.columns:  # resume.force=true may bring other data; what the networks learnt stays on its scale
-                self.trainer.datamodule.tell_as(self.covariates)
+                self.trainer.datamodule.use_covariates(self.covariates)
             strategy = self.trainer.strategy
             self.interval.load_state_dict(state["interval"], self.global_rank, self.trainer.world_size, strategy.root_device)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from dicom_files import write_series
 
-from medgan_pl.data.beside import Companion
+from medgan_pl.data.companion import Companion
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.degrade import Blur, Chain, LowDose, Shrink
 from medgan_pl.data.intensity import Percentiles, Window, ZScore

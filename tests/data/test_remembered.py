@@ -8,9 +8,9 @@ import SimpleITK as sitk  # noqa: N813
 from dicom_files import write_series
 from test_sources import hu, source
 
+from medgan_pl.data.files.digests import content_digests
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.modalities import CT
-from medgan_pl.data.sources import content_digests
 
 
 def items(*paths):
@@ -24,7 +24,7 @@ def test_digests_follow_content_and_are_remembered_without_names(tmp_path, monke
     first = content_digests(items(one, two), tmp_path / "c")
     assert first[0] == first[1]
     assert "Doe" not in (tmp_path / "c/digests.json").read_text()
-    monkeypatch.setattr("medgan_pl.data.sources.digest", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr("medgan_pl.data.files.digests.digest", lambda path: pytest.fail(f"{path} is read again"))
     assert content_digests(items(one, two), tmp_path / "c") == first
     monkeypatch.undo()
     two.write_bytes(b"else")

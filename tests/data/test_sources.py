@@ -10,9 +10,10 @@ import pytest
 from dicom_files import write_film, write_series
 from PIL import Image
 
+from medgan_pl.data.cohort import CohortSource
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.modalities import CT, MRI, XRay
-from medgan_pl.data.sources import CohortSource, FileSource
+from medgan_pl.data.sources import FileSource
 
 FOLDER = r"^[^/]+(?=/)"
 

@@ -14,8 +14,8 @@ from experiments.modalities import agreement
 from experiments.modalities.classical import HistogramMatch, mean_of_each, pools_matched
 from experiments.modalities.compare import compare, task, way
 from experiments.modalities.translators import brought, composed, reaches
-from medgan_pl.data.beside import Companion
 from medgan_pl.data.build import open_data
+from medgan_pl.data.companion import Companion
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.domain_truth import truth_in_last_domain, truth_unknown_because
 from medgan_pl.data.domains import DomainsDataModule

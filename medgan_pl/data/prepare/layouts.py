@@ -1,4 +1,4 @@
-"""What is cut from a scan, and on which grid: the film, slices of a volume, the whole volume, or a volume to take patches from."""
+"""The part of a scan that becomes an image, and its grid: a film, slices of a volume, a whole volume, or a volume to take patches from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgan_pl.data.masks import covered
 from medgan_pl.data.prepare.geometry import Fit
 from medgan_pl.data.readers.scan import CANONICAL, MAX_VOXELS, Scan, ScanError, bound
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What a layout takes from a scan: `pixels` (n, *S) in native units, on a grid of `spacing_mm`; `affine` for volumes only;
-    `enlarged`: whether the new grid is finer than the scan's."""
+    """The images that a layout cuts from a scan.
+
+    - `pixels`: (n, *S) in native units.
+    - `spacing_mm`: of the new grid. `affine`: of the new grid, for volumes only.
+    - `enlarged`: True if the new grid is finer than the grid of the scan.
+    """
 
     pixels: Tensor
     spacing_mm: tuple[float, ...] | None
@@ -25,46 +30,93 @@ class Cut:
 
 
 class Layout(ABC):
-    """`size` is that of an image, None where scans differ; `directions` as in `intensity.Inverse`; `settings` as for a pipeline."""
+    """A rule that cuts a scan into images.
 
+    - `image_size`: sides of one image of a batch. `size`: the same, None if the cut images differ in size from scan to scan (patches).
+    - `directions`: as in `intensity.Inverse`.
+    - `stacked_axis`: the axis of the scan along which the images are stacked; None if the whole scan is one image.
+    - `settings`: all settings that the result depends on, for the key of the cache.
+    """
+
+    image_size: tuple[int, ...]
     size: tuple[int, ...] | None
     directions: tuple[tuple[float, ...], ...] | None
+    stacked_axis: int | None = None
     settings: Mapping[str, Any]
 
     @abstractmethod
     def cut(self, scan: Scan, fill: float) -> Cut:
-        """`fill`: the native value of what lies outside the scan."""
+        """Return the images at the size and spacing of training. `fill` is the native value outside the scan."""
+
+    def cut_mask(self, scan: Scan, inside: np.ndarray) -> Tensor:
+        """Return the mask `inside` (bool, on the grid of the scan) on the grid of the images: (n, *S) bool, half covered is inside."""
+        return covered(self.cut(replace(scan, pixels=inside.astype(np.float32), padding=None), fill=0.0).pixels)
 
     def seen(self, scan: Scan) -> Scan:
-        """The part of the scan whose intensity counts."""
+        """Return the part of the scan whose values count for the intensity levels."""
         return scan
 
     def worth(self, images: Tensor) -> Tensor:
-        """(n, C, *S) in [-1, 1] -> (n,) bool: which images to keep."""
+        """Return which images to keep: (n, C, *S) in [-1, 1] -> (n,) bool."""
         return torch.ones(len(images), dtype=torch.bool)
 
+    def fixed(self, scan: Scan) -> "Layout":
+        """Return a layout that cuts images of `image_size` from this scan without randomness; of patches the one in the middle."""
+        return self
 
-# For each plane the axis of a canonical volume that it stacks, and where slices, rows and columns lead, as RAS+ unit vectors.
+    def resized(self, size: Sequence[int]) -> "Layout":
+        """Return the layout for a network whose source has another size (super-resolution) than the image."""
+        return self
+
+    def pixel_size(self, shape: Sequence[int]) -> tuple[float, ...] | None:
+        """Return the side of an image's pixel in pixels of a scan of `shape` that has no spacing; None if only the spacing says that."""
+        return None
+
+    # A scan on its own grid, there and back ---------------------------------------------------------------------------------------------
+
+    def arranged(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a view of the array of a scan with the images first and each as it is shown: (*S) -> (n, *S)."""
+        return pixels[None]
+
+    def images(self, pixels: np.ndarray) -> Tensor:
+        """Return all images of a scan at its own size: (*S) -> (1, *S), or (D, H, W) -> (n, rows, columns)."""
+        return torch.from_numpy(np.ascontiguousarray(self.arranged(pixels)))
+
+    def assembled(self, images: Tensor) -> np.ndarray:
+        """Return the array of a scan from its images, the inverse of `images`, for images of any size."""
+        return images[0].numpy()
+
+    def each_axis(self, factors: Sequence[int]) -> tuple[int, ...]:
+        """Return factors for the axes of the scan, given those for the axes of an image."""
+        return tuple(factors)
+
+    def within(self, lengths: Sequence[float]) -> tuple[float, ...]:
+        """Return the lengths along the axes of an image, given those along the axes of the scan."""
+        return tuple(length for axis, length in enumerate(lengths) if axis != self.stacked_axis)
+
+
+# For each plane the axis of a canonical volume that it stacks, and the directions of slices, rows and columns, as RAS+ unit vectors.
 (UP, BACK, LEFT), DOWN = CANONICAL, (0.0, 0.0, -1.0)
 PLANES = {"axial": (0, CANONICAL), "coronal": (1, (BACK, DOWN, LEFT)), "sagittal": (2, (LEFT, DOWN, BACK))}
 
 
 def finer(grid: np.ndarray) -> bool:
-    """Whether new indices lie closer than the old ones, along any axis."""
+    """Return True if new indices lie closer together than the old ones along any axis."""
     return bool((np.diag(grid)[:-1] < 0.999).any())
 
 
 class Film(Layout):
-    """The film itself, at `size` (H, W) pixels: the long side cropped about the centre (`crop`) or the short one padded."""
+    """The film itself, at `size` (H, W) pixels: the long side is cropped about the center (`crop`), or the short side is padded."""
 
     directions = None
 
     def __init__(self, *, size: Sequence[int], crop: bool) -> None:
-        self.size, self.fit = tuple(size), Fit(size, crop=crop)
+        self.size = self.image_size = tuple(size)
+        self.crop, self.fit = crop, Fit(size, crop=crop)
         self.settings = {"film": list(size), "crop": crop}
 
     def seen(self, scan: Scan) -> Scan:
-        """What is cropped off has no say in the contrast."""
+        """Return the film without what the crop cuts off, which does not count for the contrast."""
         part = self.fit.kept(scan.pixels.shape, scan.spacing_mm or (1.0, 1.0))
         return replace(scan, pixels=scan.pixels[part], padding=None if scan.padding is None else scan.padding[part])
 
@@ -73,14 +125,22 @@ class Film(Layout):
         pixels, grid = self.fit(torch.from_numpy(np.ascontiguousarray(scan.pixels)), spacing, fill)
         return Cut(pixels[None], scan.spacing_mm and self.fit.spacing(scan.pixels.shape, spacing), None, finer(grid))
 
+    def resized(self, size: Sequence[int]) -> "Film":
+        return Film(size=size, crop=self.crop)
+
+    def pixel_size(self, shape: Sequence[int]) -> tuple[float, ...]:
+        return self.fit.spacing(shape, (1.0, 1.0))
+
 
 class Slices(Layout):
     """The slices of a volume, at `size` (H, W) pixels of `spacing_mm` (None: the whole field at `size`, proportions kept).
 
     - `axis`: axial (seen from the feet, front up), coronal (from the front, head up) or sagittal (from the left, head up).
-    - `part`: which of them, as fractions of the volume along the axis: from the feet, the front, the right.
-    - `step`: every how many.
-    - `foreground`: a slice is empty, and dropped, when a smaller share of its pixels is above -0.9 in the first channel.
+    - `part`: the range of slices, as fractions of the volume along the axis: from the feet, the front, the right.
+    - `step`: take every step-th slice.
+    - `foreground`: a slice is empty and is dropped if a smaller share of its pixels is above -0.9 in the first channel.
+
+    Raises ValueError for an unknown axis, an empty or impossible range, and a step or share out of range.
     """
 
     def __init__(
@@ -95,8 +155,9 @@ class Slices(Layout):
             raise ValueError(f"data.slices.step must be a whole number of 1 or more, got {step}")
         if not 0 <= foreground <= 1:
             raise ValueError(f"data.slices.foreground must be a share in 0 to 1, got {foreground}")
-        self.size, self.fit = tuple(size), Fit(size, spacing_mm, crop)
-        self.axis, self.directions = PLANES[axis]
+        self.size = self.image_size = tuple(size)
+        self.spacing_mm, self.crop, self.fit = spacing_mm and tuple(spacing_mm), crop, Fit(size, spacing_mm, crop)
+        self.axis, (self.stacked_axis, self.directions) = axis, PLANES[axis]
         self.part, self.step, self.foreground = tuple(part), step, foreground
         self.settings = {
             "slices": list(size), "spacing_mm": spacing_mm and list(spacing_mm), "crop": crop,
@@ -104,22 +165,33 @@ class Slices(Layout):
         }  # fmt: skip
 
     def cut(self, scan: Scan, fill: float) -> Cut:
-        count = scan.pixels.shape[self.axis]
+        count = scan.pixels.shape[self.stacked_axis]
         first, end = (round(share * count) for share in self.part)
-        volume = np.moveaxis(scan.pixels, self.axis, 0)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)
+        volume = self.arranged(scan.pixels)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)
         if len(volume) * self.size[0] * self.size[1] > MAX_VOXELS // 2:
             raise ScanError(
                 f"the slices of a volume may hold {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {self.size[0]} × {self.size[1]}; "
                 "take fewer with data.slices.step or data.slices.part"
             )
-        if self.axis != 0:
-            volume = volume[:, ::-1]  # rows from the head down
-        spacing = [s for axis, s in enumerate(scan.spacing_mm) if axis != self.axis]
+        spacing = self.within(scan.spacing_mm)
         pixels, grid = self.fit(torch.from_numpy(np.ascontiguousarray(volume)), spacing, fill)
         return Cut(pixels, self.fit.spacing(volume.shape[1:], spacing), None, finer(grid))
 
     def worth(self, images: Tensor) -> Tensor:
         return (images[:, 0] > -0.9).float().mean((1, 2)) >= self.foreground
+
+    def arranged(self, pixels: np.ndarray) -> np.ndarray:
+        return self._upright(np.moveaxis(pixels, self.stacked_axis, 0))
+
+    def assembled(self, images: Tensor) -> np.ndarray:
+        return np.moveaxis(self._upright(images.numpy()), 0, self.stacked_axis)
+
+    def each_axis(self, factors: Sequence[int]) -> tuple[int, ...]:
+        return (*factors[: self.stacked_axis], 1, *factors[self.stacked_axis :])
+
+    def _upright(self, slices: np.ndarray) -> np.ndarray:
+        """Return coronal and sagittal slices with their rows from the head down, or such slices as the volume has them; its own inverse."""
+        return slices if self.stacked_axis == 0 else slices[:, ::-1]
 
 
 class Whole(Layout):
@@ -128,7 +200,8 @@ class Whole(Layout):
     directions = CANONICAL
 
     def __init__(self, *, size: Sequence[int], spacing_mm: Sequence[float] | None, crop: bool) -> None:
-        self.size, self.fit = tuple(size), Fit(size, spacing_mm, crop)
+        self.size = self.image_size = tuple(size)
+        self.spacing_mm, self.crop, self.fit = spacing_mm and tuple(spacing_mm), crop, Fit(size, spacing_mm, crop)
         self.settings = {"whole": list(size), "spacing_mm": spacing_mm and list(spacing_mm), "crop": crop}
 
     def cut(self, scan: Scan, fill: float) -> Cut:
@@ -137,12 +210,13 @@ class Whole(Layout):
 
 
 class Patches(Layout):
-    """The volume at `spacing_mm` (None: its own), uncropped, for random patches of `patch` (D, H, W) voxels; padded where it is smaller."""
+    """The volume at `spacing_mm` (None: its own), uncropped, for random patches of `patch` (D, H, W) voxels; padded if it is smaller."""
 
     directions, size = CANONICAL, None
 
     def __init__(self, *, patch: Sequence[int], spacing_mm: Sequence[float] | None) -> None:
-        self.patch, self.spacing_mm = tuple(patch), None if spacing_mm is None else tuple(spacing_mm)
+        self.patch = self.image_size = tuple(patch)
+        self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
         self.settings = {"patches": list(patch), "spacing_mm": spacing_mm and list(spacing_mm)}
 
     def cut(self, scan: Scan, fill: float) -> Cut:
@@ -151,6 +225,9 @@ class Patches(Layout):
         bound(tuple(shape), 4)
         pixels, grid = Fit(shape, spacing)(torch.from_numpy(np.ascontiguousarray(scan.pixels)), scan.spacing_mm, fill)
         return Cut(pixels[None], spacing, scan.affine @ grid, finer(grid))
+
+    def fixed(self, scan: Scan) -> Whole:
+        return Whole(size=self.patch, spacing_mm=self.spacing_mm or scan.spacing_mm, crop=True)
 
 
 def laid_out(
@@ -162,7 +239,10 @@ def laid_out(
     slices: Mapping[str, Any],
     patches: int = 0,
 ) -> Layout:
-    """What a data set's settings cut from its scans, films or volumes by `scan_dims`. ValueError for what films cannot be."""
+    """Return the layout that the settings of a data set ask for.
+
+    `scan_dims` is 2 for films and 3 for volumes. Raises ValueError for settings that films do not allow.
+    """
     if scan_dims == 2:
         if spatial_dims == 3:
             raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")

@@ -43,7 +43,7 @@ def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: s
     data = open_data(config.data)
     check_fits(module, data)
     if module.covariates.columns:
-        data.tell_as(module.covariates)
+        data.use_covariates(module.covariates)
     extractors = [] if module.game.segments else build_extractors(config.extractor)
     unknown = training_unknown_because(module.origin.fingerprint, data)
     reference, floor, note = held_out(data)
@@ -110,7 +110,7 @@ class _Generated:
             n = whole_number(self.config, "n", 1)
             self.announce(f"generating {n:,} images")
             fake = draw_like(module, train, n, seed=self.config.seed, batch_size=self.config.batch_size)
-        structures = data.beside["mask"].structures if module.game.segments else ()
+        structures = data.companions["mask"].structures if module.game.segments else ()
         return Sets(fake, real, others, train, list(data.classes), truth, structures)
 
     def translated(self, rows: np.ndarray) -> ImageSet:

@@ -15,12 +15,13 @@ from test_datamodule import films, module, write_films
 from test_sources import hu, source
 
 from medgan_pl.core.safe_load import check_covariates
+from medgan_pl.data.cohort import CohortSource
 from medgan_pl.data.files.covariates import Covariate, Covariates, check_names, parsed, tabulated
-from medgan_pl.data.files.records import read_csv
+from medgan_pl.data.files.csv_table import read_csv
+from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.phantom import draw_patient
 from medgan_pl.data.readers.header import read_patient
-from medgan_pl.data.sources import CohortSource
 
 AGE = Covariate("age", 50.0, 20.0, 20.0, 80.0, None, 0.0)
 SEX = Covariate("sex", 0.75, 0.433, 0.0, 1.0, ("F", "M"), 0.1)
@@ -251,7 +252,7 @@ def test_without_covariates_nothing_changes(tmp_path) -> None:
 def test_a_column_that_is_not_there(tmp_path) -> None:
     root = table(tmp_path, {})
     with pytest.raises(ValueError, match=r"got none for bmi; it has image, patient, age, sex, icu"):
-        read_csv(root, XRay().takes, ["age", "bmi"])
+        read_csv(root, Wanted(XRay().takes, "", covariates=["age", "bmi"]))
     with pytest.raises(ValueError, match=r"columns of a CSV .* or of DICOM files some of age, sex, height, weight, bmi, .* got smoker"):
         films(root=str(tmp_path / "f"), covariates=["age", "smoker"])
     with pytest.raises(ValueError, match=r"holds no DICOM file; put the images in a CSV with the columns image, age, and set data\.root"):
@@ -340,14 +341,14 @@ def test_a_model_s_own_scale_is_kept_for_other_data(tmp_path) -> None:
 
 def test_the_first_line_of_a_csv(tmp_path) -> None:
     root = table(tmp_path, {}, header="image, patient , age,sex,icu")
-    assert read_csv(root, XRay().takes, ["age"])[0][2].told == ("42",)
+    assert read_csv(root, Wanted(XRay().takes, "", covariates=["age"])).items[2].told == ("42",)
     with pytest.raises(ValueError, match="must have one column of each name, got several called age"):
-        read_csv(table(tmp_path, {}, header="image,patient,age,age,icu"), XRay().takes, ["age"])
-    assert read_csv(table(tmp_path, {}, header="image,patient,age,note,note"), XRay().takes, ["age"])[0]
+        read_csv(table(tmp_path, {}, header="image,patient,age,age,icu"), Wanted(XRay().takes, "", covariates=["age"]))
+    assert read_csv(table(tmp_path, {}, header="image,patient,age,note,note"), Wanted(XRay().takes, "", covariates=["age"])).items
     for first, words in (("image;age", "semicolons"), ('"image";"age"', "semicolons"), ("image\tage", "tabs")):
         root.write_text(f"{first}\nf/x.png;3\n")
         with pytest.raises(ValueError, match=f"divided by {words}: save it with commas"):
-            read_csv(root, XRay().takes, ["age"])
+            read_csv(root, Wanted(XRay().takes, "", covariates=["age"]))
 
 
 def test_the_cohort_tells_what_it_simulates() -> None:

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgan_pl.data.files.records import Item, find, identity_from, is_dicom, tabulate, walk
+from medgan_pl.data.files.folders import read_folder, walk
+from medgan_pl.data.files.listing import Wanted
+from medgan_pl.data.files.records import Item, identity_from, is_dicom, tabulate
 from medgan_pl.data.modalities import XRay
 
 PATTERN = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+|^\d{8}(?=_\d{3}\.)")
 
 
 def listed(root, classes=True):
-    return find(root, XRay().takes, XRay().kinds, classes)
+    listing = read_folder(root, Wanted(XRay().takes, XRay().kinds, classes))
+    return listing.items, listing.title
 
 
 def picture(path, value=0):

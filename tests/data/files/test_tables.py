@@ -6,7 +6,10 @@ import re
 import pytest
 from test_records import picture
 
-from medgan_pl.data.files.records import identity_from, read_csv, read_msd
+from medgan_pl.data.files.csv_table import read_csv
+from medgan_pl.data.files.decathlon import read_decathlon
+from medgan_pl.data.files.listing import Wanted
+from medgan_pl.data.files.records import identity_from
 from medgan_pl.data.modalities import CT, XRay
 
 
@@ -14,7 +17,7 @@ def test_csv(tmp_path):
     picture(tmp_path / "f/1.png")
     picture(tmp_path / "2.png")
     (tmp_path / "t.csv").write_text("image,label,patient,split\nf/1.png,ill,Jane,Train\n2.png,well,John,valid\n")
-    films, _ = read_csv(tmp_path / "t.csv", XRay().takes)
+    films = read_csv(tmp_path / "t.csv", Wanted(XRay().takes, "")).items
     assert [(f.name, f.label, f.identity, f.split) for f in films] == [
         ("f/1.png", "ill", "Jane", "train"),
         ("2.png", "well", "John", "val"),
@@ -44,20 +47,20 @@ def test_bad_csv(tmp_path, text, error, words):
     picture(tmp_path / "f/3.png")
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(error, match=re.escape(words)) as told:
-        read_csv(tmp_path / "t.csv", XRay().takes)
+        read_csv(tmp_path / "t.csv", Wanted(XRay().takes, ""))
     assert "practice" not in str(told.value)
 
 
 def test_a_csv_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="which does not exist"):
-        read_csv(tmp_path / "no.csv", XRay().takes)
+        read_csv(tmp_path / "no.csv", Wanted(XRay().takes, ""))
 
 
 def test_of_a_csv_without_a_header_no_word_is_shown(tmp_path):
     """Its first line is a patient's."""
     (tmp_path / "t.csv").write_text("films/Doe_Jane_1950.png,Jane Doe,female\nfilms/Roe_John.png,John Roe,male\n")
     with pytest.raises(ValueError, match=r"t\.csv must have a first line with a column `image`, got 3 others$") as told:
-        read_csv(tmp_path / "t.csv", XRay().takes)
+        read_csv(tmp_path / "t.csv", Wanted(XRay().takes, ""))
     assert not re.search("Doe|Jane|female|films|Roe", str(told.value).replace(str(tmp_path), ""))
 
 
@@ -79,14 +82,14 @@ def test_below_the_folder_that_all_share_the_next_one_is_the_patients(tmp_path, 
     for i, name in enumerate(names):
         picture(tmp_path / "csv" / name, i)
     (tmp_path / "csv/t.csv").write_text("\n".join(["image", *names]))
-    items, _ = read_csv(tmp_path / "csv/t.csv", XRay().takes)
+    items = read_csv(tmp_path / "csv/t.csv", Wanted(XRay().takes, "")).items
     assert [identity_from(item, re.compile(r"^[^/]+(?=/)")) for item in items] == identities
 
 
 def test_a_csv_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "t.csv").write_bytes("image,label\n1.png,gesünder\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"t\.csv must be UTF-8 text, got the byte 0xfc; save it as UTF-8"):
-        read_csv(tmp_path / "t.csv", XRay().takes)
+        read_csv(tmp_path / "t.csv", Wanted(XRay().takes, ""))
 
 
 def msd(folder, table):
@@ -105,13 +108,14 @@ def test_a_decathlon_table(tmp_path):
             "test": ["./imagesTs/c.nii.gz"],
         },
     )
-    items, layout = read_msd(table)
-    assert [(item.name, item.split, item.identity, item.label) for item in items] == [
+    listing = read_decathlon(table, Wanted(CT().takes, ""))
+    assert [(item.name, item.split, item.identity, item.label) for item in listing.items] == [
         ("imagesTr/a.nii.gz", "train", "a.nii.gz", None),
         ("imagesTr/b.nii.gz", "train", "b.nii.gz", None),
         ("imagesTs/c.nii.gz", "test", "c.nii.gz", None),
     ]
-    assert "masks left out" in layout
+    assert "masks left out" in listing.title
+    assert listing.companions["mask"] == {f"imagesTr/{n}.nii.gz": tmp_path / f"labelsTr/{n}.nii.gz" for n in "ab"}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ def test_a_decathlon_table(tmp_path):
 )
 def test_bad_decathlon_tables(tmp_path, table, error, words):
     with pytest.raises(error, match=re.escape(words)):
-        read_msd(msd(tmp_path, table))
+        read_decathlon(msd(tmp_path, table), Wanted(CT().takes, ""))
 
 
 def test_a_csv_names_folders_of_slices(tmp_path):
@@ -140,7 +144,7 @@ def test_a_csv_names_folders_of_slices(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "t.csv").write_text("image,patient,split,label\njane/s1,Jane,train,ill\njohn,John,val,well\n")
-    items, _ = read_csv(tmp_path / "t.csv", CT().takes)
+    items = read_csv(tmp_path / "t.csv", Wanted(CT().takes, "")).items
     assert [(i.name, i.identity, i.split, i.label) for i in items] == [
         ("jane/s1/1.dcm", "Jane", "train", "ill"),
         ("jane/s1/2.dcm", "Jane", "train", "ill"),
@@ -149,4 +153,4 @@ def test_a_csv_names_folders_of_slices(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "t.csv").write_text("image\nempty\n")
     with pytest.raises(FileNotFoundError, match="1 images that are not there: empty"):
-        read_csv(tmp_path / "t.csv", CT().takes)
+        read_csv(tmp_path / "t.csv", Wanted(CT().takes, ""))

@@ -71,7 +71,7 @@ def test_directions_are_those_of_the_patient(axis):
     space = np.tensordot(scan.affine[:3, :3], places, 1) + scan.affine[:3, 3].reshape(3, 1, 1, 1)  # right, front, head
     stacks = [layout.cut(volume(values=ramp), 0.0).pixels.numpy() for ramp in space]
     stack = np.stack(stacks)  # (3, slices, rows, columns)
-    across = SPACING[layout.axis]
+    across = SPACING[layout.stacked_axis]
     for along, direction, step in zip((1, 2, 3), layout.directions, (across, *spacing), strict=True):
         assert np.allclose(np.diff(stack, axis=along).mean(axis=(1, 2, 3)), np.array(direction) * step, atol=1e-5)
     affine = Inverse(((0.0, 1.0),), "HU", "CT", spacing, layout.directions).affine(size)
@@ -150,7 +150,9 @@ def test_what_is_round_in_the_patient_is_round_in_the_slice(axis, size, spacing_
     cut = layout.cut(scan, 0.0)
     middle = cut.pixels[len(cut.pixels) // 2].numpy()
     rows, columns = (middle.sum(along).max() * s for along, s in zip((0, 1), cut.spacing_mm, strict=True))
-    assert cut.spacing_mm == layout.fit.spacing(np.delete(scan.pixels.shape, layout.axis), np.delete(scan.spacing_mm, layout.axis))
+    assert cut.spacing_mm == layout.fit.spacing(
+        np.delete(scan.pixels.shape, layout.stacked_axis), np.delete(scan.spacing_mm, layout.stacked_axis)
+    )
     assert cut.spacing_mm[0] == cut.spacing_mm[1]
     assert abs(rows - columns) < 2.1  # mm, a voxel of the coarsest axis
     assert abs(rows - 10) < 2.1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medgan_pl.data.beside import Companion, Masks
+from medgan_pl.data.companion import Companion, Masks
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.degrade import Degradation
 from medgan_pl.data.intensity import FullRange, Percentiles, Window

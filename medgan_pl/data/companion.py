@@ -1,0 +1,117 @@
+"""Companions of an image on its own grid: another scan of the patient (the source of a paired task), or masks.
+
+The channels of a companion are cut, cached and gathered together with those of the image, so that the two cannot come apart. A batch has
+each under a key of its own (core/batch.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan_pl.data.intensity import Intensity, to_unit
+from medgan_pl.data.modalities import Modality
+from medgan_pl.data.phantom import Patient
+from medgan_pl.data.prepare.layouts import Layout
+from medgan_pl.data.readers.scan import Scan, ScanError
+
+
+class Companion:
+    """Another scan, registered to the image. Its own `modality` reads it, and its own `intensity` maps it to [-1, 1].
+
+    `root`: a folder whose files are named as those of the images; None: the images' own table (a CSV) names the files.
+    """
+
+    def __init__(self, *, modality: Modality, intensity: Intensity, root: str | None = None) -> None:
+        self.modality, self.intensity, self.root = modality, intensity, root
+        self.channels = intensity.channels
+        self.settings = {**modality.settings, **intensity.settings}
+
+    def simulate(self, modality: Modality, patient: Patient, shape: tuple[int, ...]) -> Scan:
+        """Return the companion of a simulated patient, whose image is of `modality`."""
+        return self.modality.simulate(patient, shape)
+
+    def lay(self, scan: Scan, layout: Layout) -> Tensor:
+        """Return the companion cut as its image is, (n, channels, *S) in [-1, 1]."""
+        levels = self.intensity.levels(layout.seen(scan))
+        cut = layout.cut(scan, fill=min(low for low, _ in levels))
+        return to_unit(cut.pixels, levels).movedim(0, 1)
+
+
+class Masks:
+    """Masks of an image, one channel for each of `labels`; 1 inside, -1 outside. A pixel that is half covered is inside.
+
+    - `labels`: the values in a label file; None: one channel, for all values above 0.
+    - `structures`: the names of the channels; the cohort draws these.
+    - `root`: as for a Companion; None with a Decathlon table takes its label files.
+
+    Raises ValueError if the labels and the structures differ in number.
+    """
+
+    def __init__(
+        self, *, modality: Modality, structures: Sequence[str], labels: Sequence[int] | None = None, root: str | None = None
+    ) -> None:
+        if len(structures) != len(labels or (1,)):
+            raise ValueError(
+                f"data.beside.mask.structures must name what each of its labels is, got {list(structures)} for {labels or 'one'}; they are "
+                "the channels of the mask"
+            )
+        self.modality, self.structures, self.labels, self.root = modality, tuple(structures), labels and tuple(labels), root
+        self.channels = len(structures)
+        self.settings = {**modality.settings, "structures": list(structures), "labels": labels and list(labels)}
+
+    def simulate(self, modality: Modality, patient: Patient, shape: tuple[int, ...]) -> Scan:
+        """Return the companion of a simulated patient, whose image is of `modality`."""
+        masks = modality.masks(patient, shape, self.structures)
+        values = self.labels or (1,)
+        pixels = np.zeros(shape, np.float32)
+        for value, mask in zip(values, masks, strict=True):
+            pixels[mask > 0] = value
+        return Scan(pixels)
+
+    def lay(self, scan: Scan, layout: Layout) -> Tensor:
+        """Return the companion cut as its image is, (n, channels, *S) in [-1, 1]."""
+        pixels = np.rint(scan.pixels)
+        parts = [pixels > 0] if self.labels is None else [pixels == value for value in self.labels]
+        cuts = [layout.cut(replace(scan, pixels=part.astype(np.float32), padding=None), fill=0.0).pixels for part in parts]
+        return torch.stack([torch.where(cut >= 0.5, 1.0, -1.0) for cut in cuts], 1)
+
+
+def laid_under(scan: Scan, others: Mapping[str, Scan]) -> Scan:
+    """Return the scan with the others as its companions. Raises ScanError for one that does not lie on the scan's grid."""
+    placed = []
+    for key, other in others.items():
+        if other.pixels.shape != scan.pixels.shape:
+            raise ScanError(
+                f"its {key} must lie on its own grid of {' × '.join(map(str, scan.pixels.shape))}, got "
+                f"{' × '.join(map(str, other.pixels.shape))}; resample it there"
+            )
+        if other.affine is not None and scan.affine is not None:
+            corners = np.array(np.meshgrid(*[(0, n - 1) for n in scan.pixels.shape], [1], indexing="ij")).reshape(4, -1)
+            off = float(np.abs((other.affine - scan.affine) @ corners).max())
+            if off > min(scan.spacing_mm) / 2:
+                raise ScanError(f"its {key} must lie on its own grid, got one that is up to {off:.1f} mm away; register and resample it")
+        placed.append(replace(other, spacing_mm=scan.spacing_mm, affine=scan.affine))
+    return replace(scan, beside=tuple(placed))
+
+
+def read_together(read: Callable[[], Scan], others: Mapping[str, Callable[[], Scan]]) -> Scan:
+    """Return the scan with its companions. Raises ScanError, which names the companion that is at fault."""
+    scan, companions = read(), {}
+    for key, other in others.items():
+        try:
+            companions[key] = other()
+        except ScanError as error:
+            raise ScanError(f"its {key}: {error}") from None
+    return laid_under(scan, companions)
+
+
+def joint_digest(own: str, others: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Return the digest of a scan with its companions."""
+    content = json.dumps([own, dict(others), dict(settings)], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

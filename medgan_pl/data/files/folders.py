@@ -1,0 +1,128 @@
+"""A folder of images: its layout tells the splits and the classes."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from medgan_pl.data.files.listing import SPLIT_NAMES, Listing, Wanted, below_images
+from medgan_pl.data.files.names import MASK_NAME
+from medgan_pl.data.files.records import Item
+
+# With more folders than MANY, and fewer than FEW_EACH images in each, the folders are patients and not classes.
+MANY, FEW_EACH = 10, 20
+
+
+def walk(root: Path) -> tuple[list[Path], Counter[str]]:
+    """Return every file below `root`, and what was left out by its kind. Linked folders are entered, each folder once."""
+    files, passed, seen = [], Counter(), set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=lambda error: passed.update(["unreadable folders"])):
+        place = os.stat(folder)
+        if (place.st_dev, place.st_ino) in seen:
+            passed["links back to a folder"] += 1
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders[:] = sorted(name for name in folders if not hidden(Path(name)))  # of several links to a folder the first name counts
+        for path in (Path(folder, name) for name in names if not hidden(Path(name))):
+            if path.is_file():
+                files.append(path)
+            else:
+                passed["broken links or special files"] += 1
+    return sorted(files), passed
+
+
+def read_folder(root: Path, wanted: Wanted) -> Listing:
+    """Return the images below `root`, laid out as `{train,val,test}/{class}/`, `{class}/`, split folders without classes, or flat.
+
+    Without `wanted.classes`, only split folders have a meaning. Hidden files, `__MACOSX`, masks (folders `labels*`, `masks*` next to
+    `images*`) and files of other kinds are left out; the title counts them.
+    Raises FileNotFoundError if the root is missing or holds no image, ValueError if it mixes layouts or is one folder too high.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.root must be a folder or a .csv file, got {root}, which is neither; null is the phantom")
+    files, passed = walk(root)
+    taken = [path for path in files if wanted.takes(path)]
+    others = passed + Counter(p.suffix or p.name for p in sorted({*files} - {*taken}))
+    masks = {p for p in taken if is_mask(p.relative_to(root), root)}
+    if masks and len(masks) < len(taken):
+        others["masks"] = len(masks)
+        taken = [path for path in taken if path not in masks]
+    if not taken:
+        held = ", ".join(f"{n} {kind}" for kind, n in others.most_common(5)) or "no file at all"
+        raise FileNotFoundError(f"data.root must hold {wanted.kinds}, got {root}, which holds {held}")
+    listing = by_folders(root, [p.relative_to(root) for p in taken], wanted.classes)
+    if not others:
+        return listing
+    return Listing(listing.items, f"{listing.title}; left out: " + ", ".join(f"{n} {kind}" for kind, n in others.most_common(5)))
+
+
+def hidden(path: Path) -> bool:
+    """Return True for a hidden path, and for `__MACOSX`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def is_mask(path: Path, root: Path) -> bool:
+    """Return True if the name ends as in MASK_NAME, or if the path lies in a folder `labels…`, `masks…` or `segmentations…` next to a
+    folder `images…`."""
+    if MASK_NAME.search(path.name.split(".")[0]):
+        return True
+    for depth, part in enumerate(path.parts[:-1]):
+        if part.lower().startswith(("labels", "masks", "segmentations")):
+            return any(p.is_dir() and p.name.lower().startswith("images") for p in root.joinpath(*path.parts[:depth]).iterdir())
+    return False
+
+
+def by_folders(root: Path, paths: list[Path], classes: bool) -> Listing:
+    """Return the images at `paths` below `root`, with the splits and classes of their folders; errors as `read_folder`."""
+    splits = split_folders(root, paths, classes)
+    depth = bool(splits)  # the number of folders before the class, or before the patient
+    labeled = has_class_folders(root, paths, depth, classes)
+    items = [
+        Item(
+            str(p),
+            (root / p,),
+            p.parts[depth] if labeled else None,
+            SPLIT_NAMES[p.parts[0].lower()] if splits else None,
+            inner=below_images(p.parts[depth + labeled :]),
+        )
+        for p in paths
+    ]
+    return Listing(items, f"{'split folders' if splits else 'one folder'}, {'classes' if labeled else 'no label'}")
+
+
+def split_folders(root: Path, paths: list[Path], classes: bool) -> set[str]:
+    """Return the names of the split folders; empty without any. Raises ValueError for a mix of layouts."""
+    tops = {p.parts[0] for p in paths if len(p.parts) > 1}
+    splits = {top for top in tops if top.lower() in SPLIT_NAMES}
+    loose = sum(len(p.parts) == 1 for p in paths)
+    if tops and loose and (classes or splits):
+        raise ValueError(f"images must lie either in folders or flat; {root} holds {loose} loose ones beside {', '.join(sorted(tops)[:5])}")
+    if splits and splits != tops:
+        if classes:
+            raise ValueError(f"the folders of {root} must be either splits or classes, got both: {', '.join(sorted(tops)[:8])}")
+        splits = set()  # a patient's folder may be called test
+    inner = {p.parts[1] for p in paths if len(p.parts) > 2 and p.parts[1].lower() in SPLIT_NAMES}
+    if inner and not splits and len(tops) == 1 and all(len(p.parts) > 2 for p in paths):
+        raise ValueError(
+            f"data.root must hold the split folders itself, got {root}, whose one folder {min(tops)} holds {', '.join(sorted(inner))}; "
+            f"use data.root={root / min(tops)}"
+        )
+    return splits
+
+
+def has_class_folders(root: Path, paths: list[Path], depth: int, classes: bool) -> bool:
+    """Return True if the images lie in class folders below `depth` folders. Raises ValueError if only some do, or if the folders look like
+    those of patients."""
+    deep = [p for p in paths if len(p.parts) > depth + 1]
+    if not (classes and deep):
+        return False
+    if len(deep) < len(paths):
+        flat = next(p for p in paths if len(p.parts) == depth + 1)
+        raise ValueError(f"in {root} some images lie in class folders and some do not, such as {flat}; give every one a class, or none")
+    names = {p.parts[depth] for p in paths}
+    if len(names) > MANY and len(paths) < FEW_EACH * len(names):
+        raise ValueError(
+            f"folders must be classes, got {len(names)} that hold {len(paths) / len(names):.1f} images each, as patients' folders do; use "
+            "data.classes=none \"data.patient_pattern='^[^/]+(?=/)'\", or a CSV with the columns image and label"
+        )
+    return True

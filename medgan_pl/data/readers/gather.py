@@ -1,0 +1,121 @@
+"""Files put together into scans: DICOM files into series, headers with detached data; and the reasons for all that is left out."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from medgan_pl.data.files.names import DICOMS, ITK
+from medgan_pl.data.files.records import Item, is_dicom, several
+from medgan_pl.data.readers.header import Header, read_header
+from medgan_pl.data.readers.itk import files_of
+from medgan_pl.data.readers.scan import ScanError
+from medgan_pl.data.readers.series import group_series
+
+# Modalities (DICOM PS3.3 C.7.3.1.1.1) that messages name. Any other text in that field might name a patient.
+NAMED = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The scans that were found among files.
+
+    - `items`: the scans. `unusable`: name -> reason. `skipped`: reason -> how many.
+    - `descriptions`: of all DICOM series. They may name a patient: show them to the user who asks, never write them to a file or a log.
+    """
+
+    items: list[Item]
+    unusable: dict[str, str]
+    skipped: Counter[str]
+    descriptions: Counter[str]
+
+
+def gather_films(items: Sequence[Item], sliced: Sequence[str]) -> Gathered:
+    """Return the films among files, each with its DICOM patient; images of a modality in `sliced` are no films."""
+    headers, _ = headers_of(items)  # a film with an unreadable header is reported when its pixels are read
+    slices = {paths: header.modality for paths, header in headers.items() if header.modality in sliced}
+    known = [item.of(headers[item.paths].patient) if item.paths in headers else item for item in items if item.paths not in slices]
+    skipped = Counter(f"images of modality {modality}, which are no films" for modality in slices.values())
+    return Gathered(known, {}, skipped, Counter(header.description for header in headers.values()))
+
+
+def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str] | None) -> Gathered:
+    """Return the volumes among files: volume files as they are, and DICOM files grouped by series, each with its DICOM patient.
+
+    A series must be of the `modality`, and the `pattern` must occur in its description. Raises ValueError if there is a pattern and no
+    DICOM file.
+    """
+    headers, unusable = headers_of(items)
+    by_path = {item.paths[0]: item for item in items}
+    scans = [item for item in items if item.paths not in headers and item.name not in unusable]
+    scans, torn = with_data(scans)
+    unusable |= torn
+    skipped: Counter[str] = Counter()
+    descriptions: Counter[str] = Counter()
+    hollow = {header.series for header in headers.values() if not header.has_pixels and header.series}
+    for group in group_series(list(headers.values())):
+        descriptions[group.headers[0].description] += 1
+        reason = group.skipped or passed_over(group.headers, modality, pattern)
+        if reason:
+            skipped[reason] += 1
+            continue
+        first = by_path[group.headers[0].path]
+        name = several(first.name, len(group.headers))
+        if group.headers[0].series in hollow:
+            unusable[name] = "some files of the series have no pixel data: the volume would lack slices"
+            continue
+        if len({(item.label, item.split, item.identity, item.told) for item in (by_path[h.path] for h in group.headers)}) > 1:
+            unusable[name] = "its slices are given different classes, splits or patients"
+            continue
+        paths = tuple(h.path for h in group.headers)
+        scans.append(first.merged(name, paths).of(group.headers[0].patient))
+    if pattern and not headers:
+        raise ValueError("data.modality.series chooses among DICOM series, and there is none; choose files by their path with data.files")
+    return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
+
+
+def passed_over(headers: Sequence[Header], modality: str, pattern: re.Pattern[str] | None) -> str | None:
+    """Return the reason why a series does not belong to a data set, or None if it does."""
+    found = headers[0].modality
+    if found != modality:
+        return f"series of modality {found}" if found in NAMED else "series of another modality"
+    if headers[0].sop_class.startswith(SECONDARY_CAPTURE):
+        return "secondary captures (reports, screenshots)"
+    if pattern and not pattern.search(headers[0].description):
+        return "series of another description"
+    return None
+
+
+def headers_of(items: Sequence[Item]) -> tuple[dict[tuple[Path, ...], Header], dict[str, str]]:
+    """Return the headers of the DICOM files among the items, by their paths, and by name the reason why a header cannot be read."""
+    found, unusable = {}, {}
+
+    def read(item: Item) -> Header | str:
+        try:
+            return read_header(item.paths[0])
+        except ScanError as error:
+            return str(error)
+
+    dicoms = [item for item in items if item.paths[0].suffix.lower() in DICOMS or is_dicom(item.paths[0])]
+    with ThreadPoolExecutor(4) as pool:
+        for item, header in zip(dicoms, pool.map(read, dicoms), strict=True):
+            if isinstance(header, str):
+                unusable[item.name] = header
+            else:
+                found[item.paths] = header
+    return found, unusable
+
+
+def with_data(items: Sequence[Item]) -> tuple[list[Item], dict[str, str]]:
+    """Return the items, with the second file of those whose data are detached from their header, and by name why some are unusable."""
+    found, unusable = [], {}
+    for item in items:
+        try:
+            detached = item.paths[0].name.lower().endswith(ITK)
+            found.append(item.merged(item.name, files_of(item.paths[0])) if detached else item)
+        except ScanError as error:
+            unusable[item.name] = str(error)
+    return found, unusable
