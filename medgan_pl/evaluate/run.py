@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from medgan_pl.evaluate.judge import Findings
     from medgan_pl.evaluate.report import Pictures
     from medgan_pl.evaluate.targets import Target
+    from medgan_pl.metrics.judgement import Judgement
 
 
 def of_the_run(arguments: list[str]) -> list[str]:
@@ -63,7 +64,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
             discriminator=target.discriminator,
             announce=announce,
         ).judge()
-        judgement = told(target, found, without_places(OmegaConf.to_container(config, resolve=True)))
+        judgement = judgement_of(target, found, without_places(OmegaConf.to_container(config, resolve=True))).plain()
         output = Path(str(config.output)) if config.output is not None else target.folder
         announce("writing the report")
         write_report(output, judgement, pictures_of(target, found), curves(target))
@@ -111,43 +112,47 @@ def pictures_of(target: "Target", found: "Findings") -> "Pictures":
     )
 
 
-def told(target: "Target", found: "Findings", settings: dict[str, Any]) -> dict[str, Any]:
-    """The content of metrics.json; see evaluation/result.py."""
+def judgement_of(target: "Target", found: "Findings", settings: dict[str, Any]) -> "Judgement":
+    """Return the judgement: what is known of the target, what was found, and the settings."""
     from datetime import UTC, datetime
 
     from medgan_pl.core.version import __version__
+    from medgan_pl.metrics.judgement import Judgement
+
+    return Judgement(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+        subject=target.facts,
+        data=data_facts(target),
+        spaces=found.spaces,
+        settings=settings,
+        run=target.run,
+        verdicts=found.verdicts,
+        results=found.results,
+        notes=[*target.notes, *found.notes],
+    )
+
+
+def data_facts(target: "Target") -> dict[str, Any]:
+    """Return `data` of metrics.json."""
     from medgan_pl.data.sets import digest
-    from medgan_pl.metrics.result import FORMAT
 
     data, sets = target.data, target.sets
     reals = {name: images for name in ("train", "reference", "floor") if (images := getattr(sets, name)) is not None}
+    kind = "films" if data.modality.spatial_dims == 2 else "volumes"
     return {
-        "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "subject": target.facts,
-        "data": {
-            "title": data.source.title
-            if data.phantom
-            else f"{len(data.records):,} {'films' if data.modality.spatial_dims == 2 else 'volumes'} ({data.modality.name})",
-            "phantom": data.phantom,
-            "modality": data.modality.name,
-            "unit": data.inverse.unit,
-            "classes": list(data.classes),
-            "size": list(data.size),
-            "channels": data.channels,
-            "spatial_dims": data.spatial_dims,
-            "split_hash": digest(data.fingerprint, sets.reference.key, sets.floor.key),
-            "counts": {name: len(images) for name, images in reals.items()} | {"fake": len(sets.fake)},
-            "patients": {name: images.patients for name, images in reals.items()},
-            "per_class": {name: len(sets.reference.of_class(number)) for number, name in enumerate(data.classes)},
-        },
-        "spaces": found.spaces,
-        "settings": settings,
-        "run": target.run,
-        "verdicts": found.verdicts,
-        "results": [result.plain() for result in found.results],
-        "notes": [*target.notes, *found.notes],
+        "title": data.source.title if data.phantom else f"{len(data.records):,} {kind} ({data.modality.name})",
+        "phantom": data.phantom,
+        "modality": data.modality.name,
+        "unit": data.inverse.unit,
+        "classes": list(data.classes),
+        "size": list(data.size),
+        "channels": data.channels,
+        "spatial_dims": data.spatial_dims,
+        "split_hash": digest(data.fingerprint, sets.reference.key, sets.floor.key),
+        "counts": {name: len(images) for name, images in reals.items()} | {"fake": len(sets.fake)},
+        "patients": {name: images.patients for name, images in reals.items()},
+        "per_class": {name: len(sets.reference.of_class(number)) for number, name in enumerate(data.classes)},
     }
 
 
