@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from medgan_pl.data.settings import numbers
-from medgan_pl.models.build import check_source
 
 if TYPE_CHECKING:
     from medgan_pl.data.datamodule import ImageDataModule
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
     """Raise ValueError unless the reals have the modality, size, channels and (for a conditional generator) classes of the generator."""
-    check_source(module.config["model"], data)
+    data.check_model(module.config)
     own = module.config["data"]
     size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
     pairs = {
