@@ -17,7 +17,7 @@ from medgan_pl.apply.reading import Reading, check_modality
 from medgan_pl.apply.reference import Reference, read_reference
 from medgan_pl.apply.windows import Generate, Windows, through_spacing
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
-from medgan_pl.core.settings import shareable
+from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import laid_under
 from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
@@ -81,7 +81,7 @@ class Applied:
             seed=settings["seed"],
             images_seen=module.images,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            config=shareable(module.config),
+            config=for_sidecars(module.config),
         )
 
     def sides(self, window: Any) -> tuple[int, ...]:

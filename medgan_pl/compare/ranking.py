@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medgan_pl.compare.judged import Judged
-from medgan_pl.core.settings import FREE, difference
+from medgan_pl.core.settings import difference, may_change
 from medgan_pl.metrics.catalogue import CATALOGUE, Entry
 from medgan_pl.metrics.estimate import Estimate
 from medgan_pl.metrics.result import Result
@@ -124,7 +124,7 @@ def flat(node: Mapping[str, Any], where: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, value in node.items():
         place = f"{where}.{key}" if where else key
-        if place not in FREE:
+        if not may_change(place):
             found += flat(value, place) if isinstance(value, dict) else [(place, value)]
     return found
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from medgan_pl.core.command import read_config
 from medgan_pl.core.safe_load import DATA_PACKAGES, DATA_PARTS, check_targets
-
-# These settings say which files are read and how their names are searched. A file that travels must not choose them alone.
-OWN = ("root", "files", "patient_pattern", "cohort", "beside", "domains")
+from medgan_pl.core.settings import CHOOSING
 
 
 def data_of_run(given: Mapping[str, Any], stored: Mapping[str, Any], overrides: Sequence[str], run: Path) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def data_of_run(given: Mapping[str, Any], stored: Mapping[str, Any], overrides: 
     kept = {key: value for key, value in stored.items() if key != "cache"}
     record = run / "config.yaml"
     here = read_config(record)["data"] if record.is_file() else {}
-    if any(here.get(key, {}) != stored.get(key, {}) for key in OWN):
+    if any(here.get(key, {}) != stored.get(key, {}) for key in CHOOSING):
         kept = _without_files(kept, typed)
     # Key by key and not merged: a modality or an intensity must not mix the arguments of two classes.
     base = {key: value for key, value in given.items() if key != "domains"}  # domains are there only if they were typed
@@ -49,7 +47,7 @@ def _check_modality(given: Mapping[str, Any], stored: Mapping[str, Any], typed: 
 
 
 def _without_files(kept: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of weights that lie outside their run folder, without those in OWN."""
+    """Return the settings of weights that lie outside their run folder, without those that choose files (CHOOSING)."""
     if "domains" in kept:
         raise ValueError("several domains are judged in their run folder only, whose config.yaml says where their files lie")
     if "data.root" not in typed:
@@ -57,7 +55,7 @@ def _without_files(kept: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]
             "weights outside their run folder do not say where their data lie: add data.root=PATH (null for the embedded cohort)"
         )
     beside = {key: each and each | {"root": None} for key, each in kept.get("beside", {}).items()}
-    kept = {key: value for key, value in kept.items() if key not in OWN} | {"beside": beside}
+    kept = {key: value for key, value in kept.items() if key not in CHOOSING} | {"beside": beside}
     check_targets({key: value for key, value in kept.items() if key != "_target_"}, DATA_PARTS)
     for node in (kept, *beside.values()):
         if node and "series" in node.get("modality", {}):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
-from medgan_pl.core.settings import without_places
+from medgan_pl.core.settings import for_judgement
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -64,7 +64,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
             discriminator=target.discriminator,
             announce=announce,
         ).judge()
-        judgement = judgement_of(target, found, without_places(OmegaConf.to_container(config, resolve=True))).plain()
+        judgement = judgement_of(target, found, for_judgement(OmegaConf.to_container(config, resolve=True))).plain()
         output = Path(str(config.output)) if config.output is not None else target.folder
         announce("writing the report")
         write_report(output, judgement, pictures_of(target, found), curves(target))

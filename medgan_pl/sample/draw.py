@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
-from medgan_pl.core.settings import shareable
+from medgan_pl.core.settings import for_sidecars
 from medgan_pl.models.load import load, style_based
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Writer:
             seed=seed,
             images_seen=module.images,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            config=shareable(module.config),
+            config=for_sidecars(module.config),
         )
         output.mkdir(parents=True, exist_ok=True)
 

@@ -100,7 +100,7 @@ def check_game(config: dict[str, Any], data: Any) -> None:
 
 
 def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:
-    """ValueError, with each difference, unless the configuration is that of the checkpoint's run, but for what is FREE.
+    """Raise ValueError, with each difference, if a setting that a resumed run may not change is not that of the checkpoint.
 
     With `force` only the networks must be the same.
     """

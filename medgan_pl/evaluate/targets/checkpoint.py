@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from medgan_pl.core.settings import shareable
+from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.build import open_data
 from medgan_pl.data.domain_truth import truth_in_last_domain, truth_unknown_because
 from medgan_pl.data.of_run import data_of_run
@@ -66,7 +66,7 @@ def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: s
         extractors=extractors,
         folder=(run if (run / "config.yaml").is_file() else Path()) / "report",
         membership_unknown_because=unknown,
-        run=shareable(module.config),
+        run=for_sidecars(module.config),
         notes=[each for each in notes if each],
         wandb=_run_id(module.origin.wandb),
         discriminator=None if shared or module.game.sourced else discriminator_scores(module, whole_number(config, "batch_size", 1)),
