@@ -92,7 +92,8 @@ def validate_row(row: Any) -> None:
     for key in ("estimate", "floor"):
         ends = row[key]
         hold(
-            ends is None or (isinstance(ends, dict) and set(ends) == {"value", "low", "high"}), f"{key} of {name} must be value, low, high"
+            ends is None or (isinstance(ends, dict) and set(ends) == {"value", "low", "high"}),
+            f"{key} of {name} must be value, low and high",
         )
         hold(all(_is_number(number) for number in (ends or {}).values()), f"{key} of {name} must be numbers, got {shown(ends)}")
     ladder = row.get("ladder", {})
