@@ -19,7 +19,7 @@ from medgan_pl.apply.windows import Generate, Windows, through_spacing
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import laid_under
-from medgan_pl.data.export import Facts, Provenance, sha256
+from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
 from medgan_pl.data.export.origin import finite, sums_of, write_beside
 from medgan_pl.data.files.records import Item
@@ -77,7 +77,7 @@ class Applied:
         self.reference = self.looked_up(settings["reference"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
-            checkpoint_sha256=sha256(Path(settings["checkpoint"])),
+            checkpoint_sha256=module.origin.sha256,
             seed=settings["seed"],
             images_seen=module.images,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
