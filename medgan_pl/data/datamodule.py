@@ -16,7 +16,8 @@ from medgan_pl.data import summary
 from medgan_pl.data.checks import check_pixels, check_source, check_space, check_units, check_windows, unusable_line
 from medgan_pl.data.cohort import CohortSource
 from medgan_pl.data.companion import with_companions
-from medgan_pl.data.files.covariates import Covariates, check_names, tabulated
+from medgan_pl.data.files.columns import check_names, tabulated
+from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.listing import COMPANION_KEYS
 from medgan_pl.data.files.records import Record, fingerprint
 from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_duplicates

@@ -16,7 +16,8 @@ from test_sources import hu, source
 
 from medgan_pl.core.safe_load import check_covariates
 from medgan_pl.data.cohort import CohortSource
-from medgan_pl.data.files.covariates import Covariate, Covariates, check_names, parsed, tabulated
+from medgan_pl.data.files.columns import check_names, parsed, tabulated
+from medgan_pl.data.files.covariates import Covariate, Covariates
 from medgan_pl.data.files.csv_table import read_csv
 from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.modalities import CT, MRI, XRay
