@@ -19,7 +19,7 @@ from medgan_pl.apply.windows import Generate, Windows, through_spacing
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import laid_under
-from medgan_pl.data.export import Facts, Provenance, sha256
+from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
 from medgan_pl.data.export.origin import finite, sums_of, write_beside
 from medgan_pl.data.files.records import Item
@@ -59,7 +59,7 @@ class Applied:
         self.modality = self.reading.modality(settings["series"])
         self.styled = isinstance(module.game, Star)
         self.window = self.sides(settings["window"])
-        network = module.average.network
+        network = module.ema.network
         self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
         if settings["uncertainty"] and not (self.dropout or self.styled):
             raise ValueError(
@@ -77,7 +77,7 @@ class Applied:
         self.reference = self.looked_up(settings["reference"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
-            checkpoint_sha256=sha256(Path(settings["checkpoint"])),
+            checkpoint_sha256=module.origin.sha256,
             seed=settings["seed"],
             images_seen=module.images,
             created=datetime.now(UTC).isoformat(timespec="seconds"),

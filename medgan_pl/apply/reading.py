@@ -56,7 +56,7 @@ class Reading:
             raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read")
         self.segments = game.segments
         dims = module.config["image"]["spatial_dims"]
-        self.enlarges = module.average.network.factors
+        self.enlarges = module.ema.network.factors
         whole = numbers("data.size", self.data["size"], dims, 1, whole=True)
         self.size = tuple(side // factor for side, factor in zip(whole, self.enlarges, strict=True))
         beside = self.data.get("beside") or {}

@@ -33,8 +33,6 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
     """
     from safetensors.torch import save_file
 
-    from medgan_pl.data.export import sha256
-
     if output.suffix != ".safetensors" or checkpoint.suffix == ".safetensors":
         raise ValueError(f"`checkpoint` must be a checkpoint and `output` a .safetensors file, got {checkpoint} and {output}")
     module = load(checkpoint)
@@ -42,11 +40,11 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         # Each in memory of its own, in the order of its axes: safetensors takes nothing else. `load` brings back channels_last.
         name: weight.contiguous().clone()
         for name, weight in module.state_dict().items()
-        if whole or name.startswith("average.network.")
+        if whole or name.startswith("ema.network.")
     }
     state = {"format": FORMAT, "config": for_weights(module.config), "classes": module.classes, "inverse": module.inverse.plain()}
     state |= {"covariates": module.covariates.plain(), "inverses": {name: each.plain() for name, each in module.inverses.items()}}
-    told = json.dumps(state | {"images": module.images, "checkpoint_sha256": sha256(checkpoint)}, sort_keys=True)
+    told = json.dumps(state | {"images": module.images, "checkpoint_sha256": module.origin.sha256}, sort_keys=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f"{output.name}.part")
     save_file(weights, beside, {"format": "pt", "medgan_pl": told, "sha256": fingerprint(told, weights)})

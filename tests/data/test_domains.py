@@ -12,8 +12,8 @@ from medgan_pl.data.domain_table import Streams
 from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.data.intensity import Percentiles, Window
 from medgan_pl.data.modalities import CT, MRI, HeadCT
+from medgan_pl.data.sets import held_out, real_set
 from medgan_pl.data.stream import Stream
-from medgan_pl.evaluate.sets import held_out, real_set
 from medgan_pl.train.checks import check_data
 
 SHARED = {"size": 16, "cache": {"dir": "cache"}, "laterality": False}

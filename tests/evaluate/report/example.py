@@ -7,7 +7,8 @@ from torch import Tensor
 
 from medgan_pl.evaluate.report import Pairs, Pictures
 from medgan_pl.metrics.estimate import Estimate
-from medgan_pl.metrics.result import FORMAT, Result
+from medgan_pl.metrics.judgement import FORMAT
+from medgan_pl.metrics.result import Result
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 RUNGS = ("blur 0.5", "blur 1", "blur 2", "noise 0.05", "noise 0.1", "noise 0.2")
