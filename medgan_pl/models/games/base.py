@@ -90,9 +90,11 @@ class Game(nn.Module, ABC):
     regularisers have, such as an adaptive strength, are buffers, saved with the run. A new game says `draw`, `generate` and `critic`; the
     losses are the adversarial ones, to which it may add its own terms. `paired`: whether the fake of a batch's i-th place is to be the
     real of that place, so that the two can be held against each other, voxel by voxel. `sourced`: whether it makes images of images, which
-    the batch must bring, and not of noise alone. `segments`: whether what it makes are masks, a channel for each structure.
+    the batch must bring, and not of noise alone. `segments`: whether what it makes are masks, a channel for each structure. `reads`: the
+    keys of the data's batch that the game uses; data that give a source or a mask to a game that does not read it are refused.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"image"})
     players: ClassVar[Sequence[str]] = ("d", "g")  # in order of play; the discriminator before the generator
     generator: ClassVar[str] = "g"  # makes the fakes; the EMA of its weights is validated and sampled
     discriminator: ClassVar[str] = "d"  # judges the fakes; `d_per_g` counts its turns for each of the generator's

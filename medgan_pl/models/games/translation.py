@@ -27,6 +27,7 @@ class Translation(Game):
     is left random is the dropout of a G that has it.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"image", "source"})
     paired: ClassVar[bool] = True
     sourced: ClassVar[bool] = True
 
@@ -97,6 +98,7 @@ class Translation(Game):
 class Segmentation(Translation):
     """G(image) against D(image, masks): what is made is one channel of [-1, 1] for each structure, (1 + fake) / 2 its probability."""
 
+    reads: ClassVar[frozenset[str]] = frozenset({"image", "mask"})
     segments: ClassVar[bool] = True
 
     def source(self, batch: Batch) -> Tensor:

@@ -18,6 +18,7 @@ class Unpaired(Game):
     the image that it was made of, and `of_fakes` says what D is then to be told.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"image", "label"})
     sourced: ClassVar[bool] = True
     domains: int = 2
 
