@@ -28,6 +28,7 @@ from medgan_pl.data.files.listing import COMPANION_KEYS
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.files.split import SPLITS, split_by_patient, with_fewer_in_train, without_duplicates
 from medgan_pl.data.intensity import Intensity, Inverse
+from medgan_pl.data.masks import as_image, as_mask
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.prepare.cache import Cache, Task, available_cores, prepare
 from medgan_pl.data.prepare.formats import Format
@@ -115,7 +116,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.patches = patches if spatial_dims == 3 else 0
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, spatial_dims, 0)
         self.layout = laid_out(modality.spatial_dims, spatial_dims, self.size, spacing, crop, slices or {}, self.patches)
-        self.pipeline = Pipeline(self.layout, intensity, modality.settings, list(self.companions.values()))
+        self.pipeline = Pipeline(self.layout, intensity, modality, self.companions, self.degrade and self.degrade.frame(spatial_dims))
         self.check_windows()
         self.split, self.fractions, self.split_seed, self.most_train = split, tuple(fractions), split_seed, most_train
         self.max_corrupt, self.duplicates = max_corrupt, duplicates
@@ -204,6 +205,11 @@ class ImageDataModule(pl.LightningDataModule):
         self.tell(records)
         self.gather = self.gatherer(cache, records, counts)
         self.records = records
+
+    @property
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines by domain; the only one has the empty name."""
+        return {"": self.pipeline}
 
     @property
     def images(self) -> Table:
@@ -386,10 +392,10 @@ class ImageDataModule(pl.LightningDataModule):
         keys = sorted((key for key in self.parts if key in batch), key=lambda key: key == "mask")  # masks last
         if keys == ["image"]:
             return {**batch, "image": self.randomize(batch["image"])}
-        together = torch.cat([batch[key] * 2 - 1 if key == "mask" else batch[key] for key in keys], 1)
+        together = torch.cat([as_image(batch[key]) if key == "mask" else batch[key] for key in keys], 1)
         moved = self.randomize(together, clean=self.parts.get("mask", 0) if "mask" in batch else 0)
         parts = dict(zip(keys, moved.split([self.parts[key] for key in keys], 1), strict=True))
-        return batch | {key: (part > 0).float() if key == "mask" else part for key, part in parts.items()}
+        return batch | {key: as_mask(part) if key == "mask" else part for key, part in parts.items()}
 
     def degraded(self, batch: Batch, generator: torch.Generator) -> Batch:
         return batch if self.degrade is None else {**batch, "source": self.degrade(batch.get("source", batch["image"]), generator)}

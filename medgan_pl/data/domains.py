@@ -17,6 +17,7 @@ from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.split import SPLITS
 from medgan_pl.data.intensity import Inverse
+from medgan_pl.data.prepare.pipelines import Pipeline
 from medgan_pl.data.settings import numbers
 from medgan_pl.data.stream import Stream, Table
 
@@ -90,6 +91,11 @@ class DomainsDataModule(ImageDataModule):
         self.records = [
             replace(record, name=f"{name}/{record.name}", label=name) for name, domain in self.domains.items() for record in domain.records
         ]
+
+    @property
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines by domain."""
+        return {name: domain.pipeline for name, domain in self.domains.items()}
 
     @property
     def inverse(self) -> Inverse:

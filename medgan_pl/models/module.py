@@ -118,6 +118,7 @@ class AdversarialModule(pl.LightningModule):
         self.classes: list[str] = []
         self.inverse: Inverse | None = None  # of the checkpoint it was loaded from: from [-1, 1] to native units and space
         self.inverses: dict[str, Inverse] = {}  # likewise, of several domains each
+        self.pipelines: dict[str, Any] = {}  # likewise, how scans become images, as plain values: by domain, or of one data set under ""
         self.covariates = Covariates()  # of that checkpoint, or of the data it is trained on
         self.row: dict[str, float] = {}
         self.interval = Interval()
@@ -353,6 +354,7 @@ class AdversarialModule(pl.LightningModule):
         state |= {"world": self.trainer.world_size, "device": self.device.type, "fingerprint": data.fingerprint}
         state |= {"classes": list(data.classes), "inverse": data.inverse.plain(), "config": self.config}
         state |= {"covariates": data.covariates.plain(), "inverses": {name: each.plain() for name, each in data.inverses.items()}}
+        state |= {"pipelines": {name: each.plain() for name, each in data.pipelines.items()}}
         state |= {"row": {key: value for key, value in self.row.items() if key != "images_per_second"}}
         checkpoint.setdefault("medgan_pl", {}).update(state)
 

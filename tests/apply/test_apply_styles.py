@@ -13,6 +13,7 @@ from data.dicom_files import write_series
 from PIL import Image
 from torch import nn
 
+from medgan_pl.core.command import instantiate
 from medgan_pl.models.build import build_module
 from medgan_pl.models.load import load
 
@@ -33,6 +34,7 @@ def checkpoint(config: dict[str, Any], folder: Path) -> Path:
     names = list(config["data"]["domains"])
     levels = {name: INVERSE | {"levels": [[0.0, 800.0 + 100 * place]]} for place, name in enumerate(names)}
     state = {"config": config, "classes": names, "images": 64, "inverse": levels[names[-1]], "inverses": levels, "covariates": []}
+    state["pipelines"] = {name: pipeline.plain() for name, pipeline in instantiate(config["data"]).pipelines.items()}
     path = folder / "run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, path)

@@ -1,6 +1,8 @@
 """Where a generated image comes from, what its numbers mean, and the JSON beside it that says both."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,11 @@ def write_beside(path: Path, content: dict[str, Any]) -> Path:
 def sums_of(path: Path) -> dict[str, Any]:
     """What a sidecar says of the file or the folder of slices that it belongs to."""
     return {"file": path.name, "file_sha256": sha256(path)} if path.is_file() else {"folder": path.name, "files_sha256": sums_in(path)}
+
+
+def digest(groups: Sequence[Sequence[Path]]) -> str:
+    """Return the SHA-256 of the content of groups of files, in order: those of a scan, and those of its mask."""
+    return hashlib.sha256(json.dumps([[sha256(path) for path in paths] for paths in groups]).encode()).hexdigest()
 
 
 def sums_in(folder: Path) -> dict[str, str]:
