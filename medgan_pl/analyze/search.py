@@ -39,7 +39,7 @@ class Search:
         return self.network.synthesis(w.expand(-1, self.network.layers, -1))
 
     def looks(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
-        """What is compared, (B, F) each: the pixels at every halving down to 8 a side, then the features of each extractor."""
+        """Return what is compared, (B, F) each: the pixels at every halving down to 8 a side, then the features of each extractor."""
         levels, halve = [images], AVERAGE_POOL[images.ndim - 2](2)
         while min(levels[-1].shape[2:]) >= 16:
             levels.append(halve(levels[-1]))
@@ -61,10 +61,10 @@ class Search:
 
     @torch.no_grad()
     def images(self) -> Float[Tensor, "b c *space"]:
-        """What was found."""
+        """Return the images of the styles found so far."""
         return self.draw(self.w)
 
     @torch.no_grad()
     def left(self) -> Float[Tensor, "b kinds"]:
-        """What is left of each distance, as a share of that of the average image."""
+        """Return each distance that is left, as a share of that of the average image."""
         return self.apart(self.images()) / self.units

@@ -80,7 +80,7 @@ class ImageDataModule(pl.LightningDataModule):
         patient_pattern: str = r"^[^/]+(?=/)",
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         split_seed: int = 0,
-        most_train: int | None = None,
+        max_train: int | None = None,
         duplicates: str = "refuse",
         max_corrupt: float = 0.01,
         laterality: bool = True,
@@ -99,7 +99,7 @@ class ImageDataModule(pl.LightningDataModule):
             root=root, split=split, classes=classes, fractions=fractions, max_corrupt=max_corrupt, duplicates=duplicates,
             mirrored=laterality and (augment or {}).get("flip", False),
             counts={"batch_size": (batch_size, 1), "workers": (workers, 0), "seed": (seed, 0), "patches": (patches, 0)}
-            | ({} if most_train is None else {"most_train": (most_train, 1)}),
+            | ({} if max_train is None else {"max_train": (max_train, 1)}),
         )  # fmt: skip
         if channels != intensity.channels:
             raise ValueError(
@@ -118,7 +118,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.layout = laid_out(modality.spatial_dims, spatial_dims, self.size, spacing, crop, slices or {}, self.patches)
         self.pipeline = Pipeline(self.layout, intensity, modality, self.companions, self.degrade and self.degrade.frame(spatial_dims))
         self.check_windows()
-        self.split, self.fractions, self.split_seed, self.most_train = split, tuple(fractions), split_seed, most_train
+        self.split, self.fractions, self.split_seed, self.max_train = split, tuple(fractions), split_seed, max_train
         self.max_corrupt, self.duplicates = max_corrupt, duplicates
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         cache = {"dir": "~/.cache/medgan_pl", "dtype": "uint16", **(cache or {})}
@@ -187,8 +187,8 @@ class ImageDataModule(pl.LightningDataModule):
         usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
         records = without_duplicates(self.divided(usable), drop=self.duplicates == "drop")
         whole = len(records)
-        if self.most_train is not None:
-            records = with_fewer_in_train(records, self.most_train, self.split_seed)
+        if self.max_train is not None:
+            records = with_fewer_in_train(records, self.max_train, self.split_seed)
         self.left_out = whole - len(records)
         counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
         self.found = summary.Found(records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, self.source.nameless)
@@ -332,7 +332,7 @@ class ImageDataModule(pl.LightningDataModule):
         unused = self.split == "patient" and self.source.splits
         given = ["the splits that came with the data are not used; data.split=folders keeps them"] if unused else []
         held = ["WARNING: data.split=none holds nothing out: validation sees the training images"] if self.split == "none" else []
-        fewer = [f"{self.left_out} scans are left out of train (data.most_train={self.most_train})"] if self.most_train else []
+        fewer = [f"{self.left_out} scans are left out of train (data.max_train={self.max_train})"] if self.max_train else []
         told = summary.covariate_lines(self.found, self.covariates, self.known)
         told += [f"the headers of {n} scans say {name} as it cannot be; it counts as unknown" for name, n in self.source.illegible.items()]
         return [self.source.title, *summary.lines(self.found, self.classes, self.size), *told, *given, *fewer, *held]

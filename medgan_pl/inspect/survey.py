@@ -1,4 +1,4 @@
-"""What `medgan_pl.inspect` shows of a data set: scan by scan what it is and what is odd about it, a histogram, a contact sheet."""
+"""The report of `medgan_pl.inspect` on a data set: each scan and what is odd about it, a histogram, a contact sheet."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def survey(table: Sequence[Record], cache: Cache) -> list[dict[str, Any]]:
 
 
 def oddities(entry: dict[str, Any]) -> list[str]:
-    """What may be wrong with a scan that can be used."""
+    """Return what may be wrong with a usable scan, a sentence each."""
     facts, levels, odd = entry["facts"], entry["levels"], []
     if facts["synthetic"]:
         odd.append("synthetic: made by a generator")

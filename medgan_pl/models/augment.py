@@ -78,32 +78,32 @@ class Ramped(nn.Module):
 
 
 class Adaptive(nn.Module):
-    """ADA: a probability that rises while D tells its batches too well and falls while it does not, within [0, `most`].
+    """ADA: a probability that rises while D tells its batches too well and falls while it does not, within [0, `max_p`].
 
-    After each `every` turns of D: p <- clamp(p + sign(a - target) · images of these turns / full_images, 0, most), with a their mean
+    After each `every` turns of D: p <- clamp(p + sign(a - target) · images of these turns / full_images, 0, max_p), with a their mean
     accuracy (losses/adversarial.py: the share of pairs of a real and a fake that D orders rightly), the same on all ranks.
 
     The paper watches r = E[sign D(x)] on reals and aims at 0.6; that needs logits whose 0 means something, which those of Wasserstein and
     relativistic objectives have not. Where the logits of reals and of fakes are normal about ±m with one spread, r = 0.6 is an accuracy of
     0.88. The paper has `every` = 4, `full_images` = 500,000 (the images in which p can go from 0 to 1) and no bound; it finds that
-    operations leak above some 0.8, which `most` keeps off.
+    operations leak above some 0.8, which `max_p` keeps off.
     State, saved with the run: `p`, and what was told since it last changed.
-    ValueError for a target outside (0.5, 1), a `most` or `start` outside [0, 1], and counts below 1.
+    ValueError for a target outside (0.5, 1), a `max_p` or `start` outside [0, 1], and counts below 1.
 
     Source: Karras et al. 2020 (arXiv 2006.06676), section 3.
     """
 
     p: Tensor
 
-    def __init__(self, *, target: float, full_images: int, most: float = 0.8, every: int = 4, start: float = 0.0) -> None:
+    def __init__(self, *, target: float, full_images: int, max_p: float = 0.8, every: int = 4, start: float = 0.0) -> None:
         super().__init__()
         if not 0.5 < target < 1:
             raise ValueError(f"`target` must be an accuracy between 0.5 (chance) and 1 (perfect), got {target}")
         if full_images < 1 or every < 1:
             raise ValueError(f"`full_images` and `every` must be at least 1, got {full_images} and {every}")
-        if probability("start", start) > probability("most", most):
-            raise ValueError(f"`start` must be at most `most`, got {start} and {most}")
-        self.target, self.full_images, self.most, self.every = target, full_images, most, every
+        if probability("start", start) > probability("max_p", max_p):
+            raise ValueError(f"`start` must be at most `max_p`, got {start} and {max_p}")
+        self.target, self.full_images, self.max_p, self.every = target, full_images, max_p, every
         self.register_buffer("p", torch.tensor(float(start)))
         self.register_buffer("told", torch.zeros(3))  # since p last changed: turns, accuracies added up, images
 
@@ -115,7 +115,7 @@ class Adaptive(nn.Module):
         # NaN, of a step that was not finite, moves nothing.
         step = (right / turns - self.target).sign().nan_to_num() * shown / self.full_images
         due = turns >= self.every
-        self.p.copy_(torch.where(due, (self.p + step).clamp(0, self.most), self.p))
+        self.p.copy_(torch.where(due, (self.p + step).clamp(0, self.max_p), self.p))
         self.told.copy_(torch.where(due, 0.0, told))
 
 
@@ -129,22 +129,22 @@ def probability(name: str, value: float) -> float:
 
 
 class Augment(nn.Module):
-    """Bends the grey scale, then mirrors, turns, scales and shifts in one resampling, then cuts a box out: each with probability `p`.
+    """Bends the gray scale, then mirrors, turns, scales and shifts in one resampling, then cuts a box out: each with probability `p`.
 
     images (B, C, *S) in [-1, 1], numbers (B, `numbers`) in [0, 1) -> images (B, C, *S) in [-1, 1]; differentiable as often as asked.
     What is 0 or False is off, and all draws are uniform:
 
-    - `brightness`, `contrast`: x <- x + (1 - x²)(b + c x), |b| <= brightness, |c| <= contrast: mid-grey moves by b and the slope there
-      becomes 1 + c, while -1 stays air and 1 bone or whatever is brightest; never a hue, never another order of grey values. On a CT
+    - `brightness`, `contrast`: x <- x + (1 - x²)(b + c x), |b| <= brightness, |c| <= contrast: mid-gray moves by b and the slope there
+      becomes 1 + c, while -1 stays air and 1 bone or whatever is brightest; never a hue, never another order of gray values. On a CT
       window of [-1000, 400] HU b = 0.1 is 70 HU at its middle. The two together at most 0.5, where the curve would turn back.
     - `flip`: left and right, half the time; refused with `laterality`, where the sides differ.
     - `rotate_deg`: largest turn in degrees, in 3-D about each axis; `scale`: by 1/(1 + scale) to 1 + scale, log-uniform; `shift`: whole
       pixels, up to that share of each side and at least one. Bilinear; what lies outside is the image reflected at its border.
-    - `cutout`: a box of that share of each side, centred anywhere, set to 0: a flat mid-grey that is no tissue.
+    - `cutout`: a box of that share of each side, centered anywhere, set to 0: a flat mid-gray that is no tissue.
     - `strength`: says p. ValueError for what lies outside these ranges, and for images of other than `spatial_dims` axes.
 
-    Source: Zhao et al. 2020 (arXiv 2006.10738), p = 1 with colour, translation, cut-out; Karras et al. 2020 (arXiv 2006.06676), appendix B.
-    Both add and multiply grey values, which would move air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
+    Source: Zhao et al. 2020 (arXiv 2006.10738), p = 1 with color, translation, cut-out; Karras et al. 2020 (arXiv 2006.06676), appendix B.
+    Both add and multiply gray values, which would move air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
     left out.
     """
 
@@ -200,7 +200,7 @@ class Augment(nn.Module):
         return self.cut(images, drawn["cutout"]) if self.cutout else images
 
     def drawn(self, numbers: Tensor, name: str) -> Tensor:
-        """How an operation is done, (B, k) in [-1, 1); NaN where it is not."""
+        """Return the strengths of an operation, (B, k) in [-1, 1); NaN where it is not."""
         gate, how = self.columns[name]
         done = numbers[:, gate : gate + 1] < self.strength.p
         return torch.where(done, 2 * numbers[:, how] - 1, torch.nan)
@@ -243,7 +243,7 @@ class Augment(nn.Module):
         return torch.cat([turn, offset], 2)
 
     def cut(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """0 inside a box of `cutout` of each side; a centre of NaN is inside of none."""
+        """0 inside a box of `cutout` of each side; a center of NaN is inside of none."""
         inside = torch.ones((), dtype=torch.bool, device=images.device)
         for axis, side in enumerate(images.shape[2:]):
             view = [-1 if i == axis + 2 else 1 for i in range(images.ndim)]

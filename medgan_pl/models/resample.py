@@ -21,8 +21,8 @@ def rotation(n: int, plane: tuple[int, int], angle: Tensor) -> Tensor:
 
 
 def places(motion: Tensor, sides: torch.Size) -> Tensor:
-    """Where each new pixel lies in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first, each axis from -1 to 1, edge to
-    edge: F.affine_grid with align_corners=False, in full precision as `product`."""
+    """Return where each new pixel lies in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first, each axis from -1 to 1,
+    edge to edge: F.affine_grid with align_corners=False, in full precision as `product`."""
     n = len(sides)
     grid = motion[:, :, -1].view(-1, *[1] * n, n)
     for axis, side in enumerate(reversed(sides)):
@@ -55,7 +55,7 @@ class Resample(torch.autograd.Function):
 
 
 class Adjoint(torch.autograd.Function):
-    """What `Resample` does to gradients: its transpose, linear too, whose own gradient is `Resample` again."""
+    """The backward pass of `Resample`: its transpose, linear too, whose own gradient is `Resample` again."""
 
     @staticmethod
     def forward(context: Any, gradient: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:

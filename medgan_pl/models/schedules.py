@@ -120,20 +120,21 @@ class EveryNth:
 @dataclass(frozen=True, kw_only=True)
 class Saturated:
     """D plays until it tells a fresh batch well enough, then G: until its `accuracy` (losses/adversarial.py) on the batch, before it learns
-    from it, is reached, at most `most` turns.
+    from it, is reached, at most `max_turns` turns.
 
     Playing D towards its optimum is the inner loop of Goodfellow et al. 2014 (arXiv 1406.2661), algorithm 1; the threshold bounds it.
     """
 
     accuracy: float = 0.8
-    most: int = 5
+    max_turns: int = 5
 
     def __post_init__(self) -> None:
-        if not 0.5 < self.accuracy <= 1 or self.most < 1:
-            raise ValueError(f"`d_auto` needs 0.5 < accuracy <= 1 and most >= 1, got accuracy={self.accuracy} and most={self.most}")
+        if not 0.5 < self.accuracy <= 1 or self.max_turns < 1:
+            given = f"accuracy={self.accuracy} and max_turns={self.max_turns}"
+            raise ValueError(f"`d_auto` must have 0.5 < accuracy <= 1 and max_turns >= 1, got {given}")
 
     def may(self, turns: int) -> bool:
         return True
 
     def now(self, turns: int, accuracy: Callable[[], float]) -> bool:
-        return turns >= self.most or accuracy() >= self.accuracy
+        return turns >= self.max_turns or accuracy() >= self.accuracy

@@ -61,7 +61,7 @@ def test_a_missing_or_empty_root_never_falls_back(tmp_path):
         ({"root": " "}, "data.root must be a folder, .* got ' '"),
         ({"augment": {"scale": 3}}, "data.augment.scale must lie in"),
         ({"augment": {"flip": True}}, "data.augment.flip=true mirrors left and right, and data.laterality=true"),
-        ({"most_train": 0}, "data.most_train must be a whole number of 1 or more, got 0"),
+        ({"max_train": 0}, "data.max_train must be a whole number of 1 or more, got 0"),
         ({"cache": {"dtype": "int8"}}, "data.cache.dtype must be one of"),
         ({"spacing_mm": 1.0}, "data.spacing_mm must be null for films"),
         ({"spatial_dims": 3, "size": 16}, "`image.spatial_dims` must be 2 for films"),
@@ -161,12 +161,12 @@ def test_rescaled_films_are_a_signal_and_whole_ones_grey_levels(tmp_path, tags, 
 
 def test_training_on_fewer_scans_says_so_and_holds_out_the_same(tmp_path):
     root = str(write_films(tmp_path / "films"))
-    whole, few = films(root=root), films(root=root, most_train=5)
+    whole, few = films(root=root), films(root=root, max_train=5)
     for data in (whole, few):
         data.setup()
     assert few.sizes() == {**whole.sizes(), "train": 5}
-    assert f"{whole.sizes()['train'] - 5} scans are left out of train (data.most_train=5)" in few.describe()
-    assert not any("most_train" in line for line in whole.describe())
+    assert f"{whole.sizes()['train'] - 5} scans are left out of train (data.max_train=5)" in few.describe()
+    assert not any("max_train" in line for line in whole.describe())
     assert few.fingerprint != whole.fingerprint
     names = [{data.records[row].name for row in data.image_records[data.rows["val"]]} for data in (whole, few)]
     assert names[0] == names[1]

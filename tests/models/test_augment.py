@@ -239,7 +239,7 @@ def told(strength: Adaptive, accuracy: float, turns: int, images: int = 10) -> f
 
 class TestAdaptive:
     def test_it_rises_and_falls_by_the_images_shown(self) -> None:
-        strength = Adaptive(target=0.8, full_images=1000, most=0.5)
+        strength = Adaptive(target=0.8, full_images=1000, max_p=0.5)
         assert told(strength, 1.0, 3) == 0
         assert told(strength, 1.0, 1) == pytest.approx(0.04)
         assert told(strength, 0.79, 8) == 0.0  # 0.04 down, then held at 0
@@ -252,7 +252,7 @@ class TestAdaptive:
         assert float(strength.p) == 0
 
     def test_it_is_clamped(self) -> None:
-        strength = Adaptive(target=0.8, full_images=100, most=0.6)
+        strength = Adaptive(target=0.8, full_images=100, max_p=0.6)
         assert told(strength, 1.0, 100) == pytest.approx(0.6)
 
     def test_a_step_that_is_not_finite_moves_nothing(self) -> None:
@@ -291,7 +291,7 @@ def test_a_ramp_follows_the_images() -> None:
         (lambda: Ramped(Ramp(start=0.0, end=1.5)), "`ramp.end` must be a probability"),
         (lambda: Adaptive(target=0.4, full_images=10), "`target` must be an accuracy between"),
         (lambda: Adaptive(target=0.8, full_images=0), "`full_images` and `every` must be at least 1"),
-        (lambda: Adaptive(target=0.8, full_images=10, most=0.5, start=0.6), "`start` must be at most `most`"),
+        (lambda: Adaptive(target=0.8, full_images=10, max_p=0.5, start=0.6), "`start` must be at most `max_p`"),
         (lambda: augment(3, shift=0.1)(images(2), torch.rand(4, 4)), "must have 3 axes of space and 4 numbers each"),
     ],
 )

@@ -87,7 +87,7 @@ def test_d_plays_more_often_than_g(settings, tmp_path) -> None:
 
 
 def test_d_plays_until_it_tells_a_fresh_batch_well_enough(settings, tmp_path, monkeypatch) -> None:
-    module = build_module(settings(*TINY, "total_images=48", "log_every=4", "d_per_g=auto", "d_auto.accuracy=0.75", "d_auto.most=4"))
+    module = build_module(settings(*TINY, "total_images=48", "log_every=4", "d_per_g=auto", "d_auto.accuracy=0.75", "d_auto.max_turns=4"))
     seen = iter([0.5, 0.69, 0.75, 0.9, 0.1, 0.1, 0.1, 0.1, 1.0, 0.2, 0.2, 0.8])  # of D in each of the 12 batches
     monkeypatch.setattr("medgan_pl.models.games.base.accuracy", lambda real, fake: torch.tensor(next(seen)))
     fit(module, tmp_path)
@@ -214,7 +214,7 @@ def test_resumed_equals_uninterrupted(settings, tmp_path, extra) -> None:
 
 def test_the_augmentation_follows_how_well_d_does(settings, tmp_path, monkeypatch) -> None:
     """It rises while D tells all, to its clamp, and falls while D tells nothing; every third turn of four images, a hundredth for each."""
-    module = build_module(settings(*TINY, "total_images=192", "log_every=12", *ADAPTIVE, "augment.strength.most=0.3"))
+    module = build_module(settings(*TINY, "total_images=192", "log_every=12", *ADAPTIVE, "augment.strength.max_p=0.3"))
     right = iter([1.0] * 24 + [0.5] * 24)
     monkeypatch.setattr("medgan_pl.models.games.base.accuracy", lambda real, fake: torch.tensor(next(right)))
     fit(module, tmp_path)

@@ -1,4 +1,4 @@
-"""What all degradations share: one row after the other from one generator, what is drawn for each, and several in a chain."""
+"""The base of all degradations: one row after the other from one generator, what is drawn for each, and several in a chain."""
 
 import math
 from abc import ABC, abstractmethod
@@ -102,7 +102,7 @@ class Chain(Degradation):
 
 
 class Range:
-    """What is drawn for each row, uniformly from `ends` = [low, high]; a single number is always that number.
+    """A range: a number drawn for each row, uniformly from `ends` = [low, high]; a single number is always that number.
 
     ValueError, by the `name` the setting has, for anything else and for what lies outside `least` to `most`.
     """

@@ -16,7 +16,8 @@ MU_WATER = 0.02  # attenuation of water per mm, near 65 keV: the mean energy of 
 
 
 class OfCT(Degradation):
-    """What needs Hounsfield units. `windows_hu`: the windows of the data, a pair [low, high] for each channel; `pixel_mm`: side of a pixel
+    """A degradation that needs Hounsfield units. `windows_hu`: the windows of the data, a pair [low, high] for each channel; `pixel_mm`:
+    side of a pixel
     of what it is given, after the steps before it in a `Chain`; `photons`: that leave the tube along each ray, a pixel wide, in each of
     `views`.
 
@@ -53,7 +54,7 @@ class LowDose(OfCT):
     """The noise of a CT of `photons` a ray: Poisson in its projections, and from there into the slice by filtered back-projection.
 
     For each ray the line integral p is taken of the image, N ~ Poisson(photons · exp(-p)) are counted, at least 1, and the error
-    -log(N / photons) - p is back-projected and added: as the back-projection is linear, its own artefacts do not enter, and without noise
+    -log(N / photons) - p is back-projected and added: as the back-projection is linear, its own artifacts do not enter, and without noise
     the image is what it was. So the noise is stronger where rays are weakened, and streaks along them; its power goes as 1 / photons.
     Each slice of the last two axes by itself, which must be axial, in a parallel beam; no electronic noise, scatter or bow-tie filter, and
     a monochromatic beam. Noise that leaves a window is clipped.
@@ -95,7 +96,7 @@ class DoseNoise(OfCT):
 
 
 class Quanta(Degradation):
-    """Quantum noise of a detector whose signal is the grey scale: N ~ Poisson(photons · (x + 1) / 2) of `photons` where it is brightest.
+    """Quantum noise of a detector whose signal is the gray scale: N ~ Poisson(photons · (x + 1) / 2) of `photons` where it is brightest.
 
     A film shown bright where little came through is noisier there, not in the dark; for it this is an approximation.
     """

@@ -17,7 +17,7 @@ from medgan_pl.data.settings import are_numbers
 
 @runtime_checkable
 class Hole(Protocol):
-    """What is missing of an image of these sides, True there, on the generator's device."""
+    """Return the missing part of an image of these sides, True where it is missing, on the generator's device."""
 
     def __call__(self, sides: torch.Size, generator: torch.Generator) -> Bool[Tensor, "*space"]: ...
 
@@ -100,7 +100,7 @@ class FreeForm:
         return outer_sum(factors) > math.exp(-4.5)  # three standard deviations from its middle
 
     def points(self, sides: torch.Size, piece: Tensor, generator: torch.Generator) -> Float[Tensor, "strokes vertices steps n"]:
-        """Where the brush is set down, in pixels."""
+        """Return the points where the brush is set down, in pixels."""
         strokes, vertices, n = *piece.shape[:2], len(sides)
         fresh = F.normalize(normal(generator, strokes, vertices, n), dim=-1)
         # heading(i) ~ (1 - bend) heading(i - 1) + bend fresh(i), all at once: what piece i still has of the direction j.

@@ -16,7 +16,7 @@ class KSpace(Degradation):
     """Undersampling: 1 of each `acceleration` lines is measured, the others are zero.
 
     The middle `centre` of all lines is kept always, the rest by chance, a line at the share r of the way out as if weighted by (1 - r)
-    ** `decay`: 0 is even chances. ValueError for a centre that alone is more than 1 / acceleration.
+    ** `decay`: 0 is even chances. ValueError for a center that alone is more than 1 / acceleration.
 
     Source: Lustig et al. 2007 (doi 10.1002/mrm.21391), Cartesian lines of variable density; the zero-filled image they start from.
     """
@@ -35,7 +35,7 @@ class KSpace(Degradation):
         return magnitude(acquired(image, across(lines, self.axis)))
 
     def lines(self, count: int, generator: torch.Generator) -> Bool[Tensor, " count"]:
-        """Which of `count` lines are measured, in the order of torch.fft: the middle of k-space first."""
+        """Return which of `count` lines are measured, in the order of torch.fft: the middle of k-space first."""
         distance = torch.fft.fftfreq(count, 1 / count, device=generator.device).abs()  # from the middle, in lines
         # The largest u ** (1 / weight) are a sample without replacement by weight (Efraimidis & Spirakis 2006).
         weight = (1 - distance / (count / 2 + 1)) ** self.decay

@@ -35,7 +35,7 @@ class MetalLike(Degradation):
         return with_holes(torch.where(metal, 1.0, image + streaks).clamp(-1, 1), metal[None, None], fill=None)
 
     def slice(self, sides: torch.Size, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Of each disc by itself where it is and what it adds around: (k, H, W) bool, (k, H, W)."""
+        """Return, for each disc, where it is and what it adds around itself: (k, H, W) bool, (k, H, W)."""
         radius = self.radius.draw(generator, most, 1, 1) * min(sides)
         middle = 0.2 + 0.6 * uniform(generator, 2, most, 1, 1)
         down = torch.arange(sides[0], device=generator.device)[:, None] + 0.5 - sides[0] * middle[0]

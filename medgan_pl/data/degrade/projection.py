@@ -56,7 +56,7 @@ def angles(views: int) -> list[float]:
 
 
 def length(rays: int) -> int:
-    """Of the transform: long enough that a ray does not meet the filter of one from the other side."""
+    """Return the length of the transform: long enough that a ray does not meet the filter of one from the other side."""
     return 2 ** math.ceil(math.log2(2 * rays))
 
 

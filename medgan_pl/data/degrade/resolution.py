@@ -67,12 +67,12 @@ class Shrink(Degradation):
 
 
 def are_axes(axes: Any) -> bool:
-    """Whether they are some of those of a volume, each once."""
+    """Return whether these are axes of a volume, each named once."""
     return isinstance(axes, Sequence) and are_numbers(axes, len(axes), int) and 0 < len(axes) == len({*axes} & {0, 1, 2})
 
 
 def reach(sigma_px: float) -> int:
-    """Where a Gaussian of that width is as good as 0, in whole pixels."""
+    """Return the distance at which a Gaussian of that width is practically 0, in whole pixels."""
     return max(1, round(4 * sigma_px))
 
 

@@ -1,4 +1,5 @@
-"""What a network made of a file, as a file of the same kind: in its orientation and geometry, with its depth or its patient's study."""
+"""Write a network's result as a file of the same kind as its input: in its orientation and geometry, with its depth or its patient's
+study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ class AsSeries(AsNifti):
 
 
 class AsPicture:
-    """A PNG for PNG, JPEG and TIFF, of 8 or 16 bits as the film had, or, where it had floats or the values are no grey levels, a TIFF of
+    """A PNG for PNG, JPEG and TIFF, of 8 or 16 bits as the film had, or, where it had floats or the values are no gray levels, a TIFF of
     32-bit floats."""
 
     def __init__(self, scan: Scan) -> None:

@@ -69,7 +69,7 @@ def write_derived(
 
 
 def read(source: Path, modality: str) -> Dataset:
-    """What is kept of a file, and what is asked of it; nothing private."""
+    """Read the attributes that are kept or checked; nothing private."""
     sop = SOP_CLASSES[modality]
     with source.open("rb") as file:
         return parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), f"{KEPT} {ASKED} {TYPE_1[sop]} {TYPE_2[sop]}".split())
@@ -110,7 +110,7 @@ def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str,
 
 
 def own(file: Path) -> bool:
-    """Whether it is a slice that was written here before."""
+    """Return whether the file is a slice that an earlier run wrote here."""
     try:
         return file.suffix == ".dcm" and str(dcmread(file, stop_before_pixels=True).get("SeriesDescription", "")).startswith("medgan_pl ")
     except InvalidDicomError:

@@ -119,7 +119,8 @@ def ds(number: float) -> str:
 
 
 def header(facts: Facts, provenance: Provenance, modality: str, identity: str) -> Dataset:
-    """What all slices share: every attribute of type 1 and 2 in PS3.3 A.2.3, A.3.3, A.4.3; empty where only a scanner could know."""
+    """Return the attributes that all slices share: every attribute of type 1 and 2 in PS3.3 A.2.3, A.3.3, A.4.3; empty where only a
+    scanner could know."""
     one = Dataset()
     one.SpecificCharacterSet = "ISO_IR 192"
     one.SOPClassUID, one.Modality = SOP_CLASSES[modality], modality
@@ -186,7 +187,7 @@ def put_in_place(one: Dataset, affine: np.ndarray, k: int) -> None:
 
 
 def drawn(file: Path) -> bool:
-    """Whether it is a slice that was written here before."""
+    """Return whether the file is a slice that an earlier run wrote here."""
     try:
         return file.suffix == ".dcm" and dcmread(file, stop_before_pixels=True).get("SyntheticData") == "YES"
     except InvalidDicomError:

@@ -42,12 +42,12 @@ class Frame:
         change = np.eye(4)
         for axis, factor in zip(self.order, factors, strict=True):
             change[axis, axis] = 1 / factor
-            change[axis, 3] = (1 / factor - 1) / 2  # voxel centres: half a new voxel lies inside the old border
+            change[axis, 3] = (1 / factor - 1) / 2  # voxel centers: half a new voxel lies inside the old border
         return self.affine @ change
 
 
 def frame_of(paths: Sequence[Path], canonical: np.ndarray) -> Frame:
-    """That of the volume in these files. Raises ScanError as their reader does."""
+    """Return the frame of the volume in these files. Raise ScanError as their reader does."""
     name = paths[0].name.lower()
     if name.endswith((*NIFTI, *ITK)):
         affine = nifti_affine(paths[0]) if name.endswith(NIFTI) else itk_affine(paths[0])

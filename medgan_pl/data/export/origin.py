@@ -1,4 +1,4 @@
-"""Where a generated image comes from, what its numbers mean, and the JSON beside it that says both."""
+"""The origin of a generated image, the meaning of its numbers, and the JSON file beside it that states both."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from medgan_pl.core.version import __version__
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a run of images.
+    """The model, the checkpoint and the settings that made a set of images.
 
     - `model`: its name as the configuration has it; `config`: the whole configuration, plain containers only.
     - `checkpoint_sha256`: 64 hexadecimal digits; `images_seen`: real images shown to it in training; `created`: ISO 8601.
@@ -32,8 +32,8 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Facts:
-    """What one image of a run is: number `index` of its seed, values in `unit` (HU, signal, levels), -1 of the generator at `low`, 1 at
-    `high`; `spacing_mm` along each axis of the array, None where nobody knows; `label`: the class asked for;
+    """The facts of one generated image: number `index` of its seed, values in `unit` (HU, signal, levels), -1 of the generator at `low`,
+    1 at `high`; `spacing_mm` along each axis of the array, None where nobody knows; `label`: the class asked for;
     `covariates`: the patient features asked for or drawn, by name, in natural units.
 
     Raises ValueError unless low lies below high and both are finite.
@@ -93,7 +93,7 @@ def write_beside(path: Path, content: dict[str, Any]) -> Path:
 
 
 def sums_of(path: Path) -> dict[str, Any]:
-    """What a sidecar says of the file or the folder of slices that it belongs to."""
+    """Return the checksums that a sidecar states for its file or its folder of slices."""
     return {"file": path.name, "file_sha256": sha256(path)} if path.is_file() else {"folder": path.name, "files_sha256": sums_in(path)}
 
 

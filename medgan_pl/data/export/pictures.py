@@ -12,7 +12,7 @@ from medgan_pl.data.export.origin import finite, ordered
 
 
 def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float, mark: str = "Synthetic") -> None:
-    """Writes one grey PNG of `bits` 8 or 16: `low` becomes 0, `high` the greatest level, between them linear and rounded, beyond clipped.
+    """Writes one gray PNG of `bits` 8 or 16: `low` becomes 0, `high` the greatest level, between them linear and rounded, beyond clipped.
 
     (H, W) is written as it is. Of a volume (D, H, W), axes as in `Scan`, only the middle slices are, side by side and pixel by pixel
     (spacing is not evened out): transverse, coronal and sagittal, head up. That is a look; write_nifti and write_dicom keep the volume.

@@ -93,7 +93,7 @@ def with_fewer_in_train(records: Sequence[Record], most: int, seed: int) -> list
     """
     train = [record for record in records if record.split == "train"]
     if most > len(train):
-        raise ValueError(f"data.most_train must be at most the {len(train)} scans in train, got {most}; null takes all of them")
+        raise ValueError(f"data.max_train must be at most the {len(train)} scans in train, got {most}; null takes all of them")
 
     def place(item: tuple[str, list[int]]) -> bytes:
         return hashlib.blake2b(f"{seed} {item[0]}".encode(), digest_size=16).digest()

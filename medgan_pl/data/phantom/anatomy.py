@@ -18,7 +18,7 @@ def _table(depths, values) -> np.ndarray:
     return PchipInterpolator(depths, values)(_DEPTH).astype(np.float32)
 
 
-# A lung from apex (0) to costophrenic recess (1): lateral and medial border in half widths, half depth and its centre in half depths.
+# A lung from apex (0) to costophrenic recess (1): lateral and medial border in half widths, half depth and its center in half depths.
 _DEPTH = np.linspace(0, 1, 257)
 _LATERAL = _table([0, 0.04, 0.1, 0.2, 0.35, 0.55, 0.8, 1], [0.42, 0.6, 0.71, 0.81, 0.91, 0.97, 1.0, 0.99])
 _MEDIAL = _table([0, 0.04, 0.1, 0.2, 0.4, 1], [0.41, 0.22, 0.14, 0.08, 0.04, 0.03])
@@ -28,7 +28,7 @@ _CENTRE_Y = _table([0, 0.2, 0.5, 1], [0.2, 0.15, 0.02, 0.0])
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Measures of one chest in millimetres (and HU where named so); see `measure`."""
+    """Measures of one chest in millimeters (and HU where named so); see `measure`."""
 
     scale: float  # 1 for a man of 1.75 m
     half_width: float  # inner chest, transverse
@@ -99,7 +99,7 @@ def measure(patient: Patient) -> Anatomy:
 
 
 def lung_section(anatomy: Anatomy, z: np.ndarray):
-    """Centre x, half width, centre y, half depth (mm) of a left lung's horizontal section at height `z`; each shaped like `z`."""
+    """Center x, half width, center y, half depth (mm) of a left lung's horizontal section at height `z`; each shaped like `z`."""
     depth = (anatomy.apex_z - z) / (anatomy.apex_z - anatomy.base_z)
     lateral, medial, half, centre = (np.interp(depth, _DEPTH, t).astype(np.float32) for t in (_LATERAL, _MEDIAL, _HALF_DEPTH, _CENTRE_Y))
     lateral, medial = lateral * np.float32(anatomy.half_width), medial * np.float32(anatomy.half_width)
@@ -136,7 +136,7 @@ def pleural_cavity(anatomy: Anatomy, side: int, axes: Axes, edge_mm: float) -> t
 
 
 def heart_parts(anatomy: Anatomy):
-    """Ellipsoids of the heart as (centre, radii, tilt in degrees): left ventricle, right atrium, outflow tract with left atrium."""
+    """Ellipsoids of the heart as (center, radii, tilt in degrees): left ventricle, right atrium, outflow tract with left atrium."""
     width, tilt = anatomy.heart_width, anatomy.heart_tilt_deg
     right, left = anatomy.heart_x - 0.33 * width, anatomy.heart_x + 0.67 * width
     floor = anatomy.dome_z[1] + 2

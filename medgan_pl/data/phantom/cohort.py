@@ -46,5 +46,5 @@ class Cohort:
 
     @cached_property
     def covariates(self) -> np.ndarray:
-        """(N, 4) float32 in the units of `covariate_names`, not standardised."""
+        """(N, 4) float32 in the units of `covariate_names`, not standardized."""
         return np.array([self.patient(i).covariates for i in range(self.patients)], dtype=np.float32)

@@ -88,14 +88,14 @@ def project(volume: np.ndarray, grid: Grid, size_px: tuple[int, int], rotation_d
     """Integral ∫ volume dl (H, W) in volume·mm from the source through each pixel; `volume` (D, Y, X) on `grid`, head up in the film.
 
     Each slab of depth y is magnified by SOURCE / (SOURCE - distance to the detector) and, turning the patient instead of the beam, shifted
-    by y tan(rotation); `offset_mm` (down, right) is how far the patient stands off the detector's centre. Pixels average over their area;
+    by y tan(rotation); `offset_mm` (down, right) is how far the patient stands off the detector's center. Pixels average over their area;
     rays are lengthened by 1/cos of their angle. Sparse products rather than BLAS: the sum is the same to the bit under any load.
     """
     height, width = size_px
     pixel = FILM_MM / height
     dz, dy, dx = grid.spacing_mm
     y = grid.axes[1].ravel().astype(np.float64)
-    scale = 1 - (y - DETECTOR_Y_MM) / SOURCE_MM  # one film millimetre, seen at depth y
+    scale = 1 - (y - DETECTOR_Y_MM) / SOURCE_MM  # one film millimeter, seen at depth y
     shift = np.tan(np.deg2rad(rotation_deg)) * y
     across = (np.arange(width) - width / 2) * pixel - offset_mm[1]
     down = (height / 2 - 1 - np.arange(height)) * pixel + offset_mm[0]
@@ -142,7 +142,7 @@ def _check(size_px: tuple[int, int], dose: float) -> None:
 
 
 def _centring(patient: Patient) -> np.ndarray:
-    """How far (down, right; mm) the patient stands off the detector's centre: a few millimetres, as in practice."""
+    """Return how far (down, right; mm) the patient stands off the detector's center: a few millimeters, as in practice."""
     return np.clip(patient.rng("centring").normal(0, (6, 4)), -12, 12)
 
 

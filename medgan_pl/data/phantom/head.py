@@ -10,7 +10,7 @@ from medgan_pl.data.phantom.raster import Axes, Grid, ellipsoid, inside, lattice
 from medgan_pl.data.phantom.thorax import AIR_HU, FAT_HU, MUSCLE_HU
 
 # T1 (ms), T2 (ms), proton density of a tissue at 1.5 T: Kwan, Evans & Pike 1999 (BrainWeb), IEEE TMI 18:1085; air and compact bone give
-# no signal. Deep grey matter: grey matter with T2 shortened by iron (our choice); lesion: oedema and tumour, longer than all but water
+# no signal. Deep gray matter: gray matter with T2 shortened by iron (our choice); lesion: oedema and tumour, longer than all but water
 # (Just & Thelen 1988, Radiology 169:779, rounded).
 RELAXATION = {
     "air": (1.0, 1.0, 0.0),
@@ -25,7 +25,7 @@ RELAXATION = {
 }
 TISSUES = tuple(RELAXATION)
 
-# White matter: Cala et al. 1981, AJNR 2:41, rounded; grey matter lies 5.5 HU above it by its composition (Brooks, Di Chiro & Keller 1980,
+# White matter: Cala et al. 1981, AJNR 2:41, rounded; gray matter lies 5.5 HU above it by its composition (Brooks, Di Chiro & Keller 1980,
 # J Comput Assist Tomogr 4:489) and about 8 as commonly read. The skull is the mean of its tables and the marrow between them. Oedema lies
 # between white matter and water. The rest as in the chest.
 HEAD_HU = {

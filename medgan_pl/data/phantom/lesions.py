@@ -28,7 +28,7 @@ def add_lesion(hu, lung, grid: Grid, anatomy: Anatomy, patient: Patient) -> np.n
 
 
 def _free_lung(anatomy: Anatomy, side: int, points: np.ndarray) -> np.ndarray:
-    """Whether each point (..., 3) lies in a lung, clear of heart, great vessels and hilum."""
+    """Return whether each point (..., 3) lies in a lung, clear of heart, great vessels and hilum."""
     axes = tuple(np.moveaxis(points.astype(np.float32), -1, 0))
     free = pleural_cavity(anatomy, side, axes, 1.0)[0] >= 1
     free &= side * axes[2] > 42 * anatomy.scale
@@ -50,7 +50,7 @@ def lung_site(anatomy: Anatomy, side: int, margin_mm: float, rng: np.random.Gene
 
 
 def nodule_sphere(patient: Patient, anatomy: Anatomy) -> tuple[np.ndarray, float]:
-    """Centre (3,) and radius (mm) of the patient's nodule: 8 to 30 mm across by severity, wholly inside one lung.
+    """Center (3,) and radius (mm) of the patient's nodule: 8 to 30 mm across by severity, wholly inside one lung.
 
     A nodule is by definition at most 30 mm (Hansell et al. 2008, Fleischner Society glossary, Radiology 246:697).
     """

@@ -1,4 +1,4 @@
-"""Who is imaged: a patient drawn from (seed, index) and nothing else, so a cohort can grow without changing those already in it."""
+"""A simulated patient, drawn from (seed, index) and nothing else, so a cohort can grow without changing those already in it."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ STREAMS = {
 
 @dataclass(frozen=True)
 class Patient:
-    """What is known of a patient; `dataclasses.replace` gives the same person older, heavier or ill (a counterfactual with equal anatomy).
+    """The features of a patient; `dataclasses.replace` gives the same person older, heavier or ill (a counterfactual with equal anatomy).
 
     `severity` in [0, 1] scales the size of the disease, `inspiration` in [0, 1] how deep the breath was held, `rotation_deg` how far the
     chest was turned in front of the detector (positive: the left shoulder towards the detector).

@@ -1,6 +1,6 @@
-"""Shapes in millimetres onto voxels: every edge is one voxel soft, so a thin rib or vessel keeps its mass on a coarse grid.
+"""Shapes in millimeters onto voxels: every edge is one voxel soft, so a thin rib or vessel keeps its mass on a coarse grid.
 
-Coordinates are the patient's, in millimetres and in array order (z, y, x): z towards the head, y towards the back, x towards the patient's
+Coordinates are the patient's, in millimeters and in array order (z, y, x): z towards the head, y towards the back, x towards the patient's
 left (DICOM's LPS read backwards). Voxel (0, 0, 0) is the lowest, most anterior, right-most one, so an axial slice `volume[k]` shows as a
 radiologist sees it: front on top, the patient's right on the left.
 """
@@ -15,7 +15,7 @@ Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid of `size` voxels (D, H, W) over `field_mm` (z, y, x), its centre at `centre_mm`."""
+    """A regular grid of `size` voxels (D, H, W) over `field_mm` (z, y, x), its center at `centre_mm`."""
 
     size: tuple[int, int, int]
     field_mm: tuple[float, float, float]
@@ -27,18 +27,18 @@ class Grid:
 
     @cached_property
     def origin_mm(self) -> np.ndarray:
-        """(3,) the centre of voxel (0, 0, 0)."""
+        """(3,) the center of voxel (0, 0, 0)."""
         spacing = np.array(self.spacing_mm)
         return np.array(self.centre_mm) - spacing * (np.array(self.size) - 1) / 2
 
     @cached_property
     def edge_mm(self) -> float:
-        """How wide a soft edge is: the mean voxel side."""
+        """Return the width of a soft edge: the mean voxel side."""
         return float(np.mean(self.spacing_mm))
 
     @cached_property
     def axes(self) -> Axes:
-        """z (D, 1, 1), y (1, H, 1), x (1, 1, W) of the voxel centres."""
+        """z (D, 1, 1), y (1, H, 1), x (1, 1, W) of the voxel centers."""
         lines = (o + s * np.arange(n) for o, s, n in zip(self.origin_mm, self.spacing_mm, self.size, strict=True))
         z, y, x = (line.astype(np.float32) for line in lines)
         return z[:, None, None], y[None, :, None], x[None, None, :]

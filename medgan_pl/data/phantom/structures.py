@@ -16,21 +16,21 @@ CHEST = ("lung", "lesion")  # the lung with what is ill in it
 
 
 def film_masks(patient: Patient, shape: tuple[int, int], names: Sequence[str]) -> np.ndarray:
-    """Of `xray`: where the beam crosses enough of each of `CHEST`, see `Film`."""
+    """Return the masks of `xray`: where the beam crosses enough of each of `CHEST`, see `Film`."""
     _check(names, CHEST)
     film = xray(patient, size_px=shape)
     return _stacked({"lung": film.lung_mask, "lesion": film.lesion_mask}, names)
 
 
 def chest_masks(patient: Patient, shape: tuple[int, int, int], names: Sequence[str]) -> np.ndarray:
-    """Of `thorax_ct`: voxels more than half of `CHEST`."""
+    """Return the masks of `thorax_ct`: voxels more than half of `CHEST`."""
     _check(names, CHEST)
     made = thorax_ct(patient, size=shape)
     return _stacked({"lung": made.lung_mask, "lesion": made.lesion_mask}, names)
 
 
 def head_masks(patient: Patient, shape: tuple[int, int, int], names: Sequence[str], *, lesion: bool) -> np.ndarray:
-    """Of `head_mri` and `head_ct`: each voxel is of one of `TISSUES`."""
+    """Return the masks of `head_mri` and `head_ct`: each voxel is of one of `TISSUES`."""
     _check(names, TISSUES)
     tissue = head_ct(patient, size=shape, lesion=lesion).tissue
     return _stacked({name: tissue == number for number, name in enumerate(TISSUES)}, names)

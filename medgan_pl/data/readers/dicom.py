@@ -77,7 +77,7 @@ def whole(found: pydicom.Dataset, name: str, absent: int) -> int:
 
 
 def synthetic(found: pydicom.Dataset) -> bool:
-    """Whether ImageType or SeriesDescription says that a generator made it, as our own export writes it."""
+    """Return whether ImageType or SeriesDescription says that a generator made it, as our own export writes it."""
     return "SYNTHETIC" in text(found, "ImageType").upper().split("\\") or text(found, "SeriesDescription").upper().startswith("SYNTHETIC")
 
 
@@ -111,7 +111,7 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
 
 
 def pixel_bytes(header: pydicom.Dataset) -> int:
-    """How many bytes the frame has uncompressed, of a header that makes sense. Raises ScanError for one that does not."""
+    """Return the bytes of the uncompressed frame, for a header that makes sense. Raise ScanError for one that does not."""
     if whole(header, "NumberOfFrames", 1) > 1:
         raise ScanError(
             f"an image must be one frame, got {header.NumberOfFrames} (an enhanced multi-frame file?); split it into single frames"
@@ -181,7 +181,7 @@ def check_bits(stored: np.ndarray, header: pydicom.Dataset) -> None:
 
 
 def padded(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
-    """Where the stored values lie in PixelPaddingValue … PixelPaddingRangeLimit (DICOM C.7.5.1.1.2); nowhere without them."""
+    """Return where the stored values lie in PixelPaddingValue … PixelPaddingRangeLimit (DICOM C.7.5.1.1.2); nowhere without them."""
     if header.get("PixelPaddingValue") is None:
         return np.zeros(stored.shape, bool)
     limit = header.get("PixelPaddingRangeLimit")

@@ -1,4 +1,4 @@
-"""What the header of a DICOM file says, as far as grouping, checking and choosing series need it."""
+"""The header of a DICOM file, as far as grouping, checking and choosing series need it."""
 
 import hashlib
 import re
@@ -32,11 +32,11 @@ ILLEGIBLE = "?"  # for what a header says and what cannot be, such as 999Y; a co
 
 @dataclass(frozen=True)
 class Header:
-    """What grouping and checking needs of a file; None where the file does not say, or not legibly.
+    """The attributes of a file that grouping and checking need; None where the file does not state them legibly.
 
     - `series`: 32 hex digits, the hash of StudyInstanceUID and SeriesInstanceUID; the UIDs themselves are not kept.
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
-    - `position`: (x, y, z) LPS mm of the centre of the first pixel; `orientation`: where columns count up to, then where rows do.
+    - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: where columns count up to, then where rows do.
     - `pixel_spacing_mm`: (between rows, between columns).
     """
 
@@ -97,7 +97,8 @@ def read_header(path: Path) -> Header:
 
 
 def read_patient(path: Path) -> dict[str, str]:
-    """What the header of a DICOM file says of its patient, by the names of PATIENT: age in years, sex (F or M), height in m, weight in kg,
+    """Return the patient's features that the header of a DICOM file states, by the names of PATIENT: age in years, sex (F or M), height
+    in m, weight in kg,
     bmi in kg/m² from both; "" where it says nothing, ILLEGIBLE for what cannot be, such as a height in cm. Never log or store it.
 
     Raises ScanError as `read_header`.

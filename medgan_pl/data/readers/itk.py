@@ -46,7 +46,7 @@ NRRD_SPACES |= {"ras": (1.0, 1.0, 1.0), "las": (-1.0, 1.0, 1.0), "lps": LPS}
 
 @dataclass(frozen=True)
 class Layout:
-    """What either header says: shape (x, y, z), the stored type with its byte order, how the data are packed, where they are, and the
+    """The content of either header: shape (x, y, z), the stored type with its byte order, how the data are packed, where they are, and the
     affine, indices (x, y, z) -> RAS+ mm. `data_file` None: they follow the header."""
 
     shape: tuple[int, ...]
@@ -166,7 +166,8 @@ def add(fields: dict[str, str], key: str, value: str) -> None:
 
 
 def meta_layout(fields: dict[str, str]) -> Layout:
-    """What a MetaImage header says. Its space is LPS, as ITK has it; AnatomicalOrientation only repeats the matrix, and is not read."""
+    """Return the layout that a MetaImage header states. Its space is LPS, as ITK has it; AnatomicalOrientation only repeats the matrix,
+    and is not read."""
     expect(fields, "NDims", {"3"})
     expect(fields, "BinaryData", {"True"})
     expect(fields, "ObjectType", {"Image"}, absent="Image")
@@ -193,7 +194,7 @@ def meta_layout(fields: dict[str, str]) -> Layout:
 
 
 def nrrd_layout(fields: dict[str, str]) -> Layout:
-    """What a NRRD header says. A space that does not name left, front and head is refused."""
+    """Return the layout that a NRRD header states. A space that does not name left, front and head is refused."""
     expect(fields, "dimension", {"3"})
     expect(fields, "encoding", {"raw", "gzip", "gz"})
     expect(fields, "byteskip", {"0"}, absent="0")

@@ -17,7 +17,7 @@ MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: not given
 MAX_OFFSET = 2**24  # header and extensions (notes of other programs) before the data
 MAX_TAIL = 4096  # writers pad to a block of the disk; more, and the header claims too few voxels
 MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's numbers lie beyond: the scaling is broken
-MAX_MM = 1e6  # a kilometre from the scanner's centre
+MAX_MM = 1e6  # a kilometre from the scanner's center
 PIECE = 2**16
 MAX_MEMBERS = 2**16  # bgzip starts a member every 64 KiB: 4 GiB
 
@@ -49,7 +49,7 @@ def regular(path: Path) -> Path:
 
 
 class Inflated(io.RawIOBase):
-    """What a gzip of one or more members holds (or a zlib stream), never more of it than is asked for.
+    """The content of a gzip file of one or more members, or of a zlib stream, inflated only as far as it is asked for.
 
     zlib compares length and checksum once the last byte has been asked for. Raises ScanError.
     """

@@ -96,9 +96,9 @@ class Bounded:
 def read_picture(path: Path) -> Scan:
     """The film in a PNG, JPEG or TIFF of one page: stored values as float32 (H, W), `bits` 8 to 16, or None for 32-bit floating point.
 
-    Three equal channels or an opaque alpha are grey stored wastefully, and taken. A PNG is synthetic if it has a text chunk `Synthetic`.
+    Three equal channels or an opaque alpha are gray stored wastefully, and taken. A PNG is synthetic if it has a text chunk `Synthetic`.
     An orientation tag (EXIF, TIFF) is obeyed, as every viewer does.
-    Raises ScanError for anything else: colour, several pages, 16-bit colour (Pillow reads it as 8-bit), corrupt, truncated, too large.
+    Raises ScanError for anything else: color, several pages, 16-bit color (Pillow reads it as 8-bit), corrupt, truncated, too large.
     """
     with path.open("rb") as file, faults("corrupt or truncated"):
         size = os.fstat(file.fileno()).st_size

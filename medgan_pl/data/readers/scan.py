@@ -25,8 +25,8 @@ class Scan:
 
     A volume's axes are ordered and directed as canonical says: feet to head, front to back, right to left.
 
-    - `spacing_mm`: distance of voxel centres along each axis of `pixels`; None where nobody says (a PNG).
-    - `affine`: (4, 4) float64, voxel indices in the order of `pixels`' axes -> RAS+ millimetres (x to the right, y to the front, z to the
+    - `spacing_mm`: distance of voxel centers along each axis of `pixels`; None where nobody says (a PNG).
+    - `affine`: (4, 4) float64, voxel indices in the order of `pixels`' axes -> RAS+ millimeters (x to the right, y to the front, z to the
       head, as NIfTI has it); None for films.
     - `padding`: bool, the shape of `pixels`, where the scanner saw nothing; there `pixels` holds the least value outside. None: nowhere.
     - `bits`: bits of a stored integer; None for floating point.
@@ -75,7 +75,7 @@ def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def centred_affine(shape: Sequence[int], spacing_mm: Sequence[float], directions: Sequence[Sequence[float]] = CANONICAL) -> np.ndarray:
-    """The affine (4, 4), indices -> RAS+ mm, of a volume (D, H, W) whose axes lead in `directions` and whose centre is the origin."""
+    """The affine (4, 4), indices -> RAS+ mm, of a volume (D, H, W) whose axes lead in `directions` and whose center is the origin."""
     affine = np.eye(4)
     affine[:3, :3] = np.array(directions).T * spacing_mm
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)

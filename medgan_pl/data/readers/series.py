@@ -69,7 +69,7 @@ def read_series(paths: Sequence[Path]) -> Scan:
     """The volume that the files of one series (in any order) make, in HU (CT) or the native units, its axes as scan.canonical has them.
 
     Refused rather than guessed, with ScanError: slices of different kinds, without position, twice at one place, missing, unevenly spaced
-    (by more than 1 % of the step and 0.06 mm), a tilted gantry, colour, MONOCHROME1, multi-frame files, CT and PET without a rescale.
+    (by more than 1 % of the step and 0.06 mm), a tilted gantry, color, MONOCHROME1, multi-frame files, CT and PET without a rescale.
     A single slice takes its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices from 1 along the normal.
     Raises RuntimeError where the decoder for the compression is not installed. Memory: the volume, a byte a voxel for padding, one slice.
     """
@@ -92,7 +92,7 @@ def read_series(paths: Sequence[Path]) -> Scan:
 
 
 def check_alike(headers: Sequence[Header]) -> None:
-    """Raises ScanError unless all are single grey frames of one kind, with a position."""
+    """Raises ScanError unless all are single gray frames of one kind, with a position."""
     total = len(headers)
     for fault, bad in (
         (

@@ -28,7 +28,7 @@ class Extractor(nn.Module, ABC):
     """Images (B, C, *S) in [-1, 1] -> features (B, F) float32: the space in which sets of images are compared.
 
     - `name`: the end of every key measured in it, such as `fd_random`; letters, digits and underscores.
-    - `rules`: all that the features depend on besides the image, in plain containers: weights, resizing, grey to RGB, normalisation,
+    - `rules`: all that the features depend on besides the image, in plain containers: weights, resizing, gray to RGB, normalization,
       levels. Written into every result; values under different rules must not be compared, and cached features are found by them.
     - `teaches`: whether a generator may learn by it (`losses.image.Perceptual`): its features have a gradient to the images, without a fit.
     - `fit` is called once, with the real training images, before the first image is looked at; most extractors need none.

@@ -28,9 +28,9 @@ def views(images: Float[Tensor, "n c *space"], channels: int = 3) -> Iterator[Fl
 
 
 class PretrainedFeatures(Planes):
-    """What all extractors with a 2-D RGB network share: images (B, C, *S) in [-1, 1], 2-D or 3-D -> (B, F) float32.
+    """The base of all extractors with a 2-D RGB network: images (B, C, *S) in [-1, 1], 2-D or 3-D -> (B, F) float32.
 
-    1 channel is repeated to 3, 3 are taken as red, green and blue, and of any other number each is shown alone as grey, the features of
+    1 channel is repeated to 3, 3 are taken as red, green and blue, and of any other number each is shown alone as gray, the features of
     all side by side. Volumes: see `Planes`.
     All members look for `weights`, a path, and know where they are `published`; they raise FileNotFoundError for weights that are not
     there, ValueError for those that are not of the network or cannot be read safely, and for images of other axes than `spatial_dims`.
@@ -104,7 +104,7 @@ class ResizedFeatures(PretrainedFeatures):
 
 
 class TorchvisionFeatures(ResizedFeatures):
-    """What the last linear layer of a torchvision classifier is given: `arch` by its name there, such as resnet50 (F = 2048), with weights
+    """The input of the last linear layer of a torchvision classifier: `arch` by its name there, such as resnet50 (F = 2048), with weights
     of your own or of a release. RadImageNet and SwAV are such files.
 
     Raises ValueError for a network that torchvision does not have as a classifier, or that has no linear layer.

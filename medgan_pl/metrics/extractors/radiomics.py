@@ -1,4 +1,4 @@
-"""Radiomic features, the numbers that radiology itself defines for images, as a space for distances: grey values, texture, wavelets."""
+"""Radiomic features, the numbers that radiology itself defines for images, as a space for distances: gray values, texture, wavelets."""
 
 import hashlib
 
@@ -18,7 +18,7 @@ ANGLES = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 AXIAL = 8  # slices of a volume whose texture counts, besides its three middle planes
 FIT_IMAGES, FIT_BATCH = 2000, 64
 SMALLEST = 8  # pixels a side: the wavelet has 6 taps
-FLAT = 1e-6  # a spread of grey values up to this is rounding
+FLAT = 1e-6  # a spread of gray values up to this is rounding
 ENDS = ("minimum", "maximum", "range")
 
 
@@ -27,14 +27,14 @@ class RadiomicsFeatures(Extractor):
 
     Images (B, `channels`, *S) in [-1, 1], 2-D or 3-D, each side 8 or more and never resized -> (B, F) float32; F = 36 a channel in 2-D, 48
     in 3-D: those of `first_order`, `texture` and `wavelet_energies`, in this order, each channel alone; called as in `names`.
-    A feature that is the same in all training images is only centred. Minimum, maximum and range are divided by a grey level (1/16) at the
+    A feature that is the same in all training images is only centered. Minimum, maximum and range are divided by a gray level (1/16) at the
     least: percentile windows clip them to the same ends in nearly every film, which a generator that ends in tanh never quite reaches.
     Computed on the CPU in float64, one image after the other.
     Raises ValueError for other channels, another number of axes, sides below 8, NaN and infinity, RuntimeError before `fit`.
 
     The Fréchet distance in this space is a Fréchet radiomics distance: Osuala et al. 2024 (arXiv 2403.13890), who proposed it, and Konz,
     Osuala et al. 2026 (arXiv 2412.01496), whose version has wavelets and z-scores by the reference set. Where we differ: 36 features in
-    place of about 94 and 464, with no shape, no run lengths, zones or Laplacian of Gaussian, so that some hundred images are enough; grey
+    place of about 94 and 464, with no shape, no run lengths, zones or Laplacian of Gaussian, so that some hundred images are enough; gray
     levels fixed on [-1, 1], not a bin width in native units; z-scores by training images, not by the set compared with; no logarithm
     of the distance. So values must not be compared with theirs.
     """
@@ -106,11 +106,11 @@ def grey_levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def first_order(image: np.ndarray, levels: np.ndarray) -> dict[str, float]:
-    """The distribution of grey values, wherever they lie.
+    """The distribution of gray values, wherever they lie.
 
     Source: IBSI reference manual (Zwanenburg et al. 2020, doi 10.1148/radiol.2020191145; arXiv 1612.07003), sections 3.3 and 3.4. Variance
     by N, kurtosis in excess of 3, it and skewness 0 for a flat image; the robust deviation over values from the 10th to the 90th
-    percentile; entropy in bits. Where we differ: the root mean square is that of the grey value above -1, since about 0, the middle of our
+    percentile; entropy in bits. Where we differ: the root mean square is that of the gray value above -1, since about 0, the middle of our
     range, dark and bright would look the same; energy is left out (it is the same, times the size), and the coefficients of dispersion,
     which divide by a mean that may be 0.
     """
@@ -135,7 +135,7 @@ def first_order(image: np.ndarray, levels: np.ndarray) -> dict[str, float]:
 
 
 def texture(levels: np.ndarray) -> dict[str, float]:
-    """Which grey levels lie side by side: properties of the grey-level co-occurrence matrix (GLCM), by scikit-image.
+    """Return how often gray levels lie side by side: properties of the gray-level co-occurrence matrix (GLCM), by scikit-image.
 
     At 1 pixel in 4 directions, each way; the mean over directions, of volumes also over planes, all weighing alike: 8 slices across the
     first axis, evenly spaced, and the middle plane of each axis. Correlation is 1 in a flat image, as in scikit-image and pyradiomics.
@@ -175,8 +175,8 @@ def _matrix_properties(plane: np.ndarray) -> dict[str, float]:
 
 
 def wavelet_energies(image: np.ndarray) -> dict[str, float]:
-    """How strong each sub-band is (mean absolute value, root mean square) and how spread (entropy in bits over 32 levels from the band's
-    own least to its greatest value; 0 for a flat one), by PyWavelets.
+    """Return how strong each sub-band is (mean absolute value, root mean square) and how spread (entropy in bits over 32 levels from the
+    band's own least to its greatest value; 0 for a flat one), by PyWavelets.
 
     One level of the coiflet of 6 taps, borders mirrored; a letter an axis, `a` low and `d` high: ad, da, dd, and aa.
     Source: pyradiomics (van Griethuysen et al. 2017, doi 10.1158/0008-5472.CAN-17-0339) for the wavelet; IBSI section 2.7, fixed bin

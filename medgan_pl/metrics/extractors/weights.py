@@ -33,7 +33,7 @@ def find_weights(weights: str, *, name: str, published: str, setting: str = "wei
 
 
 def fingerprint(path: Path) -> str:
-    """What tells these weights from all others, whatever the file is called: the start of its SHA-256."""
+    """Return an identifier of these weights, whatever the file is called: the start of its SHA-256."""
     with path.open("rb") as file:
         return "sha256 " + hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
@@ -110,7 +110,7 @@ def _by_place(name: str, parts: list[str]) -> str:
 
 
 class Held(nn.Module):
-    """A frozen network that moves with the module it is in, and is otherwise no part of it: no checkpoint holds its weights, no optimiser
+    """A frozen network that moves with the module it is in, and is otherwise no part of it: no checkpoint holds its weights, no optimizer
     finds them, and it stays in evaluation mode."""
 
     def __init__(self, network: nn.Module) -> None:

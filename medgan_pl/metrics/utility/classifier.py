@@ -23,7 +23,7 @@ from medgan_pl.metrics.utility.teaching import (
 )
 from medgan_pl.models.networks.layers import CONV
 
-GROUP = 4  # channels normalised together
+GROUP = 4  # channels normalized together
 
 
 def stem(channels: int, width: int, spatial_dims: int) -> nn.Sequential:
@@ -51,7 +51,7 @@ class Halving(nn.Module):
 class Classifier(nn.Module):
     """A residual network of seven convolutions: images (B, `channels`, *S) in [-1, 1], each side 16 or more, to logits (B, `classes`).
 
-    Source: He et al. 2016 (arXiv 1512.03385), with group normalisation (Wu & He 2018, arXiv 1803.08494) in place of batch normalisation,
+    Source: He et al. 2016 (arXiv 1512.03385), with group normalization (Wu & He 2018, arXiv 1803.08494) in place of batch normalization,
     which would make what is learned from reals depend on the generated images beside them. The first convolution and each block halve; the
     mean over space goes to one linear layer. Shortcuts not counted.
     """
@@ -78,7 +78,7 @@ def fit_classifier(
     in finer detail is not judged. Weights, batches and changes come from `seed` alone, and torch's global generators are left as they were;
     the same machine gives the same network. Raises ValueError as `labelled` does, and for parts that differ in channels or size.
     """
-    ready = [labelled(part, classes, settings.most_images, "training set") for part in parts]
+    ready = [labelled(part, classes, settings.max_images, "training set") for part in parts]
     same_kind({f"part {place}": part.images for place, part in enumerate(ready)})
     first = ready[0].images
     with weights_from(seed):

@@ -55,8 +55,8 @@ def _validate(probabilities: Tensor, labels: Tensor) -> None:
 
 
 class Chance:
-    """What chance does to a mean over training seeds: seeds are drawn anew with replacement, and within each draw the `n` test cases, whole
-    `groups` (patients) where they are given.
+    """The effect of chance on a mean over training seeds: seeds are drawn anew with replacement, and within each draw the `n` test cases,
+    whole `groups` (patients) where they are given.
 
     `weights` (1 + draws, n) float64: how often each case counts, in the first row once each, which gives the value itself. All scores of
     one Chance meet the same draws, so their differences are paired.

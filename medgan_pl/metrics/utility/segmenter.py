@@ -45,7 +45,7 @@ class Segmenter(nn.Module):
     """A small U-Net: images (B, `channels`, *S) in [-1, 1], each side 16 or more, to logits (B, 1, *S).
 
     Source: Ronneberger et al. 2015 (arXiv 1505.04597). Where we differ, for speed: the first convolution halves and the last, transposed,
-    doubles, so that none runs at full size; three levels, whose maps are added and not stacked; group normalisation. The way down is the
+    doubles, so that none runs at full size; three levels, whose maps are added and not stacked; group normalization. The way down is the
     classifier's.
     """
 
@@ -94,7 +94,7 @@ def masked(data: Masked, most: int, what: str) -> tuple[Tensor, Tensor]:
 @torch.enable_grad()
 def fit_segmenter(parts: Sequence[Masked], settings: Training, seed: int, device: torch.device | str = "cpu") -> Segmenter:
     """A segmenter taught by all `parts`, each of which gives an equal share of every batch; sizes, seeds and errors as `fit_classifier`."""
-    ready = [masked(part, settings.most_images, "training set") for part in parts]
+    ready = [masked(part, settings.max_images, "training set") for part in parts]
     same_kind({f"part {place}": images for place, (images, _) in enumerate(ready)})
     first = ready[0][0]
     with weights_from(seed):

@@ -1,4 +1,4 @@
-"""What the small networks behind `utility` are taught with: images of bounded size, batches, slight changes, one schedule."""
+"""The training of the small networks behind `utility`: images of bounded size, batches, slight changes, one schedule."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +22,11 @@ SHOWN_AT_ONCE = 64  # small images, where nothing is learned
 
 @dataclass(frozen=True)
 class Training:
-    """How each network is taught: `steps` of `batch_size` images whatever the number of images, so that only what they show differs.
+    """The plan by which each network is trained: `steps` of `batch_size` images whatever the number of images, so that only what they
+    show differs.
 
     `seeds`: networks a set is taught to, from 0 on; results of fewer than 5 are for trying out, not to be reported. `width`: channels of
-    the first layer, a multiple of 4. `most_images`: of larger training sets this many, drawn once, are used.
+    the first layer, a multiple of 4. `max_images`: of larger training sets this many, drawn once, are used.
     Raises ValueError for fewer than 2 seeds, no steps, an odd batch, or another width.
     """
 
@@ -33,13 +34,13 @@ class Training:
     steps: int = 400
     batch_size: int = 32
     width: int = 8
-    most_images: int = 5000
+    max_images: int = 5000
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
             raise ValueError(f"`seeds` must be 2 or more (5 or more for a report) to show how much chance there is, got {self.seeds}")
-        if self.steps < 1 or self.most_images < LEAST:
-            raise ValueError(f"`steps` must be 1 and `most_images` {LEAST} or more, got {self.steps} and {self.most_images}")
+        if self.steps < 1 or self.max_images < LEAST:
+            raise ValueError(f"`steps` must be 1 and `max_images` {LEAST} or more, got {self.steps} and {self.max_images}")
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"`batch_size` must be even, for a half of reals and a half of generated images, got {self.batch_size}")
         if self.width < 4 or self.width % 4:
@@ -57,7 +58,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Masked:
-    """`images` with `masks` (N, 1, *S) in {0, 1} of the same size; `groups` (N,) as in Labelled."""
+    """`images` with `masks` (N, 1, *S) in {0, 1} of the same size; `groups` (N,) as in Labeled."""
 
     images: Images
     masks: Images
@@ -202,12 +203,13 @@ def teach(
 
 
 def share_of_rate(progress: float) -> float:
-    """Of the rate at its peak, when `progress` of the steps, in 0 to 1, is done: up along a line, down along a cosine, 0 at both ends."""
+    """Return the share of the peak rate when `progress` of the steps, in 0 to 1, is done: up along a line, down along a cosine, 0 at both
+    ends."""
     if progress < WARM_UP:
         return progress / WARM_UP
     return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 def shares(batch_size: int, parts: Sequence[object]) -> list[int]:
-    """How many images of a batch each part gives: equally many, the first ones more where it does not divide."""
+    """Return how many images of a batch each part gives: equally many, the first ones more where it does not divide."""
     return [batch_size // len(parts) + (place < batch_size % len(parts)) for place in range(len(parts))]

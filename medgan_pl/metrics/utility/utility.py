@@ -36,14 +36,14 @@ def usefulness(
     resampling: Resampling,
     device: torch.device | str = "cpu",
 ) -> Usefulness:
-    """What a small classifier learns from fakes, from reals and from both, tested on real patients none of them came from.
+    """Measure what a small classifier learns from fakes, from reals and from both, tested on real patients none of them came from.
 
     - auc_real, auc_synthetic, auc_both: taught by `real_train`, by `fake`, by batches half of each; tested on `real_test`.
     - auc_gain: auc_both - auc_real. auc_reverse: taught by `real_train`, tested on `fake`.
     - agreement: balanced accuracy of the classifier taught by `real_train` on `fake`, whose labels are those that were asked for.
 
     Floors: auc_real, and of agreement the balanced accuracy of the same classifiers on `real_test`. All are means over `settings.seeds`
-    trainings of equally many steps; sets are used as they are given, up to `settings.most_images` each for teaching, so give as many fakes
+    trainings of equally many steps; sets are used as they are given, up to `settings.max_images` each for teaching, so give as many fakes
     as reals where numbers are to be compared. For intervals see `Chance`: seeds, and patients by the `groups` of the set tested on;
     of `resampling` only `draws` and `seed` are used. Images above 64 a side (32 in 3-D) are averaged down to it.
     Raises ValueError, before any training, for missing labels, under 20 images of a class to teach from, a test set of one class,
@@ -52,8 +52,8 @@ def usefulness(
     Source: Esteban et al. 2017 (arXiv 1706.02633), section 4 (TSTR, TRTS); Ravuri & Vinyals 2019 (arXiv 1905.10887), whose classification
     accuracy score is a plain accuracy of a ResNet-50 taught by fakes: ours is small, and the AUC does not depend on how rare a disease is.
     """
-    real_train = labelled(real_train, classes, settings.most_images, "real training set")
-    fake = labelled(fake, classes, settings.most_images, "generated set")
+    real_train = labelled(real_train, classes, settings.max_images, "real training set")
+    fake = labelled(fake, classes, settings.max_images, "generated set")
     labels = checked_labels(real_test, classes, "real test set")
     if len(labels.unique()) < 2:
         raise ValueError(f"the real test set must hold cases of 2 classes or more, got {len(labels)} of class {labels[:1].tolist()} alone")
@@ -102,7 +102,7 @@ def segment_usefulness(
     real_train, fake = (
         replace(part, images=images, masks=masks, groups=None)
         for part, what in ((real_train, "real training set"), (fake, "generated set"))
-        for images, masks in [masked(part, settings.most_images, what)]
+        for images, masks in [masked(part, settings.max_images, what)]
     )
     test_images, _ = pairs(real_test, torch.arange(len(real_test.images)), "real test set")
     same_kind({"real training": real_train.images, "real test": test_images, "generated": fake.images})

@@ -1,4 +1,4 @@
-"""What a generator pays between each fake and its own real.
+"""The generator's losses between each fake and its own real.
 
 Each is called as `term(fake, real, features)`: images (B, C, *S) in [-1, 1], 2-D or 3-D; `features`, images to D's feature maps, is asked
 by `FeatureMatching` alone and may be left out elsewhere. A scalar comes back, already weighted. Half precision is widened to float32 first.
@@ -31,7 +31,8 @@ MOST_CERTAIN = 1 - torch.finfo(torch.float32).eps  # of a fake, as a mask: a log
 
 
 class ImageLoss(nn.Module, ABC):
-    """What all have in common: the weight, the widening, the refusal of images that are no pair. `value` is the term without its weight.
+    """The base of these losses: the weight, the widening to float32, the refusal of images that are no pair. `value` is the term without
+    its weight.
 
     `of_critic`: whether it is taken from what D has learned, and so says nothing where no D plays.
     """
@@ -143,7 +144,7 @@ class Perceptual(ImageLoss):
 
     The extractor is frozen here, stays in evaluation mode and runs in float32. Of conf/extractor these serve: random, lpips, radimagenet,
     swav, dinov2, file and torchscript, whose file is a program; no checkpoint holds the weights of any, and its generator is used without
-    them. inception rounds the images, radiomics counts grey levels, and domain is fitted to judge.
+    them. inception rounds the images, radiomics counts gray levels, and domain is fitted to judge.
     Features averaged over space tell what is there and not where: pay `L1` beside them, or take lpips with a grid. A distance in a space
     that G was trained in says little of G: judge it in another.
     ValueError for those that do not serve, and for another whose features turn out to have no gradient to the images.

@@ -6,7 +6,7 @@ step (Karras et al. 2020, arXiv 1912.04958, appendix B). `t` (B,) in [0, 1) says
 comes from outside so that a batch played in parts is looked at in the same places as the whole.
 
 D(x) of one image is the mean of its logits: the same mean the objective takes, so that `weight` means the same for one logit and for a map
-of patches (who sums the map penalises h × w patches up to (h w)² times as hard). Everything runs in float32 outside autocast,
+of patches (who sums the map penalizes h × w patches up to (h w)² times as hard). Everything runs in float32 outside autocast,
 and the graph is kept for the second derivative. The images are detached: a penalty is the discriminator's affair alone.
 """
 
@@ -133,7 +133,7 @@ def _squared_norms(critic: Critic, images: Tensor) -> Tensor:
     with torch.autocast(device_type=images.device.type, enabled=False):
         images = images.detach().float().requires_grad_()
         logits = critic(images)
-        # Each logit sees its own image only (batch normalisation in D breaks this), so the gradient of the sum holds all of them.
+        # Each logit sees its own image only (batch normalization in D breaks this), so the gradient of the sum holds all of them.
         total = logits.reshape(len(images), -1).mean(1).sum()
         gradient = torch.autograd.grad(total, images, create_graph=True, allow_unused=True)[0] if total.requires_grad else None
         if gradient is None:

@@ -1,4 +1,4 @@
-"""Regularisers of the discriminator's verdicts: what keeps D from being sure of the few images it has.
+"""Regularizers of the discriminator's verdicts: what keeps D from being sure of the few images it has.
 
 Each is called as `regularizer(critic, real, fake, real_logits, fake_logits, numbers)`: `critic` from images (B, C, *S) to logits (B, …), as
 D met the batch, `real` and `fake` as they are before the augmentation, the logits of both, and `numbers` (B, `numbers`) uniform in [0, 1),

@@ -19,7 +19,7 @@ Images = Float[Tensor, "b c *space"]
 
 
 def scales_within(sides: Sequence[int]) -> int:
-    """How many scales, each half the one before and 5 at the most, leave room for the window: 0 under 11 pixels, 5 from 176 on."""
+    """Return how many scales, each half the one before and 5 at the most, leave room for the window: 0 under 11 pixels, 5 from 176 on."""
     return sum(min(sides) >> scale >= WINDOW for scale in range(len(WEIGHTS)))
 
 
@@ -29,7 +29,8 @@ def scale_weights(scales: int) -> list[float]:
 
 
 def scale_means(x: Images, y: Images, scales: int) -> Float[Tensor, "b scales"]:
-    """Of images in [0, 1] that have room for the window at every scale, the mean of cs at each, of l · cs at the last (see `similarity`).
+    """Return, for images in [0, 1] that have room for the window at every scale, the mean of cs at each, of l · cs at the last (see
+    `similarity`).
 
     Each scale halves by averaging.
     """

@@ -15,7 +15,7 @@ from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, C
 
 
 def doublings(sizes: Sequence[int]) -> tuple[int, tuple[int, ...]]:
-    """How many transposed convolutions of stride 2 lead to the image, 4 where the size allows, and the sizes they start from.
+    """Return how many transposed convolutions of stride 2 lead to the image, 4 where the size allows, and the sizes they start from.
 
     As many as divide each axis and leave 2 pixels of it: (64, 64) gives 4, (4, 4); (16, 24) gives 3, (2, 3). ValueError for an odd axis.
     """

@@ -37,12 +37,12 @@ class Compiled:
         self._learning, self._frozen = self._compile(), self._compile()
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
-        """What the network makes of `inputs`."""
+        """Return the network's output for `inputs`."""
         learns = any(weight.requires_grad for weight in self.network.parameters())
         return (self._learning if learns else self._frozen)(*inputs)
 
     def __getattr__(self, name: str) -> Any:
-        """What else the network offers, such as the maps of a discriminator; not compiled."""
+        """Return any other attribute of the network, such as the maps of a discriminator; not compiled."""
         if name == "network":  # of a copy that has none yet
             raise AttributeError(name)
         return getattr(self.network, name)

@@ -57,10 +57,10 @@ class HierarchicalGenerator(nn.Module):
     another, in training, the slab. Both see the same features, so slabs learnt one at a time fit together.
 
     The whole volume is made a slab after another, so that its memory is that of one (under no_grad; in training mode all at once, for
-    batch normalisation). No seam can show: the head pads the feature volume, by one cell of zeros at either end of the first axis, and
-    nothing along it after that; so a slab is made of its own cells and one neighbour on each side, its whole receptive field, and equals
+    batch normalization). No seam can show: the head pads the feature volume, by one cell of zeros at either end of the first axis, and
+    nothing along it after that; so a slab is made of its own cells and one neighbor on each side, its whole receptive field, and equals
     that part of the whole to rounding. The paper's head pads each slab by itself, and so meets other borders in use than in training.
-    Batch normalisation for its group normalisation, whose mean over a slab is not that over the volume. Nearest-neighbour doubling.
+    Batch normalization for its group normalization, whose mean over a slab is not that over the volume. Nearest-neighbor doubling.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class HierarchicalDiscriminator(nn.Module):
 
     A slab comes with a channel more, the height of each of its voxels in the volume, -1 to 1: the authors add the place to the last
     features, where it can tell less of what belongs there.
-    `spectral_norm`, the paper's, is on or off; there is no other normalisation.
+    `spectral_norm`, the paper's, is on or off; there is no other normalization.
     """
 
     def __init__(

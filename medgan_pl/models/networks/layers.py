@@ -1,4 +1,5 @@
-"""What the families share: choosing the dimension, checking sizes, the conditional head, spectral norm, freezing, memory layout."""
+"""Layers and functions that the families share: choosing the dimension, checking sizes, the conditional head, spectral norm, freezing,
+memory layout."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ def space(size: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
 
 
 def halve(sizes: Sequence[int], smallest: int = 4) -> tuple[int, tuple[int, ...]]:
-    """How often the shortest axis halves before it is under `smallest`, and the sizes that are left: (64, 48) gives 3, (8, 6).
+    """Return how often the shortest axis halves before it is under `smallest`, and the sizes that are left: (64, 48) gives 3, (8, 6).
 
     ValueError if an axis is not a multiple of 2 ** halvings.
     """
@@ -43,7 +44,7 @@ def halve(sizes: Sequence[int], smallest: int = 4) -> tuple[int, tuple[int, ...]
 
 
 def window(x: Float[Tensor, "b ..."], axis: int, first: Int[Tensor, " b"], length: int) -> Float[Tensor, "b ..."]:
-    """Of each image its own `length` places along `axis`, from its `first` one on: (B, …, n, …) -> (B, …, length, …)."""
+    """Cut from each image its own `length` places along `axis`, from its `first` one on: (B, …, n, …) -> (B, …, length, …)."""
     places = first[:, None] + torch.arange(length, device=x.device)
     rows = torch.arange(len(x), device=x.device)[:, None]
     return x.movedim(axis, 1)[rows, places].movedim(1, axis)
@@ -112,7 +113,7 @@ class Verdict(nn.Module):
 class Auxiliary(nn.Module):
     """A last layer that names the condition in place of being told it (AC-GAN: Odena et al. 2017, arXiv 1610.09585, section 3).
 
-    h (B, features) -> (B, 1 + classes + covariates): the logit, a logit for each class, an estimate of each standardised covariate; the
+    h (B, features) -> (B, 1 + classes + covariates): the logit, a logit for each class, an estimate of each standardized covariate; the
     game `auxiliary` (games/auxiliary.py) knows which is which. ValueError without classes and covariates: there is nothing to name; and
     for a condition: it would be no answer.
     """

@@ -1,6 +1,6 @@
-"""What a style-based pair is made of: equalised layers, convolutions that a style modulates, filtered resampling, minibatch deviation.
+"""The layers of a style-based pair: equalized layers, convolutions that a style modulates, filtered resampling, minibatch deviation.
 
-Equalised: weights are drawn from N(0, 1) and scaled by gain / √inputs when they are used, so that Adam moves all layers alike (Karras et
+Equalized: weights are drawn from N(0, 1) and scaled by gain / √inputs when they are used, so that Adam moves all layers alike (Karras et
 al. 2018, arXiv 1710.10196, section 4.1). A leaky ReLU of slope 0.2 loses about half of the power of what it is given, and √2 gives it back;
 it passes a factor above 0 through, so the √2 stands in the scale of the layer before it and costs nothing. None of this is a compiled
 operation; each layer is a convolution and two or three passes over its result.
@@ -160,7 +160,8 @@ class ToImage(nn.Module):
 
 
 def minibatch_deviation(x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b 1 *space"]:
-    """How much the images of a group differ: at each place of each channel the standard deviation over the group, averaged, as one map.
+    """Return how much the images of a group differ: at each place of each channel the standard deviation over the group, averaged, as one
+    map.
 
     Groups are the batch cut in order into ceil(B / 4) parts of nearly equal size: B a multiple of 4 gives fours. So a batch played in parts
     (`accumulate`) of a multiple of 4 images is judged as it is whole; in other parts it is cut into other groups, of the same statistics.

@@ -20,7 +20,7 @@ class Pair(nn.Module):
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """How many times larger than its source an image is, along each axis."""
+        """Return how many times larger than its source an image is, along each axis."""
         return self.to_b.factors
 
     @property

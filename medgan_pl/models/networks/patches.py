@@ -32,7 +32,7 @@ class PatchTranslator(nn.Module):
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """How many times larger than its source an image is, along each axis."""
+        """Return how many times larger than its source an image is, along each axis."""
         return self.translator.factors
 
     @property
@@ -46,7 +46,7 @@ class PatchTranslator(nn.Module):
     def patches(
         self, image: Float[Tensor, "b s *space"], numbers: Float[Tensor, "b places"]
     ) -> list[tuple[Float[Tensor, "b some features"], Int[Tensor, "b some"]]]:
-        """Of each map embeddings of length 1 at the places that `numbers`, in [0, 1), mean, and which places these are."""
+        """Return, for each map, embeddings of length 1 at the places that `numbers`, in [0, 1), mean, and which places these are."""
         found = []
         for h, head in zip(self.translator.features(image), self.heads, strict=True):
             h = h.flatten(2)  # (B, C, N)
@@ -57,7 +57,7 @@ class PatchTranslator(nn.Module):
 
 
 def places_of(numbers: Float[Tensor, "b places"], count: int) -> Int[Tensor, "b some"]:
-    """Which of `count` places the numbers, in [0, 1), mean; all places, each once, where there are no more than numbers."""
+    """Return which of `count` places the numbers, in [0, 1), mean; all places, each once, where there are no more than numbers."""
     if count <= numbers.shape[1]:
         return torch.arange(count, device=numbers.device).expand(len(numbers), -1)
     return (numbers * count).long().clamp(max=count - 1)  # in float32 the product may round up to count

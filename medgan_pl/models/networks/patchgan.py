@@ -76,7 +76,7 @@ class PatchDiscriminator(nn.Module):
         return [features for maps in self._maps(images) for features in maps[:-1]]
 
     def _maps(self, images: Tensor) -> list[list[Tensor]]:
-        """What each layer makes, of each scale."""
+        """Return the output of each layer, for each scale."""
         if min(images.shape[2:]) < self.smallest:
             raise ValueError(
                 f"`size` must be at least {self.smallest} an axis for layers={self.layers} and scales={len(self.scales)} of "

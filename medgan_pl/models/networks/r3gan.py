@@ -1,4 +1,4 @@
-"""R3GAN: a generator and a discriminator without normalisation, of grouped residual blocks, for any number of halvings.
+"""R3GAN: a generator and a discriminator without normalization, of grouped residual blocks, for any number of halvings.
 
 Source: Huang, Gokaslan, Kuleshov & Tompkin 2025 (arXiv 2501.05441), section 4 and the appendix on details; written from the paper. Played
 with objective=relative and penalty=r1r2_each_step (conf/model/r3gan.yaml has the whole recipe).

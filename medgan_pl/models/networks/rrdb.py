@@ -1,4 +1,4 @@
-"""Residual-in-residual dense blocks without normalisation, for super-resolution (ESRGAN: Wang et al. 2018, arXiv 1809.00219)."""
+"""Residual-in-residual dense blocks without normalization, for super-resolution (ESRGAN: Wang et al. 2018, arXiv 1809.00219)."""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class ResidualDense(nn.Sequential):
 
 
 def doublings(factors: Sequence[int]) -> list[tuple[float, ...]]:
-    """What each doubling scales an axis by: (4, 2) is (2, 2) and then (2, 1)."""
+    """Return by what each doubling scales an axis: (4, 2) is (2, 2) and then (2, 1)."""
     return [tuple(2.0 if factor > 2**step else 1.0 for factor in factors) for step in range(int(math.log2(max(factors))))]
 
 

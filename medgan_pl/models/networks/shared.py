@@ -23,7 +23,7 @@ class Share(Protocol):
 
 @dataclass(frozen=True)
 class SharedTrunk:
-    """Makes D's `trunk` that of G. D's optimiser owns it, and steps it in D's turns alone, or, with `both`, in G's turns too.
+    """Makes D's `trunk` that of G. D's optimizer owns it, and steps it in D's turns alone, or, with `both`, in G's turns too.
 
     In G's turn the trunk learns as a part of G; as a part of the judge it is frozen, like the rest of D.
     Raises ValueError for players without a `trunk`, or with trunks of other shapes.
@@ -51,8 +51,8 @@ class Trunk(nn.Module):
     """image (B, channels, *S) -> features at the full size and after each of `halvings`: [(B, width, *S), (B, 2 × width, *S/2), …].
 
     A 3×3 convolution, then one of 4×4 and stride 2 for each halving, LeakyReLU behind each; channels as `channels_at`.
-    The trunk sees reals, fakes and what G makes of noise, in turn. Batch norm would normalise each of them by the others' statistics, in
-    evaluation by a mixture of all that no batch has. So each image is normalised by itself, over channels and pixels together (layer norm,
+    The trunk sees reals, fakes and what G makes of noise, in turn. Batch norm would normalize each of them by the others' statistics, in
+    evaluation by a mixture of all that no batch has. So each image is normalized by itself, over channels and pixels together (layer norm,
     Ba et al. 2016, arXiv 1607.06450; for convolutions group norm of one group, Wu & He 2018), which also leaves gradient penalties what
     they are, of one image. The first two layers have none, so that D can see how bright an image is.
     """

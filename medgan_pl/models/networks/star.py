@@ -25,7 +25,7 @@ DEEPEST = 4  # halvings of the generator: 16 places are left of 256 (appendix, t
 
 
 def of_domain(each: Float[Tensor, "b domains features"], domain: Int[Tensor, " b"]) -> Float[Tensor, "b features"]:
-    """Of each row what its domain has; by `gather`, to which a domain below 0, unknown, is an error and not the last one."""
+    """Select for each row what belongs to its domain; by `gather`, to which a domain below 0, unknown, is an error and not the last one."""
     return each.gather(1, domain[:, None, None].expand(-1, 1, each.shape[2])).squeeze(1)
 
 
@@ -111,7 +111,7 @@ class StarGenerator(nn.Module):
 class Mapping(nn.Module):
     """z (B, latent) from N(0, 1) and domain (B,) -> style (B, style): four common layers of `hidden` units, four of each domain's own.
 
-    Equalised, at a hundredth of the learning rate, as the paper has it (1e-6 beside 1e-4). Always float32.
+    Equalized, at a hundredth of the learning rate, as the paper has it (1e-6 beside 1e-4). Always float32.
     """
 
     def __init__(self, *, domains: int, latent: int = 16, style: int = 64, hidden: int = 256) -> None:
@@ -164,7 +164,7 @@ class StyleEncoder(nn.Module):
 
 
 class StarNetworks(nn.Module):
-    """What is trained and averaged as one generator: G, the mapping from noise to style and the encoder from image to style.
+    """The networks that are trained and averaged as one generator: G, the mapping from noise to style and the encoder from image to style.
 
     - `latent`: numbers of noise z; `style`: of a style; `hidden`: units of a layer of the mapping; `residual`: see `StarGenerator`.
 

@@ -3,7 +3,7 @@
 Written from the papers: Karras et al. 2019 (arXiv 1812.04948), 2020 (arXiv 1912.04958) and 2020 (arXiv 2006.06676, here ADA).
 Channels are `width` at the full size, double at each halving, and stop at `most`: width 32, most 512 is configuration F at 1024², width
 128 at 256², 64 there what ADA has for 256². Where we differ: images end in tanh, as every image here lies in [-1, 1]; sizes need not be
-square; the condition's embedding is not normalised, since a covariate would lose its magnitude by that.
+square; the condition's embedding is not normalized, since a covariate would lose its magnitude by that.
 """
 
 import math
@@ -39,7 +39,7 @@ def count_noise(size: int | Sequence[int], spatial_dims: int) -> int:
 
 
 class MappingNetwork(nn.Module):
-    """f: (z, condition) -> w (B, latent), `layers` equalised layers of `latent` units at a hundredth of the learning rate.
+    """f: (z, condition) -> w (B, latent), `layers` equalized layers of `latent` units at a hundredth of the learning rate.
 
     z is brought to a mean square of 1; the embedded condition, of about that, is joined to it. Always float32.
 
@@ -193,7 +193,7 @@ class StyleGAN2Discriminator(nn.Module):
     """image (B, channels, *size) in [-1, 1] -> logits (B,): residual, with the deviation of the minibatch at the base size.
 
     A logit so depends on the images beside it, in its group of four (`minibatch_deviation`); `deviation` false judges each alone. The
-    features come to `head` divided by the root of their number, and its layers start from N(0, 1): equalised like the others.
+    features come to `head` divided by the root of their number, and its layers start from N(0, 1): equalized like the others.
 
     Source: Karras et al. 2020 (arXiv 1912.04958), figure 7 and appendix B; the projection of a condition: ADA, appendix C.
     """

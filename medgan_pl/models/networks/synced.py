@@ -1,7 +1,7 @@
-"""Batch normalisation over the batches of all ranks, which can be differentiated twice: a penalty on D's gradient needs it.
+"""Batch normalization over the batches of all ranks, which can be differentiated twice: a penalty on D's gradient needs it.
 
 torch's SyncBatchNorm takes no tensors on the CPU, and its backward pass has no derivative (pytorch #61222): R1 through a D with batch
-normalisation fails under it.
+normalization fails under it.
 """
 
 import torch
@@ -106,5 +106,5 @@ def synced(network: nn.Module) -> nn.Module:
     """`network` itself, its batch norms from now on taken over all ranks; weights, statistics, their names and hooks stay as they are."""
     for layer in network.modules():
         if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-            layer.__class__ = SyncedBatchNorm  # not a new layer: optimisers, averages and shared layers keep hold of this one
+            layer.__class__ = SyncedBatchNorm  # not a new layer: optimizers, averages and shared layers keep hold of this one
     return network

@@ -121,7 +121,7 @@ class Ending(nn.Module):
         return self.added(source[:, : self.channels], h) if self.residual else h.tanh()
 
     def added(self, source: Float[Tensor, "b c *space"], h: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-        """What h makes of the source, in [-1, 1]."""
+        """Return h(source), in [-1, 1]."""
         image = source + h
         return image + (image.clamp(-1, 1) - image).detach()
 

@@ -96,5 +96,5 @@ class TestFewerInTrain:
         assert {r.digest for r in with_fewer_in_train(records, 10, seed=1)} != {r.digest for r in one}
 
     def test_more_than_there_are(self) -> None:
-        with pytest.raises(ValueError, match=r"data.most_train must be at most the \d+ scans in train, got 1000; null takes all"):
+        with pytest.raises(ValueError, match=r"data.max_train must be at most the \d+ scans in train, got 1000; null takes all"):
             with_fewer_in_train(self.records(), 1000, seed=0)
