@@ -151,9 +151,8 @@ def test_volumes_are_given_whole_unless_a_window_is_named(trained, tmp_path) -> 
     keys = OmegaConf.to_container(OmegaConf.load(configuration_folder() / "apply.yaml")) | {"checkpoint": checkpoint}
     for window, wanted in ((None, (40, 48, 60)), (16, (16, 16, 16))):
         seen = []
-        Inference(load(checkpoint), keys | {"window": window}).windows(
-            lambda x: seen.append(x.shape[2:]) or x, torch.rand(1, 1, 40, 48, 60)
-        )
+        windows = Inference(load(checkpoint), keys | {"window": window}).windows
+        windows(lambda x: seen.append(x.shape[2:]) or x, torch.rand(1, 1, 40, 48, 60))  # noqa: B023
         assert set(seen) == {wanted}
 
 
