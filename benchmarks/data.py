@@ -119,7 +119,7 @@ def of_volumes(folder: Path, *overrides: str) -> tuple[ImageDataModule, dict[str
 
 
 def ours(folder: Path, *overrides: str) -> Iterator[Batch]:
-    return iter(of_volumes(folder, *overrides)[0].train_dataloader())
+    return iter(of_volumes(folder, *overrides)[0].endless_loader())
 
 
 def monai(dataset: Dataset) -> Iterator[Batch]:
@@ -247,7 +247,7 @@ def stepper(config: dict[str, Any]) -> Callable[[Batch], None]:
 
 
 def wait(title: str, data: ImageDataModule, config: dict[str, Any], turns: int) -> None:
-    batches, step = iter(data.train_dataloader()), stepper(config)
+    batches, step = iter(data.endless_loader()), stepper(config)
     times = np.empty((turns + 1, 2))  # s; waiting, stepping
     for turn in range(turns + 1):
         start = time.perf_counter()

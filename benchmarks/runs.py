@@ -11,14 +11,16 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from medgan_pl.core.console import configuration_folder
+from medgan_pl.core.table import Table
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.models.build import build_module
 from medgan_pl.models.module import AdversarialModule
-from medgan_pl.train.tables import MetricsTable
 
 
 class Endless(IterableDataset):
@@ -48,6 +50,23 @@ class Data(pl.LightningDataModule):
         return DataLoader(Endless(self.batches), batch_size=None)
 
 
+class Rows(Logger):
+    """Writes metrics.csv as a run does: each row to the end of the file, at once."""
+
+    name = version = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.table = Table(path)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Log nothing."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.table.add(metrics)
+
+
 def module_of(*overrides: str) -> AdversarialModule:
     """The module of the project's own configuration, in a run without end."""
     endless = ("run_dir=none", "total_images=1000000000", "validate_every=1000000000", "logger=csv")
@@ -57,7 +76,7 @@ def module_of(*overrides: str) -> AdversarialModule:
 
 def trainer_of(folder: Path, callback: pl.Callback, **arguments: Any) -> pl.Trainer:
     """Lightning as a run has it, on the CPU unless `arguments` say otherwise: no validation here, rows to metrics.csv in `folder`."""
-    usual = {"accelerator": "cpu", "logger": [MetricsTable(folder / "metrics.csv")]}
+    usual = {"accelerator": "cpu", "logger": [Rows(folder / "metrics.csv")]}
     return pl.Trainer(
         max_epochs=-1,
         limit_val_batches=0,

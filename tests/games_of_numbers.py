@@ -40,11 +40,20 @@ class NumbersData(pl.LightningDataModule):
     inverses: ClassVar[dict[str, Inverse]] = {}
     pipelines: ClassVar[dict[str, Any]] = {}
     covariates = Covariates()
-    covariate_names = ()
+    covariate_names: tuple[str, ...] = ()
 
     def __init__(self, batch_size: int = 4, shape: tuple[int, ...] = (1, 16, 16)) -> None:
         super().__init__()
         self.batch_size, self.shape = batch_size, shape
+
+    def check_model(self, config: dict) -> None:
+        """Any model that takes the shape will do."""
+
+    def describe(self) -> list[str]:
+        return ["numbers"]
+
+    def use_covariates(self, covariates: Covariates) -> None:
+        covariates.check_levels(self.covariates)
 
     def sizes(self) -> dict[str, int]:
         return {"train": 64, "val": 16, "test": 0}
@@ -56,7 +65,7 @@ class NumbersData(pl.LightningDataModule):
         return {"image": torch.stack([numbers.image(i) for i in rows]), "label": torch.tensor([i % 2 for i in rows])}
 
     def train_dataloader(self) -> DataLoader:
-        start = self.trainer.lightning_module.images
+        start = self.trainer.lightning_module.stream_position()
         numbers = Numbers(self.batch_size, self.shape, start, None, self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(numbers, batch_size=None)
 

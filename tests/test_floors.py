@@ -16,7 +16,7 @@ ONLY_FROM = {
     "hydra": ("core.command",),
     "omegaconf": ("core.command",),
     "wandb": ("core.command",),
-    "pytorch_lightning": ("core.command", "models.module", "data.datamodule", "data.domains"),
+    "pytorch_lightning": ("core.command", "models.module", "data.datamodule", "data.streamed"),
 }
 
 

@@ -22,13 +22,13 @@ from experiments.modalities.translators import FOLDER, between_domains, brought,
 from experiments.restoration.baselines import Watch
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import describe_keys, one_message
+from medgan_pl.data.domain_truth import each_domain_of, truth_unknown_because
 from medgan_pl.data.pictures import to_grid
-from medgan_pl.evaluate.pairs import judged
-from medgan_pl.evaluate.run import scale_of
-from medgan_pl.evaluate.sets import ImageSet, held_out, real_set
-from medgan_pl.evaluate.targets.truth import seen, unknown
+from medgan_pl.data.scale import scale_of
+from medgan_pl.data.sets import ImageSet, held_out, real_set
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.paired import Paired
+from medgan_pl.metrics.pairs import measure_pairs
 from medgan_pl.metrics.utility.classifier import Classifier, fit_classifier, predict
 from medgan_pl.metrics.utility.teaching import Labelled
 
@@ -123,7 +123,8 @@ def agreement(
     scale = scale_of(data.domains[names[1]])
     errors = {}
     for ending, images in (("", brought(module, known[origin], *way, config)), ("_identity", known[origin])):
-        results = judged(Paired(half_range=scale.half_range), images, known[target], known[target].groups, config.draws, config.batch_size)
+        how = {"groups": known[target].groups, "draws": config.draws, "batch_size": config.batch_size}
+        results = measure_pairs(Paired(half_range=scale.half_range), images, known[target], **how)
         errors |= {result.key + ending: result.estimate for result in results if result.key in SHOWN}
     return Agreement(*names, called, dict(sorted(errors.items())), scale.unit)
 
@@ -148,14 +149,14 @@ def truths(data: "DomainsDataModule", heads: int) -> tuple[list[ImageSet], str]:
     """Evenly spaced test heads of the cohort in every domain, on one grid: image i of each shows the same slice of the same head. A slice
     is kept where it is worth showing in every domain, since each drops empty ones by its own content. None, and why, where the domains are
     not of one cohort on one grid."""
-    if why := unknown(data):
+    if why := truth_unknown_because(data):
         return [], f"Errors are not judged, since {why}."
     first = next(iter(data.domains.values()))
     known = {record.patient for record in data.records if record.split != "test"}
     records = [record for record in first.records if record.split == "test" and record.patient not in known]
     records = [records[i] for i in np.linspace(0, len(records) - 1, min(heads, len(records))).astype(int)]
     kept, groups = [], []
-    for head, shown in enumerate(seen(data, records)):
+    for head, shown in enumerate(each_domain_of(data, records)):
         worth = torch.stack([first.layout.worth(images) for images in shown]).all(0)
         kept.append(shown[:, worth])
         groups += [head] * int(worth.sum())

@@ -22,12 +22,13 @@ from experiments.modalities.translators import FOLDER, between_domains, brought,
 from experiments.restoration.baselines import Watch, judge, write
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import describe_keys, one_message
-from medgan_pl.core.safe_load import read_checkpoint
+from medgan_pl.data.build import open_data
 from medgan_pl.data.pictures import to_grid
-from medgan_pl.evaluate.sets import ImageSet, held_out, real_set
-from medgan_pl.evaluate.targets.checkpoint import check_fits, trained_elsewhere, translated
-from medgan_pl.evaluate.targets.target import extractors_of, opened
+from medgan_pl.data.sets import ImageSet, held_out, real_set
+from medgan_pl.metrics.extractors.build import build_extractors
 from medgan_pl.metrics.result import Result
+from medgan_pl.models.fits import check_fits, training_unknown_because
+from medgan_pl.models.generated import translate
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
     """Translates, judges, and writes table.md, table.csv and pictures.png; for each method what it is judged."""
     quiet_libraries()
     watch("the data")
-    data = opened(config.data)
+    data = open_data(config.data)
     if "source" not in data.companions or data.channels != data.companions["source"].channels:
         raise ValueError(
             f"`experiment` must be of pairs with as many channels in source and image (mr_to_ct, mr_t1_to_t2), got {data.parts}"
@@ -64,7 +65,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
             raise ValueError(f"`paired` and `unpaired` must lie in run folders of different names, got {name} twice; each is a row")
         made[name] = images
         notes.append(caution and f"{name}: {caution}.")
-    extractors = extractors_of(config)
+    extractors = build_extractors(config.extractor)
     results = {name: judge(images, truth, data, extractors, config, watch).results for name, images in made.items()}
     output = Path(config.output)
     write(output, config.hydra.runtime.choices.experiment, results, truth, [each for each in notes if each])
@@ -108,9 +109,10 @@ def in_pairs(path: Path, data: "ImageDataModule", rows: np.ndarray, config: "Dic
     own, here = task(module.config["data"]), task(OmegaConf.to_container(config.data, resolve=True))
     if own != here:
         raise ValueError(f"{path} must be of a generator trained on the modalities of this experiment, {here}, got {own}")
-    state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
-    strangers = trained_elsewhere(state.get("fingerprint"), data)
-    return translated(module, data, rows, config, watch), strangers and f"test images may have been trained on, {strangers}"
+    unknown = training_unknown_because(module.origin.fingerprint, data)
+    watch(f"generating {len(rows):,} images")
+    made = translate(module, data, rows, seed=config.seed, batch_size=config.batch_size)
+    return made, unknown and f"test images may have been trained on, {unknown}"
 
 
 def without_pairs(

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from omegaconf import OmegaConf
 
 from experiments.restoration import baselines
 from medgan_pl.core.command import chosen_device
 from medgan_pl.core.keys import Purpose
-from medgan_pl.evaluate.sets import ImageSet, stored
-from medgan_pl.evaluate.targets.checkpoint import data_of_run
-from medgan_pl.evaluate.targets.target import opened
+from medgan_pl.data.build import open_data
+from medgan_pl.data.of_run import data_of_run
+from medgan_pl.data.sets import ImageSet, stored
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def between_domains(path: Path, config: "DictConfig") -> "tuple[AdversarialModul
     module = load(path, chosen_device(config.device))
     if not module.game.sourced or module.game.paired:
         raise ValueError(f"{path} must be of a generator trained between domains, got one of {type(module.game).__name__}")
-    return module, opened(data_of_run(config, module.config["data"], [], path.resolve().parent.parent))
+    own = OmegaConf.to_container(config.data, resolve=True)
+    return module, open_data(data_of_run(own, module.config["data"], [], path.resolve().parent.parent))
 
 
 def reaches(module: "AdversarialModule", origin: int, target: int) -> bool:

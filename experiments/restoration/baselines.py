@@ -24,19 +24,20 @@ from torch.nn import functional as F
 from experiments.restoration.classical import Method, candidates
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import configuration_folder, describe_keys, one_message
-from medgan_pl.core.safe_load import read_checkpoint
+from medgan_pl.data.build import open_data
 from medgan_pl.data.pictures import to_grid
-from medgan_pl.evaluate.fidelity import within
-from medgan_pl.evaluate.pairs import judged as judged_in_pairs
-from medgan_pl.evaluate.run import scale_of
-from medgan_pl.evaluate.sets import ImageSet, held_out, real_set, stored
-from medgan_pl.evaluate.spaces import Features
-from medgan_pl.evaluate.targets.checkpoint import check_fits, trained_elsewhere, translated
-from medgan_pl.evaluate.targets.target import extractors_of, opened
+from medgan_pl.data.scale import scale_of
+from medgan_pl.data.sets import ImageSet, held_out, real_set, stored
+from medgan_pl.metrics.catalogue import clipped
 from medgan_pl.metrics.distances import Frechet, frechet_distance
 from medgan_pl.metrics.estimate import Resampling
+from medgan_pl.metrics.extractors.build import build_extractors
+from medgan_pl.metrics.feature_store import FeatureStore
 from medgan_pl.metrics.paired import Paired, psnr
+from medgan_pl.metrics.pairs import measure_pairs
 from medgan_pl.metrics.result import Result
+from medgan_pl.models.fits import check_fits, training_unknown_because
+from medgan_pl.models.generated import translate
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
     """Restores, judges, and writes table.md, table.csv and pictures.png; for each method what it is judged."""
     quiet_libraries()
     watch("the data")
-    data = opened(config.data)
+    data = open_data(config.data)
     if data.spatial_dims != 2:
         raise ValueError(f"`image.spatial_dims` must be 2 for the classical methods, got {data.spatial_dims}; take slices of the volumes")
     rows, tuning, note = held_out(data)
@@ -81,7 +82,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
             raise ValueError(f"`checkpoints` must lie in run folders of different names, got {name} twice; each is a row of the table")
         made[name], caution = by_checkpoint(path, data, rows, config, watch)
         notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
-    extractors = extractors_of(config)
+    extractors = build_extractors(config.extractor)
     judged = {name: judge(images, truth, data, extractors, config, watch) for name, images in made.items()}
     results = with_differences(judged, len(made) - len(config.checkpoints), truth.groups, config.draws)
     output = Path(config.output)
@@ -133,8 +134,9 @@ def by_checkpoint(path: Path, data: "ImageDataModule", rows: np.ndarray, config:
     own, here = module.config["data"].get("degrade"), OmegaConf.to_container(config.data.degrade, resolve=True)
     if not module.game.paired or module.game.segments or own != here:
         raise ValueError(f"{path} must be of a generator trained on the sources of this experiment, {here}, got {own}")
-    state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
-    return translated(module, data, rows, config, watch), trained_elsewhere(state.get("fingerprint"), data)
+    watch(f"generating {len(rows):,} images")
+    made = translate(module, data, rows, seed=config.seed, batch_size=config.batch_size)
+    return made, training_unknown_because(module.origin.fingerprint, data)
 
 
 @dataclass(frozen=True)
@@ -168,18 +170,20 @@ def judge(
     """Each image against its truth, and all against all in each extractor's features, with intervals over patients."""
     scale = scale_of(data)
     metric = Paired(half_range=scale.half_range)
-    pairs = {each.key: each for each in judged_in_pairs(metric, images, truth, truth.groups, config.draws, config.batch_size)}
+    pairs = {
+        each.key: each for each in measure_pairs(metric, images, truth, truth.groups, draws=config.draws, batch_size=config.batch_size)
+    }
     units = {"psnr": "dB", "mae": scale.unit}
     found = [replace(pairs[key], unit=units.get(key, "")) for key in SHOWN]
     values = metric.values.cpu()[:, [metric.keys.index(key) for key in SHOWN]]
-    features = Features(data.cache_dir / "features", chosen_device(config.device), config.batch_size, watch)
+    features = FeatureStore(data.cache_dir / "features", chosen_device(config.device), config.batch_size, watch)
     train = real_set(data, data.rows["train"])
     all_sides = []
     for extractor in extractors:
         extractor.fit(train, train.labels)
         sides = features(extractor, images, "restored images"), features(extractor, truth, "true images")
         estimate = Frechet().estimates(*sides, Resampling(config.draws, 0, truth.groups, truth.groups))["fd"]
-        found.append(Result("fd", extractor.name, estimate=within("fd", estimate), n_fake=len(images), n_real=len(truth)))
+        found.append(Result("fd", extractor.name, estimate=clipped("fd", estimate), n_fake=len(images), n_real=len(truth)))
         all_sides.append(sides)
     return Judged(found, values, all_sides)
 

@@ -15,14 +15,14 @@ import torch
 from experiments.restoration.baselines import Judged, Watch, composed, with_differences, write
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import describe_keys, one_message
-from medgan_pl.core.safe_load import read_checkpoint
-from medgan_pl.evaluate.pairs import judged
-from medgan_pl.evaluate.sets import held_out, real_set
-from medgan_pl.evaluate.targets.checkpoint import check_fits, structures_of, trained_elsewhere, translated, truth_of
-from medgan_pl.evaluate.targets.target import opened
+from medgan_pl.data.build import open_data
+from medgan_pl.data.sets import held_out, real_set
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.paired import Segments
+from medgan_pl.metrics.pairs import measure_pairs
 from medgan_pl.metrics.result import Result
+from medgan_pl.models.fits import check_fits, training_unknown_because
+from medgan_pl.models.generated import translate, true_targets
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
     """Segments, judges, and writes table.md and table.csv; for each checkpoint, each side's mean and their difference what it is judged."""
     quiet_libraries()
     watch("the data")
-    data = opened(config.data)
+    data = open_data(config.data)
     if "mask" not in data.companions:
         raise ValueError("`data.beside.mask` must say where the masks lie, got none; beside@data.beside.mask=masks")
     rows, _, note = held_out(data)
@@ -63,7 +63,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
             values.append(found[name].values)
             notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
         if values:
-            means[f"{side}, mean of {len(values)}"] = mean_of(values, structures_of(data), truth.groups, config.draws)
+            means[f"{side}, mean of {len(values)}"] = mean_of(values, data.companions["mask"].structures, truth.groups, config.draws)
     if not found:
         raise ValueError("checkpoints must be given: adversarial=[run/checkpoints/best.ckpt,…] alone=[…]")
     results = {name: own.results for name, own in found.items()} | with_differences(means, 0, truth.groups, config.draws)
@@ -81,14 +81,15 @@ def of_checkpoint(path: Path, data: "ImageDataModule", rows: "np.ndarray", confi
     if not module.game.segments:
         raise ValueError(f"{path} must be of a generator of masks (game=segmentation), got one of {type(module.game).__name__}")
     check_fits(module, data)
-    structures, own = structures_of(data), tuple(module.config["data"]["beside"]["mask"]["structures"])
+    structures, own = data.companions["mask"].structures, tuple(module.config["data"]["beside"]["mask"]["structures"])
     if own != structures:
         raise ValueError(f"{path} must be of a generator of the masks {list(structures)}, got {list(own)}")
-    state = {} if path.suffix == ".safetensors" else read_checkpoint(path)["medgan_pl"]
-    real = real_set(data, rows)
-    metric, sides = Segments(structures=structures), (translated(module, data, rows, config, watch), truth_of(module, data, rows, real))
-    results = judged(metric, *sides, real.groups, config.draws, config.batch_size)
-    return Judged(results, metric.values.cpu(), []), trained_elsewhere(state.get("fingerprint"), data)
+    watch(f"generating {len(rows):,} images")
+    made = translate(module, data, rows, seed=config.seed, batch_size=config.batch_size)
+    real, metric = real_set(data, rows), Segments(structures=structures)
+    truth = true_targets(module, data, rows, real)
+    results = measure_pairs(metric, made, truth, real.groups, draws=config.draws, batch_size=config.batch_size)
+    return Judged(results, metric.values.cpu(), []), training_unknown_because(module.origin.fingerprint, data)
 
 
 def mean_of(values: "list[Tensor]", structures: tuple[str, ...], groups: "Tensor | None", draws: int) -> Judged:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.safe_load import DATA_PACKAGES, check_targets
-from medgan_pl.core.settings import READING
+from medgan_pl.core.settings import reading
 from medgan_pl.models.load import style_based
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", lis
         raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read")
     if not path.exists():
         raise FileNotFoundError(f"`input` must be a file or a folder of images, got {path}")
-    node = {key: stored[key] for key in READING if key in stored}
+    node = reading(stored)
     check_targets(node, DATA_PACKAGES)
     whole = path.is_dir() or path.suffix.lower() == ".csv"
     with TemporaryDirectory() as folder:

@@ -17,9 +17,9 @@ from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.reference import Reference, read_reference
 from medgan_pl.apply.windows import Generate, Windows, scales_to_training, through_spacing
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
-from medgan_pl.core.settings import shareable
+from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import laid_under
-from medgan_pl.data.export import Facts, Provenance, sha256
+from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
 from medgan_pl.data.export.origin import digest, finite, sums_of, write_beside
 from medgan_pl.data.files.records import Item
@@ -83,11 +83,11 @@ class Inference:
         self.reference = self.style_image(settings["reference"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
-            checkpoint_sha256=sha256(Path(settings["checkpoint"])),
+            checkpoint_sha256=module.origin.sha256,
             seed=settings["seed"],
             images_seen=module.images,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            config=shareable(module.config),
+            config=for_sidecars(module.config),
         )
 
     def window_sides(self, window: Any) -> tuple[int, ...]:
@@ -149,8 +149,9 @@ class Inference:
         if self.reading.segments:
             path = kind.labels(target, labels_of(mean))
         else:
+            made_of = self.modality.name if self.reading.own else self.reading.inverse.modality  # as DICOM names it
             facts = Facts(0, unit, min(low for low, _ in levels), max(high for _, high in levels), spacing_mm)
-            path = kind.image(target, mean[0], facts, self.provenance, self.reading.made_of(self.modality))
+            path = kind.image(target, mean[0], facts, self.provenance, made_of)
         if deviation is not None:
             of = "probability" if self.reading.segments else unit
             self.write_sidecar(kind.spread(names[1], deviation), origin, {"unit": of, "content": "standard deviation over passes"})

@@ -12,7 +12,6 @@ from medgan_pl.models.networks.translator import enlarged
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medgan_pl.data.modalities import Modality
     from medgan_pl.models.module import AdversarialModule
 
 UNREADABLE = "`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read"
@@ -78,10 +77,6 @@ class Reading:
             raise ValueError(UNREADABLE)
         self.conditions, self.target = {"label": label, "target": target}, Pipeline.from_plain(module.pipelines[to_domain])
         return from_domain, to_domain
-
-    def made_of(self, source: "Modality") -> str:
-        """Return the DICOM name of the modality of what is made."""
-        return source.name if self.own else self.inverse.modality
 
     def thin(self, images: "Tensor") -> "Tensor":
         """Return thick slices (n, C, *S) on the grid of thin ones (n, C, *S · thick), as training sources were."""

@@ -1,15 +1,13 @@
-"""Runs and their reports: found in the folders of a sweep, and read without trusting them, for a report travels with a run."""
+"""Runs and their reports: found in the folders of a sweep, and read without trust, because a report travels with its run."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from medgan_pl.core.safe_load import MOST_VALUES, hold, shown, walk
-from medgan_pl.metrics.catalogue import CATALOGUE
-from medgan_pl.metrics.result import FORMAT, Result
+from medgan_pl.core.safe_load import hold
+from medgan_pl.metrics.judgement import Judgement
+from medgan_pl.metrics.result import Result
 
 REPORT = "report/metrics.json"  # in a run folder, where evaluate writes it
 OF_A_RUN = ("checkpoints", "overrides.yaml", "train.log")  # any of them makes a folder a run
@@ -20,24 +18,20 @@ MOST_BYTES = 2**26  # of a metrics.json, far above what one has
 
 @dataclass(frozen=True)
 class Judged:
-    """A run as its report tells of it: `results` by name, the rest as `evaluation/result.py` says; `privacy`: the mark, and its text."""
+    """A run and its judgement: `results` by name; `privacy`, the mark of the verdict on privacy and its text."""
 
     name: str
     path: Path
+    judgement: Judgement
     results: Mapping[str, Result]
-    subject: Mapping[str, Any]
-    data: Mapping[str, Any]
-    spaces: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    run: Mapping[str, Any]
     privacy: tuple[str, str]
 
 
 def find(paths: Iterable[Path]) -> dict[Path, Path | None]:
-    """Each run below `paths`, in their order, with its metrics.json, None where it was not judged.
+    """Return each run below `paths`, in their order, with its metrics.json, None if it was not judged.
 
-    A path is a run folder, a folder of such folders, the folder of a report, or a metrics.json. FileNotFoundError for a path that is not
-    there, ValueError for one that is none of these.
+    A path is a run folder, a folder of such folders, the folder of a report, or a metrics.json. Raises FileNotFoundError for a path
+    that does not exist, and ValueError for one that is none of these.
     """
     found: dict[Path, Path | None] = {}
     for path in paths:
@@ -56,7 +50,7 @@ def find(paths: Iterable[Path]) -> dict[Path, Path | None]:
 
 
 def below(path: Path, depth: int = 0) -> list[tuple[Path, Path | None]]:
-    """The runs at most DEEPEST levels below a path, itself one of them, with their reports."""
+    """Return the runs at most DEEPEST levels below a path, the path included, with their reports."""
     if path.is_file():
         folder = path.parent
         return [(folder.parent if folder.name == "report" else folder, path)] if path.suffix == ".json" else []
@@ -71,32 +65,13 @@ def below(path: Path, depth: int = 0) -> list[tuple[Path, Path | None]]:
 
 
 def read(path: Path, name: str) -> Judged:
-    """The report in a metrics.json. ValueError, with the file and what is wrong, for one that is none."""
+    """Return the report in a metrics.json. Raises ValueError, with the file and what is wrong, for any other content."""
     try:
         hold(path.stat().st_size <= MOST_BYTES, f"it must have at most {MOST_BYTES} bytes")
-        report = json.loads(path.read_bytes())
-        hold(isinstance(report, dict), f"it must hold names and values, got {shown(report)}")
-        hold(report["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(report['format'])}: use the version that wrote it")
-        for where, value in walk(report, MOST_VALUES):
-            hold(not isinstance(value, float) or math.isfinite(value), f"{shown(where)} must be finite, got {value}")
-        tables = {key: report[key] for key in ("subject", "data", "spaces", "settings", "run", "verdicts")}
-        for key, table in tables.items():
-            hold(isinstance(table, dict), f"{key!r} must hold names and values, got {shown(table)}")
-        verdict = tables.pop("verdicts").get("privacy", {"mark": "unknown", "text": ""})
-        results = [checked(Result.from_plain(row)) for row in report["results"]]
+        judgement = Judgement.from_plain(json.loads(path.read_bytes()))
+        verdict = judgement.verdicts.get("privacy", {"mark": "unknown", "text": ""})
         privacy = str(verdict["mark"]), str(verdict["text"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} must be a metrics.json that medgan_pl.evaluate wrote; it is not: {why[:500]}") from error
-    return Judged(name, path, {result.name: result for result in results}, **tables, privacy=privacy)
-
-
-def checked(result: Result) -> Result:
-    hold(result.key in CATALOGUE, f"it has a result of an unknown kind, {shown(result.key)}")
-    texts = (result.space, result.label, result.undefined, result.unordered)
-    hold(all(isinstance(text, str) for text in texts), f"the texts of {result.key} must be texts")
-    for estimate in (result.estimate, result.floor):
-        numbers = [] if estimate is None else [estimate.value, estimate.low, estimate.high]
-        hold(all(type(number) in (int, float) for number in numbers), f"{result.name} must be numbers, got {shown(numbers)}")
-    hold(all(type(count) is int for count in (result.n_fake, result.n_real)), f"the counts of {result.name} must be whole numbers")
-    return result
+    return Judged(name, path, judgement, {result.name: result for result in judgement.results}, privacy)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medgan_pl.compare.judged import Judged
-from medgan_pl.core.settings import FREE, difference
+from medgan_pl.core.settings import difference, may_change
 from medgan_pl.metrics.catalogue import CATALOGUE, Entry
 from medgan_pl.metrics.estimate import Estimate
 from medgan_pl.metrics.result import Result
@@ -103,17 +103,17 @@ def worth(result: Result) -> Estimate:
 
 def rules(run: Judged, result: Result) -> dict[str, Any]:
     """All on which a result rests besides the images judged: two that differ in any must not be compared."""
-    data = {key: run.data.get(key) for key in ("split_hash", "size", "channels", "spatial_dims")}
-    found = {**data, "generated images": result.n_fake, "real images": result.n_real, "extractor": run.spaces.get(result.space)}
+    data = {key: run.judgement.data.get(key) for key in ("split_hash", "size", "channels", "spatial_dims")}
+    found = {**data, "generated images": result.n_fake, "real images": result.n_real, "extractor": run.judgement.spaces.get(result.space)}
     if CATALOGUE[result.key].group == "use":
-        found["teaching"] = run.settings.get("use")
+        found["teaching"] = run.judgement.settings.get("use")
     return found
 
 
 def differing(runs: Sequence[Judged], most: int = 8) -> dict[str, dict[str, str]]:
     """Run -> key -> value, of the settings of the training in which the runs differ, at most `most` of them; those that change no number
     are left out."""
-    leaves = {run.name: dict(flat(run.run)) for run in runs if run.run}
+    leaves = {run.name: dict(flat(run.judgement.run)) for run in runs if run.judgement.run}
     keys = dict.fromkeys(key for found in leaves.values() for key in found)
     told = [key for key in keys if len({repr(found.get(key)) for found in leaves.values()}) > 1][:most]
     return {run.name: {key: str(leaves[run.name].get(key)) for key in told} if run.name in leaves else {} for run in runs}
@@ -124,7 +124,7 @@ def flat(node: Mapping[str, Any], where: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, value in node.items():
         place = f"{where}.{key}" if where else key
-        if place not in FREE:
+        if not may_change(place):
             found += flat(value, place) if isinstance(value, dict) else [(place, value)]
     return found
 

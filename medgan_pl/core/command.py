@@ -105,11 +105,18 @@ def chosen_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def instantiate(node: Any) -> Any:
-    """Build what the `_target_`s of a configuration name, innermost first; containers come out plain."""
+def instantiate(node: Any, **changes: Any) -> Any:
+    """Build what the `_target_`s of a configuration name, innermost first; containers come out plain. `changes` replace arguments."""
     from hydra.utils import instantiate as build
 
-    return build(node, _convert_="all")
+    return build(node, _convert_="all", **changes)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a YAML file of settings, such as a run's config.yaml, in plain containers."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.load(path))
 
 
 # Where the processes that Lightning starts for the other ranks find what to do. Going through Hydra again they would make folders of their

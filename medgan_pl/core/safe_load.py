@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # Bounds on what a file may ask for, far above what a run of ours writes (whose pickle has some 100 KiB, whose settings some 300 nodes).
 MOST_PICKLE = 4 * 2**20  # bytes that say which tensors there are, some 160 for each; to walk through as many takes 5 seconds
@@ -48,11 +48,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     FileNotFoundError if there is no such file, ValueError if it is not a whole medgan_pl checkpoint within the bounds above.
     """
+    return read_checkpoint_and_digest(path)[0]
+
+
+def read_checkpoint_and_digest(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Return what a checkpoint holds and the SHA-256 of the file, which is opened once: nobody can exchange it in between.
+
+    Errors as `read_checkpoint`.
+    """
     import torch
 
-    def read(path: Path) -> dict[str, Any]:
-        check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+    def read(file: BinaryIO) -> dict[str, Any]:
+        check_archive(file)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
 
     return checked(Path(path), read, "a whole checkpoint written by medgan_pl.train")
 
@@ -62,14 +71,19 @@ def read_shared(path: str | Path) -> dict[str, Any]:
 
     Errors as `read_checkpoint`.
     """
+    return read_shared_and_digest(path)[0]
+
+
+def read_shared_and_digest(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Return what a .safetensors file holds, in the form of a checkpoint, and the SHA-256 of the file. Errors as `read_checkpoint`."""
     from safetensors import safe_open
 
-    def read(path: Path) -> dict[str, Any]:
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
+    def read(file: BinaryIO) -> dict[str, Any]:
+        header = int.from_bytes(file.read(8), "little")
         hold(header <= MOST_PICKLE, f"its header must have at most {MOST_PICKLE} bytes, it says {header}")
-        with safe_open(path, "pt") as file:
-            told, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        with safe_open(path, "pt") as content:  # which opens the file by itself
+            told = content.metadata() or {}
+            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - it is no dict
         hold(told["sha256"] == fingerprint(told["medgan_pl"], weights), "its checksum is not that of its weights and settings")
         state = json.loads(told["medgan_pl"])
         hold(state["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(state['format'])}: use the version that wrote it")
@@ -78,20 +92,23 @@ def read_shared(path: str | Path) -> dict[str, Any]:
     return checked(Path(path), read, "whole weights written by medgan_pl.export")
 
 
-def checked(path: Path, read: Callable[[Path], dict[str, Any]], wanted: str) -> dict[str, Any]:
-    """What `read` makes of a file, held to what `load` and a run that goes on rely on."""
+def checked(path: Path, read: Callable[[BinaryIO], dict[str, Any]], wanted: str) -> tuple[dict[str, Any], str]:
+    """What `read` makes of a file, held to what `load` and a run that goes on rely on, and the file's SHA-256."""
     if not path.is_file():
         raise FileNotFoundError(f"`checkpoint` must be a checkpoint file, such as outputs/<date>/<time>/checkpoints/best.ckpt; got {path}")
     try:
-        content = read(path)
-        check_values(content, path.stat().st_size)
-        check_state(content["medgan_pl"])
+        with path.open("rb") as file:
+            content = read(file)
+            check_values(content, os.fstat(file.fileno()).st_size)
+            check_state(content["medgan_pl"])
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except Exception as error:  # of any type: bytes made to harm come out of the readers as nearly every one there is
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):
             why = "its data.pkl does more than hold tensors and plain containers"  # torch would advise weights_only=False
         raise ValueError(f"{path} must be {wanted}; it is not: {why.splitlines()[0][:500]}") from error
-    return content
+    return content, digest
 
 
 def fingerprint(told: str, weights: dict[str, Any]) -> str:
@@ -105,14 +122,14 @@ def fingerprint(told: str, weights: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def check_archive(path: Path) -> None:
+def check_archive(file: BinaryIO) -> None:
     """Holds the zip of a checkpoint to its checksums, which torch's reader passes over, and its pickle to names that we know."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         # Two readers must not see two files: torch's takes names without regard to case. Nothing packed can swell, nothing overlaps.
         hold(len({member.filename.lower() for member in members}) == len(members), "two of its parts have one name")
         hold(all(member.compress_type == zipfile.ZIP_STORED for member in members), "its parts must be stored, not compressed")
-        hold(sum(member.file_size for member in members) <= path.stat().st_size, "its parts say they are larger than the file")
+        hold(sum(member.file_size for member in members) <= os.fstat(file.fileno()).st_size, "its parts say they are larger than the file")
         for member in members:
             with archive.open(member) as content:
                 while content.read(2**20):

@@ -1,89 +1,230 @@
-"""One table of settings."""
+"""The one table of settings: what may happen to each configuration key."""
 
 import re
-from copy import deepcopy
-from functools import reduce
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
-# What a run may change when it goes on, because no number of it depends on that: where it writes and what shows it, how fast data comes.
-# The data itself is held by its fingerprint, the devices by their number and kind; `module` repeats what stands elsewhere.
-FREE = ("run_dir", "resume", "logger", "callbacks", "save_every", "guard.rollbacks", "phantom", "module")
 
-FREE += ("init_from", "init_from_sha256")  # taken at the beginning and not looked at again
+@dataclass(frozen=True)
+class Setting:
+    """The rules for one configuration key.
 
-FREE += ("data.beside.source.root", "data.beside.mask.root", "data.root", "data.workers", "data.cache.dir", "data.max_corrupt")
+    - `resumable`: a resumed run may change it, because no number of the run depends on it.
+    - `weights`: it is written into weights that are exported for sharing.
+    - `sidecar`: it is written into the JSON file beside each sample, and into reports as a setting of the training run.
+    - `judgement`: it is written into metrics.json as a setting of the evaluation.
+    - `place`: its value names a file or folder of this machine. Such a value never leaves the machine whole: metrics.json has the last
+      part of the path, the other files leave it out. null may travel.
+    - `chooses`: it decides which files of a data set are read.
+    - `reads`: it decides how an image of the data set is read.
+    """
 
-FREE += tuple(f"trainer.{key}" for key in ("max_time", "accelerator", "devices", "num_nodes", "strategy"))
+    resumable: bool = False
+    weights: bool = False
+    sidecar: bool = True
+    judgement: bool = True
+    place: bool = False
+    chooses: bool = False
+    reads: bool = False
 
-# Settings of an extractor that are paths.
-FILES = ("weights", "linear")
+
+RUN = Setting()  # a setting on which the numbers of a run depend
+FREE = Setting(resumable=True)
+LOCAL = Setting(resumable=True, sidecar=False)  # a setting that says only where and how the run works on this machine
+NETWORK = Setting(weights=True)  # a setting that it takes to build the networks again
+IMAGE = Setting(weights=True, reads=True)
+OF_FILES = Setting(chooses=True, judgement=False)  # it may hold expressions made from file names
+FOLDER = Setting(resumable=True, chooses=True, sidecar=False, judgement=False, place=True)
+FILE = Setting(weights=True, place=True)
+
+# Patterns of keys: * is one name, ** is any number of names, none included. The first pattern that fits a key holds. The settings of a
+# domain, data.domains.NAME.KEY, have the rules of data.KEY.
+TABLE: dict[str, Setting] = {
+    # Files of weights that an extractor reads, wherever the extractor is used.
+    "**.weights": FILE,
+    "**.linear": FILE,
+    # A training run.
+    "seed": NETWORK,
+    "total_images": RUN,
+    "log_every": RUN,
+    "validate_every": RUN,
+    "monitor": RUN,
+    "stop_after": RUN,
+    "save_every": FREE,
+    "resume.**": LOCAL,
+    "init_from": replace(LOCAL, place=True),  # read at the beginning of a run only
+    "init_from_sha256": FREE,
+    "run_dir": replace(LOCAL, place=True),
+    "phantom": Setting(resumable=True, weights=True),
+    "image.spatial_dims": NETWORK,
+    "model.**": NETWORK,
+    "share.**": RUN,
+    "noise.**": RUN,
+    "augment.**": RUN,
+    "game.**": RUN,
+    "objective.**": RUN,
+    "penalty.**": RUN,
+    "regularizers.**": RUN,
+    "extras.**": RUN,
+    "stages.**": RUN,
+    "metrics.**": RUN,
+    "average.**": RUN,
+    "ema.**": RUN,
+    "optimizer_g.**": RUN,
+    "optimizer_d.**": RUN,
+    "schedule_g.**": RUN,
+    "schedule_d.**": RUN,
+    "schedule_penalty.**": RUN,
+    "beta2.**": RUN,
+    "d_per_g": RUN,
+    "d_auto.**": RUN,
+    "clip_g": RUN,
+    "clip_d": RUN,
+    "accumulate": RUN,
+    "tf32": RUN,
+    "compile": RUN,
+    "channels_last": RUN,
+    "guard.patience": RUN,
+    "guard.slow_down": RUN,
+    "guard.rollbacks": FREE,
+    "callbacks.**": LOCAL,
+    "logger.**": LOCAL,
+    "module.**": Setting(resumable=True, weights=True, sidecar=False),  # repeats other settings
+    **dict.fromkeys([f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy", "max_time")], LOCAL),
+    "trainer.**": replace(RUN, sidecar=False),
+    # A data set.
+    "data.root": FOLDER,
+    "data.cache.dir": replace(LOCAL, judgement=False, place=True),
+    "data.cache.**": Setting(sidecar=False, judgement=False),
+    "data.files": OF_FILES,
+    "data.patient_pattern": OF_FILES,
+    "data.cohort.**": Setting(chooses=True),
+    "data.beside.*.root": FOLDER,
+    "data.beside.**": Setting(chooses=True),
+    "data.domains": Setting(chooses=True),
+    "data.modality.**": Setting(reads=True),
+    "data.intensity.**": IMAGE,
+    **dict.fromkeys([f"data.{key}" for key in ("spatial_dims", "size", "channels", "spacing_mm", "crop", "patches")], IMAGE),
+    "data.slices.**": IMAGE,
+    "data._target_": Setting(reads=True),
+    "data.workers": FREE,
+    "data.max_corrupt": FREE,
+    **dict.fromkeys([f"data.{key}" for key in ("classes", "split", "split_seed", "fractions", "max_train", "duplicates")], RUN),
+    **dict.fromkeys([f"data.{key}" for key in ("laterality", "batch_size", "covariates", "seed")], RUN),
+    "data.augment.**": RUN,
+    "data.degrade.**": RUN,
+    # The other commands.
+    **dict.fromkeys(["checkpoint", "fake", "real", "train", "masks.*", "input", "output", "reference", "holes"], FILE),
+    "extractor.**": RUN,
+    "analysis.**": RUN,
+    "use.**": RUN,
+    **dict.fromkeys(["baseline", "groups", "paired", "n", "draws", "pairs", "batch_size", "device", "wandb", "descriptions"], RUN),
+    **dict.fromkeys(["label", "covariates", "truncation", "format", "whole", "score", "plane"], RUN),
+    **dict.fromkeys(["from", "to", "series", "resample", "force", "uncertainty", "window", "overlap"], RUN),
+}
+
+
+@lru_cache
+def expression(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern of the table."""
+    names = pattern.removesuffix(".**").removeprefix("**.")
+    middle = re.escape(names).replace(r"\*", r"[^.]+")
+    before = r"(?:.+\.)?" if pattern.startswith("**.") else ""
+    after = r"(?:\..+)?" if pattern.endswith(".**") else ""
+    return re.compile(before + middle + after)
+
+
+@lru_cache(maxsize=4096)
+def setting(key: str) -> Setting | None:
+    """Return the rules for a dotted key, None for a key that is not in the table, such as a key above others."""
+    key = re.sub(r"^data\.domains\.[^.]+\.", "data.", key)
+    return next((rules for pattern, rules in TABLE.items() if expression(pattern).fullmatch(key)), None)
+
+
+def names_below(key: str, wanted: Callable[[Setting], bool]) -> tuple[str, ...]:
+    """Return the names directly below a key that stand in the table with `wanted` rules, in the order of the table."""
+    patterns = [pattern for pattern, rules in TABLE.items() if pattern.startswith(f"{key}.") and wanted(rules)]
+    return tuple(dict.fromkeys(pattern.removeprefix(f"{key}.").split(".")[0] for pattern in patterns))
+
+
+def joined(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
 
 
 def select(config: dict[str, Any], key: str) -> Any:
-    """The value under a dotted key: data.size."""
+    """Return the value under a dotted key, such as data.size."""
     return reduce(lambda node, name: node[name], key.split("."), config)
 
 
-def difference(a: Any, b: Any, where: str = "") -> list[str]:
-    """Each place at which two trees of plain containers differ, as "key: a, b", but for what is FREE."""
-    if re.sub(r"^data\.domains\.[^.]+", "data", where) in FREE:
+def may_change(key: str) -> bool:
+    """Return True if a resumed run may change this key."""
+    rules = setting(key)
+    return rules is not None and rules.resumable
+
+
+def difference(a: Any, b: Any, where: str = "", ignored: Callable[[str], bool] = may_change) -> list[str]:
+    """Return each place at which two trees of plain containers differ, as "key: a, b", except the keys that are `ignored`."""
+    if ignored(where):
         return []
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted(a.keys() | b.keys())
-        return [line for key in keys for line in difference(a.get(key), b.get(key), f"{where}.{key}" if where else key)]
+        return [line for key in keys for line in difference(a.get(key), b.get(key), joined(where, key), ignored)]
     return [] if a == b else [f"{where}: {a}, {b}"]
 
 
-def without_places(plain: dict[str, Any]) -> dict[str, Any]:
-    """The configuration in plain containers, without what tells of this machine and of file names: of a path its last part."""
-    plain = deepcopy(plain)
-    plain["data"] = shareable_data(plain["data"], ("root", "cache", "files", "patient_pattern"))
-    for node in (plain, plain["masks"], *plain["extractor"].values()):
-        for key in ("checkpoint", "fake", "real", "train", "output", "weights", "linear"):
-            if isinstance(node.get(key), str):
-                node[key] = Path(node[key]).name
-    return plain
+def kept(node: Any, travels: Callable[[Setting], bool], where: str = "", *, names: bool = False) -> Any:
+    """Return the part of a configuration in plain containers that `travels`; a key that is not in the table stays behind.
 
-
-# What of the data says which images come out. The rest may tell of machine and people: folders, and expressions made from file names.
-DATA = ("spatial_dims", "size", "channels", "spacing_mm", "crop", "slices", "patches", "intensity")
-
-
-def shared(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's configuration it takes to build its networks and to know what their images are; a list of what may go out, so that a
-    setting that comes later stays in."""
-    kept = {key: config[key] for key in ("seed", "image", "model", "phantom") if key in config}
-    data = {key: config["data"][key] for key in DATA if key in config["data"]}
-    return kept | {"data": data, "module": without_files(config["module"] | {"metrics": {}})}
-
-
-# What of a run's data says how an image is read, but not which.
-READING = ("_target_", "modality", "intensity", "spatial_dims", "size", "channels", "spacing_mm", "crop", "slices", "patches")
-
-# What of a configuration tells of this machine, or repeats what stands elsewhere.
-PLACES = ("run_dir", "resume", "init_from", "logger", "callbacks", "module", "trainer")
-
-
-def shareable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what tells of this machine and its users: paths, loggers, callbacks."""
-    kept = {key: without_files(value) for key, value in config.items() if key not in PLACES}
-    return kept | {"data": shareable_data(config["data"])}
-
-
-def without_files(node: Any) -> Any:
-    """`node` without the files that extractors below it read, of extras and metrics."""
+    A value that names a file or folder is left out, or shortened to the last part of its path with `names`.
+    """
     if isinstance(node, list):
-        return [without_files(each) for each in node]
+        return [kept(each, travels, where, names=names) if isinstance(each, dict) else each for each in node]
     if not isinstance(node, dict):
         return node
-    return {key: without_files(value) for key, value in node.items() if not (key in FILES and isinstance(value, str))}
+    found = {}
+    for name, value in node.items():
+        key = joined(where, str(name))
+        rules = setting(key)
+        if rules is None and not isinstance(value, dict):
+            continue
+        if rules is not None and not travels(rules):
+            continue
+        if rules is not None and rules.place and isinstance(value, str):
+            if names:
+                found[name] = Path(value).name
+            continue
+        below = kept(value, travels, key, names=names)
+        if rules is not None or below:  # of a key above others that all stay behind, nothing is left
+            found[name] = below
+    return found
 
 
-def shareable_data(data: dict[str, Any], places: tuple[str, ...] = ("root", "cache")) -> dict[str, Any]:
-    """The settings of a data set, of what lies beside it and of its domains, without the `places` where they lie."""
-    kept = {key: value for key, value in data.items() if key not in places}
-    for part in ("beside", "domains"):
-        if kept.get(part):
-            kept[part] = {name: shareable_data(each, places) for name, each in kept[part].items()}
-    return kept
+def for_judgement(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an evaluation for metrics.json: nothing that tells of this machine or of file names."""
+    return kept(plain, lambda rules: rules.judgement, names=True)
+
+
+def for_weights(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run for exported weights: what it takes to build the networks and to know what their images are."""
+    return kept(config | {"module": config["module"] | {"metrics": {}}}, lambda rules: rules.weights)
+
+
+def for_sidecars(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run for sidecars and reports: nothing that tells of this machine, such as paths, loggers and callbacks."""
+    return kept(config, lambda rules: rules.sidecar)
+
+
+def reading(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a data set that decide how an image is read."""
+    names = names_below("data", lambda rules: rules.reads)
+    return {name: value for name, value in data.items() if name in names}
+
+
+# The settings of a data set that decide which files are read. A file that travels must not choose them alone.
+CHOOSING = names_below("data", lambda rules: rules.chooses)
+
+# The settings of an extractor that are files.
+FILES = tuple(pattern.removeprefix("**.") for pattern in TABLE if pattern.startswith("**."))

@@ -8,18 +8,23 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medgan_pl.data.files.records import Record
 from medgan_pl.data.intensity import Intensity, to_unit
 from medgan_pl.data.masks import as_image
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.phantom import Patient
+from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.layouts import Layout
+from medgan_pl.data.prepare.pipelines import Beside
 from medgan_pl.data.readers.scan import Scan, ScanError
+from medgan_pl.data.sources import Source
 
 
 class Companion:
@@ -115,3 +120,18 @@ def joint_digest(own: str, others: Mapping[str, str], settings: Mapping[str, Any
     """Return the digest of a scan with its companions."""
     content = json.dumps([own, dict(others), dict(settings)], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def with_companions(source: Source, companions: Mapping[str, Beside], table: list[Record]) -> tuple[list[Record], list[Task]]:
+    """Return the records of a source and the tasks that read them, both with their companions."""
+    tasks = source.tasks(table)
+    if not companions:
+        return table, tasks
+    others = {key: source.companions(key, each, table) for key, each in companions.items()}
+    settings = {key: dict(each.settings) for key, each in companions.items()}
+    for row, (record, task) in enumerate(zip(table, tasks, strict=True)):
+        digests, reads = ({key: each[row][part] for key, each in others.items()} for part in (0, 1))
+        digest = joint_digest(record.digest, digests, settings)
+        table[row] = replace(record, digest=digest, alone=record.digest)
+        tasks[row] = replace(task, digest=digest, read=partial(read_together, task.read, reads))
+    return table, tasks

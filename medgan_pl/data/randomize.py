@@ -1,20 +1,27 @@
 """Random augmentation of a whole batch at once, on the device it is on."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from medgan_pl.core.batch import Batch
+from medgan_pl.data.masks import as_image, as_mask
+
 
 class Randomize:
-    """Scales, turns, shifts, mirrors and roughens each image of a batch at random; all off (0, False) gives the very same tensor back.
+    """Random scaling, rotation, translation, flip and noise for each image of a batch. With all off (0, False) it returns the same tensor.
 
-    scale: largest relative change of size, drawn log-uniformly between 1/(1+scale) and 1+scale. rotate_deg: largest turn in degrees, in
-    the plane of the last two axes. shift: largest move as a fraction of each side (with `scale`, a random crop). flip: mirror the last
-    axis half the time; wrong for chests, whose heart is on the left. noise: standard deviation of white Gaussian noise.
-    Scale, turn and shift are one bilinear resampling; what lies outside repeats the border. Draws from torch's global generator.
+    - `scale`: the largest relative change of size, drawn log-uniformly between 1/(1+scale) and 1+scale.
+    - `rotate_deg`: the largest rotation in degrees, in the plane of the last two axes.
+    - `shift`: the largest translation as a fraction of each side; with `scale`, a random crop.
+    - `flip`: mirror the last axis half the time. Wrong for chests, whose heart is on the left.
+    - `noise`: the standard deviation of white Gaussian noise.
+
+    Scale, rotation and translation are one bilinear resampling that repeats the border. Random numbers come from torch's global generator.
     """
 
     def __init__(self, *, scale: float = 0.0, rotate_deg: float = 0.0, shift: float = 0.0, flip: bool = False, noise: float = 0.0) -> None:
@@ -24,7 +31,7 @@ class Randomize:
         self.scale, self.rotate_deg, self.shift, self.flip, self.noise = scale, rotate_deg, shift, flip, noise
 
     def __call__(self, image: Float[Tensor, "b c *space"], clean: int = 0) -> Float[Tensor, "b c *space"]:
-        """(B, C, H, W) or (B, C, D, H, W) in [-1, 1], to the same; `clean`: how many channels, the last ones, get no noise: masks."""
+        """Return the images (B, C, H, W) or (B, C, D, H, W) in [-1, 1], augmented. The last `clean` channels, masks, get no noise."""
         if self.scale or self.rotate_deg or self.shift:
             grid = F.affine_grid(self.motion(image), list(image.shape), align_corners=False)
             image = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -36,8 +43,18 @@ class Randomize:
             image = torch.cat([(noisy + self.noise * torch.randn_like(noisy)).clamp(-1, 1), rest], 1)
         return image
 
+    def together(self, batch: Batch, parts: Mapping[str, int]) -> Batch:
+        """Return the batch with its images and their companions augmented alike; `parts`: key -> number of channels."""
+        keys = sorted((key for key in parts if key in batch), key=lambda key: key == "mask")  # masks last
+        if keys == ["image"]:
+            return {**batch, "image": self(batch["image"])}
+        joined = torch.cat([as_image(batch[key]) if key == "mask" else batch[key] for key in keys], 1)
+        moved = self(joined, clean=parts.get("mask", 0) if "mask" in batch else 0)
+        found = dict(zip(keys, moved.split([parts[key] for key in keys], 1), strict=True))
+        return batch | {key: as_mask(part) if key == "mask" else part for key, part in found.items()}
+
     def motion(self, image: Tensor) -> Tensor:
-        """(B, n, n+1), n = 2 or 3: for each image the map from new to old places, in `affine_grid`'s coordinates (x first, [-1, 1])."""
+        """Return for each image the map from new to old places, (B, n, n+1), in `affine_grid`'s coordinates (x first, [-1, 1])."""
         n, size = image.ndim - 2, len(image)
 
         def uniform(*shape: int) -> Tensor:
@@ -48,6 +65,6 @@ class Randomize:
         turn = torch.eye(n, device=image.device).repeat(size, 1, 1)
         turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
         sides = torch.tensor(image.shape[:1:-1], device=image.device, dtype=turn.dtype)  # x first
-        # In pixels a turn is a turn; in fractions of the sides it is one only for a square.
+        # A rotation in pixels is one in fractions of the sides for a square only.
         turn = turn * (sides / sides[:, None]) / factor.view(-1, 1, 1)
         return torch.cat([turn, 2 * self.shift * uniform(n, 1)], dim=2).to(image.dtype)

@@ -1,4 +1,4 @@
-"""What must hold of the settings of a data module, of whatever type the command line made them."""
+"""Checks of the settings of a datamodule, whatever types the command line made of them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ def check(
     mirrored: bool,
     counts: Mapping[str, tuple[Any, int]],
 ) -> None:
-    """Raises ValueError for a setting that cannot be. `mirrored`: unlike sides are flipped; `counts`: name -> (value, least)."""
+    """Raise ValueError for a setting that is not allowed. `mirrored`: sides that differ are flipped. `counts`: name -> (value, minimum)."""
     if root is not None and not str(root).strip():
         raise ValueError(
             f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out"
@@ -37,24 +37,25 @@ def check(
             "data.augment.flip=true mirrors left and right, and data.laterality=true says that the sides differ (the heart lies left); use "
             "data.augment.flip=false, or data.laterality=false if a mirrored image could be a patient's"
         )
-    for name, (value, least) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
+    for name, (value, minimum) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise ValueError(f"data.{name} must be a whole number of {minimum} or more, got {value!r}")
 
 
-def numbers(name: str, value: Any, count: int, least: float, whole: bool = False) -> tuple[Any, ...]:
-    """One number for all `count` axes, or one for each. Raises ValueError for anything else, and for one below `least` (0: not above 0)."""
+def numbers(name: str, value: Any, count: int, minimum: float, whole: bool = False) -> tuple[Any, ...]:
+    """Return one number for each of `count` axes; `value` is one for all of them, or one for each. Raises ValueError for anything else, and
+    for a number below `minimum` (0: not above 0)."""
     kind = int if whole else (int, float)
     sides = [value] * count if isinstance(value, kind) else value
-    if not are_numbers(sides, count, kind) or min(sides) < least or min(sides) <= 0:
+    if not are_numbers(sides, count, kind) or min(sides) < minimum or min(sides) <= 0:
         axes = "[H, W]" if count == 2 else "[D, H, W]"
-        what = f"of at least {least} whole pixels or voxels" if whole else "above 0"
+        what = f"of at least {minimum} whole pixels or voxels" if whole else "above 0"
         raise ValueError(f"data.{name} must be a number or {axes} {what}, got {value!r}")
     return tuple(sides)
 
 
 def are_numbers(values: Any, count: int, kind: type | tuple[type, ...] = (int, float)) -> bool:
-    """Whether `values` are `count` finite numbers of that kind."""
+    """Return True if `values` are `count` finite numbers of that kind."""
     if not isinstance(values, Sequence) or len(values) != count:
         return False
     return all(isinstance(n, kind) and not isinstance(n, bool) and math.isfinite(n) for n in values)

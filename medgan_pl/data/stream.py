@@ -1,27 +1,27 @@
-"""The order in which images are shown: an endless stream for training, and whole batches gathered by it from the cache."""
+"""The orders in which elements are shown: an endless stream or finite epochs in training, and each element once when held out.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+An order gives lists of *turns*. Turn t shows element t mod n of a split with n elements, for the (t div n)-th time. No turn comes twice, so
+that the random numbers of one showing can be keyed by its turn.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
+from torch.utils.data.distributed import DistributedSampler
 
-from medgan_pl.core.batch import Batch
-from medgan_pl.core.keys import Purpose, keyed_generator
-from medgan_pl.data.masks import as_mask
-from medgan_pl.data.prepare.cache import Cache
+
+def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    """Return the order of the elements in an epoch, keyed by (seed, epoch)."""
+    return np.random.default_rng([seed, epoch]).permutation(length)
 
 
 class Stream(Sampler):
-    """Lists of `batch_size` turns, without end and without a length; turn t shows element t mod n, n = `length`, for the (t div n)-th time.
+    """An endless order: lists of `batch_size` turns of `length` elements, for one rank of `world`.
 
-    Place p of the stream is turn (p div n) n + element p mod n of a permutation keyed by (seed, p div n): no turn comes twice, so whatever
-    is random about a showing can be keyed by it. A global batch is `batch_size` × `world` places in a row, of which rank r takes the r-th
-    part, so all ranks together show every place once; batches run across the end of an epoch. `start` counts the places already shown by
-    all ranks: a stream begun there goes on where another stopped.
+    Place p of the stream is turn (p div n) n + element p mod n of the permutation of epoch p div n, n = `length`. A global batch is
+    `batch_size` × `world` places in a row. Rank r takes the r-th part, so that all ranks together show every place once. A batch may run
+    across the end of an epoch. `start` counts the places that all ranks have already shown: a stream continues where another stopped.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
@@ -40,98 +40,54 @@ class Stream(Sampler):
             for p in range(place, place + self.batch_size):
                 if p // self.length != epoch:
                     epoch = p // self.length
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+                    order = permutation(self.seed, epoch, self.length)
                 turns.append(epoch * self.length + int(order[p % self.length]))
             yield turns
             place += self.batch_size * self.world
 
 
-class Gather(Protocol):
-    def __call__(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
-        """The images (B, C, *S) of these rows (B,) of the table of images, shown at these turns (B,)."""
+class Epochs(DistributedSampler):
+    """A finite order: each of `length` elements once an epoch, in the same order as in a Stream; `set_epoch` chooses the epoch.
 
-
-class Rows:
-    """Images that all have one `shape` (C, *S): `places` (N,) says where in the cache each row of the table of images lies."""
-
-    def __init__(self, cache: Cache, places: np.ndarray, shape: Sequence[int]) -> None:
-        self.cache, self.places, self.shape = cache, places, tuple(shape)
-
-    def __call__(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
-        return self.cache.images(self.places[rows], self.shape)
-
-
-class Crops:
-    """Random patches (D, H, W): row i of the table of images is a patch of the scan `digests[i]`, its place keyed by (seed, row, turn)."""
-
-    def __init__(self, cache: Cache, digests: Sequence[str], patch: Sequence[int], seed: int) -> None:
-        self.cache, self.digests, self.patch, self.seed = cache, list(digests), tuple(patch), seed
-
-    def __call__(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
-        return self.cache.patches([self.digests[row] for row in rows], fractions(self.seed, rows, turns), self.patch)
-
-
-def fractions(seed: int, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """(B, 3) in [0, 1), each a function of (seed, row, turn, axis) alone: splitmix64 (Steele, Lea & Flood 2014, OOPSLA) as a hash."""
-    state = np.full((len(rows), 3), seed, np.uint64)
-    for key in (rows.astype(np.uint64)[:, None], turns.astype(np.uint64)[:, None], np.arange(3, dtype=np.uint64)):
-        state = (state ^ key) + np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state = state ^ (state >> np.uint64(31))
-    return (state >> np.uint64(11)) * 2.0**-53
-
-
-class Degrade(Protocol):
-    """See data/degrade: images (B, C, *S) in [-1, 1] -> the source made of them; every random number is the generator's."""
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Table:
-    """The images of a data module, whichever split they are in, and what is known of each.
-
-    gather: images with all that lies beside them, as `channels` (key -> count) divides them. records (N,): for each image its scan's row in
-    the table of records. labels (R,): the class of each record. covariates (R, K) float32, standardised, NaN where not known. degrade: what
-    makes the source of a held-out image, keyed by (`seed`, its row).
+    The last batch may be smaller. All ranks get batches of the same sizes, or DDP would wait forever: where the last global batch does not
+    divide by `world`, the first elements of the epoch fill it. It is a DistributedSampler so that Lightning does not replace it by one.
     """
 
-    gather: Gather
-    channels: Mapping[str, int]
-    records: np.ndarray
-    labels: np.ndarray | None = None
-    covariates: np.ndarray | None = None
-    degrade: Degrade | None = None
-    seed: int = 0
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        if length < world or batch_size < 1:
+            raise ValueError(
+                f"an epoch needs an element for each of {world} devices and batch_size >= 1, got {length} elements and {batch_size}"
+            )
+        super().__init__(range(length), num_replicas=world, rank=rank, seed=seed)
+        self.length, self.batch_size = length, batch_size
 
-    def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
-        """The images alone (B, C, *S)."""
-        return self.gather(rows, turns)[:, : self.channels["image"]]
+    def __len__(self) -> int:
+        return -(-self.length // (self.batch_size * self.num_replicas))
 
-    def batch(self, rows: np.ndarray, turns: np.ndarray, degraded: bool) -> Batch:
-        """The batch (batch.py) of these images; `degraded`: its source is made here."""
-        batch = dict(zip(self.channels, self.gather(rows, turns).split(list(self.channels.values()), 1), strict=True))
-        records = self.records[rows]
-        if "mask" in batch:
-            batch["mask"] = as_mask(batch["mask"])
-        if degraded and self.degrade is not None:
-            whole = batch.get("source", batch["image"])
-            keys = [keyed_generator(self.seed, 0, int(row), Purpose.HELD_OUT) for row in rows]
-            batch["source"] = torch.cat([self.degrade(whole[i : i + 1], key) for i, key in enumerate(keys)])
-        batch["record"] = torch.from_numpy(records)
-        for key, known in (("label", self.labels), ("covariates", self.covariates)):
-            if known is not None:
-                batch[key] = torch.from_numpy(known[records])
-        return batch
+    def __iter__(self) -> Iterator[list[int]]:
+        order, step = permutation(self.seed, self.epoch, self.length), self.batch_size * self.num_replicas
+        for first in range(0, self.length, step):
+            elements = order[first : first + step]
+            share = -(-len(elements) // self.num_replicas)
+            elements = np.concatenate([elements, order[: share * self.num_replicas - len(elements)]])
+            yield (self.epoch * self.length + elements[self.rank * share : (self.rank + 1) * share]).tolist()
 
 
-class Batches(Dataset):
-    """Element `turns` is the whole batch shown then, of one split: `rows` (n,) of the table."""
+class InOrder(DistributedSampler):
+    """The batches of a held-out split as they are listed: the share of one rank. It is a DistributedSampler for the same reason."""
 
-    def __init__(self, table: Table, rows: np.ndarray, degraded: bool) -> None:
-        self.table, self.rows, self.degraded = table, rows, degraded
+    def __init__(self, batches: Sequence[list[int]], rank: int = 0, world: int = 1) -> None:
+        super().__init__(batches, num_replicas=world, rank=rank, shuffle=False)
+        self.batches = batches
 
-    def __getitem__(self, turns: Sequence[int]) -> Batch:
-        turns = np.asarray(turns)
-        return self.table.batch(self.rows[turns % len(self.rows)], turns, self.degraded)
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def shares(count: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
+    """Return the batches of one rank: of `count` elements in order every `world`-th from `rank` on. The last batch may be smaller."""
+    mine = list(range(rank, count, world))
+    return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]

@@ -1,4 +1,4 @@
-"""What a data set turned out to be, in plain lines: for the log of a run and for `medgan_pl.inspect`. No line names a patient."""
+"""A summary of a data set in plain lines, for the log of a run and for `medgan_pl.inspect`. No line names a patient."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medgan_pl.data.files.covariates import Covariates, odd_values
+from medgan_pl.data.files.columns import odd_values
+from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.files.split import SPLITS, straddling
 from medgan_pl.data.prepare.cache import Cache
@@ -14,9 +15,9 @@ from medgan_pl.data.prepare.cache import Cache
 
 @dataclass(frozen=True)
 class Found:
-    """The usable records with their splits, how many images each gave, the cache they lie in, and what is to be said of the rest.
+    """The usable records with their splits, the number of images of each, their cache, and facts about the rest.
 
-    `unusable`: name -> why. `skipped`: reason -> how many. `dropped`: duplicates left out. `nameless`: scans that name no patient.
+    `unusable`: name -> reason. `skipped`: reason -> count. `dropped`: duplicates left out. `nameless`: scans that name no patient.
     """
 
     records: Sequence[Record]
@@ -33,19 +34,21 @@ class Found:
 
 
 def lines(found: Found, classes: Sequence[str], size: Sequence[int] | None) -> list[str]:
-    """In each split: scans, images, patients, classes; then overlap, duplicates, what was left out, what is odd."""
+    """Return lines about the scans, images, patients and classes of each split, about overlap, duplicates, and scans that are left out or
+    odd."""
     said = [split_line(found, split, classes) for split in SPLITS]
     splits = [record.split for record in found.records]
     patients = [record.patient for record in found.records]
     both = straddling(patients, splits)
     said.append(
-        f"{both} of {len(set(patients))} patient groups stand in more than one split"
+        f"{both} of {len(set(patients))} patient groups are in more than one split"
         + ("; results on val and test will look too good; data.split=patient splits anew" if both else "")
     )
     return said + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
 
 
 def split_line(found: Found, split: str, classes: Sequence[str]) -> str:
+    """Return the line about one split."""
     rows = [row for row, record in enumerate(found.records) if record.split == split]
     members = [found.records[row] for row in rows]
     counts = Counter(record.label for record in members)
@@ -56,6 +59,7 @@ def split_line(found: Found, split: str, classes: Sequence[str]) -> str:
 
 
 def duplicate_lines(found: Found) -> list[str]:
+    """Return lines about identical images."""
     pixels, said = [record.pixels for record in found.records], []
     same = [n for n in Counter(pixels).values() if n > 1]
     if same:
@@ -69,6 +73,7 @@ def duplicate_lines(found: Found) -> list[str]:
 
 
 def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
+    """Return lines about scans that are left out, synthetic, empty or small."""
     said = []
     if found.nameless:
         said.append(f"{found.nameless} name no patient (CSV, PatientID, data.patient_pattern): each counts as its own")
@@ -87,7 +92,7 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
 
 
 def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | None) -> list[str]:
-    """What the training split tells of each column, and what is odd about the natural values `known` (R, K)."""
+    """Return lines about each column in the training split, and about odd natural values `known` (R, K)."""
     count = sum(record.split == "train" for record in found.records)
     said = [column.line(count) for column in covariates.columns]
     if known is None:
@@ -102,6 +107,6 @@ def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | No
 
 
 def loss_line(found: Found) -> str:
-    """What storing costs."""
+    """Return the line about the error of storing."""
     worst = max(found.entries, key=lambda entry: entry["loss"])
     return f"stored as {found.cache.format.dtype}: at most {worst['loss']:.2g} {worst['loss_unit']} off"

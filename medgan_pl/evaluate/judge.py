@@ -1,4 +1,4 @@
-"""The whole judgement: each question in turn, what cannot be answered with its reason, and the pictures that go with the numbers."""
+"""The whole judgement: each question in turn, with a reason for what cannot be answered, and the pictures that go with the numbers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,22 +7,31 @@ from typing import Any
 
 from torch import Tensor
 
-from medgan_pl.evaluate.fidelity import Ladder, Sets, judge_likeness, judge_space, ladder_of
-from medgan_pl.evaluate.pairs import Scale, judge_pairs
-from medgan_pl.evaluate.privacy import DISCRIMINATOR, Closest, Critic, judge_privacy
-from medgan_pl.evaluate.spaces import Features
-from medgan_pl.evaluate.use import Lessons, judge_use
+from medgan_pl.data.scale import Scale
+from medgan_pl.evaluate.fidelity import Ladder, Sets, judge_pair_similarity, judge_space, ladder_of
+from medgan_pl.evaluate.pairs import judge_pairs
+from medgan_pl.evaluate.privacy import DISCRIMINATOR, Closest, Scores, judge_privacy
+from medgan_pl.evaluate.utility import TrainingPlan, judge_utility
 from medgan_pl.evaluate.verdicts import Verdict, verdicts
 from medgan_pl.metrics.extractors.features import Extractor
-from medgan_pl.metrics.memorisation import PixelFeatures
+from medgan_pl.metrics.feature_store import FeatureStore
+from medgan_pl.metrics.memorization import PixelFeatures
 from medgan_pl.metrics.result import Result
 from medgan_pl.metrics.utility.teaching import Training
 
 
 @dataclass(frozen=True)
 class Options:
-    """`groups`: what to judge. `training`: of the classifiers. `draws`: bootstrap samples. `pairs`: closest pairs shown. `features`: the
-    folder where those of reals are remembered. `batch_size`: images at once on `device`. `scale`: of paired tasks."""
+    """The options of a judgement.
+
+    - `groups`: what to judge, of fidelity, use (utility), privacy and paired.
+    - `training`: how the classifiers and segmenters of utility are trained.
+    - `draws`: bootstrap samples. `seed`: keys all that is drawn.
+    - `pairs`: how many of the closest pairs are shown.
+    - `batch_size`: images at once on `device`.
+    - `features`: the folder where the features of reals are kept.
+    - `scale`: the native unit of paired tasks.
+    """
 
     groups: tuple[str, ...]
     training: Training
@@ -36,9 +45,12 @@ class Options:
 
 
 @dataclass
-class Found:
-    """What a judgement found: `spaces`, `verdicts`, `results`, `notes` as in metrics.json; `closest`: space -> the closest pairs;
-    `ladder`: rung -> an example."""
+class Findings:
+    """The findings of a judgement.
+
+    - `spaces`, `verdicts`, `results`, `notes`: as in metrics.json.
+    - `closest`: extractor -> the closest pairs. `ladder`: severity level -> an example image.
+    """
 
     results: list[Result] = field(default_factory=list)
     spaces: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -51,8 +63,10 @@ class Found:
 class Judge:
     """Judges `sets` in the space of each of `extractors`.
 
-    `strangers`: why training images cannot be told from others, "" where they can: then copies are looked for. `critic`: D's logits, where
-    there is a D. `watch(what)` is told what is going on.
+    - `membership_unknown_because`: why it is not known which images were used in training; "" if it is known, and then copies are looked
+      for.
+    - `discriminator`: the scores of a set of images by D, None without a D.
+    - `announce`: called with a line of text before each step that takes time.
     """
 
     def __init__(
@@ -61,37 +75,38 @@ class Judge:
         extractors: list[Extractor],
         options: Options,
         *,
-        strangers: str = "",
-        critic: Critic | None = None,
-        watch: Callable[[str], None] = lambda what: None,
+        membership_unknown_because: str = "",
+        discriminator: Scores | None = None,
+        announce: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.sets, self.extractors, self.options = sets, extractors, options
-        self.strangers, self.critic, self.watch = strangers, critic, watch
-        self.features = Features(options.features, options.device, options.batch_size, watch)
+        self.membership_unknown_because, self.discriminator, self.announce = membership_unknown_because, discriminator, announce
+        self.features = FeatureStore(options.features, options.device, options.batch_size, announce)
 
-    def through(self) -> Found:
-        found = Found()
+    def judge(self) -> Findings:
+        """Measure all groups of the options and return what was found."""
+        found = Findings()
         for extractor in self.extractors:
             self.fit(extractor, found)
         if "fidelity" in self.options.groups:
             self.fidelity(found)
-        caught = ""
+        leaks = ""
         if "privacy" in self.options.groups:
-            caught = self.privacy(found)
+            leaks = self.privacy(found)
         if "use" in self.options.groups:
-            lessons = Lessons(self.options.training, self.options.draws, self.options.seed, self.options.device)
-            found.results += judge_use(self.sets, lessons, self.watch)
+            plan = TrainingPlan(self.options.training, self.options.draws, self.options.seed, self.options.device)
+            found.results += judge_utility(self.sets, plan, self.announce)
         if "paired" in self.options.groups and self.sets.truth is not None:
-            self.watch("each image against its truth")
+            self.announce("comparing each image with its truth")
             found.results += judge_pairs(self.sets, self.options.scale, self.options.draws, self.options.batch_size)
-        found.verdicts = verdicts(found.results, caught)
+        found.verdicts = verdicts(found.results, leaks)
         return found
 
-    def fit(self, extractor: Extractor, found: Found) -> None:
-        """On the training images; where nobody says which, on the reals of the floor."""
+    def fit(self, extractor: Extractor, found: Findings) -> None:
+        """Fit the extractor to the training images or, if it is not known which they are, to the reals of the floor."""
         images = self.sets.floor if self.sets.train is None else self.sets.train
         before = dict(extractor.rules)
-        self.watch(f"the {extractor.name} extractor")
+        self.announce(f"preparing the {extractor.name} extractor")
         extractor.fit(images, images.labels)
         if self.sets.train is None and dict(extractor.rules) != before:
             found.notes.append(
@@ -100,15 +115,15 @@ class Judge:
             )
         found.spaces[extractor.name] = dict(extractor.rules)
 
-    def fidelity(self, found: Found) -> None:
+    def fidelity(self, found: Findings) -> None:
+        """Measure fidelity and diversity in every space, with the ladder."""
         sets, options = self.sets, self.options
         few = sets.even().too_few()
         ladder = Ladder() if few else ladder_of(sets)
-        found.ladder = {"untouched": sets.even().floor.first(1)[0]} if ladder.rungs else {}
-        found.ladder |= {name: rung.first(1)[0] for name, rung in ladder.rungs.items()}
+        found.ladder = {"untouched": sets.even().floor.first(1)[0]} if ladder.levels else {}
+        found.ladder |= {name: images.first(1)[0] for name, images in ladder.levels.items()}
         for extractor in self.extractors:
-            results = judge_space(sets, ladder, extractor, self.features, options.draws)
-            found.results += results
+            found.results += judge_space(sets, ladder, extractor, self.features, options.draws)
             if not few:
                 count, columns = self.features(extractor, sets.even().reference, "reference reals").shape
                 if count <= columns:
@@ -116,19 +131,21 @@ class Judge:
                         f"{count} images are fewer than the {columns} features of {extractor.name}: the Fréchet distance is mostly bias "
                         "there, and only its place between floor and ladder can be read."
                     )
-        self.watch("the likeness of pairs")
-        found.results += judge_likeness(sets, ladder, options.draws)
+        self.announce("comparing pairs of images")
+        found.results += judge_pair_similarity(sets, ladder, options.draws)
         if sets.classes and sets.fake.labels is None:
             found.notes.append("The generator draws no class on demand, so nothing is shown by class.")
 
-    def privacy(self, found: Found) -> str:
-        """In small pixels, where a copy is nearest, and in the first extractor's features; what was caught comes back."""
+    def privacy(self, found: Findings) -> str:
+        """Measure privacy in small pixels, where a copy is nearest, and in the first extractor's features; return what leaks."""
         sets, options = self.sets, self.options
         spaces = [PixelFeatures(spatial_dims=sets.reference.first(1).ndim - 2), *self.extractors[:1]]
-        leak = judge_privacy(sets, self.strangers, spaces, self.features, options.draws, options.pairs, self.critic)
-        found.results += leak.results
-        found.closest, found.notes = leak.closest, found.notes + leak.notes
+        found_here = judge_privacy(
+            sets, self.membership_unknown_because, spaces, self.features, options.draws, options.pairs, self.discriminator
+        )
+        found.results += found_here.results
+        found.closest, found.notes = found_here.closest, found.notes + found_here.notes
         found.spaces[spaces[0].name] = dict(spaces[0].rules)
-        if any(result.space == DISCRIMINATOR for result in leak.results):
+        if any(result.space == DISCRIMINATOR for result in found_here.results):
             found.spaces[DISCRIMINATOR] = {"scores": "logits of the discriminator, for where it is shared with the generator"}
-        return leak.caught
+        return found_here.leaks

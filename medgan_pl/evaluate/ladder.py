@@ -1,4 +1,4 @@
-"""Reals made worse, step by step: a metric that does not see the steps is not to be trusted."""
+"""The sanity ladder: reals that are degraded step by step. A metric that does not see the steps is not to be trusted."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medgan_pl.data.degrade.resolution import blurred as through_gaussian
 from medgan_pl.data.degrade.resolution import reach
-from medgan_pl.evaluate.sets import ImageSet, keyed
+from medgan_pl.data.sets import ImageSet, keyed
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.result import Result
 
@@ -18,14 +18,14 @@ BLURS, NOISES = (0.5, 1.0, 2.0), (0.05, 0.1, 0.2)
 LADDERS = {"blur": [f"blur {sigma:g}" for sigma in BLURS], "noise": [f"noise {sigma:g}" for sigma in NOISES]}
 
 
-def rungs(reals: ImageSet) -> dict[str, ImageSet]:
-    """The reals at each rung, by the names in LADDERS."""
+def degraded(reals: ImageSet) -> dict[str, ImageSet]:
+    """Return the reals at each severity level, by the names in LADDERS."""
     made = {name: reals.changed(lambda x, s=s: blurred(x, s), name) for name, s in zip(LADDERS["blur"], BLURS, strict=True)}
     return made | {name: with_noise(reals, s, name) for name, s in zip(LADDERS["noise"], NOISES, strict=True)}
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
-    """(B, C, *S) through a Gaussian of `sigma` pixels for a side of 64, along one axis after the other; the border is repeated."""
+    """Return images (B, C, *S) under a Gaussian blur of `sigma` pixels for a side of 64, axis by axis; the border is repeated."""
     for axis, side in enumerate(images.shape[2:]):
         width = sigma * side / 64
         images = through_gaussian(images, width, reach(width), [axis])
@@ -33,7 +33,7 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 def with_noise(reals: ImageSet, sigma: float, name: str) -> ImageSet:
-    """The reals under Gaussian noise, the i-th under noise of its own, clipped to [-1, 1]."""
+    """Return the reals with Gaussian noise added, each with noise of its own, clipped to [-1, 1]."""
 
     def get(rows: Tensor) -> Tensor:
         images = reals[rows]
@@ -44,7 +44,7 @@ def with_noise(reals: ImageSet, sigma: float, name: str) -> ImageSet:
 
 
 def noise_like(reals: ImageSet) -> ImageSet:
-    """Noise of the mean and spread of the reals in place of each: what an untrained generator cannot fall far below."""
+    """Return noise of the mean and spread of the reals in place of each: an untrained generator cannot be much worse."""
     sample = reals.first(200)
     mean, spread = sample.mean(), sample.std()
 
@@ -56,10 +56,10 @@ def noise_like(reals: ImageSet) -> ImageSet:
 
 
 def flagged(result: Result) -> Result:
-    """The result with `unordered` filled in: the ladders on which this metric does not worsen from rung to rung.
+    """Return the result with `unordered` filled in: the ladders on which this metric does not worsen from level to level.
 
-    A step may go the wrong way, and the last must go the right way, by more than half the length of the floor's interval: that much is
-    chance.
+    Half the length of the floor's interval is taken for chance: a step may go the wrong way by that much, and from the first to the last
+    level the metric must worsen by more.
     """
     if result.floor is None or not result.ladder:
         return result
@@ -77,6 +77,6 @@ def flagged(result: Result) -> Result:
 
 
 def badness(values: Sequence[float], floor: float, better: str) -> list[float]:
-    """Higher = worse, whichever way the metric counts."""
+    """Return numbers that are higher the worse the value is, whichever way the metric counts."""
     signs = {"lower": 1.0, "higher": -1.0}
     return [abs(value - floor) if better == "floor" else signs[better] * value for value in values]

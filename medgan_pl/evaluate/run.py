@@ -4,16 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
-from medgan_pl.core.settings import without_places
+from medgan_pl.core.settings import for_judgement
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from medgan_pl.data.datamodule import ImageDataModule
-    from medgan_pl.evaluate.judge import Found
-    from medgan_pl.evaluate.pairs import Scale
+    from medgan_pl.evaluate.judge import Findings
     from medgan_pl.evaluate.report import Pictures
-    from medgan_pl.evaluate.targets import Subject
+    from medgan_pl.evaluate.targets import Target
+    from medgan_pl.metrics.judgement import Judgement
 
 
 def of_the_run(arguments: list[str]) -> list[str]:
@@ -38,43 +37,51 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from rich import get_console
 
+    from medgan_pl.data.scale import scale_of
     from medgan_pl.evaluate.judge import Judge, Options
     from medgan_pl.evaluate.report import write_report
-    from medgan_pl.evaluate.targets import subject_of
+    from medgan_pl.evaluate.targets import open_target
 
     check(config)
     device = chosen_device(config.device)
     console = get_console()
     with console.status("starting") as status:
-        watch = status.update if console.is_terminal else console.print
-        subject = subject_of(config, overrides, device, watch)
+        announce = status.update if console.is_terminal else console.print
+        target = open_target(config, overrides, device, announce)
         options = Options(
             groups=tuple(config.groups),
             training=instantiate(config.use),
             **{key: config[key] for key in ("draws", "pairs", "batch_size", "seed")},
             device=device,
-            features=subject.data.cache_dir / "features",
-            scale=scale_of(subject.data),
+            features=target.data.cache_dir / "features",
+            scale=scale_of(target.data),
         )
-        found = Judge(subject.sets, subject.extractors, options, strangers=subject.strangers, critic=subject.critic, watch=watch).through()
-        judgement = told(subject, found, without_places(OmegaConf.to_container(config, resolve=True)))
-        output = Path(str(config.output)) if config.output is not None else subject.folder
-        watch("the report")
-        write_report(output, judgement, pictures_of(subject, found), curves(subject))
-    log_to_wandb(subject, judgement, output, str(config.wandb))
+        found = Judge(
+            target.sets,
+            target.extractors,
+            options,
+            membership_unknown_because=target.membership_unknown_because,
+            discriminator=target.discriminator,
+            announce=announce,
+        ).judge()
+        judgement = judgement_of(target, found, for_judgement(OmegaConf.to_container(config, resolve=True))).plain()
+        output = Path(str(config.output)) if config.output is not None else target.folder
+        announce("writing the report")
+        write_report(output, judgement, pictures_of(target, found), curves(target))
+    log_to_wandb(target, judgement, output, str(config.wandb))
     show(judgement, output)
     return judgement
 
 
 def check(config: "DictConfig") -> None:
-    from medgan_pl.evaluate.targets.target import whole
+    from medgan_pl.evaluate.targets.target import whole_number
     from medgan_pl.metrics.catalogue import GROUPS
 
     groups = set(GROUPS) - {"diversity"}  # which is judged with fidelity, in the same features
     if not config.groups or set(config.groups) - groups:
         raise ValueError(f"`groups` must be some of {', '.join(sorted(groups))}, got {list(config.groups)}")
     for name, least in {"n": 1, "seed": 0, "draws": 20, "pairs": 0, "batch_size": 1}.items():
-        whole(config, name, least)
+        whole_number(config, name, least)
     if config.wandb not in ("offline", "online", "disabled"):
         raise ValueError(f"`wandb` must be offline, online or disabled, got {config.wandb}")
     if config.output is not None:
@@ -83,24 +90,11 @@ def check(config: "DictConfig") -> None:
         raise ValueError("`extractor` must name one extractor or more, such as extractor=[random,radiomics]")
 
 
-def scale_of(data: "ImageDataModule") -> "Scale":
-    """Errors in HU where one window made all images; elsewhere each image had levels of its own."""
-    from medgan_pl.evaluate.pairs import Scale
-
-    inverse = data.inverse
-    spacings = {tuple(entry["spacing_mm"] or ()) for entry in data.cache.entries.values()}
-    spacing_mm = inverse.spacing_mm if len(spacings) == 1 else None
-    if inverse.unit != "HU" or "window" not in data.pipeline.settings or len(inverse.levels) > 1:
-        return Scale(spacing_mm=spacing_mm)
-    low, high = inverse.levels[0]
-    return Scale((high - low) / 2, "HU", spacing_mm)
-
-
-def pictures_of(subject: "Subject", found: "Found") -> "Pictures":
+def pictures_of(target: "Target", found: "Findings") -> "Pictures":
     """What the report shows beside the numbers: images evenly spaced through each set, not chosen."""
     from medgan_pl.evaluate.report import SHOWN, SHOWN_PER_CLASS, Pairs, Pictures
 
-    sets = subject.sets
+    sets = target.sets
     by_class = {}
     if sets.fake.labels is not None and sets.reference.labels is not None:
         for number, name in enumerate(sets.classes):
@@ -118,55 +112,59 @@ def pictures_of(subject: "Subject", found: "Found") -> "Pictures":
     )
 
 
-def told(subject: "Subject", found: "Found", settings: dict[str, Any]) -> dict[str, Any]:
-    """The content of metrics.json; see evaluation/result.py."""
+def judgement_of(target: "Target", found: "Findings", settings: dict[str, Any]) -> "Judgement":
+    """Return the judgement: what is known of the target, what was found, and the settings."""
     from datetime import UTC, datetime
 
     from medgan_pl.core.version import __version__
-    from medgan_pl.evaluate.sets import digest
-    from medgan_pl.metrics.result import FORMAT
+    from medgan_pl.metrics.judgement import Judgement
 
-    data, sets = subject.data, subject.sets
+    return Judgement(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+        subject=target.facts,
+        data=data_facts(target),
+        spaces=found.spaces,
+        settings=settings,
+        run=target.run,
+        verdicts=found.verdicts,
+        results=found.results,
+        notes=[*target.notes, *found.notes],
+    )
+
+
+def data_facts(target: "Target") -> dict[str, Any]:
+    """Return `data` of metrics.json."""
+    from medgan_pl.data.sets import digest
+
+    data, sets = target.data, target.sets
     reals = {name: images for name in ("train", "reference", "floor") if (images := getattr(sets, name)) is not None}
+    kind = "films" if data.modality.spatial_dims == 2 else "volumes"
     return {
-        "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "subject": subject.told,
-        "data": {
-            "title": data.source.title
-            if data.phantom
-            else f"{len(data.records):,} {'films' if data.modality.spatial_dims == 2 else 'volumes'} ({data.modality.name})",
-            "phantom": data.phantom,
-            "modality": data.modality.name,
-            "unit": data.inverse.unit,
-            "classes": list(data.classes),
-            "size": list(data.size),
-            "channels": data.channels,
-            "spatial_dims": data.spatial_dims,
-            "split_hash": digest(data.fingerprint, sets.reference.key, sets.floor.key),
-            "counts": {name: len(images) for name, images in reals.items()} | {"fake": len(sets.fake)},
-            "patients": {name: images.patients for name, images in reals.items()},
-            "per_class": {name: len(sets.reference.of_class(number)) for number, name in enumerate(data.classes)},
-        },
-        "spaces": found.spaces,
-        "settings": settings,
-        "run": subject.run,
-        "verdicts": found.verdicts,
-        "results": [result.plain() for result in found.results],
-        "notes": [*subject.notes, *found.notes],
+        "title": data.source.title if data.phantom else f"{len(data.records):,} {kind} ({data.modality.name})",
+        "phantom": data.phantom,
+        "modality": data.modality.name,
+        "unit": data.inverse.unit,
+        "classes": list(data.classes),
+        "size": list(data.size),
+        "channels": data.channels,
+        "spatial_dims": data.spatial_dims,
+        "split_hash": digest(data.fingerprint, sets.reference.key, sets.floor.key),
+        "counts": {name: len(images) for name, images in reals.items()} | {"fake": len(sets.fake)},
+        "patients": {name: images.patients for name, images in reals.items()},
+        "per_class": {name: len(sets.reference.of_class(number)) for number, name in enumerate(data.classes)},
     }
 
 
-def curves(subject: "Subject") -> dict[str, tuple[list[float], list[float]]]:
+def curves(target: "Target") -> dict[str, tuple[list[float], list[float]]]:
     """The columns of the run's metrics.csv, where it has one."""
     from medgan_pl.core.files import read_table
 
-    table = subject.folder.parent / "metrics.csv"
-    return read_table(table) if subject.run and table.is_file() else {}
+    table = target.folder.parent / "metrics.csv"
+    return read_table(table) if target.run and table.is_file() else {}
 
 
-def log_to_wandb(subject: "Subject", judgement: dict[str, Any], output: Path, mode: str) -> None:
+def log_to_wandb(target: "Target", judgement: dict[str, Any], output: Path, mode: str) -> None:
     """The numbers of the report, as `report/<name>` in the summary of the run that is judged, or of a run of their own. The page stays
     here: it shows patients."""
     if mode == "disabled":
@@ -178,9 +176,9 @@ def log_to_wandb(subject: "Subject", judgement: dict[str, Any], output: Path, mo
     values = {f"report/{row['name']}": row["estimate"]["value"] for row in rows}
     values |= {f"report/{row['name']}/{end}": row["estimate"][end] for row in rows for end in ("low", "high")}
     values |= {f"report/{row['name']}/floor": row["floor"]["value"] for row in rows if row["floor"]}
-    folder = subject.folder.parent if subject.run else output
-    name = None if subject.wandb else subject.told["name"]
-    run = wandb.init(project="medgan_pl", id=subject.wandb, resume="allow", mode=mode, dir=str(folder), job_type="evaluate", name=name)
+    folder = target.folder.parent if target.run else output
+    name = None if target.wandb else target.facts["name"]
+    run = wandb.init(project="medgan_pl", id=target.wandb, resume="allow", mode=mode, dir=str(folder), job_type="evaluate", name=name)
     run.summary.update(values)
     run.finish()
 

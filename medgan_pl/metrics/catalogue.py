@@ -1,6 +1,8 @@
 """Every number a judgement can give: what it is called, which way is better, how to read it. docs/evaluation.md has the formulas."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from medgan_pl.metrics.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -194,3 +196,10 @@ CATALOGUE = {
         "Hausdorff distance, 95 %", "paired", "lower", "How far the outlines lie apart, the worst 5 % left out, in the unit shown.", 0
     ),
 }
+
+
+def clipped(key: str, estimate: Estimate) -> Estimate:
+    """Return the estimate with its interval cut to the range of the metric: a distance cannot be below 0."""
+    least, most = CATALOGUE[key].least, CATALOGUE[key].most
+    low = estimate.low if least is None else max(estimate.low, least)
+    return replace(estimate, low=low, high=estimate.high if most is None else min(estimate.high, most))

@@ -87,7 +87,7 @@ class Diversity(Metric):
         if len(first) < 2:
             raise ValueError(f"diversity needs pairs: 2 images or more, got {len(first)}; raise the val part of data.fractions")
         kept = {"fake": self.fake, "real": self.real}
-        return {f"ms_ssim_{kind}": likeness(dim_zero_cat(images)[first]).mean() for kind, images in kept.items()}
+        return {f"ms_ssim_{kind}": pair_similarity(dim_zero_cat(images)[first]).mean() for kind, images in kept.items()}
 
     def _wrap_compute(self, compute: Callable) -> Callable:
         """torchmetrics only warns when nothing has been seen; the diversity of nothing is an error."""
@@ -108,7 +108,7 @@ def scrambled(numbers: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
     return numbers ^ (numbers >> 16)
 
 
-def likeness(images: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+def pair_similarity(images: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
     """MS-SSIM over the ring of pairs: each image (N, C, *S) with the next, the last with the first. Errors as `ms_ssim`."""
     pairs = max(1, PIXELS_AT_ONCE // images[0].numel())
     return torch.cat([ms_ssim(*pair) for pair in zip(images.split(pairs), images.roll(-1, 0).split(pairs), strict=True)])

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medgan_pl.metrics.estimate import Estimate, Resampling
-from medgan_pl.metrics.memorisation import LEAST, nearest_of_views
+from medgan_pl.metrics.memorization import LEAST, nearest_of_views
 
 
 def closeness(views: Sequence[Float[Tensor, "n f"]], fakes: Float[Tensor, "m f"]) -> Float[Tensor, " n"]:

@@ -1,36 +1,21 @@
-"""What a judgement says, in plain containers: the rows of metrics.json, from which report, model card, wandb and `compare` are made.
+"""One number of a judgement: a row of metrics.json (see `judgement.py`)."""
 
-metrics.json:
-
-- `format`: FORMAT. `created`: ISO 8601. `version`: of medgan_pl.
-- `subject`: who is judged: `kind` (checkpoint, folder, baseline), `name`, `path`; of a checkpoint also `sha256`, `model`, `images_seen`.
-- `data`: the reals: `title`, `phantom`, `modality`, `unit`, `classes` (names), `size`, `channels`, `spatial_dims`, `split_hash`; `counts`
-  and `patients`, each of `train`, `reference`, `floor`, `fake` (patients: not of fake); `per_class`: class -> images of the reference.
-- `spaces`: name of an extractor -> its `rules`.
-- `settings`: the configuration of the judgement. `run`: that of the training, {} where there is none.
-- `verdicts`: group -> {`mark`: good, doubtful, bad or unknown; `text`: a sentence or two in plain language}.
-- `results`: rows, as `Result.plain` gives them.
-- `notes`: sentences a reader must see: what was left out, what is not to be trusted.
-"""
-
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medgan_pl.metrics.estimate import Estimate
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Result:
     """One number of a judgement.
 
-    - `key`: its name in the catalogue; `space`: the extractor it was measured in, "" for none; `label`: the class it is of, "" for all.
-    - `estimate`: None where it is not defined, and then `undefined` says why.
-    - `n_fake`, `n_real`: images it rests on. `unit`: what it is in, "" where the catalogue says it or it has none.
-    - `floor`: the same number for held-out reals in place of the fakes. `ladder`: rung -> the value for reals made worse, the best first;
-      `noise`: for noise in place of images.
-    - `unordered`: what the ladder shows this metric not to see, a sentence; "" where it orders all rungs, or there is no ladder.
+    - `key`: its name in the catalogue. `space`: the extractor it was measured in, "" for none. `label`: its class, "" for all.
+    - `estimate`: None if it is not defined, and then `undefined` gives the reason.
+    - `n_fake`, `n_real`: the numbers of images it is computed from. `unit`: "" if the catalogue says it or there is none.
+    - `floor`: the same number for held-out reals in place of the fakes.
+    - `ladder`: severity level -> the value for degraded reals, the mildest first. `noise`: the value for noise in place of images.
+    - `unordered`: a sentence on what the ladder shows this metric not to see; "" if it orders all levels, or there is no ladder.
     """
 
     key: str
@@ -52,11 +37,11 @@ class Result:
         return self.key + (f"_{self.space}" if self.space else "") + (f"/{self.label}" if self.label else "")
 
     def plain(self) -> dict[str, Any]:
+        """Return the row of metrics.json."""
         return {"name": self.name, **asdict(self)}
 
     @classmethod
     def from_plain(cls, row: dict[str, Any]) -> "Result":
-        """Raises TypeError for a row with keys of another format."""
-        row = {key: value for key, value in row.items() if key != "name"}
+        """Return the result of a row that was validated. Raises TypeError for a row with keys of another format."""
         estimates = {key: row[key] and Estimate(**row[key]) for key in ("estimate", "floor")}
-        return replace(cls(**row), **estimates)
+        return cls(**{key: value for key, value in row.items() if key != "name"} | estimates)

@@ -28,15 +28,3 @@ def count(network: Any) -> str:
     """The number of weights, in words a person reads: 1.4 M."""
     weights = sum(weight.numel() for weight in network.parameters())
     return f"{weights / 1e6:.1f} M" if weights >= 1e5 else f"{weights:,}"
-
-
-def check_source(model: dict[str, Any], data: Any) -> None:
-    """ValueError unless a model of a paired task takes what the data give, and makes what they hold."""
-    if "source_channels" not in model:
-        return
-    extra, factor = (data.degrade.extra_channels, data.degrade.factor) if data.degrade else (0, 1)
-    given = data.parts.get("source", data.channels) + extra
-    wanted = {"model.source_channels": (model["source_channels"], given), "model.factor": (model["factor"], factor)}
-    for key, (own, found) in wanted.items():
-        if own != found:
-            raise ValueError(f"`{key}` must be that of the data, got {own}, and the source of the data has {found}; use {key}={found}")

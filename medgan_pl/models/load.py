@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.console import root_cause
-from medgan_pl.core.safe_load import check_targets, hold, read_checkpoint, read_shared, shown
+from medgan_pl.core.safe_load import check_targets, hold, read_checkpoint_and_digest, read_shared_and_digest, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +16,21 @@ if TYPE_CHECKING:
     from medgan_pl.models.networks.stylegan2 import StyleGAN2Generator
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The file that a module was loaded from.
+
+    - `sha256`: of the file. `fingerprint`: of the data it was trained on, and `wandb`: the run's id there, as a checkpoint records them.
+    """
+
+    sha256: str
+    fingerprint: Any = None
+    wandb: Any = None
+
+
 def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     """The module of a checkpoint or of shared weights (.safetensors), in evaluation mode; `module.generate(batch)`: its averaged generator.
+    `module.origin` says which file it was; the file is read once.
 
     Its metrics, which judge a run, and its extras, which a run pays, are left out. Weights shared without the players have the average for
     a generator and no discriminator. Nothing is built but the project's own classes and torch's optimisers, and only what is as large as
@@ -29,7 +43,8 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     from medgan_pl.data.intensity import Inverse
 
     path = Path(path)
-    stored = read_shared(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    shared = path.suffix == ".safetensors"
+    stored, sha256 = read_shared_and_digest(path) if shared else read_checkpoint_and_digest(path)
     state = stored["medgan_pl"]
     weights = {name: weight for name, weight in stored["state_dict"].items() if not name.startswith(("metrics.", "game.extras."))}
     whole = any(name.startswith("discriminator.") for name in weights)
@@ -46,6 +61,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
         module.load_state_dict(weights, strict=whole)
     except Exception as error:  # of any type: settings made to harm fail wherever they are used
         raise ValueError(f"the weights in {path} do not fit the settings stored with them: {str(root_cause(error))[:1000]}") from error
+    module.origin = Origin(sha256) if shared else Origin(sha256, state.get("fingerprint"), state.get("wandb"))
     module.config, module.images, module.classes = state["config"], state["images"], state["classes"]
     module.inverse = Inverse.from_plain(state["inverse"])
     module.inverses = {name: Inverse.from_plain(plain) for name, plain in state.get("inverses", {}).items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
-from medgan_pl.core.settings import shareable
+from medgan_pl.core.settings import for_sidecars
 from medgan_pl.models.load import load, style_based
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def sample(config: "DictConfig") -> None:
     run = Path(config.checkpoint).resolve().parent.parent
     # Beside the run it comes from; a checkpoint that was copied elsewhere has no run folder around it.
     output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
-    writer = Writer(module, output, formats, Path(config.checkpoint), config.seed)
+    writer = Writer(module, output, formats, config.seed)
     first = []
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):
         part = labels[start : start + config.batch_size]
@@ -82,10 +82,10 @@ def wanted_formats(given: "str | ListConfig") -> list[str]:
 class Writer:
     """Writes generated images (C, *S) in [-1, 1] in native units and in space, each with its sidecar (`data/export`)."""
 
-    def __init__(self, module: "AdversarialModule", output: Path, formats: list[str], checkpoint: Path, seed: int) -> None:
+    def __init__(self, module: "AdversarialModule", output: Path, formats: list[str], seed: int) -> None:
         from datetime import UTC, datetime
 
-        from medgan_pl.data.export import Provenance, sha256
+        from medgan_pl.data.export import Provenance
 
         self.inverse, self.classes, self.output, self.formats = module.inverse, module.classes, output, formats
         size = module.config["data"]["size"]
@@ -96,11 +96,11 @@ class Writer:
         self.conditional = bool(module.config["model"]["classes"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
-            checkpoint_sha256=sha256(checkpoint),
+            checkpoint_sha256=module.origin.sha256,
             seed=seed,
             images_seen=module.images,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            config=shareable(module.config),
+            config=for_sidecars(module.config),
         )
         output.mkdir(parents=True, exist_ok=True)
 

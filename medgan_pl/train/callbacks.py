@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from medgan_pl.core.batch import Batch
 from medgan_pl.core.files import read_table
 from medgan_pl.core.keys import Purpose
+from medgan_pl.core.table import going_on
 from medgan_pl.data.pictures import to_grid
 from medgan_pl.models.draw import fixed_batch
 from medgan_pl.models.games.base import Game
 from medgan_pl.models.module import AdversarialModule
-from medgan_pl.train.tables import going_on
 
 log = logging.getLogger(__name__)
 

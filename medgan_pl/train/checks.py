@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from medgan_pl.core.settings import FILES, difference, select
-from medgan_pl.models.build import check_source
 
 # The least value of what must be a whole number.
 COUNTS = {
@@ -67,7 +66,7 @@ def check_files(node: dict[str, Any], where: str) -> None:
 
 def check_data(config: dict[str, Any], data: Any) -> None:
     """Holds the model against the data it is to learn, before anything is built."""
-    check_source(config["model"], data)
+    data.check_model(config)
     check_game(config, data)
     classes, found = config["model"]["classes"], len(data.classes)
     if classes and classes != found:
@@ -80,10 +79,6 @@ def check_data(config: dict[str, Any], data: Any) -> None:
         raise ValueError(
             f"`model.covariates` and data.covariates must be the same, got {config['model'].get('covariates', [])} and "
             f"{list(data.covariate_names)}; set model.covariates alone"
-        )
-    if config["image"]["spatial_dims"] != data.spatial_dims:
-        raise ValueError(
-            f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {data.spatial_dims}"
         )
 
 
@@ -105,7 +100,7 @@ def check_game(config: dict[str, Any], data: Any) -> None:
 
 
 def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:
-    """ValueError, with each difference, unless the configuration is that of the checkpoint's run, but for what is FREE.
+    """Raise ValueError, with each difference, if a setting that a resumed run may not change is not that of the checkpoint.
 
     With `force` only the networks must be the same.
     """

@@ -14,7 +14,8 @@ from medgan_pl.compare.ranking import differing, rank
 from medgan_pl.compare.run import split_arguments
 from medgan_pl.compare.tables import inert, marked, printable
 from medgan_pl.metrics.estimate import Estimate
-from medgan_pl.metrics.result import FORMAT, Result
+from medgan_pl.metrics.judgement import FORMAT
+from medgan_pl.metrics.result import Result
 
 RULES = {"random": {"weights": "random, seed 0, width 16", "resize": "none"}}
 
@@ -287,13 +288,13 @@ def row(**changes: Any) -> dict[str, Any]:
         ({**report(), "format": 2}, "its format must be 1, got 2"),
         ({key: value for key, value in report().items() if key != "spaces"}, "it lacks 'spaces'"),
         ({**report(), "data": 3}, "'data' must hold names and values"),
-        ({**report(), "results": [3]}, "no attribute"),
+        ({**report(), "results": [3]}, "a result must hold names and values, got 3"),
         ({**report(), "results": [row(key="fid_secret")]}, "a result of an unknown kind, 'fid_secret'"),
-        ({**report(), "results": [row(key=["fd"])]}, "unhashable"),
+        ({**report(), "results": [row(key=["fd"])]}, "a result of an unknown kind, a list"),
         ({**report(), "results": [row(extra=1)]}, "extra"),
-        ({**report(), "results": [row(estimate={"value": "1", "low": 0, "high": 2})]}, "must be numbers|Type-check"),
+        ({**report(), "results": [row(estimate={"value": "1", "low": 0, "high": 2})]}, "must be numbers"),
         ({**report(), "results": [row(estimate={"value": float("nan"), "low": 0, "high": 2})]}, "'value' must be finite, got nan"),
-        ({**report(), "results": [row(floor=3)]}, "argument after"),
+        ({**report(), "results": [row(floor=3)]}, "floor of .* must be value, low and high"),
         ({**report(), "results": [row(n_fake="many")]}, "whole numbers"),
     ],
 )

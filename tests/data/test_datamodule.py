@@ -62,7 +62,7 @@ def test_same_seed_same_batches_and_no_patient_on_two_sides(tmp_path):
     one, two, other = module(root), module(root), module(root, seed=1)
 
     def first(data):
-        return torch.cat([batch["record"] for batch in islice(data.train_dataloader(), 5)])
+        return torch.cat([batch["record"] for batch in islice(data.endless_loader(), 5)])
 
     assert torch.equal(first(one), first(two))
     assert not torch.equal(first(one), first(other))
@@ -87,13 +87,16 @@ def test_held_out_films_come_once_in_order(tmp_path):
 
 
 class Watcher(pl.LightningModule):
-    """Counts images as the real module does, and keeps what it is shown."""
+    """A StreamReader: counts images as the real module does, and keeps what it is shown."""
 
     def __init__(self, images=0):
         super().__init__()
         self.automatic_optimization = False
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.images, self.seen, self.held_out = images, [], []
+
+    def stream_position(self):
+        return self.images
 
     def training_step(self, batch, _):
         self.images += len(batch["image"])
@@ -124,7 +127,7 @@ def test_lightning_takes_the_stream_as_it_is(tmp_path):
 
     whole, tail = fit(Watcher(), 10), fit(Watcher(images=6 * 4), 4)
     assert [b["record"].tolist() for b in whole.seen[6:]] == [b["record"].tolist() for b in tail.seen]
-    for batch, bare in zip(whole.seen, plain.train_dataloader(), strict=False):
+    for batch, bare in zip(whole.seen, plain.endless_loader(), strict=False):
         assert torch.equal(batch["record"], bare["record"])
         assert 0.01 < (batch["image"] - bare["image"]).abs().mean() < 0.1  # augmented while training …
     for batch, bare in zip(whole.held_out, plain.val_dataloader(), strict=True):
@@ -133,8 +136,8 @@ def test_lightning_takes_the_stream_as_it_is(tmp_path):
 
 def test_loading_in_processes_gives_the_same_batches(tmp_path):
     root = write_films(tmp_path / "films")
-    here = [b["image"] for b in islice(module(root).train_dataloader(), 6)]
-    there = [b["image"] for b in islice(module(root, workers=1).train_dataloader(), 6)]
+    here = [b["image"] for b in islice(module(root).endless_loader(), 6)]
+    there = [b["image"] for b in islice(module(root, workers=1).endless_loader(), 6)]
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
 
 
@@ -148,10 +151,10 @@ def test_folders_split_reports_its_overlap(tmp_path):
     data = module(folders(tmp_path / "films"), split="folders")
     lines = "\n".join(data.describe())
     assert data.sizes() == {"train": 12, "val": 6, "test": 3}
-    assert "2 of 4 patient groups stand in more than one split; results on val and test will look too good" in lines
+    assert "2 of 4 patient groups are in more than one split; results on val and test will look too good" in lines
     assert "val: 6 images of 2 patients (ill 3, well 3)" in lines
     anew = module(tmp_path / "films", fractions=[0.4, 0.3, 0.3])
-    assert "0 of 4 patient groups stand in more than one split" in "\n".join(anew.describe())
+    assert "0 of 4 patient groups are in more than one split" in "\n".join(anew.describe())
     unused = "the splits that came with the data are not used; data.split=folders keeps them"
     assert (unused in anew.describe(), unused in data.describe()) == (True, False)
 
@@ -163,7 +166,7 @@ def test_an_image_on_two_sides_is_refused_or_its_copy_dropped(tmp_path, suffix):
     with Image.open(root / "train/ill/person0_0.png") as film:
         film.save(root / f"val/ill/copy.{suffix}")
     with pytest.raises(
-        ValueError, match=rf"no image may stand in two splits, got 1 identical ones: .*person0_0.png \(train\).*copy.{suffix} \(val\)"
+        ValueError, match=rf"no image may be in two splits, got 1 identical ones: .*person0_0.png \(train\).*copy.{suffix} \(val\)"
     ):
         module(root, split="folders")
     data = module(root, split="folders", duplicates="drop")
@@ -235,7 +238,7 @@ def test_corrupt_films_among_good_ones(tmp_path, caplog):
         module(root)
     with caplog.at_level(logging.WARNING):
         data = module(root, max_corrupt=0.05)
-    assert "going on without 2 of 60 that cannot be used" in caplog.text
+    assert "continuing without 2 of 60 that cannot be used" in caplog.text
     assert "ill/person0_0.png: not a PNG" in caplog.text
     assert sum(data.sizes().values()) == 58
     assert "2 cannot be used and are left out" in data.describe()

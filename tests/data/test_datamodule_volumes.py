@@ -74,7 +74,7 @@ def test_slices_of_nifti_are_exact_and_no_patient_is_on_two_sides(tmp_path):
     assert "train: 60 images from 12 scans of 6 patients" in data.describe()
     assert "stored as uint16: at most 0.011 HU off" in data.describe()
     seen = 0
-    for batch in islice(data.train_dataloader(), 15):
+    for batch in islice(data.endless_loader(), 15):
         for image, row in zip(batch["image"], batch["record"], strict=True):
             volume = read_nifti(data.records[row].paths[0]).pixels
             assert np.abs(native(image[0]) - volume).max(axis=(1, 2)).min() < 0.02  # HU: it is one of its slices
@@ -147,9 +147,9 @@ def test_patches_come_from_anywhere_and_the_same_for_the_same_turn(tmp_path):
     root = write_patients(tmp_path / "ct", scans=1)
     data = module(root, spatial_dims=3, size=[4, 8, 8], patches=5)
     assert data.sizes() == {"train": 30, "val": 10, "test": 10}
-    batches = list(islice(data.train_dataloader(), 30))
-    again = list(islice(module(root, spatial_dims=3, size=[4, 8, 8], patches=5).train_dataloader(), 30))
-    other = list(islice(module(root, spatial_dims=3, size=[4, 8, 8], patches=5, seed=1).train_dataloader(), 30))
+    batches = list(islice(data.endless_loader(), 30))
+    again = list(islice(module(root, spatial_dims=3, size=[4, 8, 8], patches=5).endless_loader(), 30))
+    other = list(islice(module(root, spatial_dims=3, size=[4, 8, 8], patches=5, seed=1).endless_loader(), 30))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(batches, again, strict=True))
     assert not any(torch.equal(a["image"], b["image"]) for a, b in zip(batches, other, strict=True))
     starts = set()

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from medgan_pl.data.datamodule import ImageDataModule
-from medgan_pl.data.domains import DomainsDataModule, Streams
+from medgan_pl.data.domain_table import Streams
+from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.data.intensity import Percentiles, Window
 from medgan_pl.data.modalities import CT, MRI, HeadCT
+from medgan_pl.data.sets import held_out, real_set
 from medgan_pl.data.stream import Stream
-from medgan_pl.evaluate.sets import held_out, real_set
 from medgan_pl.train.checks import check_data
 
 SHARED = {"size": 16, "cache": {"dir": "cache"}, "laterality": False}
@@ -36,7 +37,7 @@ def domains(batch_size=4, **options):
 
 def test_batches_hold_as_many_of_each_domain_in_turn():
     data = domains()
-    for batch in islice(data.train_dataloader(), 12):
+    for batch in islice(data.endless_loader(), 12):
         assert sorted(batch) == ["image", "label", "record"]
         assert batch["label"].tolist() == [0, 1, 0, 1]
         assert batch["image"].shape == (4, 1, 16, 16)
@@ -121,9 +122,16 @@ def test_what_a_run_and_a_judgement_read():
     assert reals.labels.tolist() == data.batch(reference, np.arange(len(reference)))["label"].tolist()
 
 
+class Reader:
+    """A StreamReader at the beginning of its stream."""
+
+    def stream_position(self):
+        return 0
+
+
 def test_each_domain_is_augmented_by_its_own_rules():
     data = domains(domains={"mr": mr(augment={"flip": True}), "ct": ct()})
-    data.trainer = SimpleNamespace(training=True, global_rank=0, lightning_module=SimpleNamespace(images=0))
+    data.trainer = SimpleNamespace(training=True, global_rank=0, lightning_module=Reader())
     image = torch.randn(400, 1, 16, 16)
     moved = data.on_after_batch_transfer({"image": image}, 0)["image"]
     data.trainer = None

@@ -99,7 +99,7 @@ def test_the_overlap_of_the_kermany_films() -> None:
         assert (straddling(patients, [record.split for record in data.table]), len(set(patients))) == torn
         assert data.sizes() == {"train": 4084, "val": 877, "test": 879}
         assert "16 duplicates of held-out images are left out" in "\n".join(data.describe())
-    with pytest.raises(ValueError, match="no image may stand in two splits, got 15 identical ones"):
+    with pytest.raises(ValueError, match="no image may be in two splits, got 15 identical ones"):
         films(split="folders")
     anew = "\n".join(films().describe())
     assert "0 of 3118 patient groups" in anew

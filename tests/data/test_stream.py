@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.stream import Batches, Crops, Rows, Stream, Table, fractions
+from medgan_pl.data.image_table import Batches, Crops, Rows, Table, fractions
+from medgan_pl.data.stream import Epochs, InOrder, Stream, shares
 
 
 @pytest.mark.parametrize("length", [3, 8, 50])
@@ -32,6 +33,39 @@ def test_stream_begun_in_the_middle_is_the_tail():
     assert list(islice(Stream(10, 4, 0, 1, 2, start=8 * 7), 13)) == whole[7:]
     with pytest.raises(ValueError, match="length >= 1"):
         Stream(0, 4, 0)
+
+
+@pytest.mark.parametrize("length", [8, 13, 50])
+def test_epochs_show_every_element_once_in_the_order_of_the_stream(length):
+    epochs = Epochs(length, 4, 7)
+    assert len(epochs) == -(-length // 4)
+    turns = []
+    for epoch in range(3):
+        epochs.set_epoch(epoch)
+        batches = list(epochs)
+        assert len(batches) == len(epochs)
+        turns += [turn for batch in batches for turn in batch]
+        assert sorted(turn % length for turn in turns[epoch * length :]) == list(range(length))
+    endless = [turn for batch in islice(Stream(length, 4, 7), length) for turn in batch]
+    assert turns == endless[: 3 * length]
+    assert [turn % length for turn in turns[:length]] != [turn % length for turn in turns[length : 2 * length]]
+
+
+@pytest.mark.parametrize(("length", "world"), [(24, 2), (25, 2), (50, 3), (8, 3), (3, 3)])
+def test_ranks_share_an_epoch_in_batches_of_the_same_sizes(length, world):
+    ranks = [list(Epochs(length, 4, 7, rank, world)) for rank in range(world)]
+    assert len({tuple(map(len, batches)) for batches in ranks}) == 1  # or DDP waits for ever
+    shown = [turn for batches in zip(*ranks, strict=True) for batch in batches for turn in batch]
+    assert set(shown) == set(range(length))
+    assert len(shown) - length < world  # the first elements fill the last batch
+    with pytest.raises(ValueError, match="an element for each of 3 devices"):
+        Epochs(2, 4, 7, 0, 3)
+
+
+def test_held_out_batches_are_shared_by_ranks():
+    ranks = [list(InOrder(shares(11, 2, rank, 3), rank, 3)) for rank in range(3)]
+    assert ranks[1] == [[1, 4], [7, 10]]
+    assert sorted(place for batches in ranks for batch in batches for place in batch) == list(range(11))
 
 
 def test_fractions_are_uniform_and_know_nothing_of_each_other():

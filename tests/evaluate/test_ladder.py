@@ -4,8 +4,8 @@ import pytest
 import scipy.ndimage
 import torch
 
-from medgan_pl.evaluate.ladder import LADDERS, badness, blurred, flagged, noise_like, rungs
-from medgan_pl.evaluate.sets import ImageSet
+from medgan_pl.data.sets import ImageSet
+from medgan_pl.evaluate.ladder import LADDERS, badness, blurred, degraded, flagged, noise_like
 from medgan_pl.metrics.estimate import Estimate
 from medgan_pl.metrics.result import Result
 
@@ -25,9 +25,9 @@ def test_blur_is_scipys(shape):
     torch.testing.assert_close(blurred(x, 1.5), torch.from_numpy(expected).float(), atol=1e-5, rtol=1e-4)
 
 
-def test_rungs_are_the_reals_made_worse_each_image_by_its_own_noise():
+def test_severity_levels_are_the_reals_made_worse_each_image_by_its_own_noise():
     reals = images_of(torch.zeros(3, 1, 32, 32))
-    made = rungs(reals)
+    made = degraded(reals)
     assert list(made) == [*LADDERS["blur"], *LADDERS["noise"]]
     noisy = made["noise 0.1"][torch.arange(3)]
     assert noisy.std().item() == pytest.approx(0.1, rel=0.05)

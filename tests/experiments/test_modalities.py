@@ -14,14 +14,14 @@ from experiments.modalities import agreement
 from experiments.modalities.classical import HistogramMatch, mean_of_each, pools_matched
 from experiments.modalities.compare import compare, task, way
 from experiments.modalities.translators import brought, composed, reaches
+from medgan_pl.data.build import open_data
 from medgan_pl.data.companion import Companion
 from medgan_pl.data.datamodule import ImageDataModule
+from medgan_pl.data.domain_truth import truth_in_last_domain, truth_unknown_because
 from medgan_pl.data.domains import DomainsDataModule
 from medgan_pl.data.intensity import Percentiles
 from medgan_pl.data.modalities import CT, MRI
-from medgan_pl.evaluate.sets import ImageSet, real_set
-from medgan_pl.evaluate.targets.target import opened
-from medgan_pl.evaluate.targets.truth import in_last, unknown
+from medgan_pl.data.sets import ImageSet, real_set
 from medgan_pl.metrics.paired import Paired
 from medgan_pl.models.games.contrastive import Contrastive
 from medgan_pl.models.games.cycle import Cycle
@@ -142,7 +142,7 @@ def test_the_truth_of_an_image_is_the_slice_at_its_place_kept_there_or_not() -> 
     dropped = [entry["facts"]["empty"] for entry in data.cache.entries.values()]
     assert len(set(dropped)) > 1  # by each image's own content
     rows = data.rows["test"][data.labels[data.image_records[data.rows["test"]]] == 0]
-    found = in_last(data, rows)
+    found = truth_in_last_domain(data, rows)
     paired = heads("t1", beside=beside(**ECHOES["t2"]), **cut)  # whose slices are kept by T1 alone
     paired.setup()
     both = paired.batch(paired.rows["test"], np.arange(len(rows)))
@@ -163,8 +163,8 @@ def test_where_no_truth_is_known_it_is_said_why() -> None:
         (two(cohort={"patients": 24, "shape": [12, 16, 16], "seed": 1}), "other patients"),
         (two(modality=CT()), "another part of the body"),
     ):
-        assert why in unknown(data)
-    assert not unknown(two())
+        assert why in truth_unknown_because(data)
+    assert not truth_unknown_because(two())
 
 
 def test_reals_of_the_target_agree_with_it_and_sources_do_not() -> None:
@@ -212,7 +212,7 @@ def test_the_tables_hold_what_the_metrics_give(trained) -> None:
     config = composed("compare", [*asked, *both])
     results = compare(config, lambda what: None)
     assert list(results) == ["identity", "histogram match", "pools matched", "mean of each grey value", "pairs", "cycle"]
-    data = opened(config.data)
+    data = open_data(config.data)
     rows = data.rows["test"]
     batch = data.batch(rows, np.linspace(0, len(rows) - 1, 12).astype(int))
     by_hand = Paired(half_range=1000.0)

@@ -11,8 +11,8 @@ from command_line import TINY, picture
 
 from experiments.restoration import classical
 from experiments.restoration.baselines import Judged, compare, composed
+from medgan_pl.data.build import open_data
 from medgan_pl.data.degrade import Fog, Gaussian, Shrink
-from medgan_pl.evaluate.targets.target import opened
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.paired import Paired, psnr
 from medgan_pl.metrics.result import Result
@@ -92,7 +92,7 @@ def judged(here):
 
 def test_the_table_holds_what_the_metrics_give(judged) -> None:
     config, results = judged
-    data = opened(config.data)
+    data = open_data(config.data)
     batch = data.batch(data.rows["test"], range(len(data.rows["test"])))
     by_hand = Paired()
     by_hand.update(batch["source"], batch["image"])

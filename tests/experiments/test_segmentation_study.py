@@ -8,7 +8,7 @@ from command_line import TINY
 
 from experiments.restoration.baselines import composed
 from experiments.segmentation.dice import KEYS, compare
-from medgan_pl.evaluate.targets.target import opened
+from medgan_pl.data.build import open_data
 from medgan_pl.metrics.paired import Segments
 from medgan_pl.models.load import load
 
@@ -30,7 +30,7 @@ def test_dice_of_two_seeds_a_side_and_what_lies_between_them(here) -> None:
     with Path("study/table.csv").open(newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows)[:4] == [*sides["adversarial"], *sides["alone"]]
-    data = opened(config.data)
+    data = open_data(config.data)
     batch = data.batch(data.rows["test"], range(len(data.rows["test"])))
     by_hand = Segments(structures=["grey", "white"])
     by_hand.update(load(Path("both_1/checkpoints/best.ckpt"), "cpu").generate(batch), batch["mask"])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import medgan_pl
 from medgan_pl.core.safe_load import fingerprint
-from medgan_pl.core.settings import shared
+from medgan_pl.core.settings import for_weights
 from medgan_pl.export.weights import export
 from medgan_pl.models.draw import fixed_batch
 
@@ -76,7 +76,7 @@ def test_what_is_told(best: Path, finished: Path) -> None:
 def test_only_what_may_go_out_goes_out(settings) -> None:
     config = settings("data.root=/home/mueller/films", "data.files=mueller", "data.patient_pattern=mueller", "+note=mueller")
     assert "mueller" in json.dumps(config)
-    assert "mueller" not in json.dumps(shared(config))
+    assert "mueller" not in json.dumps(for_weights(config))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from scipy.stats import mannwhitneyu
 
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.membership import closeness, membership_advantage, membership_auc
-from medgan_pl.metrics.memorisation import leaks
+from medgan_pl.metrics.memorization import leaks
 
 DRAWS = Resampling(draws=60)
 

@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 import torch
 from command_line import TINY, command
-from omegaconf import OmegaConf
 from PIL import Image
 from test_privacy import contents, told
 
 import medgan_pl
 from medgan_pl.core.safe_load import check_covariates, read_checkpoint
 from medgan_pl.data.files.covariates import Covariate, Covariates
-from medgan_pl.evaluate.sets import ImageSet
-from medgan_pl.evaluate.targets import checkpoint as subject
+from medgan_pl.data.sets import ImageSet
 from medgan_pl.export.weights import export
 from medgan_pl.models.build import build_module
 from medgan_pl.models.draw import fixed_batch
+from medgan_pl.models.generated import discriminator_scores, draw_like
 from medgan_pl.models.transfer import begin_from
 
 FACTS = Covariates((Covariate("age", 50.0, 20.0, 20.0, 80.0, None, 0.0), Covariate("sex", 0.5, 0.5, 0.0, 1.0, ("F", "M"), 0.1)))
@@ -176,7 +175,7 @@ def images(labels: torch.Tensor, covariates: torch.Tensor) -> ImageSet:
 def test_fakes_are_asked_for_the_labels_and_covariates_of_training_images_together() -> None:
     shown, labels = Shown(), torch.arange(50) % 2
     covariates = torch.stack([torch.arange(50.0), 10 * labels], 1)
-    fake = subject.drawn(shown, images(labels, covariates), OmegaConf.create({"n": 40, "seed": 3, "batch_size": 16}), lambda what: None)
+    fake = draw_like(shown, images(labels, covariates), 40, seed=3, batch_size=16)
     batches = {key: torch.cat([batch[key] for batch in shown.seen]) for key in ("label", "covariates")}
     assert len(batches["covariates"][:, 0].unique()) > 15
     assert torch.equal(batches["covariates"][:, 0] % 2, batches["label"].float())
@@ -187,8 +186,8 @@ def test_fakes_are_asked_for_the_labels_and_covariates_of_training_images_togeth
 
 def test_the_discriminator_is_told_each_image_s_own() -> None:
     labels, covariates = torch.tensor([0, 1, 1]), torch.tensor([[3.0, 0], [4, 0], [5, 0]])
-    verdicts = subject.critic_of(Shown(), 2)(images(labels, covariates).take(torch.tensor([2, 0])))
-    assert verdicts.tolist() == [105, 3]
+    scores = discriminator_scores(Shown(), 2)(images(labels, covariates).take(torch.tensor([2, 0])))
+    assert scores.tolist() == [105, 3]
 
 
 def test_a_grid_draws_covariates_as_common_as_in_training() -> None:

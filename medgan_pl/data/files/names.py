@@ -1,16 +1,16 @@
-"""What a scan is called, whatever kind of file it lies in: how images, masks and sources of one patient are matched."""
+"""Names of files: the endings of each kind of file, and the part by which images, masks and sources of one patient are matched."""
 
 import re
 from pathlib import PurePath
 
 PICTURES, DICOMS, OTHERS = (".png", ".jpg", ".jpeg", ".tif", ".tiff"), (".dcm", ".dicom"), (".txt", ".csv", ".json")
 NIFTI, ITK = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
-# The end of the name of a mask beside its image.
+# The end of the name of a mask, whose image has the same name without it.
 MASK_NAME = re.compile(r"[-_.](seg|segmentation|mask|label|labels|gt)$", re.IGNORECASE)
 
 
 def bare(name: str) -> str:
-    """lesion/a.1.nii.gz -> lesion/a.1: the name without the ending of its kind of file."""
+    """Return the name without the ending of its kind of file: lesion/a.1.nii.gz -> lesion/a.1"""
     folder, slash, file = name.rpartition("/")
     for ending in (*NIFTI, *ITK, *PICTURES, *DICOMS):
         if file.lower().endswith(ending):
@@ -19,5 +19,5 @@ def bare(name: str) -> str:
 
 
 def stem(path: PurePath) -> str:
-    """lesion/a_mask.nii.gz -> lesion/a"""
+    """Return the name that an image and its mask share: lesion/a_mask.nii.gz -> lesion/a"""
     return MASK_NAME.sub("", bare(path.as_posix()))

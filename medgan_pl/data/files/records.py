@@ -1,6 +1,7 @@
 """Images and the patients they belong to: files become items, and items become a table of records."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -108,3 +109,10 @@ def tabulate(items: Sequence[Item], identities: Sequence[str | None], digests: S
         patient = hashlib.blake2b((identity or "").encode(), key=key.encode(), digest_size=6).hexdigest()
         table.append(Record(item.name, item.paths, item.label, patient, item.split, digest, told=item.told))
     return table
+
+
+def fingerprint(classes: Sequence[str], records: Sequence[Record], covariates: Sequence[str] = ()) -> str:
+    """Return a hash of the images, their order, classes, covariates and splits: equal for the same data set wherever it lies."""
+    parts = [[r.digest, r.split, r.label, *r.told] for r in records]
+    parts += [list(covariates)] if covariates else []
+    return hashlib.sha256(json.dumps([list(classes), parts]).encode()).hexdigest()[:16]

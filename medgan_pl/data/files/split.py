@@ -1,20 +1,36 @@
-"""Which records are shown in training and which are held out: whole patients, and no image on two sides."""
+"""Splits: no patient and no image appears in more than one."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from medgan_pl.data.files.records import Record
 
 SPLITS = ("train", "val", "test")
 
 
-def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], seed: int) -> list[str]:
-    """A split for each record: whole patients, in an order keyed by `seed`, class after class, each to the split that lags most.
+def assigned(records: Sequence[Record], split: str, fractions: Sequence[float], seed: int, by_patient: bool) -> list[Record]:
+    """Return the records with a split each: `folders` keeps those they came with, `none` puts all into train, `patient` splits anew.
 
-    Lagging is counted in records behind the split's fraction, so sizes and classes come out as asked. Patients who share an identical
-    image count as one, so that no duplicate is on two sides.
-    Raises ValueError where a split of a fraction above 0 gets no patient.
+    The order of patients depends on the contents of their images; with `by_patient` on the patients alone, so that a patient of the cohort
+    is in the same split in every modality. Errors as `split_by_patient`.
+    """
+    if split == "folders":
+        return list(records)
+    if split == "none":
+        return [replace(record, split="train") for record in records]
+    known = [replace(record, alone=record.patient) for record in records] if by_patient else records
+    splits = split_by_patient(known, dict(zip(SPLITS, fractions, strict=True)), seed)
+    return [replace(record, split=split) for record, split in zip(records, splits, strict=True)]
+
+
+def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], seed: int) -> list[str]:
+    """Return a split for each record. Whole patients, class after class in an order keyed by `seed`, go to the split that lags most.
+
+    The lag is the number of records that a split is behind its fraction, so that sizes and classes come out as asked. Patients who share
+    an identical image count as one, so that no duplicate is in two splits.
+    Raises ValueError if a split of a fraction above 0 gets no patient.
     """
     groups = [members for _, members in sorted(joined(records).items(), key=lambda item: order_key(records, item, seed))]
     held, split = dict.fromkeys(SPLITS, 0), [""] * len(records)
@@ -36,7 +52,7 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
 
 
 def joined(records: Sequence[Record]) -> dict[str, list[int]]:
-    """Rows by patient, patients joined where they share an image's values (union-find); the key is the group's smallest."""
+    """Return the rows of each patient. Patients who share an image are joined (union-find); the key is the smallest of the group."""
     parent: dict[str, str] = {}
 
     def find(node: str) -> str:
@@ -53,13 +69,14 @@ def joined(records: Sequence[Record]) -> dict[str, list[int]]:
 
 
 def order_key(records: Sequence[Record], item: tuple[str, list[int]], seed: int) -> tuple[str, bytes]:
+    """Return the key that sorts the groups of `joined`: by class, then in an order keyed by `seed`."""
     digest, members = item
     label = min(records[row].label or "" for row in members)
     return label, hashlib.blake2b(f"{seed} {digest}".encode(), digest_size=16).digest()
 
 
 def straddling(keys: Iterable[str], sides: Iterable[str | None]) -> int:
-    """How many of the keys (patients, digests) stand on more than one side (split, label)."""
+    """Return the number of keys (patients, digests) that appear on more than one side (split, label)."""
     seen: dict[str, set[str | None]] = defaultdict(set)
     for key, side in zip(keys, sides, strict=True):
         seen[key].add(side)
@@ -67,9 +84,9 @@ def straddling(keys: Iterable[str], sides: Iterable[str | None]) -> int:
 
 
 def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
-    """The records with no image on two sides: left out of train, then of val, for the sake of what is held out.
+    """Return the records without those whose image is also in a later split: train gives way to val, val to test.
 
-    Raises ValueError for any, unless `drop`.
+    Raises ValueError if there are any, unless `drop`.
     """
     same: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -78,26 +95,27 @@ def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
     if torn and not drop:
         shown = "; ".join(" = ".join(f"{record.name} ({record.split})" for record in group[:3]) for group in torn[:5])
         raise ValueError(
-            f"no image may stand in two splits, got {len(torn)} identical ones: {shown}; use data.split=patient, which splits anew, or "
+            f"no image may be in two splits, got {len(torn)} identical ones: {shown}; use data.split=patient, which splits anew, or "
             "data.duplicates=drop, which keeps the copy that is held out"
         )
     side = {pixels: max(SPLITS.index(record.split) for record in group) for pixels, group in same.items()}
     return [record for record in records if SPLITS.index(record.split) == side[record.pixels]]
 
 
-def with_fewer_in_train(records: Sequence[Record], most: int, seed: int) -> list[Record]:
-    """The records with `most` of those in train, the rest as they are: patient after patient in an order keyed by `seed`, whatever their
-    class, the last one perhaps in part. So fewer are among the more, for one seed, and what is held out does not change.
+def with_fewer_in_train(records: Sequence[Record], max_train: int, seed: int) -> list[Record]:
+    """Return the records with `max_train` of those in train, and all others.
 
-    Raises ValueError where train has fewer.
+    They are taken patient after patient in an order keyed by `seed`, whatever the class; the last patient may lose some. So for one seed
+    the fewer are among the more, and the held-out records stay the same.
+    Raises ValueError if train has fewer.
     """
     train = [record for record in records if record.split == "train"]
-    if most > len(train):
-        raise ValueError(f"data.max_train must be at most the {len(train)} scans in train, got {most}; null takes all of them")
+    if max_train > len(train):
+        raise ValueError(f"data.max_train must be at most the {len(train)} scans in train, got {max_train}; null takes all of them")
 
     def place(item: tuple[str, list[int]]) -> bytes:
         return hashlib.blake2b(f"{seed} {item[0]}".encode(), digest_size=16).digest()
 
     rows = [row for _, members in sorted(joined(train).items(), key=place) for row in sorted(members, key=lambda row: train[row].key)]
-    kept = {id(train[row]) for row in rows[:most]}
+    kept = {id(train[row]) for row in rows[:max_train]}
     return [record for record in records if record.split != "train" or id(record) in kept]

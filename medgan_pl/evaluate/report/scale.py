@@ -1,18 +1,20 @@
-"""The axis of one number: how wide, and linear or nearly logarithmic."""
+"""The axis of one metric: its range, and linear or nearly logarithmic."""
 
 import math
 from dataclasses import dataclass
 
-from medgan_pl.evaluate.report.judgement import Row, compared, entry, numbers_of
+from medgan_pl.evaluate.report.judgement import Row, entry, has_comparison, numbers_of
 from medgan_pl.metrics.catalogue import Entry
 
-WIDE = 30  # times the smallest: beyond it a linear axis shows one mark at the end and a heap at the start
+WIDE = 30  # largest value over smallest: beyond this a linear axis shows one mark at the end and a heap at the start
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values to parts of the way from `low` to `high`: linear where `unit` is None, else as asinh(x / unit), which is linear within ± unit,
-    logarithmic beyond, and has a place for 0 and below."""
+    """A map from values to parts of the way from `low` to `high`.
+
+    It is linear if `unit` is None, otherwise asinh(x / unit): linear within ± unit, logarithmic beyond, and defined for 0 and below.
+    """
 
     low: float
     high: float
@@ -22,13 +24,17 @@ class Scale:
         return value if self.unit is None else math.asinh(value / self.unit)
 
     def part(self, value: float) -> float:
+        """Return the place of `value` between `low` (0) and `high` (1)."""
         start, end = self.warped(self.low), self.warped(self.high)
         return (self.warped(value) - start) / (end - start)
 
     def ticks(self, steps: int) -> list[float]:
-        """About so many `steps` where linear, else powers of ten; in the order in which they may be named: 0, then the largest."""
+        """Return round values, the most important first: 0, then the largest.
+
+        There are about `steps` of them on a linear axis; on a logarithmic axis they are the powers of ten.
+        """
         if self.unit is None:
-            step = _step((self.high - self.low) / steps)
+            step = _round_down((self.high - self.low) / steps)
             found = [round(n * step, 12) for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
         else:
             last = math.ceil(math.log10(max(abs(self.low), abs(self.high))))
@@ -38,12 +44,24 @@ class Scale:
 
 
 def tick_text(tick: float) -> str:
+    """Return a tick as text: "1,000", "−0.2"."""
     return f"{tick:,.10g}".replace("-", "−")
 
 
+def is_free(taken: list[tuple[float, float]], middle: float, half: float) -> bool:
+    """Return True, and add the label to `taken`, if a label of this half length overlaps none that was placed before."""
+    free = all(middle + half < low or middle - half > high for low, high in taken)
+    if free:
+        taken.append((middle - half, middle + half))
+    return free
+
+
 def scale_of(row: Row) -> Scale:
-    """Just wide enough for all numbers of the row; a distance is seen from 0, a gain about 0, a share that spreads over a quarter of its
-    range, or stands alone, within the whole of it."""
+    """Return a scale just wide enough for all numbers of the row.
+
+    A distance starts at 0, and a gain shows 0. A share is shown over its whole range if its values spread over a quarter of that range or
+    if there is nothing to compare it with.
+    """
     values, kind, unit = numbers_of(row), entry(row), _unit(row)
     low, high = min(values), max(values)
     if unit is not None:
@@ -51,14 +69,17 @@ def scale_of(row: Row) -> Scale:
     if kind.most is None or (kind.least or 0) < 0:
         low, high = min(low, 0.0), max(high, 0.0)
         high = max(high, kind.most) if kind.most is not None and high > kind.most / 4 else high
-    elif kind.least is not None and (high - low > (kind.most - kind.least) / 4 or not compared(row)):
+    elif kind.least is not None and (high - low > (kind.most - kind.least) / 4 or not has_comparison(row)):
         return Scale(min(low, kind.least), max(high, kind.most))
     pad = 0.08 * (high - low) or 0.1 * abs(high) or 0.1
-    return Scale(*_inside(low - pad, high + pad, low, high, kind))
+    return Scale(*_clipped(low - pad, high + pad, low, high, kind))
 
 
 def _unit(row: Row) -> float | None:
-    """Where an unbounded metric spreads over decades: the wider of its two intervals, below which no difference shows; None for linear."""
+    """Return the linear part of a nearly logarithmic axis, or None for a linear axis.
+
+    Only an unbounded metric whose values spread over decades has one: the wider half interval, below which no difference can be seen.
+    """
     sizes = sorted(abs(value) for value in numbers_of(row) if value)
     if entry(row).most is not None or not sizes:
         return None
@@ -67,14 +88,14 @@ def _unit(row: Row) -> float | None:
     return unit if sizes[-1] > WIDE * max(sizes[0], unit) else None
 
 
-def _inside(low: float, high: float, least_seen: float, most_seen: float, kind: Entry) -> tuple[float, float]:
-    """Padding does not leave the range of the metric; values that do are shown all the same."""
-    low = low if kind.least is None else max(low, min(kind.least, least_seen))
-    high = high if kind.most is None else min(high, max(kind.most, most_seen))
+def _clipped(low: float, high: float, smallest: float, largest: float, kind: Entry) -> tuple[float, float]:
+    """Keep the padding within the range of the metric. Values outside that range are shown all the same."""
+    low = low if kind.least is None else max(low, min(kind.least, smallest))
+    high = high if kind.most is None else min(high, max(kind.most, largest))
     return low, high
 
 
-def _step(length: float) -> float:
-    """1, 2 or 5 times a power of ten, the next to `length` from below."""
+def _round_down(length: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above `length`."""
     power = 10.0 ** math.floor(math.log10(length))
     return power * max((factor for factor in (2, 5) if power * factor <= length), default=1)

@@ -1,4 +1,4 @@
-"""Writes the folder of a report: report.html, metrics.json, model_card.md."""
+"""The folder of a report: report.html, metrics.json and model_card.md."""
 
 import json
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from medgan_pl.core.files import write_whole
 from medgan_pl.evaluate.report.card import card
+from medgan_pl.evaluate.report.charts import Curve
 from medgan_pl.evaluate.report.judgement import Judgement, validate
 from medgan_pl.evaluate.report.page import page
 from medgan_pl.evaluate.report.pictures import Pictures
-from medgan_pl.evaluate.report.plots import Curve
 
 
 def write_report(folder: Path, judgement: Judgement, pictures: Pictures, curves: Mapping[str, Curve]) -> Path:
-    """Writes the three files, each whole or not at all, and says where report.html is.
+    """Write the three files, each atomically, and return the path of report.html.
 
-    `judgement`: the containers of metrics.json (medgan_pl.metrics.result). `curves`: column of metrics.csv -> (images, values), {} for
-    none. All three are made before the first is written. Raises ValueError for a metric that is in no catalogue and for NaN or infinity in
-    numbers or pictures, TypeError for what JSON cannot hold.
+    `judgement` has the containers of metrics.json (medgan_pl.metrics.result). `curves` maps a column of metrics.csv to its (images,
+    values), {} for none. All three are made before the first is written. Raise ValueError for a metric that is not in the catalogue and for
+    NaN or infinity in numbers or pictures, and TypeError for a value that JSON cannot hold.
     """
     validate(judgement)
     files = {
@@ -32,5 +32,5 @@ def write_report(folder: Path, judgement: Judgement, pictures: Pictures, curves:
 
 
 def as_json(judgement: Judgement) -> bytes:
-    """Strict JSON: no NaN. A file name that is not UTF-8 keeps its odd bytes as escapes."""
+    """Return strict JSON, without NaN. Bytes of a file name that are not UTF-8 stay as escapes."""
     return (json.dumps(judgement, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")

@@ -1,19 +1,22 @@
-"""Who is judged: a checkpoint, a baseline, or a folder of images made elsewhere."""
+"""Evaluation targets: a checkpoint, a baseline, or a folder of images that any tool made."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from medgan_pl.evaluate.targets.baseline import of_baseline
-from medgan_pl.evaluate.targets.checkpoint import of_checkpoint
-from medgan_pl.evaluate.targets.folder import of_folder
-from medgan_pl.evaluate.targets.target import Subject
+from medgan_pl.evaluate.targets.baseline import target_from_baseline
+from medgan_pl.evaluate.targets.checkpoint import target_from_checkpoint
+from medgan_pl.evaluate.targets.folder import target_from_folder
+from medgan_pl.evaluate.targets.target import Target
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def subject_of(config: "DictConfig", overrides: list[str], device: str, watch: Callable[[str], None]) -> Subject:
-    """The one that the configuration names; `overrides`: what was typed. Raises ValueError unless it names exactly one."""
+def open_target(config: "DictConfig", overrides: list[str], device: str, announce: Callable[[str], None]) -> Target:
+    """Return the target that the configuration names; `overrides` are the arguments that were typed.
+
+    Raises ValueError unless exactly one target is named, and for options that do not belong to it.
+    """
     named = [key for key in ("checkpoint", "fake", "baseline") if config[key] is not None]
     if len(named) != 1:
         raise ValueError(
@@ -25,5 +28,5 @@ def subject_of(config: "DictConfig", overrides: list[str], device: str, watch: C
         idle += [f"masks.{key}" for key, value in config.masks.items() if value]
         if idle:
             raise ValueError(f"{', '.join(f'`{key}`' for key in idle)} must come with `fake`, got {named[0]}=…; other reals: data.root=DIR")
-    make = {"checkpoint": of_checkpoint, "fake": of_folder, "baseline": of_baseline}[named[0]]
-    return make(config, overrides, device, watch)
+    make = {"checkpoint": target_from_checkpoint, "fake": target_from_folder, "baseline": target_from_baseline}[named[0]]
+    return make(config, overrides, device, announce)

@@ -1,4 +1,4 @@
-"""Images that any tool made, against a folder of real ones."""
+"""Images that any tool made, held against a folder of real ones."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,69 +8,77 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from medgan_pl.data.build import open_data
 from medgan_pl.data.files.names import bare
+from medgan_pl.data.sets import ImageSet, halves, real_set
 from medgan_pl.evaluate.fidelity import Sets
-from medgan_pl.evaluate.sets import halves, real_set
 from medgan_pl.evaluate.targets.masks import with_masks
-from medgan_pl.evaluate.targets.target import Subject, extractors_of, hold_pairs, opened
+from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone
+from medgan_pl.metrics.extractors.build import build_extractors
 
 if TYPE_CHECKING:
-    import numpy as np
     from omegaconf import DictConfig
 
     from medgan_pl.data.datamodule import ImageDataModule
 
-from medgan_pl.evaluate.sets import ImageSet
 
+def target_from_folder(config: "DictConfig", overrides: list[str], device: str, announce: Callable[[str], None]) -> Target:
+    """Return the images in `config.fake` with the reals in `config.real`, all read by the same pipeline.
 
-def of_folder(config: "DictConfig", overrides: list[str], device: str, watch: Callable[[str], None]) -> Subject:
-    """Images made by any tool against real ones, both read by the same pipeline. Of the reals one half of the patients is the reference,
-    the other the floor."""
+    Half of the patients of the reals are the reference, the other half the floor. Raises ValueError without `real`, for classes that
+    differ between the folders, and with `paired` as `matched`.
+    """
     if config.real is None:
         raise ValueError("`real` must be given with `fake`: a folder of real images to hold them against")
     if not config.paired:
-        hold_pairs(config, "add paired=true, and the truth of each image is the real one of its name")
+        refuse_pairs_alone(config, "add paired=true, and the truth of each image is the real one of its name")
     modules = {}
     for side in ("fake", "real", "train"):
         if config[side] is not None:
-            watch(f"the images of {side}={config[side]}")
-            modules[side] = opened(config.data, root=str(config[side]), split="none")
+            announce(f"reading the images of {side}={config[side]}")
+            modules[side] = open_data(config.data, root=str(config[side]), split="none")
     data = modules["real"]
     for side, other in modules.items():
         if other.classes and data.classes and other.classes != data.classes:
             raise ValueError(f"the classes of {side} must be those of real, got {list(other.classes)} and {list(data.classes)}")
     images = {side: with_masks(real_set(each, each.rows["train"]), config.masks[side], each, side) for side, each in modules.items()}
     fake, real, train = replace(images["fake"], groups=None), images["real"], images.get("train")
-    notes = [note for side, each in modules.items() if (note := resized(side, each))]
     if list(config.groups) == ["paired"]:  # which needs no halves
         reference = floor = real
     else:
         reference, floor = (real.take(places_of(rows, data)) for rows in halves(data, data.rows["train"]))
-    if "train" in modules and (same := len({r.pixels for r in data.records} & {r.pixels for r in modules["train"].records})):
-        notes.append(f"{same} images stand both in real= and in train=: they were not held out, so that all looks too good.")
-    if config.paired and "window" not in data.pipeline.settings and "full_range" not in data.pipeline.settings:
-        notes.append(
-            "Each image was brought to its own contrast before it was held against its truth; intensity@data.intensity=full_range (films) "
-            "or window (CT) holds the values as they are stored."
-        )
-    return Subject(
+    return Target(
         {"kind": "folder", "name": Path(str(config.fake)).name, "path": ""},
         data,
         Sets(fake, reference, floor, train, list(data.classes), matched(fake, real) if config.paired else None),
-        extractors_of(config),
+        build_extractors(config.extractor),
         Path("report"),
-        "" if train else "nobody says which images the tool was trained on; add train=DIR",
-        notes=notes,
+        "" if train else "it is not known which images the tool was trained on; add train=DIR",
+        notes=notes_on(modules, paired=config.paired),
     )
 
 
-def places_of(rows: "np.ndarray", data: "ImageDataModule") -> "torch.Tensor":
-    """Where these rows of the table of images stand in the set of all of them."""
+def notes_on(modules: "dict[str, ImageDataModule]", *, paired: bool) -> list[str]:
+    """Return what a reader must know of the folders: sizes, images in real= and in train= alike, contrasts of pairs."""
+    notes = [note for side, each in modules.items() if (note := resized(side, each))]
+    data = modules["real"]
+    if "train" in modules and (same := len({r.pixels for r in data.records} & {r.pixels for r in modules["train"].records})):
+        notes.append(f"{same} images are in real= and in train= alike: they were not held out, so all numbers look too good.")
+    if paired and "window" not in data.pipeline.settings and "full_range" not in data.pipeline.settings:
+        notes.append(
+            "Each image was brought to its own contrast before it was held against its truth; intensity@data.intensity=full_range (films) "
+            "or window (CT) keeps the values as they are stored."
+        )
+    return notes
+
+
+def places_of(rows: np.ndarray, data: "ImageDataModule") -> torch.Tensor:
+    """Return the places of these rows of the table of images in the set of all of them."""
     return torch.from_numpy(np.searchsorted(data.rows["train"], rows))
 
 
-def matched(fake: "ImageSet", real: "ImageSet") -> "ImageSet":
-    """For each fake the real of its name, file endings aside. Raises ValueError for a fake without one."""
+def matched(fake: ImageSet, real: ImageSet) -> ImageSet:
+    """Return for each fake the real of the same name, file endings aside. Raises ValueError for a fake without one and for equal names."""
     places = {bare(name): place for place, name in enumerate(real.names)}
     wanted = [bare(name) for name in fake.names]
     if len(places) < len(real) or len(set(wanted)) < len(wanted):
@@ -87,7 +95,7 @@ def matched(fake: "ImageSet", real: "ImageSet") -> "ImageSet":
 
 
 def resized(side: str, data: "ImageDataModule") -> str:
-    """A sentence where files are of other sizes than they are judged at."""
+    """Return a note if files have other sizes than they are judged at, else ""."""
     found = sorted({tuple(entry["facts"]["shape"]) for entry in data.cache.entries.values()})
     if data.spatial_dims != len(found[0]) or found == [tuple(data.size)]:
         return ""

@@ -1,4 +1,4 @@
-"""Masks of a folder, laid on the images they belong to."""
+"""The masks in a folder, laid on the images they belong to."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +8,14 @@ import torch
 
 from medgan_pl.data.files.names import stem
 from medgan_pl.data.files.records import Item
-from medgan_pl.evaluate.sets import ImageSet
+from medgan_pl.data.sets import ImageSet
 
 if TYPE_CHECKING:
     from medgan_pl.data.datamodule import ImageDataModule
 
 
 def with_masks(images: ImageSet, folder: str | None, data: "ImageDataModule", side: str) -> ImageSet:
-    """The images with the masks of the same names in `folder`, put on the grid of the images: 1 where a mask is above 0.
+    """Return the images with the masks of the same names in `folder`, on the grid of the images: 1 where a mask is above 0.
 
     Raises FileNotFoundError for an image without a mask, ValueError for a mask of another shape and for images that are parts of files.
     """
@@ -39,7 +39,7 @@ def with_masks(images: ImageSet, folder: str | None, data: "ImageDataModule", si
 
 
 def laid(path: Path, shape: list[int], data: "ImageDataModule") -> torch.Tensor:
-    """(1, *S) float32 in {0, 1}: half covered is covered."""
+    """Return the mask (1, *S) float32 in {0, 1}: a pixel that is half covered is covered. Raises ValueError for another `shape`."""
     scan = data.modality.read(Item(path.name, (path,)))
     if list(scan.pixels.shape) != list(shape):
         raise ValueError(f"the mask {path} must have the shape of its image, {shape}, got {list(scan.pixels.shape)}")

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan_pl.models.networks.dcgan import initialise
-from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, Embedding, Verdict, conditions, space
+from medgan_pl.models.networks.dcgan import doubling, halving, initialise, last
+from medgan_pl.models.networks.layers import Condition, Embedding, Verdict, conditions, space
 
 
 def doublings(sizes: Sequence[int]) -> tuple[int, tuple[int, ...]]:
@@ -50,17 +50,12 @@ class CGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         steps, base = doublings(space(size, spatial_dims))
-        transpose, norm = CONV_TRANSPOSE[spatial_dims], BATCH_NORM[spatial_dims]
         deep = width * 2 ** (steps - 1)
         self.condition = Condition(latent, classes, covariates)
         self.dense = nn.Sequential(
             *dense(self.condition.features, deep), *dense(deep, deep * math.prod(base)), nn.Unflatten(1, (deep, *base))
         )
-        layers = []
-        for step in range(steps - 1):
-            here = deep // 2**step
-            layers += [transpose(here, here // 2, 4, 2, 1, bias=False), norm(here // 2), nn.ReLU(inplace=True)]
-        self.body = nn.Sequential(*layers, transpose(width, channels, 4, 2, 1), nn.Tanh())
+        self.body = nn.Sequential(*doubling(spatial_dims, deep, steps - 1), *last(spatial_dims, width, channels))
         initialise(self)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
@@ -95,16 +90,9 @@ class CGANDiscriminator(nn.Module):
         super().__init__()
         sizes = space(size, spatial_dims)
         steps, base = doublings(sizes)
-        conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
         told = conditions(classes, covariates)
         self.map = nn.Sequential(Embedding(told, math.prod(sizes), 0.02), nn.Unflatten(1, (1, *sizes))) if told else None
-        layers = [conv(channels + bool(told), width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for step in range(steps - 1):
-            here = width * 2**step
-            layers.append(conv(here, here * 2, 4, 2, 1, bias=not batch_norm))
-            layers += [norm(here * 2)] if batch_norm else []
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.body = nn.Sequential(*halving(spatial_dims, channels + bool(told), width, steps, batch_norm=batch_norm), nn.Flatten())
         self.verdict = head(width * 2 ** (steps - 1) * math.prod(base), 0, ())
         initialise(self)
 

@@ -20,6 +20,36 @@ def initialise(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def doubling(spatial_dims: int, channels: int, steps: int) -> list[nn.Module]:
+    """Return transposed convolutions of stride 2, each with batch norm and ReLU; each halves the number of channels."""
+    layers: list[nn.Module] = []
+    for step in range(steps):
+        here = channels // 2**step
+        transpose, norm = CONV_TRANSPOSE[spatial_dims], BATCH_NORM[spatial_dims]
+        layers += [transpose(here, here // 2, 4, 2, 1, bias=False), norm(here // 2), nn.ReLU(inplace=True)]
+    return layers
+
+
+def last(spatial_dims: int, width: int, channels: int) -> list[nn.Module]:
+    """Return the transposed convolution to the image, and its tanh."""
+    return [CONV_TRANSPOSE[spatial_dims](width, channels, 4, 2, 1), nn.Tanh()]
+
+
+def halving(spatial_dims: int, channels: int, width: int, steps: int, *, batch_norm: bool) -> list[nn.Module]:
+    """Return convolutions of stride 2 with LeakyReLU, from the image's `channels` to `width`, which doubles at each further step.
+
+    `batch_norm`: in all but the first.
+    """
+    conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
+    layers: list[nn.Module] = [conv(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+    for step in range(steps - 1):
+        here = width * 2**step
+        layers.append(conv(here, here * 2, 4, 2, 1, bias=not batch_norm))
+        layers += [norm(here * 2)] if batch_norm else []
+        layers.append(nn.LeakyReLU(0.2, inplace=True))
+    return layers
+
+
 class DCGANGenerator(nn.Module):
     """z (B, latent) -> image (B, channels, *size) in [-1, 1]; channels double at each halving, from `width` at the half size."""
 
@@ -36,15 +66,11 @@ class DCGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))
-        transpose, norm = CONV_TRANSPOSE[spatial_dims], BATCH_NORM[spatial_dims]
         deep = width * 2 ** (halvings - 1)
         self.condition = Condition(latent, classes, covariates)
         self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
-        layers = [norm(deep), nn.ReLU(inplace=True)]
-        for level in range(halvings - 1):
-            here = deep // 2**level
-            layers += [transpose(here, here // 2, 4, 2, 1, bias=False), norm(here // 2), nn.ReLU(inplace=True)]
-        self.body = nn.Sequential(*layers, transpose(width, channels, 4, 2, 1), nn.Tanh())
+        first = (BATCH_NORM[spatial_dims](deep), nn.ReLU(inplace=True))
+        self.body = nn.Sequential(*first, *doubling(spatial_dims, deep, halvings - 1), *last(spatial_dims, width, channels))
         initialise(self)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
@@ -69,14 +95,7 @@ class DCGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))
-        conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
-        layers = [conv(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for level in range(halvings - 1):
-            here = width * 2**level
-            layers.append(conv(here, here * 2, 4, 2, 1, bias=not batch_norm))
-            layers += [norm(here * 2)] if batch_norm else []
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.body = nn.Sequential(*halving(spatial_dims, channels, width, halvings, batch_norm=batch_norm), nn.Flatten())
         self.verdict = head(width * 2 ** (halvings - 1) * math.prod(base), classes, covariates)
         initialise(self)
         if spectral_norm:

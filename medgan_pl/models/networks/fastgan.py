@@ -20,7 +20,7 @@ FARTHEST = 4  # halvings that an excitation leaps and a decoder undoes: 8 to 128
 Views = dict[str, tuple[Tensor, Tensor]]  # what a decoder made, and what it should have
 
 
-class UpBlock(nn.Sequential):
+class GatedUpBlock(nn.Sequential):
     """Doubles every axis: up, 3-convolution, batch norm, gated linear unit (Dauphin et al. 2017, arXiv 1612.08083)."""
 
     def __init__(self, spatial_dims: int, before: int, after: int) -> None:
@@ -70,7 +70,7 @@ class FastGenerator(nn.Module):
         deep = nn.Unflatten(1, (2 * plan[0], *base))
         start = nn.Linear(self.condition.features, 2 * plan[0] * math.prod(base), bias=False)
         self.start = nn.Sequential(start, deep, BATCH_NORM[spatial_dims](2 * plan[0]), nn.GLU(1))
-        self.blocks = nn.ModuleList([UpBlock(spatial_dims, a, b) for a, b in pairwise(plan)])
+        self.blocks = nn.ModuleList([GatedUpBlock(spatial_dims, a, b) for a, b in pairwise(plan)])
         self.leap = min(FARTHEST, halvings)
         pairs = zip(plan, plan[self.leap :], strict=False)
         self.excitations = nn.ModuleList([Excitation(spatial_dims, low, high) for low, high in pairs])
@@ -109,7 +109,7 @@ class Decoder(nn.Sequential):
 
     def __init__(self, spatial_dims: int, before: int, channels: int, doublings: int, width: int) -> None:
         plan = [before] + [max(width, before // 2**i) for i in range(1, doublings + 1)]
-        blocks = [UpBlock(spatial_dims, a, b) for a, b in pairwise(plan)]
+        blocks = [GatedUpBlock(spatial_dims, a, b) for a, b in pairwise(plan)]
         super().__init__(*blocks, CONV[spatial_dims](plan[-1], channels, 3, padding=1), nn.Tanh())
 
 

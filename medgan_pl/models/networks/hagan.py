@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.models.networks.layers import BATCH_NORM, CONV, Condition, Verdict, halve, normalise_spectrum, space, window
-from medgan_pl.models.networks.resnet import UpBlock, channels_at, initialise
+from medgan_pl.models.networks.resnet import ResidualUpBlock, channels_at, initialise
 
 CELL = 4  # the low-resolution volume has a quarter of each axis, as in the paper
 LEVEL = 2  # halvings in that
@@ -83,7 +83,7 @@ class HierarchicalGenerator(nn.Module):
         self.condition = Condition(latent, classes, covariates)
         self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
         levels = range(halvings, LEVEL, -1)
-        blocks = [UpBlock(spatial_dims, channels_at(i, width), channels_at(i - 1, width)) for i in levels]
+        blocks = [ResidualUpBlock(spatial_dims, channels_at(i, width), channels_at(i - 1, width)) for i in levels]
         self.common = nn.Sequential(*blocks, norm(middle), nn.ReLU())
         self.low = nn.Sequential(
             conv(middle, half, 3, padding=1, bias=False), norm(half), nn.ReLU(), conv(half, channels, 3, padding=1), nn.Tanh()

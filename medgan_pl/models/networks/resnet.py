@@ -20,7 +20,7 @@ def channels_at(level: int, width: int) -> int:
     return width * 2 ** min(level, 3)
 
 
-class UpBlock(nn.Module):
+class ResidualUpBlock(nn.Module):
     """Doubles every axis: norm, ReLU, up, conv, norm, ReLU, conv, beside a skip of a 1×1 convolution and the same doubling.
 
     The skip convolves before it doubles: the two commute, and it is a quarter of the work (an eighth in 3-D).
@@ -38,7 +38,7 @@ class UpBlock(nn.Module):
         return self.conv2(F.relu(self.norm2(h))) + F.interpolate(self.skip(x), scale_factor=2)
 
 
-class DownBlock(nn.Module):
+class ResidualDownBlock(nn.Module):
     """Halves every axis: (norm, LeakyReLU), conv, (norm), LeakyReLU, conv of stride 2, beside a skip averaged and then convolved 1×1.
 
     The block that reads the image (`first`) starts with its convolution: an image is no activation to be rectified. SNGAN convolves at the
@@ -101,7 +101,7 @@ class ResNetGenerator(nn.Module):
         for level in range(halvings, 0, -1):
             if level == place:
                 self.blocks.append(SelfAttention(spatial_dims, channels_at(level, width)))
-            self.blocks.append(UpBlock(spatial_dims, channels_at(level, width), channels_at(level - 1, width)))
+            self.blocks.append(ResidualUpBlock(spatial_dims, channels_at(level, width), channels_at(level - 1, width)))
         self.norm = BATCH_NORM[spatial_dims](width)
         self.to_image = CONV[spatial_dims](width, channels, 3, padding=1)
         initialise(self)
@@ -142,7 +142,7 @@ class ResNetDiscriminator(nn.Module):
         place = attended(sizes, halvings) if attention else 0
         self.blocks = nn.Sequential()
         for level, (before, after) in enumerate(pairwise(plan), start=1):
-            self.blocks.append(DownBlock(spatial_dims, before, after, batch_norm=batch_norm, first=level == 1))
+            self.blocks.append(ResidualDownBlock(spatial_dims, before, after, batch_norm=batch_norm, first=level == 1))
             if level == place:
                 self.blocks.append(SelfAttention(spatial_dims, after))
         self.norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from medgan_pl.models.networks.layers import AVERAGE_POOL, CONV, halve, space
 from medgan_pl.models.networks.modulated import GAIN as RECTIFIED
 from medgan_pl.models.networks.modulated import EqualisedLinear
-from medgan_pl.models.networks.resnet import DownBlock, channels_at, initialise
+from medgan_pl.models.networks.resnet import ResidualDownBlock, channels_at, initialise
 from medgan_pl.models.networks.translator import BoundedEnding
 
 DEEPEST = 4  # halvings of the generator: 16 places are left of 256 (appendix, table of the generator)
@@ -138,7 +138,7 @@ class Trunk(nn.Sequential):
     def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int) -> None:
         halvings, _ = halve(space(size, spatial_dims))
         plan = [channels] + [channels_at(level, width) for level in range(1, halvings + 1)]
-        blocks = [DownBlock(spatial_dims, a, b, batch_norm=False, first=i == 0) for i, (a, b) in enumerate(pairwise(plan))]
+        blocks = [ResidualDownBlock(spatial_dims, a, b, batch_norm=False, first=i == 0) for i, (a, b) in enumerate(pairwise(plan))]
         last = CONV[spatial_dims](plan[-1], plan[-1], 4)
         super().__init__(*blocks, nn.LeakyReLU(0.2), last, nn.LeakyReLU(0.2))
         self.features = plan[-1]

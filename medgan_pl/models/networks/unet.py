@@ -13,7 +13,7 @@ from medgan_pl.models.networks.resnet import channels_at, initialise
 from medgan_pl.models.networks.translator import Ending, Norm, batch_norm, convolution, each_axis, enlarged, padded
 
 
-class UpBlock(nn.Module):
+class SkipUpBlock(nn.Module):
     """Doubles every axis of x, joins the skip and convolves twice: x (B, deep, *S), skip (B, shallow, *2S) -> (B, shallow, *2S).
 
     A 1×1 convolution narrows x before each value is repeated: the two commute, and it is a quarter of the work (an eighth in 3-D).
@@ -76,7 +76,7 @@ class UNetGenerator(nn.Module):
             self.encoder.append(nn.Sequential(down, convolution(spatial_dims, after, after, norm)))
         self.decoder = nn.ModuleList()
         for i, (deep, shallow) in enumerate(pairwise(reversed(plan))):
-            self.decoder.append(UpBlock(spatial_dims, deep, shallow, norm, dropout if 2 * i < levels else 0.0))
+            self.decoder.append(SkipUpBlock(spatial_dims, deep, shallow, norm, dropout if 2 * i < levels else 0.0))
         initialise(self)
         self.end = Ending(spatial_dims, width, channels, source_channels, residual=residual)
 

@@ -13,6 +13,7 @@ from medgan_pl.data.export import Facts, Provenance, check_dicom, write_dicom, w
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.prepare.layouts import PLANES
 from medgan_pl.data.readers.scan import ScanError, centred_affine
+from medgan_pl.models.load import Origin
 from medgan_pl.sample.draw import Writer
 
 ORIGIN = Provenance(
@@ -195,8 +196,8 @@ def test_sample_draws_volumes_into_the_same_folder_again(tmp_path):
     module = SimpleNamespace(inverse=inverse, classes=(), config=config, images=64)
     pixels = []
     for seed in range(2):
-        (tmp_path / "last.ckpt").write_bytes(bytes([seed]))
-        writer = Writer(module, tmp_path / "generated", ["dicom", "nifti"], tmp_path / "last.ckpt", seed)
+        module.origin = Origin(f"{seed:064x}")
+        writer = Writer(module, tmp_path / "generated", ["dicom", "nifti"], seed)
         images = torch.rand((2, 1, 4, 8, 8), generator=torch.Generator().manual_seed(seed)) * 2 - 1
         for i, image in enumerate(images):
             writer.write(i, image, 0, {})

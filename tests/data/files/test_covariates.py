@@ -16,7 +16,8 @@ from test_sources import hu, source
 
 from medgan_pl.core.safe_load import check_covariates
 from medgan_pl.data.cohort import CohortSource
-from medgan_pl.data.files.covariates import Covariate, Covariates, check_names, parsed, tabulated
+from medgan_pl.data.files.columns import check_names, parsed, tabulated
+from medgan_pl.data.files.covariates import Covariate, Covariates
 from medgan_pl.data.files.csv_table import read_csv
 from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.modalities import CT, MRI, XRay
@@ -215,7 +216,7 @@ def test_a_csv_becomes_batches(tmp_path) -> None:
     batch = next(iter(data.train_dataloader()))
     assert (batch["covariates"].shape, batch["covariates"].dtype) == ((4, 3), torch.float32)
     seen = {}
-    for batch in islice(data.train_dataloader(), 6):
+    for batch in islice(data.endless_loader(), 6):
         seen |= {data.records[row].name: values for row, values in zip(batch["record"].tolist(), batch["covariates"], strict=True)}
     sex, age, icu = data.covariates.columns
     for name, values in seen.items():
@@ -329,14 +330,14 @@ def test_unknown_where_training_knew_all_is_the_mean_and_said(tmp_path) -> None:
 
 def test_a_model_s_own_scale_is_kept_for_other_data(tmp_path) -> None:
     data = module(table(tmp_path, {}), covariates=["age", "sex"])
-    data.tell_as(TOLD)
+    data.use_covariates(TOLD)
     np.testing.assert_allclose(data.values, TOLD.standardised(data.known))
     assert data.covariates == TOLD
     assert torch.equal(data.peek("train", 3)["covariates"], torch.from_numpy(data.values)[data.peek("train", 3)["record"]])
     with pytest.raises(
         ValueError, match=re.escape("must be those the model learnt, age (numbers), sex (0 or 1); the data have age (numbers)")
     ):
-        data.tell_as(Covariates((AGE, replace(SEX, levels=("0", "1")))))
+        data.use_covariates(Covariates((AGE, replace(SEX, levels=("0", "1")))))
 
 
 def test_the_first_line_of_a_csv(tmp_path) -> None:

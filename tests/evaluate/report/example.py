@@ -7,7 +7,8 @@ from torch import Tensor
 
 from medgan_pl.evaluate.report import Pairs, Pictures
 from medgan_pl.metrics.estimate import Estimate
-from medgan_pl.metrics.result import FORMAT, Result
+from medgan_pl.metrics.judgement import FORMAT
+from medgan_pl.metrics.result import Result
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 RUNGS = ("blur 0.5", "blur 1", "blur 2", "noise 0.05", "noise 0.1", "noise 0.2")
@@ -90,8 +91,8 @@ def judgement(classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
     for row in rows:
         row["label"] = classes[CLASSES.index(row["label"])] if row["label"] else ""
         row["name"] = Result.from_plain(row).name
-    random = {"weights": "random, seed 0, width 16", "resize": "none", "grey": "1 channel(s) as they are", "normalisation": "none: [-1, 1]"}
-    inception = {"weights": "pt_inception-2015-12-05, sha256 6726825d", "resize": "bilinear to 299 × 299", "grey": "repeated to RGB"}
+    random = {"weights": "random, seed 0, width 16", "resize": "none", "gray": "1 channel(s) as they are", "normalization": "none: [-1, 1]"}
+    inception = {"weights": "pt_inception-2015-12-05, sha256 6726825d", "resize": "bilinear to 299 × 299", "gray": "repeated to RGB"}
     return {
         "format": FORMAT,
         "created": "2026-11-21T09:30:00+00:00",
@@ -102,11 +103,11 @@ def judgement(classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
         },
         "data": {
             "title": "Kermany et al. 2018, chest films of children, 224² (CC BY 4.0)", "phantom": False, "modality": "X-ray",
-            "unit": "grey levels", "classes": list(classes), "size": [64, 64], "channels": 1, "spatial_dims": 2, "split_hash": "5c1e0a7b",
+            "unit": "gray levels", "classes": list(classes), "size": [64, 64], "channels": 1, "spatial_dims": 2, "split_hash": "5c1e0a7b",
             "counts": {"train": 4684, "reference": 586, "floor": 586, "fake": 1000},
             "patients": {"train": 2316, "reference": 289, "floor": 290}, "per_class": dict(zip(classes, (234, 352), strict=True)),
         },
-        "spaces": {"random": random, "inception": inception, "pixels": {"resize": "averaged to 32 × 32", "features": "grey levels"}},
+        "spaces": {"random": random, "inception": inception, "pixels": {"resize": "averaged to 32 × 32", "features": "gray levels"}},
         "settings": {"n": 1000, "seed": 0, "draws": 200, "metrics": ["fidelity", "diversity", "use"], "ladder": {"blur": [0.5, 1, 2]}},
         "run": {"model": {"name": "resnet_gan", "width": 64}, "optimizer_g": {"lr": 0.0005, "betas": [0.0, 0.99]}, "monitor": None},
         "verdicts": {

@@ -3,7 +3,8 @@ import re
 import example
 import pytest
 
-from medgan_pl.evaluate.report.card import card, plain
+from medgan_pl.evaluate.report.card import card
+from medgan_pl.evaluate.report.templating import markdown
 from medgan_pl.metrics.catalogue import GROUPS
 
 SECTIONS = [
@@ -51,14 +52,19 @@ def test_what_nobody_wrote_down_says_so() -> None:
     for line in (
         "SHA-256: not recorded",
         "Modality: not recorded",
-        "Reals held against: not recorded",
+        "Real images compared with: not recorded",
         "Images judged: 9",
         "**not judged**",
     ):
         assert line in text
     assert "Not recorded: no training images were given." in text
-    assert "Whether the images give patients away was not measured." in text
+    assert "It was not measured whether the images give patients away." in text
     assert "fake=… real=…" in text
+
+
+def test_what_was_recorded_is_not_called_missing() -> None:
+    """The rest that nobody records: purpose, author, license, contact, factors of the patients, consent."""
+    assert card(example.judgement()).count("not recorded") == 6
 
 
 def test_simulated_patients_are_said_to_be_simulated() -> None:
@@ -80,5 +86,5 @@ def test_simulated_patients_are_said_to_be_simulated() -> None:
     ],
 )
 def test_text_from_data_cannot_mark_up(text: str, said: str) -> None:
-    assert plain(text) == said
+    assert markdown(text) == said
     assert said in card(example.judgement((text, "OTHER")))

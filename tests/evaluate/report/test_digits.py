@@ -1,6 +1,6 @@
 import pytest
 
-from medgan_pl.evaluate.report.digits import beside, number, spelled
+from medgan_pl.evaluate.report.digits import number, number_like, spelled
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_digits_follow_the_interval(value: float, low: float, high: float, said:
     assert spelled({"value": value, "low": low, "high": high}) == said
 
 
-def test_a_neighbour_has_no_more_decimals_than_the_value() -> None:
+def test_a_neighbor_has_no_more_decimals_than_the_value() -> None:
     estimate = {"value": 0.812, "low": 0.79, "high": 0.836}
-    assert [beside(value, estimate) for value in (0.05, 0.0, 142.3, 2.41, 1e-9)] == ["0.050", "0", "142", "2.41", "0.000"]
-    assert beside(0.05, None) == "0.0500"
+    assert [number_like(value, estimate) for value in (0.05, 0.0, 142.3, 2.41, 1e-9)] == ["0.050", "0", "142", "2.41", "0.000"]
+    assert number_like(0.05, None) == "0.0500"

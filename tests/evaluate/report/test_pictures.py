@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medgan_pl.evaluate.report.pictures import BUDGET, LARGEST, SMALLEST, Pictures, tile_side, tiles
+from medgan_pl.evaluate.report.pictures import BUDGET, MAX_SIDE, MIN_SIDE, Pictures, tile_side, tiles
 
 
 def opened(uri: str) -> Image.Image:
@@ -17,14 +17,14 @@ def opened(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(content)))
 
 
-def test_grey_levels_are_exact_and_clipped() -> None:
+def test_gray_levels_are_exact_and_clipped() -> None:
     image = torch.tensor([[-1.0, 0.0, 1.0], [-3.0, 0.5, 7.0]])[None, None]
     picture = opened(tiles(image, 8)[0])
     assert picture.mode == "L"
     np.testing.assert_array_equal(np.asarray(picture), [[0, 128, 255], [0, 191, 255]])
 
 
-def test_colour_stays_and_other_channels_show_the_first() -> None:
+def test_color_stays_and_other_channels_show_the_first() -> None:
     images = torch.rand(1, 3, 4, 4) * 2 - 1
     assert opened(tiles(images, 8)[0]).mode == "RGB"
     assert tiles(images[:, :2], 8) == tiles(images[:, :1], 8)
@@ -61,8 +61,8 @@ def test_a_picture_without_its_batch_is_refused() -> None:
 
 def test_many_pictures_are_small_ones() -> None:
     few = Pictures(example.films(2, 0), example.films(2, 1))
-    assert tile_side(few) == LARGEST
+    assert tile_side(few) == MAX_SIDE
     many = replace(few, per_class={str(n): (example.films(6, n, 4), example.films(6, n, 4)) for n in range(30)})
     side = tile_side(many)
-    assert SMALLEST < side < LARGEST
+    assert MIN_SIDE < side < MAX_SIDE
     assert side**2 * (4 + 30 * 12) <= BUDGET

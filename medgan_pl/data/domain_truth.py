@@ -1,4 +1,4 @@
-"""What an image brought to another domain should show: on the cohort the same patient can be seen in every domain, on one grid."""
+"""The true image of a patient in another domain. On the embedded cohort the same patient can be read in every domain, on one grid."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 
 from medgan_pl.data.companion import Companion
 from medgan_pl.data.domains import DomainsDataModule
-from medgan_pl.evaluate.sets import ImageSet, real_set, stored
+from medgan_pl.data.sets import ImageSet, real_set, stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from medgan_pl.data.files.records import Record
 
 
-def unknown(data: "ImageDataModule") -> str:
-    """Why nobody knows what an image of one domain should be in another, and what to do; "" where it is known."""
+def truth_unknown_because(data: "ImageDataModule") -> str:
+    """Return why it is not known what an image of one domain should be in another, and what to do; "" if it is known."""
     if not isinstance(data, DomainsDataModule):
         return "the domains are classes of one data set, which show different patients"
     if not data.phantom:
@@ -35,9 +35,11 @@ def unknown(data: "ImageDataModule") -> str:
     return ""
 
 
-def seen(data: DomainsDataModule, records: "Sequence[Record]") -> "Iterator[Tensor]":
-    """Of each of these records of any one domain's table all that is cut from its patient in every domain, empty slices too:
-    (domains, n, C, *S). Only where the truth is not `unknown`."""
+def each_domain_of(data: DomainsDataModule, records: "Sequence[Record]") -> "Iterator[Tensor]":
+    """Yield for each record all images that are cut from its patient in every domain, empty slices too: (domains, n, C, *S).
+
+    `records` are of any one domain's table. The truth must be known (`truth_unknown_because`).
+    """
     first, *_ = domains = list(data.domains.values())
     companions = [Companion(modality=domain.modality, intensity=domain.pipeline.intensity) for domain in domains]
     reads = [first.source.companions("source", companion, list(records)) for companion in companions]
@@ -45,17 +47,19 @@ def seen(data: DomainsDataModule, records: "Sequence[Record]") -> "Iterator[Tens
         yield torch.stack([c.lay(read[place][1](), first.layout) for c, read in zip(companions, reads, strict=True)])
 
 
-def in_last(data: DomainsDataModule, rows: np.ndarray) -> ImageSet:
-    """Image for image what the last domain shows of the patient and the slice at these ascending `rows` of the table of images, whether or
-    not it would have kept that slice itself; known to be of the patients at `rows`."""
+def truth_in_last_domain(data: DomainsDataModule, rows: np.ndarray) -> ImageSet:
+    """Return for each image at these ascending `rows` of the table the same slice of the same patient in the last domain.
+
+    A slice is there even if the last domain would not have kept it. The groups of the set are the patients at `rows`.
+    """
     owners = data.image_records[rows]
     numbers = np.unique(owners)
     domains = data.labels[numbers]
     records = [data.domains[data.classes[d]].records[n - data.records_from[d]] for d, n in zip(domains, numbers, strict=True)]
 
     def parts() -> "Iterator[Tensor]":
-        for number, domain, images in zip(numbers, domains, seen(data, records), strict=True):
-            kept = data.layout.worth(images[domain])  # those that stand in the table
+        for number, domain, images in zip(numbers, domains, each_domain_of(data, records), strict=True):
+            kept = data.layout.worth(images[domain])  # the slices that are in the table
             yield images[-1][kept][rows[owners == number] - np.searchsorted(data.image_records, number)]
 
     return replace(real_set(data, rows), get=stored(parts(), len(rows)).get, key="", labels=None)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medgan_pl.data.files.records import Record
-from medgan_pl.evaluate.sets import ImageSet, halves, joined, stored
+from medgan_pl.data.sets import ImageSet, halves, joined, stored
 
 
 def numbered(count, start=0, groups=None, labels=None, key="k"):

@@ -1,6 +1,6 @@
 import pytest
 
-from medgan_pl.evaluate.report.measured import pretty
+from medgan_pl.evaluate.report.text import pretty
 
 
 @pytest.mark.parametrize(

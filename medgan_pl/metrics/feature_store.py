@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan_pl.evaluate.sets import ImageSet, digest
+from medgan_pl.data.sets import ImageSet, digest
 from medgan_pl.metrics.extractors.features import Extractor
 
 
@@ -20,17 +20,17 @@ def mirrored(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureStore:
     """Features (N, F) float32 on the CPU of whole sets; `folder` remembers them by what the images and the extractor are.
 
-    `batch_size`: images at once on `device`. `watch(what)` is told before work begins that takes time. Raises ValueError, with the set,
+    `batch_size`: images at once on `device`. `announce(what)` is told before work begins that takes time. Raises ValueError, with the set,
     for features that are not finite.
     """
 
     folder: Path
     device: str = "cpu"
     batch_size: int = 64
-    watch: Callable[[str], None] = lambda what: None
+    announce: Callable[[str], None] = lambda what: None
 
     def __call__(self, extractor: Extractor, images: ImageSet, what: str, mirror: bool = False) -> Tensor:
         """`what` names the set on the screen and in an error; `mirror`: of the images' mirror images."""
@@ -39,7 +39,7 @@ class Features:
         path = images.key and self.folder / f"{digest(images.key, json.dumps(extractor.rules, sort_keys=True))}.npy"
         if path and path.is_file():
             return torch.from_numpy(np.load(path))
-        self.watch(f"{extractor.name} features of {len(images):,} {what}")
+        self.announce(f"{extractor.name} features of {len(images):,} {what}")
         found = self.extract(extractor, images)
         if not found.isfinite().all():
             raise ValueError(f"features must be finite, and `{extractor.name}` gives NaN or infinity for some of the {what}")

@@ -1,10 +1,10 @@
-"""What networks taught by the fakes can do on real patients; see `metrics/utility.py`."""
+"""Utility: the results on real patients of networks that were trained on the fakes; see `metrics/utility/`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from medgan_pl.data.sets import ImageSet, joined
 from medgan_pl.evaluate.fidelity import Sets
-from medgan_pl.evaluate.sets import ImageSet, joined
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.result import Result
 from medgan_pl.metrics.utility.teaching import Labelled, Masked, Training
@@ -15,8 +15,8 @@ OF_MASKS = ("dice_real", "dice_synthetic", "dice_both")
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """How networks are taught: `training`; the intervals by `draws` keyed by `seed`; on `device`."""
+class TrainingPlan:
+    """How the networks are trained: `training`; `draws` bootstrap samples for the intervals, keyed by `seed`; on `device`."""
 
     training: Training
     draws: int
@@ -24,16 +24,17 @@ class Lessons:
     device: str
 
 
-def judge_use(sets: Sets, lessons: Lessons, watch: Callable[[str], None]) -> list[Result]:
-    """By class where there are classes, by mask where there are masks; all held-out reals are the test."""
+def judge_utility(sets: Sets, plan: TrainingPlan, announce: Callable[[str], None]) -> list[Result]:
+    """Return the results of classifiers, and of segmenters if any side has masks. All held-out reals are the test set."""
     test = joined(sets.reference, sets.floor)
-    results = judged(OF_CLASSES, sets, test, why_no_classes(sets), lambda: by_class(sets, test, lessons, watch))
+    results = _results(OF_CLASSES, sets, test, why_no_classes(sets), lambda: by_class(sets, test, plan, announce))
     if any(images is not None and images.masks is not None for images in (sets.fake, sets.train, test)):
-        results += judged(OF_MASKS, sets, test, why_no_masks(sets, test), lambda: by_mask(sets, test, lessons, watch))
+        results += _results(OF_MASKS, sets, test, why_no_masks(sets, test), lambda: by_mask(sets, test, plan, announce))
     return results
 
 
-def judged(keys: tuple[str, ...], sets: Sets, test: ImageSet, why: str, measure: Callable[[], Usefulness]) -> list[Result]:
+def _results(keys: tuple[str, ...], sets: Sets, test: ImageSet, why: str, measure: Callable[[], Usefulness]) -> list[Result]:
+    """Return the results of `measure`, or undefined ones if `why` is given or the measure refuses."""
     try:
         found = None if why else measure()
     except ValueError as error:
@@ -45,6 +46,7 @@ def judged(keys: tuple[str, ...], sets: Sets, test: ImageSet, why: str, measure:
 
 
 def why_no_classes(sets: Sets) -> str:
+    """Return why no classifier can be trained on the fakes, "" if one can."""
     if sets.truth is not None:
         return "the images judged were made from those of the patients that a classifier would be tested on"
     if sets.train is None:
@@ -57,6 +59,7 @@ def why_no_classes(sets: Sets) -> str:
 
 
 def why_no_masks(sets: Sets, test: ImageSet) -> str:
+    """Return why no segmenter can be trained on the fakes, "" if one can."""
     if sets.truth is not None:
         return "the images judged were made from those of the patients that a segmenter would be tested on"
     lacking = [
@@ -65,13 +68,15 @@ def why_no_masks(sets: Sets, test: ImageSet) -> str:
     return f"needs masks of every side; add {' '.join(f'masks.{name}=DIR' for name in lacking)}" if lacking else ""
 
 
-def by_class(sets: Sets, test: ImageSet, lessons: Lessons, watch: Callable[[str], None]) -> Usefulness:
-    watch(f"teaching {3 * lessons.training.seeds} classifiers")
+def by_class(sets: Sets, test: ImageSet, plan: TrainingPlan, announce: Callable[[str], None]) -> Usefulness:
+    """Train classifiers on reals, fakes and both, and test them on `test`."""
+    announce(f"training {3 * plan.training.seeds} classifiers")
     sides = [Labelled(images, images.labels, images.groups) for images in (sets.train, test, sets.fake)]
-    return usefulness(*sides, len(sets.classes), lessons.training, Resampling(lessons.draws, lessons.seed), lessons.device)
+    return usefulness(*sides, len(sets.classes), plan.training, Resampling(plan.draws, plan.seed), plan.device)
 
 
-def by_mask(sets: Sets, test: ImageSet, lessons: Lessons, watch: Callable[[str], None]) -> Usefulness:
-    watch(f"teaching {3 * lessons.training.seeds} segmenters")
+def by_mask(sets: Sets, test: ImageSet, plan: TrainingPlan, announce: Callable[[str], None]) -> Usefulness:
+    """Train segmenters on reals, fakes and both, and test them on `test`."""
+    announce(f"training {3 * plan.training.seeds} segmenters")
     sides = [Masked(images, images.masks, images.groups) for images in (sets.train, test, sets.fake)]
-    return segment_usefulness(*sides, lessons.training, Resampling(lessons.draws, lessons.seed), lessons.device)
+    return segment_usefulness(*sides, plan.training, Resampling(plan.draws, plan.seed), plan.device)

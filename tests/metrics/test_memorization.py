@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from medgan_pl.metrics.estimate import Estimate, Resampling
-from medgan_pl.metrics.memorisation import PixelFeatures, closest_pairs, copies, duplicates, leaks, nearest_of_views, nearest_ratio, twins
+from medgan_pl.metrics.memorization import PixelFeatures, closest_pairs, copies, duplicates, leaks, nearest_of_views, nearest_ratio, twins
 
 PIXELS = PixelFeatures()
 DRAWS = Resampling(draws=40)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medgan_pl.evaluate.sets import ImageSet
-from medgan_pl.evaluate.spaces import Features
+from medgan_pl.data.sets import ImageSet
 from medgan_pl.metrics.extractors.features import Extractor, RandomFeatures
+from medgan_pl.metrics.feature_store import FeatureStore
 
 
 class Means(Extractor):
@@ -30,14 +30,14 @@ def images():
 
 def test_features_are_those_of_all_images_at_once(images, tmp_path):
     extractor = RandomFeatures(width=4)
-    found = Features(tmp_path, batch_size=3)(extractor, images, "reals")
+    found = FeatureStore(tmp_path, batch_size=3)(extractor, images, "reals")
     torch.testing.assert_close(found, extractor(images[torch.arange(10)]))
-    mirrored = Features(tmp_path, batch_size=3)(extractor, images, "reals", mirror=True)
+    mirrored = FeatureStore(tmp_path, batch_size=3)(extractor, images, "reals", mirror=True)
     torch.testing.assert_close(mirrored, extractor(images[torch.arange(10)].flip(-1)))
 
 
 def test_remembered_by_content_and_extractor(images, tmp_path):
-    features, extractor = Features(tmp_path), Means()
+    features, extractor = FeatureStore(tmp_path), Means()
     first = features(extractor, images, "reals")
     assert torch.equal(features(extractor, images, "reals"), first)
     assert extractor.calls == 1
@@ -57,5 +57,5 @@ def test_remembered_by_content_and_extractor(images, tmp_path):
 
 def test_what_is_not_finite_is_refused(images, tmp_path):
     with pytest.raises(ValueError, match="some of the reals"):
-        Features(tmp_path)(Means(float("inf")), images, "reals")
+        FeatureStore(tmp_path)(Means(float("inf")), images, "reals")
     assert not list(tmp_path.iterdir())

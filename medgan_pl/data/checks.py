@@ -1,0 +1,84 @@
+"""Checks of image data against themselves and against the model that is to learn them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medgan_pl.data.files.records import Record
+from medgan_pl.data.image_table import Degrade
+from medgan_pl.data.intensity import Intensity
+from medgan_pl.data.prepare.cache import Cache
+from medgan_pl.data.prepare.pipelines import Beside
+
+
+def check_windows(degrade: Degrade | None, companions: Mapping[str, Beside], intensity: Intensity) -> None:
+    """Raise ValueError for a degradation that assumes other windows than those of the images it is given: its HU would be wrong."""
+    key = "data.beside.source.intensity" if "source" in companions else "data.intensity"
+    settings = companions["source"].settings if "source" in companions else intensity.settings
+    windows = settings.get("window")
+    for where, _, part in degrade.parts() if degrade else ():
+        claimed = part.windows_hu and [list(pair) for pair in part.windows_hu]
+        if claimed and claimed != windows:
+            remedy = f"data.degrade{where}.windows_hu={windows}".replace(" ", "") if windows else f"intensity@{key}=window"
+            raise ValueError(
+                f"data.degrade{where}.windows_hu must be {key}.windows_hu, what -1 and 1 are, got {claimed} and {windows or 'none'}; "
+                f"use {remedy}"
+            )
+
+
+def check_pixels(degrade: Degrade | None, spacing_mm: Sequence[float] | None) -> None:
+    """Raise ValueError for a degradation that assumes a pixel more than 10 % larger or smaller than that of the images it is given."""
+    for where, smaller, part in degrade.parts() if degrade and spacing_mm else ():
+        side = smaller * spacing_mm[-1]
+        if part.pixel_mm and not 0.9 <= part.pixel_mm / side <= 1.1:
+            after = f" / {smaller}, as the steps before it leave it" if smaller > 1 else ""
+            raise ValueError(
+                f"data.degrade{where}.pixel_mm must be the side of a pixel at data.size{after}, got {part.pixel_mm:g}, and the images "
+                f"have {side:.3g} mm there; use data.degrade{where}.pixel_mm={side:.3g}"
+            )
+
+
+def check_units(records: Sequence[Record], cache: Cache) -> None:
+    """Raise ValueError unless all scans have one unit."""
+    units = {entry["unit"] for entry in cache.entries.values()}
+    if len(units) > 1:
+        names = [next(r.name for r in records if cache.entries.get(r.digest, {}).get("unit") == unit) for unit in sorted(units)]
+        pairs = ", ".join(f"{unit} ({name})" for unit, name in zip(sorted(units), names, strict=True))
+        raise ValueError(f"all scans must be in one unit, got {pairs}; bring them to one, or choose some with data.files")
+
+
+def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -> str:
+    """Return a line that lists the unusable scans (name -> reason), "" without any. Raises ValueError above a share of `max_corrupt`."""
+    if not unusable:
+        return ""
+    shown = "; ".join(f"{name}: {why}" for name, why in list(unusable.items())[:20])
+    more = f"; and {len(unusable) - 20} more" if len(unusable) > 20 else ""
+    line = f"{len(unusable)} of {total} that cannot be used ({100 * len(unusable) / total:.1f} %): {shown}{more}"
+    if len(unusable) > max_corrupt * total:
+        raise ValueError(
+            f"at most {100 * max_corrupt:g} % may be unusable (data.max_corrupt), got {line}; repair or remove them, or see them "
+            "all with python -m medgan_pl.inspect"
+        )
+    return line
+
+
+def check_space(config: Mapping[str, Any], spatial_dims: int) -> None:
+    """Raise ValueError unless the model is of as many spatial dimensions as the images."""
+    if config["image"]["spatial_dims"] != spatial_dims:
+        raise ValueError(
+            f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {spatial_dims}"
+        )
+
+
+def check_source(model: Mapping[str, Any], channels: Mapping[str, int], degrade: Degrade | None) -> None:
+    """Raise ValueError unless a model of a paired task takes the source that the data give, at its resolution.
+
+    `channels`: the channels of `image` and of the companions.
+    """
+    if "source_channels" not in model:
+        return
+    extra, factor = (degrade.extra_channels, degrade.factor) if degrade else (0, 1)
+    given = channels.get("source", channels["image"]) + extra
+    wanted = {"model.source_channels": (model["source_channels"], given), "model.factor": (model["factor"], factor)}
+    for key, (own, found) in wanted.items():
+        if own != found:
+            raise ValueError(f"`{key}` must be that of the data, got {own}, and the source of the data has {found}; use {key}={found}")

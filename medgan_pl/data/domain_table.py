@@ -1,0 +1,95 @@
+"""The tables, caches and orders of several domains as one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from torch.utils.data.distributed import DistributedSampler
+
+from medgan_pl.core.batch import Batch
+from medgan_pl.data.image_table import Table
+from medgan_pl.data.stream import Stream
+
+if TYPE_CHECKING:
+    from medgan_pl.data.datamodule import ImageDataModule
+
+
+class Caches:
+    """The caches of the domains as one: the `entries` of all, and a `folder` whose name tells which caches they are."""
+
+    def __init__(self, domains: Sequence["ImageDataModule"]) -> None:
+        self.folder = Path("+".join(domain.cache.folder.name for domain in domains))
+        # The same file has another entry under another domain's rules.
+        pairs = chain.from_iterable(domain.cache.entries.items() for domain in domains)
+        self.entries = {(number, digest): entry for number, (digest, entry) in enumerate(pairs)}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of several domains as one. The rows of a table follow those of the table before it; `images_from` holds the first row of
+    each, `records_from` its first record."""
+
+    tables: Sequence[Table]
+    images_from: np.ndarray
+    records_from: np.ndarray
+
+    def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
+        """Return the images alone (B, C, *S)."""
+        return self.batch(rows, turns, degraded=False)["image"]
+
+    def batch(self, rows: np.ndarray, turns: np.ndarray, degraded: bool) -> Batch:
+        """Return the batch of these images in this order: image, record and label, which is the domain."""
+        domains = np.searchsorted(self.images_from, rows, side="right") - 1
+        order = np.argsort(domains, kind="stable")
+        parts = []
+        for number in np.unique(domains):
+            own = domains == number
+            part = self.tables[number].batch(rows[own] - self.images_from[number], turns[own], degraded)
+            parts.append({"image": part["image"], "record": part["record"] + int(self.records_from[number])})
+        back = torch.from_numpy(np.argsort(order))
+        batch = {key: torch.cat([part[key] for part in parts])[back] for key in ("image", "record")}
+        return {**batch, "label": torch.from_numpy(domains)}
+
+
+class Streams(Sampler):
+    """The endless order of several domains: lists of `batch_size` turns, the same number of each domain, in turn; a Stream for each.
+
+    `lengths`: the number of training images of each domain. They follow one another in the whole, M in all. The r-th showing of element e
+    of the whole is turn r M + e, as in a Stream of length M. `start` counts images of all domains and ranks.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
+        count = len(lengths)
+        self.lengths, self.whole, self.firsts = list(lengths), sum(lengths), np.cumsum([0, *lengths[:-1]]).tolist()
+        # Different seeds, or domains of one length would be shown in one order: the cohort's patients in pairs.
+        self.streams = [Stream(n, batch_size // count, seed + i, rank, world, start // count) for i, n in enumerate(lengths)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for turns in zip(*self.streams, strict=True):
+            own = zip(turns, self.lengths, self.firsts, strict=True)
+            each = [[turn // n * self.whole + first + turn % n for turn in some] for some, n, first in own]
+            yield [turn for together in zip(*each, strict=True) for turn in together]
+
+
+class DomainEpochs(DistributedSampler):
+    """Stretches of a `Streams`, one an epoch: as many batches as show each image of the largest domain. `set_epoch` chooses the stretch.
+
+    It is a DistributedSampler so that Lightning does not replace it by one, see stream.py.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        super().__init__(range(sum(lengths)), num_replicas=world, rank=rank, seed=seed)
+        self.lengths, self.batch_size = list(lengths), batch_size
+
+    def __len__(self) -> int:
+        return -(-max(self.lengths) * len(self.lengths) // (self.batch_size * self.num_replicas))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.epoch * len(self) * self.batch_size * self.num_replicas
+        return islice(Streams(self.lengths, self.batch_size, self.seed, self.rank, self.num_replicas, start), len(self))

@@ -1,0 +1,109 @@
+"""A judgement: the content of metrics.json, which `evaluate` writes and `report` and `compare` read.
+
+metrics.json:
+
+- `format`: FORMAT. `created`: ISO 8601. `version`: of medgan_pl.
+- `subject`: the target that is judged: `kind` (checkpoint, folder, baseline), `name`, `path`; of a checkpoint also `sha256`, `model`,
+  `images_seen`.
+- `data`: the reals: `title`, `phantom`, `modality`, `unit`, `classes` (names), `size`, `channels`, `spatial_dims`, `split_hash`; `counts`
+  and `patients`, each of `train`, `reference`, `floor`, `fake` (patients: not of fake); `per_class`: class -> images of the reference.
+- `spaces`: name of an extractor -> its `rules`.
+- `settings`: the configuration of the judgement. `run`: that of the training, {} if there is none.
+- `verdicts`: group -> {`mark`: good, doubtful, bad or unknown; `text`: a sentence or two in plain language}.
+- `results`: rows, as `Result.plain` gives them.
+- `notes`: sentences a reader must see: what was left out, what is not to be trusted.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from medgan_pl.core.safe_load import MOST_VALUES, hold, shown, walk
+from medgan_pl.metrics.catalogue import CATALOGUE
+from medgan_pl.metrics.result import Result
+
+FORMAT = 1
+TABLES = ("subject", "data", "spaces", "settings", "run", "verdicts")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The content of metrics.json, key by key as the head of this file says."""
+
+    subject: dict[str, Any]
+    data: dict[str, Any]
+    spaces: dict[str, Any]
+    settings: dict[str, Any]
+    run: dict[str, Any]
+    verdicts: dict[str, Any]
+    results: list[Result]
+    created: str = ""
+    version: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the content of metrics.json in plain containers, in the order of its keys."""
+        return {
+            "format": FORMAT,
+            "created": self.created,
+            "version": self.version,
+            **{key: getattr(self, key) for key in TABLES},
+            "results": [result.plain() for result in self.results],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_plain(cls, content: Any) -> "Judgement":
+        """Return the judgement in plain containers, which may come out of any file.
+
+        Raises ValueError for content of another format, a metric that is not in the catalogue, and numbers that are not finite; KeyError
+        for a missing key.
+        """
+        validate(content)
+        texts = {key: content.get(key, "") for key in ("created", "version")}
+        results = [Result.from_plain(row) for row in content["results"]]
+        return cls(**{key: content[key] for key in TABLES}, results=results, notes=content.get("notes", []), **texts)
+
+
+def validate(content: Any) -> None:
+    """Raise ValueError unless plain containers are a judgement; KeyError for a missing key."""
+    hold(isinstance(content, dict), f"it must hold names and values, got {shown(content)}")
+    hold(content["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(content['format'])}: use the version that wrote it")
+    for name, value in walk(content, MOST_VALUES):
+        hold(not isinstance(value, float) or math.isfinite(value), f"{shown(name)} must be finite, got {value}")
+    for key in TABLES:
+        hold(isinstance(content[key], dict), f"{key!r} must hold names and values, got {shown(content[key])}")
+    for key in ("created", "version"):
+        hold(isinstance(content.get(key, ""), str), f"{key!r} must be a text, got {shown(content.get(key))}")
+    notes = content.get("notes", [])
+    hold(isinstance(notes, list) and all(isinstance(note, str) for note in notes), "'notes' must be a list of texts")
+    hold(isinstance(content["results"], list), f"'results' must be a list of rows, got {shown(content['results'])}")
+    for row in content["results"]:
+        validate_row(row)
+
+
+def validate_row(row: Any) -> None:
+    """Raise ValueError unless a row of plain values is a result of the catalogue; KeyError for a missing key."""
+    hold(isinstance(row, dict), f"a result must hold names and values, got {shown(row)}")
+    hold(isinstance(row["key"], str) and row["key"] in CATALOGUE, f"it has a result of an unknown kind, {shown(row['key'])}")
+    name = shown(row.get("name", row["key"]))
+    texts = ("name", "space", "label", "undefined", "unordered", "unit")
+    hold(all(isinstance(row.get(key, ""), str) for key in texts), f"the texts of {name} must be texts")
+    for key in ("estimate", "floor"):
+        ends = row[key]
+        hold(
+            ends is None or (isinstance(ends, dict) and set(ends) == {"value", "low", "high"}),
+            f"{key} of {name} must be value, low and high",
+        )
+        hold(all(_is_number(number) for number in (ends or {}).values()), f"{key} of {name} must be numbers, got {shown(ends)}")
+    ladder = row.get("ladder", {})
+    hold(isinstance(ladder, dict), f"the ladder of {name} must hold severity levels and numbers, got {shown(ladder)}")
+    noise = row.get("noise")
+    others = [*ladder.values(), *([] if noise is None else [noise])]
+    hold(all(_is_number(number) for number in others), f"the ladder and the noise of {name} must be numbers")
+    hold(all(type(row.get(key, 0)) is int for key in ("n_fake", "n_real")), f"the counts of {name} must be whole numbers")
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number; JSON's true and false are none."""
+    return type(value) in (int, float)

@@ -1,0 +1,31 @@
+"""A paired metric over two whole sets, with intervals."""
+
+import torch
+from torch import Tensor
+
+from medgan_pl.metrics.estimate import Resampling
+from medgan_pl.metrics.extractors.features import Images
+from medgan_pl.metrics.paired import OfPairs
+from medgan_pl.metrics.result import Result
+
+
+def measure_pairs(metric: OfPairs, fake: Images, truth: Images, groups: Tensor | None, *, draws: int, batch_size: int) -> list[Result]:
+    """Return one result for each key of `metric`, each fake image held against the truth at its place.
+
+    - `groups`: (N,) the patient of each truth, None if each image is a patient of its own; intervals are over patients.
+    - `draws`: bootstrap samples. `batch_size`: images at once.
+
+    A key that is defined for no pair, or that the metric refuses, comes back undefined, with the reason.
+    """
+    try:
+        for rows in torch.arange(len(truth)).split(batch_size):
+            metric.update(fake[rows], truth[rows])
+        estimates = metric.estimates(Resampling(draws, 0, None, groups))
+    except ValueError as error:
+        return [Result(key, undefined=str(error)) for key in metric.keys]
+    results = []
+    for key, left_out in metric.undefined().items():
+        n = len(truth) - left_out
+        why = "" if key in estimates else f"not defined for any of the {len(truth)} pairs: a mask is empty in each"
+        results.append(Result(key, estimate=estimates.get(key), undefined=why, n_fake=n, n_real=n))
+    return results
