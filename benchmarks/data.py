@@ -234,12 +234,12 @@ def stepper(config: dict[str, Any]) -> Callable[[Batch], None]:
 
     def step(batch: Batch) -> None:
         drawn = module.game.draw({"image": batch["image"]})
-        fake = module.game.generate(module.generator, drawn)
-        module.game.discriminator_losses(module.discriminator, drawn, fake.detach(), 1).total.backward()
+        fake = module.game.generate(module.networks["g"], drawn)
+        module.game.discriminator_losses(module.networks["d"], drawn, fake.detach(), 1).total.backward()
         optimizer_d.step()
         optimizer_d.zero_grad()
-        with frozen(module.discriminator):
-            module.game.generator_losses(module.discriminator, drawn, fake).total.backward()
+        with frozen(module.networks["d"]):
+            module.game.generator_losses(module.networks["d"], drawn, fake).total.backward()
         optimizer_g.step()
         optimizer_g.zero_grad()
 

@@ -58,7 +58,7 @@ def alone(module: Any, batches: torch.Tensor, steps: int, turns: int, **argument
 def measure(kind: str, model: str, shape: tuple[int, ...], batch: int, steps: int, turns: int) -> dict[str, float | str]:
     """One row, in this process."""
     module = built(model, shape)
-    weights = {"generator": count(module.generator), "discriminator": count(module.discriminator)}
+    weights = {"generator": count(module.networks["g"]), "discriminator": count(module.networks["d"])}
     if kind == "memory":
         before = resident_mib()
         alone(module, images(shape, batch), 1, 1)

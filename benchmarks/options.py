@@ -25,7 +25,7 @@ from benchmarks.runs import Clock, Data, in_turns, module_of, quartiles, trainer
 from medgan_pl.core.batch import Batch
 from medgan_pl.core.command import quiet_libraries
 from medgan_pl.models.module import AdversarialModule
-from medgan_pl.models.running import Interval
+from medgan_pl.models.running import RunningMeans
 
 VARIANTS = {
     "float32": ([], {}),
@@ -49,7 +49,7 @@ def speed(model: str, turns: int, steps: int) -> None:
         print(f"  {name}: {quartiles(ratios)} times as fast", flush=True)
 
 
-class Silent(Interval):
+class Silent(RunningMeans):
     """Notes nothing."""
 
     def note(self, player: str, values: dict) -> None:
@@ -77,7 +77,7 @@ def log(turns: int, steps: int, folder: str) -> None:
 
     runs = {"none": (small(), {}), "noted": (small(), {}), "self.log": (small(), {"logger": CSVLogger(folder)})}
     for name in ("none", "self.log"):
-        runs[name][0].interval = Silent()
+        runs[name][0].running = Silent()
     naive_step(runs["self.log"][0])
     seconds = in_turns(runs, images(8, 32), steps, turns)
     print(f"ten values a step, of {1e3 * statistics.median(seconds['none']):.2f} ms without any")

@@ -117,7 +117,7 @@ def measure(model: str, precision: str, rounds: int, steps: int) -> None:
     module = module_of(f"model={model}")
     latent, penalty = module.game.latent, module.game.penalty
     batches = torch.rand(8, 32, 1, 64, 64) * 2 - 1
-    pair = (module.generator, module.discriminator)
+    pair = (module.networks["g"], module.networks["d"])
     rivals = {
         "plain": plain(*(copy.deepcopy(net) for net in pair), latent, penalty, precision == "bf16-mixed"),
         "tutorial": tutorial(*(copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in pair), latent, penalty),

@@ -63,7 +63,7 @@ class Inference:
         self.frame = self.pipeline.frame
         self.styled = isinstance(module.game, Star)
         self.window = self.window_sides(settings["window"])
-        network = module.average.network
+        network = module.ema.network
         self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
         if settings["uncertainty"] and not (self.dropout or self.styled):
             raise ValueError(

@@ -50,7 +50,7 @@ class Reading:
         self.inverse = module.inverses[to_domain] if to_domain else module.inverse
         self.spacing_mm = module.inverses[from_domain].spacing_mm if from_domain else module.inverse.spacing_mm
         stored = Pipeline.from_plain(module.pipelines[from_domain or ""])
-        self.segments, self.enlarges = game.segments, module.average.network.factors
+        self.segments, self.enlarges = game.segments, module.ema.network.factors
         self.size = tuple(side // by for side, by in zip(stored.layout.image_size, self.enlarges, strict=True))
         self.pipeline = stored.of_source(self.size, image_alone=game.segments)
         self.own = not self.conditions and (game.segments or "source" not in stored.companions)

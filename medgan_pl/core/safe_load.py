@@ -19,7 +19,7 @@ MOST_NODES, MOST_DEPTH, MOST_LETTERS = 5_000, 32, 4096  # of settings
 MOST_UNITS = 2**20  # channels, classes, pixels a side, steps: any number that something is built by
 MOST_PIXELS = 2**28  # of an image; 1 GiB in float32
 COUNTED = re.compile(r"(^|_)(images|every|seed)$")  # names of the numbers that nothing is built by
-FORMAT = 1  # of shared weights
+FORMAT = 2  # of checkpoints and shared weights; 1 was before players had names
 
 # All that the pickle of a checkpoint of ours names. What torch admits under weights_only is more, a bytearray of any length among it.
 KNOWN = re.compile(
@@ -86,7 +86,6 @@ def read_shared_and_digest(path: str | Path) -> tuple[dict[str, Any], str]:
             weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - it is no dict
         hold(told["sha256"] == fingerprint(told["medgan_pl"], weights), "its checksum is not that of its weights and settings")
         state = json.loads(told["medgan_pl"])
-        hold(state["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(state['format'])}: use the version that wrote it")
         return {"medgan_pl": state, "state_dict": weights}
 
     return checked(Path(path), read, "whole weights written by medgan_pl.export")
@@ -179,6 +178,7 @@ def check_values(content: Any, size_bytes: int) -> None:
 def check_state(state: dict[str, Any]) -> None:
     """What stands beside the weights: the settings, the names of the classes, the covariates, the images shown, the way back to
     native units."""
+    check_format(state)
     config, classes, images = state["config"], state["classes"], state["images"]
     dims, size = config["image"]["spatial_dims"], config["data"]["size"]
     hold(type(dims) is int and dims in (2, 3), f"`image.spatial_dims` must be 2 or 3, got {shown(dims)}")
@@ -201,6 +201,15 @@ def check_state(state: dict[str, Any]) -> None:
     hold(isinstance(pipelines, dict) and pipelines.keys() <= {"", *classes}, "`pipelines` must be of the domains, which are the classes")
     for inverse in (state["inverse"], *inverses.values()):
         check_inverse(inverse, dims)
+
+
+def check_format(state: dict[str, Any]) -> None:
+    """Raise ValueError unless the file has the present format; files without a number have format 1."""
+    found = state.get("format", 1)
+    age = "an older" if isinstance(found, int) and found < FORMAT else "another"
+    hold(
+        found == FORMAT, f"it was written by {age} version of medgan_pl (format {shown(found)}, this one reads {FORMAT}); use that version"
+    )
 
 
 def check_inverse(inverse: Any, dims: int) -> None:
@@ -248,6 +257,7 @@ def is_table(node: Any, shape: tuple[int | None, ...]) -> bool:
 # code; a prefix of the written name would not do, since the path to it may lead through any module imported on the way.
 ALLOWED_PACKAGES = (
     "medgan_pl.models.module",
+    "medgan_pl.models.players",
     "medgan_pl.models.networks",
     "medgan_pl.models.losses",
     "medgan_pl.models.games",
@@ -307,8 +317,8 @@ def check_pixels(node: dict[str, Any]) -> None:
         hold(math.prod(sides) <= MOST_PIXELS, f"`size` must make at most {MOST_PIXELS} pixels, got {sides[:3]}")
 
 
-def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:
-    """ValueError unless `target` is the full name of a class in `packages`, or of an optimiser in torch.optim."""
+def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> type:
+    """Return the class named `target`; raise ValueError unless it is in `packages`, or an optimizer in torch.optim."""
     import importlib
 
     import torch
@@ -323,7 +333,7 @@ def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> N
         if isinstance(found, type):
             own = f"{found.__module__}.".startswith(f"{package}.")  # a package may show what one of its files holds
             if own or (package == "torch.optim" and issubclass(found, torch.optim.Optimizer)):
-                return
+                return found
     raise ValueError(
         f"a module's `_target_` must be the full name of a class in {', '.join(packages)}, or of an optimiser in torch.optim; "
         f"got {shown(target)}"

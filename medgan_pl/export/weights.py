@@ -40,7 +40,7 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         # Each in memory of its own, in the order of its axes: safetensors takes nothing else. `load` brings back channels_last.
         name: weight.contiguous().clone()
         for name, weight in module.state_dict().items()
-        if whole or name.startswith("average.network.")
+        if whole or name.startswith("ema.network.")
     }
     state = {"format": FORMAT, "config": for_weights(module.config), "classes": module.classes, "inverse": module.inverse.plain()}
     state |= {"covariates": module.covariates.plain(), "inverses": {name: each.plain() for name, each in module.inverses.items()}}

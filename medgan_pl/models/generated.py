@@ -69,7 +69,7 @@ def discriminator_scores(module: "AdversarialModule", batch_size: int) -> Callab
                 batch["label"] = images.labels[rows].to(module.device)
             if images.covariates is not None:
                 batch["covariates"] = images.covariates[rows].to(module.device)
-            logits = module.game.critic(module.discriminator, batch)(batch["image"])
+            logits = module.game.critic(module.networks[module.game.discriminator], batch)(batch["image"])
             found.append(logits.float().reshape(len(rows), -1).mean(1).cpu())
         return torch.cat(found)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.console import root_cause
-from medgan_pl.core.safe_load import check_targets, hold, read_checkpoint_and_digest, read_shared_and_digest, shown
+from medgan_pl.core.safe_load import check_target, check_targets, hold, read_checkpoint_and_digest, read_shared_and_digest, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,11 +47,12 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     stored, sha256 = read_shared_and_digest(path) if shared else read_checkpoint_and_digest(path)
     state = stored["medgan_pl"]
     weights = {name: weight for name, weight in stored["state_dict"].items() if not name.startswith(("metrics.", "game.extras."))}
-    whole = any(name.startswith("discriminator.") for name in weights)
-    if not whole:
-        weights |= {name.replace("average.network.", "generator.", 1): weight for name, weight in weights.items()}
+    whole = any(name.startswith("networks.") for name in weights)
     try:
         check_targets(without_terms(state["config"]["module"]))
+        if not whole:
+            own = f"networks.{generator_of(state['config'])}."
+            weights |= {name.replace("ema.network.", own, 1): weight for name, weight in weights.items()}
         # First without memory: a width of a billion is a shape there, and a shape must be that of a weight in the file.
         with torch.device("meta"), at_most(4 * len(weights) + 1000):
             wanted = build(state["config"], whole).state_dict()
@@ -84,9 +85,16 @@ def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
         settings["game"]["extras"] = {"left_out": L1(weight=1.0)}
     if not whole:
         game = settings["game"] | {"augment": None, "regularizers": {}} | ({"pool": 0} if "pool" in settings["game"] else {})
-        settings |= {"discriminator": nn.Identity(), "share": None, "game": game}
+        kept = generator_of(config)
+        players = {name: own if name == kept else own | {"network": nn.Identity()} for name, own in settings["players"].items()}
+        settings |= {"players": players, "share": None, "game": game}
     key_randomness(config["seed"], 0, 0, Purpose.INIT)
     return instantiate(settings)
+
+
+def generator_of(config: dict[str, Any]) -> str:
+    """Return the name of the player that generates, of a checked configuration."""
+    return check_target(config["module"]["game"]["_target_"]).generator
 
 
 def without_terms(module: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +136,7 @@ def style_based(module: "AdversarialModule", what: str) -> "StyleGAN2Generator":
     """The averaged generator of a model with styles; ValueError, which says what needs them, for another."""
     from medgan_pl.models.networks.stylegan2 import StyleGAN2Generator
 
-    network = module.average.network
+    network = module.ema.network
     if not isinstance(network, StyleGAN2Generator):
         raise ValueError(f"{what} needs a generator with styles, model=stylegan2; {type(network).__name__} has none")
     return network

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-PLAYERS = ("d", "g")
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +73,8 @@ class Stage:
     epochs: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.players or set(self.players) - set(PLAYERS):
-            raise ValueError(f"a stage's `players` must be some of {list(PLAYERS)}, got {list(self.players)}")
-        if not self.adversarial and list(self.players) != ["g"]:
-            raise ValueError(f"a stage without the adversary has players [g], got {list(self.players)}")
+        if not self.players:
+            raise ValueError("a stage's `players` must name at least one player, got none")
         if self.images is not None and self.epochs is not None:
             raise ValueError(f"a stage has a length in `images` or in `epochs`, got both: {self.images} and {self.epochs}")
 
@@ -98,31 +94,13 @@ def stage_at(stages: Mapping[str, Stage], images: int, epoch_images: int) -> str
     return name
 
 
-@dataclass(frozen=True)
-class EveryNth:
-    """G plays after every `n` turns of D."""
-
-    n: int
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"`d_per_g` must be at least 1, or auto, got {self.n}")
-
-    def may(self, turns: int) -> bool:
-        """Whether G may play after D's `turns`-th turn since G's last; known before that turn."""
-        return turns >= self.n
-
-    def now(self, turns: int, accuracy: Callable[[], float]) -> bool:
-        """Whether G plays after it; `accuracy` asks for that of D on the fresh batch."""
-        return turns >= self.n
-
-
 @dataclass(frozen=True, kw_only=True)
 class Saturated:
-    """D plays until it tells a fresh batch well enough, then G: until its `accuracy` (losses/adversarial.py) on the batch, before it learns
-    from it, is reached, at most `max_turns` turns.
+    """Where `d_per_g` is "auto", D plays until its `accuracy` (losses/adversarial.py) on a fresh batch, measured before D learns from it,
+    reaches this share; it plays at most `max_turns` turns.
 
     Playing D towards its optimum is the inner loop of Goodfellow et al. 2014 (arXiv 1406.2661), algorithm 1; the threshold bounds it.
+    Raises ValueError unless 0.5 < accuracy <= 1 and max_turns >= 1.
     """
 
     accuracy: float = 0.8
@@ -133,8 +111,28 @@ class Saturated:
             given = f"accuracy={self.accuracy} and max_turns={self.max_turns}"
             raise ValueError(f"`d_auto` must have 0.5 < accuracy <= 1 and max_turns >= 1, got {given}")
 
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """The discriminator's turns for each turn of the generator: a number (n_critic in Arjovsky et al. 2017), or "auto", where `auto`
+    decides from D's accuracy.
+
+    Raises ValueError for a number below 1.
+    """
+
+    d_per_g: int | str = 1
+    auto: Saturated = field(default_factory=Saturated)
+
+    def __post_init__(self) -> None:
+        if self.d_per_g != "auto" and self.d_per_g < 1:
+            raise ValueError(f"`d_per_g` must be at least 1, or auto, got {self.d_per_g}")
+
     def may(self, turns: int) -> bool:
-        return True
+        """Return whether G may play after D's `turns`-th turn since G's last; this is known before that turn."""
+        return self.d_per_g == "auto" or turns >= self.d_per_g
 
     def now(self, turns: int, accuracy: Callable[[], float]) -> bool:
-        return turns >= self.max_turns or accuracy() >= self.accuracy
+        """Return whether G plays after D's `turns`-th turn since G's last; `accuracy()` is D's on the fresh batch."""
+        if self.d_per_g == "auto":
+            return turns >= self.auto.max_turns or accuracy() >= self.auto.accuracy
+        return turns >= self.d_per_g

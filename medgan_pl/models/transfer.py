@@ -11,7 +11,7 @@ from medgan_pl.core.safe_load import hold, read_checkpoint, read_shared, shown
 from medgan_pl.data.export import sha256
 from medgan_pl.models.networks.layers import Auxiliary, Embedding
 
-PLAYERS = {"generator": "generator.", "discriminator": "discriminator.", "average": "average.network."}
+EMA = "ema.network."
 
 
 def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]) -> list[str]:
@@ -55,28 +55,30 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition
 
     A layer fits where all its weights and running statistics are there under the same names and in the same shapes; one that does
     not keeps its first weights whole, and without `same_condition` so does one that takes in the condition or names it: of a class it
-    would make an age. Each network takes its own: generator from generator, average from average. Weights shared without
-    the players give both from the average, and the discriminator begins anew. Of another size a generator has more or fewer blocks at its
+    would make an age. Each player takes its own by name, and the EMA that of the EMA. Weights shared without the players give the
+    generator and its EMA from the EMA, and the other players begin anew. Of another size a generator has more or fewer blocks at its
     beginning: where more fits so, its blocks are counted from the image back.
     ValueError where not one layer of the generator with a weight of two axes or more fits, and for NaN or infinity.
     """
-    whole = any(name.startswith(PLAYERS["generator"]) for name in weights)
+    generator, whole = module.game.generator, any(name.startswith("networks.") for name in weights)
+    prefixes = {name: f"networks.{name}." for name in module.networks} | {"ema": EMA}
     lines = []
-    for player, prefix in PLAYERS.items():
+    for player, prefix in prefixes.items():
+        generates = player in (generator, "ema")
         network = module.get_submodule(prefix.removesuffix("."))
-        from_where = prefix if whole or player == "discriminator" else PLAYERS["average"]
+        from_where = prefix if whole or not generates else EMA
         found = {name.removeprefix(from_where): weight for name, weight in weights.items() if name.startswith(from_where)}
-        if player == "discriminator" and not found:
-            lines.append("discriminator: begins anew; the file has the averaged generator alone")
+        if not generates and not found:
+            lines.append(f"{player}: begins anew; the file does not have it")
             continue
         wanted, how = network.state_dict(), ""
         anew = () if same_condition else of_condition(network)
         taken, left = fitting(wanted, found, anew)
-        if player != "discriminator":
+        if generates:
             others = fitting(wanted, counted_back(wanted, found), anew)
             if len(others[0]) > len(taken):
                 (taken, left), how = others, ", counted from the image back"
-        if player == "generator":
+        if player == generator:
             learnt = [name for layer in taken.values() for name, weight in layer.items() if weight.ndim > 1]
             hold(bool(learnt), f"no layer of the generator in `init_from` fits this one: was it of another model or width?{listed(left)}")
         for layer in taken.values():

@@ -44,8 +44,8 @@ class Curves(pl.Callback):
         if not any(key.startswith("train/") for key in columns):
             return  # the look at the untrained networks: a point is no curve
         panels = {
-            "loss": [key for key in columns if key in ("train/d/loss", "train/g/loss")],
-            "mean logit of D": [key for key in columns if key in ("train/d/real", "train/d/fake")],
+            "loss": [key for key in columns if key.startswith("train/") and key.endswith("/loss")],
+            "mean logit of D": [key for key in columns if key.startswith("train/") and key.endswith(("/real", "/fake"))],
             **{key: [key] for key in columns if key.startswith("val/")},
             "images per second": [key for key in columns if key == "images_per_second"],
         }
@@ -87,7 +87,7 @@ class SampleGrid(pl.Callback):
         with going_on(f"write {path}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             to_grid(images, columns).save(path)
-            module.tell(lambda logger: self.show(logger, path, module.images))
+            module.call_loggers(lambda logger: self.show(logger, path, module.images))
 
     def held_out(self, trainer: pl.Trainer, module: AdversarialModule) -> tuple[Tensor, int]:
         """`n` pictures at most, those of one image beside each other, and how many columns they make."""
@@ -133,7 +133,8 @@ class Progress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: AdversarialModule, *args: Any) -> None:
         row, shown = module.row, []
-        for key, short in {"train/d/loss": "D", "train/g/loss": "G", "images_per_second": "images/s"}.items():
+        losses = {f"train/{name}/loss": name.upper() for name in module.game.players}
+        for key, short in (losses | {"images_per_second": "images/s"}).items():
             if key in row:
                 shown.append(f"{short} {row[key]:.3g}")
         self.bar.update(self.task, completed=module.images, description=module.stage, row="  ".join(shown))

@@ -56,20 +56,22 @@ class Monitors(pl.Callback):
         if trainer.state.fn != "fit" or not module.stages[module.stage].adversarial:  # a D that judges nobody is not to be looked at
             return
         train, held_out, fake = judged(module, *(trainer.datamodule.peek(split, self.n) for split in ("train", "val")))
-        row = {
-            "val/g/weight_norm": weight_norm(module.generator),
-            "val/d/weight_norm": weight_norm(module.discriminator),
-            "val/d/accuracy_train": float(accuracy(train, fake)),
-            "val/d/accuracy_held_out": float(accuracy(held_out, fake)),
+        row, judge = (
+            {f"val/{name}/weight_norm": weight_norm(network) for name, network in module.networks.items()},
+            module.game.discriminator,
+        )
+        row |= {
+            f"val/{judge}/accuracy_train": float(accuracy(train, fake)),
+            f"val/{judge}/accuracy_held_out": float(accuracy(held_out, fake)),
         }
         share = overfitting(train, held_out, fake)
         if share is not None:
-            row["val/d/overfitting"] = share
+            row[f"val/{judge}/overfitting"] = share
         module.write_row(row)
         spread = float(torch.cat([train, held_out, fake]).std())
         self.tell("collapse", collapsed(module.row), module.images)
-        self.tell("a dead D", dead(module.row, spread), module.images)
-        self.tell("over-fitting of D", overfitted(row), module.images)
+        self.tell("a dead D", dead(module.row, spread, judge), module.images)
+        self.tell("over-fitting of D", overfitted(row, judge), module.images)
 
     def tell(self, state: str, message: str, images: int) -> None:
         """Warns when `state` has held IN_A_ROW times, and when it then ends; `message` is empty where it does not hold."""
@@ -94,7 +96,7 @@ def judged(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Te
     for part in parts(train, size, module.device):
         reals.append(of_reals(module, part))
         told, made = module.game.of_fakes(part, module.generate(part))
-        fakes.append(module.game.critic(module.discriminator, told)(made))
+        fakes.append(module.game.critic(module.networks[module.game.discriminator], told)(made))
     for part in parts(held_out, size, module.device):
         others.append(of_reals(module, part))
     logits = (torch.cat(each).float() for each in (reals, others, fakes))
@@ -104,7 +106,7 @@ def judged(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Te
 def of_reals(module: AdversarialModule, batch: Batch) -> Tensor:
     """D's logits of the reals that it learns from."""
     seen = module.game.of_reals(batch)
-    return module.game.critic(module.discriminator, seen)(module.game.real(seen))
+    return module.game.critic(module.networks[module.game.discriminator], seen)(module.game.real(seen))
 
 
 def parts(batch: Batch, size: int, device: torch.device) -> Iterator[Batch]:
@@ -144,8 +146,8 @@ def collapsed(row: Row) -> str:
     )
 
 
-def dead(row: Row, spread: float) -> str:
-    right, norm = row["val/d/accuracy_held_out"], row.get("train/d/gradient_norm", 1.0)
+def dead(row: Row, spread: float, judge: str = "d") -> str:
+    right, norm = row[f"val/{judge}/accuracy_held_out"], row.get(f"train/{judge}/gradient_norm", 1.0)
     if spread > CONSTANT and (abs(right - 0.5) > CHANCE or norm > NO_GRADIENT):
         return ""
     return (
@@ -155,13 +157,13 @@ def dead(row: Row, spread: float) -> str:
     )
 
 
-def overfitted(row: Row) -> str:
-    share = row.get("val/d/overfitting", 0.0)
+def overfitted(row: Row, judge: str = "d") -> str:
+    share = row.get(f"val/{judge}/overfitting", 0.0)
     if share <= OVERFITTED:
         return ""
+    train, held_out = row[f"val/{judge}/accuracy_train"], row[f"val/{judge}/accuracy_held_out"]
     return (
-        f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy "
-        f"{row['val/d/accuracy_train']:.2f} in training, {row['val/d/accuracy_held_out']:.2f} held out): D learns its images by heart. "
-        "Try more data, augment=ada, penalty=r1 penalty.weight=1, a lower optimizer_d.lr, a smaller "
-        "model.width; best.ckpt may be the better one"
+        f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy {train:.2f} in training, "
+        f"{held_out:.2f} held out): D learns its images by heart. Try more data, augment=ada, penalty=r1 penalty.weight=1, a lower "
+        "optimizer_d.lr, a smaller model.width; best.ckpt may be the better one"
     )

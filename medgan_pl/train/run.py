@@ -185,8 +185,8 @@ class Run:
             OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
         for line in data.describe():
             say(line)
-        weights = f"generator {count(self.module.generator)}, discriminator {count(self.module.discriminator)} weights"
-        say(f"{weights}; {self.plain['total_images']:,} images to show")
+        weights = ", ".join(f"{name} {count(network)}" for name, network in self.module.networks.items())
+        say(f"weights of the players: {weights}; {self.plain['total_images']:,} images to show")
         for logger in self.loggers:
             logger.log_hyperparams(self.plain)
         if trainer.world_size > 1 and not trainer.strategy.cluster_environment.creates_processes_externally:

@@ -54,9 +54,9 @@ def trained(settings, tmp_path):
     def write(*overrides: str, **inverse) -> Path:
         config = settings("data=ct", "degrade@data.degrade=noise", "model=unet_gan", *SMALL, *overrides)
         module = build_module(config)
-        module.average.network.end.last.bias.fill_(SHIFT)
+        module.ema.network.end.last.bias.fill_(SHIFT)
         if not config["model"]["generator"].get("residual"):
-            torch.nn.init.zeros_(module.average.network.end.last.weight)
+            torch.nn.init.zeros_(module.ema.network.end.last.weight)
         state = {"config": config, "classes": [], "images": 64, "inverse": {**INVERSE, **inverse}, "covariates": []}
         state |= {"pipelines": pipelines_of(config)}
         path = tmp_path / "run" / "checkpoints" / "best.ckpt"
@@ -392,7 +392,7 @@ def test_a_segmentation_is_labels(trained, here, tmp_path) -> None:
         "degrade@data.degrade=none", *masks, "data.beside.mask.labels=[1,2]", "model.generator.residual=false", "model.channels=2"
     )
     state = torch.load(checkpoint, weights_only=True)
-    state["state_dict"]["average.network.end.conv.bias"] = torch.tensor([0.1, 0.4])
+    state["state_dict"]["ema.network.end.conv.bias"] = torch.tensor([0.1, 0.4])
     torch.save(state, checkpoint)
     code, said = here("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "output=out", "device=cpu")
     assert code == 0, said
@@ -729,7 +729,7 @@ def test_uncertainty_is_the_spread_of_dropout(trained, here, tmp_path) -> None:
     oblique(tmp_path / "ct.nii.gz", a_volume(24, 2, 20))
     checkpoint = trained("model.generator.dropout=0.5")
     state = torch.load(checkpoint, weights_only=True)
-    state["state_dict"]["average.network.end.change.weight"] += 0.1
+    state["state_dict"]["ema.network.end.change.weight"] += 0.1
     torch.save(state, checkpoint)
     common = ("apply", f"checkpoint={checkpoint}", "input=ct.nii.gz", "device=cpu")
     for output in ("x", "y"):
@@ -749,7 +749,7 @@ def test_no_result_depends_on_how_many_windows_are_made_at_once(trained, here, t
     masks = ("game=segmentation", "beside@data.beside.mask=masks", "degrade@data.degrade=none", "model.generator.residual=false")
     checkpoint = trained("model.generator.dropout=0.5", "model.generator.levels=3", *masks)
     state = torch.load(checkpoint, weights_only=True)
-    state["state_dict"]["average.network.end.conv.weight"] += 0.1
+    state["state_dict"]["ema.network.end.conv.weight"] += 0.1
     torch.save(state, checkpoint)
     for count in (1, 4):
         arguments = (f"checkpoint={checkpoint}", "input=ct.nii.gz", f"output={count}", "uncertainty=2", "window=16", f"batch_size={count}")

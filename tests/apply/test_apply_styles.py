@@ -30,7 +30,7 @@ def star(settings, tmp_path) -> Path:
 
 def checkpoint(config: dict[str, Any], folder: Path) -> Path:
     module = build_module(config)
-    nn.init.normal_(module.average.network.generator.end.conv.weight, std=0.3)
+    nn.init.normal_(module.ema.network.generator.end.conv.weight, std=0.3)
     names = list(config["data"]["domains"])
     levels = {name: INVERSE | {"levels": [[0.0, 800.0 + 100 * place]]} for place, name in enumerate(names)}
     state = {"config": config, "classes": names, "images": 64, "inverse": levels[names[-1]], "inverses": levels, "covariates": []}

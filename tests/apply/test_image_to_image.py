@@ -82,7 +82,7 @@ def test_content_alone_needs_no_adversary(tmp_path) -> None:
     module = medgan_pl.load(checkpoint)
     assert module.stages["content"].players == ["g"]
     before = torch.load(checkpoint, weights_only=True)["medgan_pl"]
-    assert (before["turns_d"], before["turns_g"]) == (0, 4)
+    assert before["turns"] == {"g": 4, "d": 0}
 
 
 def test_masks_are_judged_by_overlap_and_outlines(tmp_path) -> None:

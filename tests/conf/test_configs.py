@@ -64,17 +64,17 @@ def play(module: AdversarialModule) -> tuple[Losses, Losses]:
         sides = [side // config["model"]["factor"] for side in config["data"]["size"]]
         batch["source"] = torch.rand(4, config["model"]["source_channels"], *sides) * 2 - 1
     batch = module.game.draw(batch | {"covariates": torch.randn(4, len(config["model"].get("covariates", [])))})
-    fake = module.game.play(module.generator, batch)
+    fake = module.game.play(module.networks["g"], batch)
     seen = {name: each.detach() for name, each in fake.items()} if isinstance(fake, dict) else fake.detach()
-    paid_d = module.game.discriminator_losses(module.discriminator, batch, seen)
-    paid_d.terms.update(module.game.penalties(module.discriminator, batch, seen, 0))
-    step(module.discriminator, [optimizer_d], paid_d)
-    if module.shared:
-        fake = module.game.play(module.generator, batch)
-    with frozen(module.discriminator):
-        paid_g = module.game.generator_losses(module.discriminator, batch, fake)
-        paid_g.terms.update(module.game.generator_penalties(module.generator, batch, 0))
-        step(module.generator, [optimizer_g], paid_g)
+    paid_d = module.game.discriminator_losses(module.networks["d"], batch, seen)
+    paid_d.terms.update(module.game.discriminator_penalties(module.networks["d"], batch, seen, 0))
+    step(module.networks["d"], [optimizer_d], paid_d)
+    if module.ownership.shared:
+        fake = module.game.play(module.networks["g"], batch)
+    with frozen(module.networks["d"]):
+        paid_g = module.game.generator_losses(module.networks["d"], batch, fake)
+        paid_g.terms.update(module.game.generator_penalties(module.networks["g"], batch, 0))
+        step(module.networks["g"], [optimizer_g], paid_g)
     images = module.generate(batch)
     assert images.shape == image.shape
     assert images.abs().max() <= 1
@@ -107,9 +107,9 @@ def test_every_model_plays_in_every_shape(settings, model, space, size, classes)
 def test_every_model_plays_every_objective(settings, model, objective) -> None:
     module = built(settings, model, f"objective={objective}")
     play(module)
-    before = [weight.clone() for weight in module.average.network.parameters()]
-    module.average.update(module.generator, images=1000, new_images=100)
-    assert any(not torch.equal(old, new) for old, new in zip(before, module.average.network.parameters(), strict=True))
+    before = [weight.clone() for weight in module.ema.network.parameters()]
+    module.ema.update(module.networks["g"], images=1000, new_images=100)
+    assert any(not torch.equal(old, new) for old, new in zip(before, module.ema.network.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("penalty", options("penalty"))

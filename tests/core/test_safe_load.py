@@ -24,7 +24,7 @@ from torch import nn
 
 import medgan_pl
 from medgan_pl.core.console import configuration_folder
-from medgan_pl.core.safe_load import check_secrets, check_targets, read_checkpoint
+from medgan_pl.core.safe_load import FORMAT, check_secrets, check_targets, read_checkpoint
 from medgan_pl.models.build import build_module
 from medgan_pl.models.load import at_most
 
@@ -38,7 +38,7 @@ def written() -> bytes:
     """A whole checkpoint, but for what only a run that goes on needs."""
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         config = OmegaConf.to_container(compose("config", overrides=[*SMALL]), resolve=True)
-    state = {"config": config, "classes": ["normal"], "images": 64, "inverse": INVERSE}
+    state = {"format": FORMAT, "config": config, "classes": ["normal"], "images": 64, "inverse": INVERSE}
     return saved({"state_dict": build_module(config).state_dict(), "medgan_pl": state})
 
 
@@ -165,7 +165,8 @@ def old_format(data: bytes) -> bytes:
         (lambda data: saved({"texts": "x" * 5_000_000}), "its data.pkl must have at most"),
         (lambda data: saved([1, 2]), "it is not: "),
         (lambda data: saved({"state_dict": {}}), "it lacks 'medgan_pl'"),
-        (lambda data: saved({"state_dict": {}, "medgan_pl": {}}), "it lacks 'config'"),
+        (lambda data: saved({"state_dict": {}, "medgan_pl": {"format": FORMAT}}), "it lacks 'config'"),
+        (lambda data: saved({"state_dict": {}, "medgan_pl": {"config": {}}}), "written by an older version of medgan_pl"),
         (lambda data: saved({"state_dict": [], "medgan_pl": {}}), "must be dicts"),
         (lambda data: saved({"state_dict": {"a": 1}, "medgan_pl": {}}), "must hold tensors alone"),
     ],
@@ -267,7 +268,7 @@ def put(node: dict[str, Any], where: str, value: Any) -> None:
     node[last] = value
 
 
-FIRST = "average.network.start.0.weight"
+FIRST = "ema.network.start.0.weight"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ FIRST = "average.network.start.0.weight"
     [
         (lambda weights: weights.pop(FIRST), "1 weights are in one and not in the other, such as '" + FIRST),
         (lambda weights: weights.update(more=torch.zeros(1)), "such as 'more'"),
-        (lambda weights: weights.update({FIRST: torch.zeros(3)}), r"'average.network.start.0.weight' must be \(.*\), got \(3,\)"),
+        (lambda weights: weights.update({FIRST: torch.zeros(3)}), r"'ema.network.start.0.weight' must be \(.*\), got \(3,\)"),
         (lambda weights: weights.update({FIRST: weights[FIRST].long()}), "of torch.int64"),
         (lambda weights: weights.clear(), "are in one and not in the other"),
     ],
@@ -288,25 +289,25 @@ def test_weights_of_other_settings_are_refused(whole, refused, harm, match) -> N
 # Settings ---------------------------------------------------------------------------------------------------------------------------
 
 LARGE: list[tuple[str, Any, str]] = [
-    ("generator.width", 10**9, "'width' must be at most"),
-    ("generator.width", 2**20, "do not fit the settings"),
-    ("generator.width", 10**600, "'width' must be at most"),
-    ("generator.width", -4, "do not fit the settings"),
-    ("generator.width", "wide", "do not fit the settings"),
-    ("generator.width", 4.5, "do not fit the settings"),
-    ("generator.size", 2**20, "`size` must make at most"),
-    ("generator.size", [2**14, 2**15], "`size` must make at most"),
-    ("generator.size", [8] * 1000, "do not fit the settings"),
-    ("generator.size", 2**14, "do not fit the settings"),
-    ("generator.spatial_dims", 2**20, "do not fit the settings"),
-    ("discriminator.width", 2**20, "do not fit the settings"),
+    ("players.g.network.width", 10**9, "'width' must be at most"),
+    ("players.g.network.width", 2**20, "do not fit the settings"),
+    ("players.g.network.width", 10**600, "'width' must be at most"),
+    ("players.g.network.width", -4, "do not fit the settings"),
+    ("players.g.network.width", "wide", "do not fit the settings"),
+    ("players.g.network.width", 4.5, "do not fit the settings"),
+    ("players.g.network.size", 2**20, "`size` must make at most"),
+    ("players.g.network.size", [2**14, 2**15], "`size` must make at most"),
+    ("players.g.network.size", [8] * 1000, "do not fit the settings"),
+    ("players.g.network.size", 2**14, "do not fit the settings"),
+    ("players.g.network.spatial_dims", 2**20, "do not fit the settings"),
+    ("players.d.network.width", 2**20, "do not fit the settings"),
     ("game.latent", 10**12, "'latent' must be at most"),
-    ("average.ramp", [0] * 10_000, "at most 5000 values"),
-    ("average.ramp", nested(40), "at most 32 levels deep"),
-    ("average.ramp", nested(14), "at most 5000 values"),
-    ("average.ramp", "x" * 5000, "at most 4096 letters"),
-    ("average.ramp", "${oc.env:HOME}", "must be resolved"),
-    ("average.ramp", {"_args_": [1]}, "`_target_` and `_partial_` alone, got '_args_'"),
+    ("ema.ramp", [0] * 10_000, "at most 5000 values"),
+    ("ema.ramp", nested(40), "at most 32 levels deep"),
+    ("ema.ramp", nested(14), "at most 5000 values"),
+    ("ema.ramp", "x" * 5000, "at most 4096 letters"),
+    ("ema.ramp", "${oc.env:HOME}", "must be resolved"),
+    ("ema.ramp", {"_args_": [1]}, "`_target_` and `_partial_` alone, got '_args_'"),
     ("stages", {}, "do not fit the settings"),
     ("total_images", 2**60, "'total_images' must be at most"),
 ]
@@ -320,7 +321,7 @@ def test_settings_too_large_to_build_are_refused(whole, refused, where, value, m
 
 def test_a_thousand_networks_that_the_file_has_no_weights_for_are_refused(whole, refused) -> None:
     module = whole["medgan_pl"]["config"]["module"]
-    module["stages"] = {f"stage{i}": module["generator"] for i in range(500)}
+    module["stages"] = {f"stage{i}": module["players"]["g"]["network"] for i in range(500)}
     refused("the settings ask for more than [0-9]+ weights")
 
 
@@ -340,7 +341,7 @@ def test_what_a_run_writes_is_loaded(setting: str) -> None:
         config = OmegaConf.to_container(compose("config", overrides=[*SMALL, setting]), resolve=True)
     module = build_module(config)
     inverse = INVERSE | {"spacing_mm": [1.0] * config["image"]["spatial_dims"]}
-    state = {"config": config, "classes": [], "images": 0, "inverse": inverse}
+    state = {"format": FORMAT, "config": config, "classes": [], "images": 0, "inverse": inverse}
     Path("whole.ckpt").write_bytes(saved({"state_dict": module.state_dict(), "medgan_pl": state}))
     loaded = medgan_pl.load("whole.ckpt")
     found = loaded.state_dict()
@@ -408,7 +409,7 @@ def test_foreign_targets_are_refused(target: Any, wrap) -> None:
 )
 def test_other_words_of_hydra_and_other_containers_are_refused(node) -> None:
     with pytest.raises(ValueError, match=r"must be|may be|must have"):
-        check_targets({"_target_": "medgan_pl.models.networks.ema.Average", "deep": [node]})
+        check_targets({"_target_": "medgan_pl.models.networks.ema.EMA", "deep": [node]})
 
 
 def test_hydra_itself_would_have_run_it() -> None:

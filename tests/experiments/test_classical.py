@@ -52,8 +52,8 @@ def test_no_batch_norm_where_each_image_is_judged_alone(settings, model, objecti
     config = settings(*TINY, f"model={model}")
     module = build_module(config)
     assert (module.game.objective, module.game.penalty, config["d_per_g"]) == (objective, penalty, turns)
-    assert not any(isinstance(layer, tuple(BATCH_NORM.values())) for layer in module.discriminator.modules())
-    convolutions = [layer for layer in module.discriminator.modules() if isinstance(layer, nn.Conv2d)]
+    assert not any(isinstance(layer, tuple(BATCH_NORM.values())) for layer in module.networks["d"].modules())
+    convolutions = [layer for layer in module.networks["d"].modules() if isinstance(layer, nn.Conv2d)]
     assert {hasattr(layer, "parametrizations") for layer in convolutions} == {model != "wgan_gp"}
 
 

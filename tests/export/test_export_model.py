@@ -37,12 +37,12 @@ def test_the_same_images_to_the_bit(best: Path, whole: bool) -> None:
     for name in ("classes", "inverse", "images", "training"):
         assert getattr(of_checkpoint, name) == getattr(of_weights, name)
     assert [path.name for path in Path("folder").iterdir()] == ["x.safetensors"]
-    players = {name: weight for name, weight in of_checkpoint.state_dict().items() if not name.startswith("average.")}
+    players = {name: weight for name, weight in of_checkpoint.state_dict().items() if not name.startswith("ema.")}
     found = of_weights.state_dict()
     assert all(torch.equal(weight, found[name]) for name, weight in players.items() if whole)
     if not whole:  # the average stands for the generator, and nothing for the discriminator
-        assert not list(of_weights.discriminator.parameters())
-        pairs = zip(of_weights.generator.parameters(), of_weights.average.network.parameters(), strict=True)
+        assert not list(of_weights.networks["d"].parameters())
+        pairs = zip(of_weights.networks["g"].parameters(), of_weights.ema.network.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -63,7 +63,7 @@ def test_what_is_told(best: Path, finished: Path) -> None:
 
     export(best, Path("x.safetensors"))
     with safe_open("x.safetensors", "pt") as file:
-        assert all(name.startswith("average.network.") for name in file.keys())  # noqa: SIM118
+        assert all(name.startswith("ema.network.") for name in file.keys())  # noqa: SIM118
         state = json.loads(file.metadata()["medgan_pl"])
     assert state.keys() == {"format", "config", "classes", "covariates", "inverse", "images", "inverses", "checkpoint_sha256"}
     assert (state["format"], state["images"], state["checkpoint_sha256"]) == (1, 64, sha256(best))
@@ -137,15 +137,16 @@ def put(**values: Any) -> Callable[[dict[str, Any], dict[str, Tensor]], None]:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (put(format=2), "its format must be 1, got 2: use the version that wrote it"),
+        (put(format=3), r"it was written by another version of medgan_pl \(format 3, this one reads 2\); use that version"),
+        (put(format=1), "it was written by an older version of medgan_pl"),
         (put(images=-1), "`images` must be how many"),
         (put(inverse={}), "it lacks"),
         (put(config={}), "it lacks"),
         (put(classes=json.loads("[" * 40 + "]" * 40)), "at most 32 levels deep"),
-        (lambda state, weights: state.pop("format"), "it lacks 'format'"),
-        (lambda state, weights: state["config"]["module"]["generator"].update(width=10**9), "'width' must be at most"),
-        (lambda state, weights: state["config"]["module"]["generator"].update(width=64), "do not fit the settings"),
-        (lambda state, weights: state["config"]["module"].update(average={"_target_": "os.getcwd"}), "`_target_` must be the full name"),
+        (lambda state, weights: state.pop("format"), "it was written by an older version of medgan_pl"),
+        (lambda state, weights: state["config"]["module"]["players"]["g"]["network"].update(width=10**9), "'width' must be at most"),
+        (lambda state, weights: state["config"]["module"]["players"]["g"]["network"].update(width=64), "do not fit the settings"),
+        (lambda state, weights: state["config"]["module"].update(ema={"_target_": "os.getcwd"}), "`_target_` must be the full name"),
         (lambda state, weights: weights.clear(), "do not fit the settings"),
         (lambda state, weights: weights.update(more=torch.zeros(1)), "do not fit the settings"),
     ],

@@ -200,7 +200,7 @@ def test_g_is_taught_and_d_penalised_through_it(dims) -> None:
     game.generator_losses(players[1], batch, fake).total.backward()
     assert all(weight.grad.abs().sum() > 0 for weight in g.parameters())
     d.zero_grad()
-    game.penalties(players[1], batch, fake.detach(), 0)["penalty"].backward()
+    game.discriminator_penalties(players[1], batch, fake.detach(), 0)["penalty"].backward()
     assert d[1].weight.grad.abs().sum() > 0
 
 

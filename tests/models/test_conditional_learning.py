@@ -47,7 +47,7 @@ def test_a_pair_learns_what_its_label_and_its_covariate_do() -> None:
         batch = game.draw({"image": halves(64, age, label), "label": label, "covariates": covariates})
         fake = game.play(g, batch)
         paid = game.discriminator_losses(d, batch, fake.detach())
-        paid.terms.update(game.penalties(d, batch, fake.detach(), turn))
+        paid.terms.update(game.discriminator_penalties(d, batch, fake.detach(), turn))
         paid.total.backward()
         steps_d.step()
         with frozen(d):

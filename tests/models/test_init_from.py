@@ -12,18 +12,19 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from test_faults import inject, play, spoil  # noqa: F401 - fixtures
-from test_trust import INVERSE, Touches
+from test_safe_load import INVERSE, Touches
 from torch import Tensor
 
 import medgan_pl
 from medgan_pl.core.console import configuration_folder
+from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.export.weights import export
 from medgan_pl.models.build import build_module
 from medgan_pl.models.module import AdversarialModule
 from medgan_pl.models.transfer import begin_from, counted_back, fitting, layer_of, transfer
 
 SMALL = ("data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")
-PLAYERS = ("generator", "discriminator", "average.network")
+NETWORKS = {"g": "networks.g", "d": "networks.d", "ema": "ema.network"}
 
 
 @cache
@@ -40,7 +41,7 @@ def built(*overrides: str) -> AdversarialModule:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, but for what only a run that goes on needs."""
     path = tmp_path_factory.mktemp("source") / "best.ckpt"
-    state = {"config": composed(), "classes": ["normal", "nodule"], "images": 64, "inverse": INVERSE}
+    state = {"format": FORMAT, "config": composed(), "classes": ["normal", "nodule"], "images": 64, "inverse": INVERSE}
     torch.save({"state_dict": other(built()), "medgan_pl": state}, path)
     return path
 
@@ -60,19 +61,16 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor], prefix: str) -> list[bool]
     return [torch.equal(weight, b[name]) for name, weight in a.items() if name.startswith(f"{prefix}.")]
 
 
-# What fits -----------------------------------------------------------------------------------------------------------------------------
-
-
 def test_of_one_architecture_each_network_takes_all_of_its_own() -> None:
     module = built()
     weights = other(module)
     lines = transfer(weights, module)
-    for player in PLAYERS:
-        assert all(equal(weights, module.state_dict(), player))
+    for prefix in NETWORKS.values():
+        assert all(equal(weights, module.state_dict(), prefix))
     counts = [line.split(": ")[1].split() for line in lines]
-    assert [line.split(":")[0] for line in lines] == ["generator", "discriminator", "average"]
+    assert [line.split(":")[0] for line in lines] == list(NETWORKS)
     assert all(taken == of and rest == ["layers", "taken"] for taken, _, of, *rest in counts)
-    assert not any(equal(weights, built().state_dict(), "generator.start"))  # it was another before
+    assert not any(equal(weights, built().state_dict(), "networks.g.start"))  # it was another before
 
 
 @pytest.mark.parametrize(("model", "player_layers"), [("resnet_gan", "blocks"), ("dcgan", "body")])
@@ -83,7 +81,7 @@ def test_of_another_size_what_fits_is_taken_and_the_rest_is_named_and_begins_ane
     weights, fresh = other(built(f"model={model}", there)), built(f"model={model}", here).state_dict()
     module = built(f"model={model}", here)
     lines, found = transfer(weights, module), module.state_dict()
-    for player, line in zip(PLAYERS, lines, strict=True):
+    for player, line in zip(NETWORKS.values(), lines, strict=True):
         counts, named = line.split("; not taken: ")
         anew = set(re.split(r"[,; ]+", re.sub(r" \((shape .*? there|is not in the file)\)", "", named)))
         layers = {layer_of(name).removeprefix(f"{player}.") for name in found if name.startswith(f"{player}.")}
@@ -93,7 +91,7 @@ def test_of_another_size_what_fits_is_taken_and_the_rest_is_named_and_begins_ane
             names = [name for name in found if layer_of(name) == f"{player}.{layer}"]
             kept = [torch.equal(found[name], fresh[name]) for name in names]
             assert all(kept) if layer in anew else not any(kept), layer
-        if player == "discriminator":
+        if player == "networks.d":
             assert all(
                 torch.equal(weights[name], found[name])
                 for layer in layers - anew
@@ -103,7 +101,7 @@ def test_of_another_size_what_fits_is_taken_and_the_rest_is_named_and_begins_ane
         else:
             assert counts.endswith(", counted from the image back")
     assert "start.0 (shape (" in lines[0]
-    last = max(name for name in found if name.startswith(f"generator.{player_layers}."))
+    last = max(name for name in found if name.startswith(f"networks.g.{player_layers}."))
     assert any(weight.shape == found[last].shape and torch.equal(weight, found[last]) for weight in weights.values())
 
 
@@ -136,10 +134,10 @@ def test_spectral_norm_is_its_layers() -> None:
     module = built(*normed)
     weights = other(module)
     transfer(weights, module)
-    assert all(equal(weights, module.state_dict(), "discriminator"))
+    assert all(equal(weights, module.state_dict(), "networks.d"))
     plain = ("model.discriminator.batch_norm=false",)
     lines = transfer(other(built(*plain)), built(*normed))
-    assert lines[1].startswith("discriminator: 0 of ")
+    assert lines[1].startswith("d: 0 of ")
     assert "blocks.0.conv1" in lines[1]
 
 
@@ -153,28 +151,28 @@ def test_where_nothing_fits_it_is_an_error(model) -> None:
 def test_weights_that_are_not_finite_are_refused() -> None:
     module = built()
     weights = other(module)
-    weights["generator.to_image.bias"][0] = torch.nan
-    with pytest.raises(ValueError, match=r"must be finite; generator\.to_image\.bias holds NaN"):
+    weights["networks.g.to_image.bias"][0] = torch.nan
+    with pytest.raises(ValueError, match=r"must be finite; g\.to_image\.bias holds NaN"):
         transfer(weights, module)
-
-
-# Files ---------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_shared_weights_without_the_players_give_the_average_to_both_generators(source: Path) -> None:
     export(source, Path("average.safetensors"))
     export(source, Path("whole.safetensors"), whole=True)
     stored = weights_of(source)
-    averaged = {name.removeprefix("average.network."): weight for name, weight in stored.items() if name.startswith("average.network.")}
-    for file, own in (("average", averaged), ("whole", {n.removeprefix("generator."): w for n, w in stored.items() if "generator." in n})):
+    averaged = {name.removeprefix("ema.network."): weight for name, weight in stored.items() if name.startswith("ema.network.")}
+    for file, own in (
+        ("average", averaged),
+        ("whole", {n.removeprefix("networks.g."): w for n, w in stored.items() if "networks.g." in n}),
+    ):
         config = composed() | {"init_from": f"{file}.safetensors"}
         module, fresh = build_module(copy.deepcopy(config)), build_module(copy.deepcopy(config))
         lines = begin_from(config, module, ())
-        assert all(torch.equal(weight, own[name]) for name, weight in module.generator.state_dict().items())
-        assert all(torch.equal(weight, averaged[name]) for name, weight in module.average.network.state_dict().items())
-        anew = all(equal(fresh.state_dict(), module.state_dict(), "discriminator"))
+        assert all(torch.equal(weight, own[name]) for name, weight in module.networks["g"].state_dict().items())
+        assert all(torch.equal(weight, averaged[name]) for name, weight in module.ema.network.state_dict().items())
+        anew = all(equal(fresh.state_dict(), module.state_dict(), "networks.d"))
         assert anew is (file == "average")
-        assert any("discriminator: begins anew; the file has the averaged generator alone" in line for line in lines) is anew
+        assert any("d: begins anew; the file does not have it" in line for line in lines) is anew
 
 
 def test_a_file_that_is_none_or_has_changed_is_refused(source: Path) -> None:
@@ -218,10 +216,10 @@ def test_classes_of_other_names_are_told_of(source: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "covariates", "layers"),
     [
-        ("resnet_gan", "[age]", ("generator.condition.embedding", "discriminator.verdict.projection")),
-        ("cgan", "[age]", ("generator.condition.embedding", "discriminator.map.0")),
-        ("stylegan2", "[age]", ("generator.mapping.embedding", "discriminator.verdict.projection")),
-        ("acgan", "[age,sex]", ("discriminator.verdict.linear",)),
+        ("resnet_gan", "[age]", ("g.condition.embedding", "d.verdict.projection")),
+        ("cgan", "[age]", ("g.condition.embedding", "d.map.0")),
+        ("stylegan2", "[age]", ("g.mapping.embedding", "d.verdict.projection")),
+        ("acgan", "[age,sex]", ("d.verdict.linear",)),
     ],
 )
 def test_what_takes_in_another_condition_of_the_same_shape_begins_anew(model, covariates, layers) -> None:
@@ -230,16 +228,13 @@ def test_what_takes_in_another_condition_of_the_same_shape_begins_anew(model, co
     fresh = copy.deepcopy(module.state_dict())
     lines = transfer(weights, module, same_condition=False)
     for layer in layers:
-        own = [name for name in fresh if layer_of(name) == layer]
+        own = [name for name in fresh if layer_of(name) == f"networks.{layer}"]
         assert own
         assert all(torch.equal(module.state_dict()[name], fresh[name]) for name in own)
         player, _, inner = layer.partition(".")
-        assert f"{inner} (it is told something else here)" in lines[PLAYERS.index(player)]
+        assert f"{inner} (it is told something else here)" in lines[list(NETWORKS).index(player)]
     transfer(weights, module)
-    assert all(torch.equal(module.state_dict()[f"{layer}.weight"], weights[f"{layer}.weight"]) for layer in layers)
-
-
-# Runs ----------------------------------------------------------------------------------------------------------------------------------
+    assert all(torch.equal(module.state_dict()[f"networks.{layer}.weight"], weights[f"networks.{layer}.weight"]) for layer in layers)
 
 
 def test_a_run_begins_with_anothers_weights_once(play, tmp_path: Path, caplog, monkeypatch) -> None:  # noqa: F811

@@ -55,7 +55,7 @@ def fit(module: AdversarialModule, folder: Path, data: NumbersData | None = None
 @pytest.mark.parametrize(("players", "moved"), [("[d]", "d"), ("[g]", "g")])
 def test_a_stage_moves_its_player_alone(settings, tmp_path, players, moved) -> None:
     module = build_module(settings(*TINY, "total_images=16", f"stages.both.players={players}"))
-    players = {"g": module.generator, "d": module.discriminator}
+    players = {"g": module.networks["g"], "d": module.networks["d"]}
     before = {name: [weight.detach().clone() for weight in player.parameters()] for name, player in players.items()}
     fit(module, tmp_path)
     assert {name: not equal(before[name], list(player.parameters())) for name, player in players.items()} == {
@@ -83,7 +83,7 @@ def test_d_plays_more_often_than_g(settings, tmp_path) -> None:
     table = read_table(tmp_path / "metrics.csv")
     assert table["train/d/loss"][0] == [4, 8, 12, 16, 20, 24]
     assert table["train/g/loss"][0] == [12, 24]
-    assert (module.images, module.turns_d) == (24, 6)
+    assert (module.images, module.turns["d"]) == (24, 6)
 
 
 def test_d_plays_until_it_tells_a_fresh_batch_well_enough(settings, tmp_path, monkeypatch) -> None:
@@ -100,7 +100,7 @@ def test_d_plays_until_it_tells_a_fresh_batch_well_enough(settings, tmp_path, mo
 def test_the_average_counts_the_images_since_g_last_played(settings, tmp_path, monkeypatch) -> None:
     module = build_module(settings(*TINY, "total_images=24", "d_per_g=3"))
     new = []
-    monkeypatch.setattr(module.average, "update", lambda network, *, images, new_images: new.append((images, new_images)))
+    monkeypatch.setattr(module.ema, "update", lambda network, *, images, new_images: new.append((images, new_images)))
     fit(module, tmp_path)
     assert new == [(12, 12), (24, 12)]
 
@@ -108,20 +108,20 @@ def test_the_average_counts_the_images_since_g_last_played(settings, tmp_path, m
 def test_losses_reach_only_their_player(settings) -> None:
     module = build_module(settings(*TINY))
     batch = module.game.draw({"image": torch.rand(4, 1, 16, 16)})
-    fake = module.game.generate(module.generator, batch)
-    module.game.discriminator_losses(module.discriminator, batch, fake.detach()).total.backward()
-    assert all(weight.grad is None for weight in module.generator.parameters())
-    module.discriminator.zero_grad(set_to_none=True)
-    with frozen(module.discriminator):
-        module.game.generator_losses(module.discriminator, batch, fake).total.backward()
-    assert all(weight.grad is None for weight in module.discriminator.parameters())
-    assert all(weight.grad is not None for weight in module.generator.parameters())
-    assert all(weight.requires_grad for weight in module.discriminator.parameters())
+    fake = module.game.generate(module.networks["g"], batch)
+    module.game.discriminator_losses(module.networks["d"], batch, fake.detach()).total.backward()
+    assert all(weight.grad is None for weight in module.networks["g"].parameters())
+    module.networks["d"].zero_grad(set_to_none=True)
+    with frozen(module.networks["d"]):
+        module.game.generator_losses(module.networks["d"], batch, fake).total.backward()
+    assert all(weight.grad is None for weight in module.networks["d"].parameters())
+    assert all(weight.grad is not None for weight in module.networks["g"].parameters())
+    assert all(weight.requires_grad for weight in module.networks["d"].parameters())
 
 
 def test_g_is_judged_by_the_d_just_updated(settings, tmp_path, monkeypatch) -> None:
     module = build_module(settings(*TINY, "total_images=4"))
-    before, judges = weights(module.discriminator), []
+    before, judges = weights(module.networks["d"]), []
     real = module.game.generator_losses
     monkeypatch.setattr(module.game, "generator_losses", lambda d, *rest: (judges.append(weights(d)), real(d, *rest))[1])
     fit(module, tmp_path)
@@ -148,10 +148,10 @@ def test_parts_add_up_to_the_whole_batch(settings, tmp_path, extra) -> None:
     plain += ("optimizer@optimizer_g=sgd", "optimizer_g.lr=0.1")  # Adam would blow rounding up to its step size
     modules = [build_module(settings(*plain, f"accumulate={parts}")) for parts in (1, 3)]
     for i, module in enumerate(modules):
-        for layer in module.generator.modules():  # batch norm sees the part, not the batch
+        for layer in module.networks["g"].modules():  # batch norm sees the part, not the batch
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eval()
-        module.generator.train = lambda mode=True, g=module.generator: g
+        module.networks["g"].train = lambda mode=True, g=module.networks["g"]: g
         fit(module, tmp_path / str(i), NumbersData(batch_size=6))
     for whole, parts in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
@@ -166,7 +166,7 @@ def test_clipping_bounds_the_step(settings, tmp_path) -> None:
     module = build_module(settings(*TINY, "total_images=4", "clip_d=0.01", "optimizer_d.momentum=0", "optimizer_d.lr=1"))
 
     def flat() -> Tensor:
-        return torch.cat([weight.detach().reshape(-1) for weight in module.discriminator.parameters()])
+        return torch.cat([weight.detach().reshape(-1) for weight in module.networks["d"].parameters()])
 
     before = flat()
     fit(module, tmp_path)
@@ -240,7 +240,7 @@ def test_what_is_learnt_of_d_goes_with_the_checkpoint_and_not_with_shared_weight
     assert loaded.game.augment.watch() == module.game.augment.watch() != {"p": 0.4}
     assert torch.equal(loaded.game.regularizers["lecam"].anchors, module.game.regularizers["lecam"].anchors)
     assert shared.game.augment is None
-    assert equal(weights(loaded.average.network), weights(shared.average.network))
+    assert equal(weights(loaded.ema.network), weights(shared.ema.network))
 
 
 def test_losses_that_stay_not_finite_end_in_diverged_and_keep_the_last_good_checkpoint(settings, tmp_path, monkeypatch) -> None:
@@ -269,7 +269,7 @@ def test_validation_uses_the_average_and_the_same_noise(settings, tmp_path) -> N
     trainer.validate(module, datamodule=NumbersData(), verbose=False)
     assert torch.equal(first, trainer.callback_metrics["val/fd_random"])
     with torch.no_grad():
-        for weight in module.average.network.parameters():
+        for weight in module.ema.network.parameters():
             weight.mul_(0)
     trainer.validate(module, datamodule=NumbersData(), verbose=False)
     assert not torch.equal(first, trainer.callback_metrics["val/fd_random"])
@@ -285,6 +285,24 @@ def test_noise_differs_by_step_and_by_seed(settings) -> None:
     assert torch.equal(draw(0, 0, 32), draw(0, 0, 32))
     others = [draw(1, 0, 32), draw(0, 1, 32), draw(0, 0, 64)]
     assert not any(torch.equal(draw(0, 0, 32), other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.both.players=[x]", r"`stages\.both\.players` must be some of \['d', 'g'\], got \['x'\]"),
+        ("+stages.both.adversarial=false", r"without the adversary has players \[g\], got \['d', 'g'\]"),
+        ("stages=content", "needs a game that holds each fake against its own real"),
+        (
+            "+module.players.e=${module.players.d}",
+            r"must be the players of the game, for Synthesis d, g; got \['d', 'e', 'g'\]",
+        ),
+        ("~module.players.d", r"got \['g'\]"),
+    ],
+)
+def test_players_and_stages_are_those_of_the_game(settings, override, message) -> None:
+    with pytest.raises(Exception, match=message):
+        build_module(settings(*TINY, override))
 
 
 @pytest.mark.parametrize("key", ["total_images", "log_every", "validate_every", "d_per_g", "accumulate"])

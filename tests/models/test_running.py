@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from medgan_pl.models.running import Interval
+from medgan_pl.models.running import RunningMeans
 
 
 def same(values: Tensor) -> Tensor:
     return values
 
 
-def noted(*turns: tuple[str, dict[str, float]]) -> Interval:
-    interval = Interval()
+def noted(*turns: tuple[str, dict[str, float]]) -> RunningMeans:
+    means = RunningMeans()
     for player, values in turns:
-        interval.note(player, {name: torch.tensor(value) for name, value in values.items()})
-    return interval
+        means.note(player, {name: torch.tensor(value) for name, value in values.items()})
+    return means
 
 
 @pytest.mark.parametrize(
@@ -40,31 +40,31 @@ def test_a_row_holds_means_over_each_players_turns(turns: list, row: dict[str, f
 
 
 def test_a_row_begun_anew_holds_nothing_of_the_last() -> None:
-    interval = noted(("d", {"loss": 1.0}))
-    interval.begin(16)
-    assert (interval.start, interval.means(same)) == (16, {})
+    means = noted(("d", {"loss": 1.0}))
+    means.reset(16)
+    assert (means.start, means.means(same)) == (16, {})
 
 
 def test_all_values_are_reduced_in_one_call() -> None:
     calls: list[Tensor] = []
-    interval = noted(("d", {"loss": 1.0, "real": 3.0}), ("g", {"loss": 5.0}))
-    row = interval.means(lambda values: (calls.append(values), values / 2)[1])
+    means = noted(("d", {"loss": 1.0, "real": 3.0}), ("g", {"loss": 5.0}))
+    row = means.means(lambda values: (calls.append(values), values / 2)[1])
     assert [call.tolist() for call in calls] == [[1, 3, 5]]
     assert row == {"train/d/loss": 0.5, "train/d/real": 1.5, "train/g/loss": 2.5}
 
 
 def test_half_precision_is_added_up_in_float32() -> None:
-    interval = Interval()
+    means = RunningMeans()
     for _ in range(300):  # bfloat16 counts no further than 256
-        interval.note("g", {"loss": torch.tensor(1.0, dtype=torch.bfloat16)})
-    assert interval.means(torch.Tensor.float) == {"train/g/loss": 1.0}
+        means.note("g", {"loss": torch.tensor(1.0, dtype=torch.bfloat16)})
+    assert means.means(torch.Tensor.float) == {"train/g/loss": 1.0}
 
 
 @pytest.mark.parametrize("cut", [1, 4, 7])
 def test_a_row_in_two_parts_is_the_row_to_the_bit(cut: int) -> None:
     values = torch.rand(9, 2, generator=torch.Generator().manual_seed(1)).tolist()
     turns = [("d", {"loss": a, "penalty": b} if i % 3 else {"loss": a}) for i, (a, b) in enumerate(values)]
-    first, second = noted(*turns[:cut]), Interval()
+    first, second = noted(*turns[:cut]), RunningMeans()
     second.load_state_dict(first.state_dict(same), 0, 1, torch.device("cpu"))
     for player, one in turns[cut:]:
         second.note(player, {name: torch.tensor(value) for name, value in one.items()})
@@ -79,17 +79,17 @@ def ranks(world: int) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize(("world", "rank", "row"), [(2, 0, {"train/d/loss": 1}), (2, 1, {"train/d/loss": 2}), (1, 0, {}), (3, 0, {})])
 def test_each_rank_goes_on_with_its_own_and_another_number_of_ranks_without(world: int, rank: int, row: dict[str, float]) -> None:
     state = noted(("d", {"loss": 1.0})).state_dict(ranks(2))
-    interval = Interval()
-    interval.load_state_dict(state, rank, world, torch.device("cpu"))
-    assert interval.means(same) == row
+    means = RunningMeans()
+    means.load_state_dict(state, rank, world, torch.device("cpu"))
+    assert means.means(same) == row
 
 
 def test_the_speed_is_that_since_the_clock_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    interval = Interval()
-    interval.clock(100)
+    means = RunningMeans()
+    means.start_timer(100)
     now[0] = 2.0
-    assert interval.speed(150) == 25
+    assert means.speed(150) == 25
     now[0] = 3.0
-    assert interval.speed(160) == 10
+    assert means.speed(160) == 10

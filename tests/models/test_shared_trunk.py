@@ -22,11 +22,11 @@ BOTH = pytest.mark.parametrize("both", [False, True], ids=["D's", "both"])
 
 
 def trunk(module: AdversarialModule) -> list[Tensor]:
-    return weights(module.generator.trunk)
+    return weights(module.networks["g"].trunk)
 
 
 def one(module: AdversarialModule) -> bool:
-    pairs = zip(module.generator.trunk.parameters(), module.discriminator.trunk.parameters(), strict=True)
+    pairs = zip(module.networks["g"].trunk.parameters(), module.networks["d"].trunk.parameters(), strict=True)
     return all(mine is theirs for mine, theirs in pairs)
 
 
@@ -35,19 +35,21 @@ def test_the_same_tensors_each_in_one_optimiser(settings, both) -> None:
     module = build_module(settings(*TINY, f"share.both={both}"))
     assert one(module)
     in_g, in_d = ([id(w) for group in optimizer.param_groups for w in group["params"]] for optimizer in module.configure_optimizers())
-    assert sorted(in_g + in_d) == sorted({id(weight) for weight in (*module.generator.parameters(), *module.discriminator.parameters())})
-    assert {id(weight) for weight in module.generator.trunk.parameters()} <= set(in_d)
+    assert sorted(in_g + in_d) == sorted(
+        {id(weight) for weight in (*module.networks["g"].parameters(), *module.networks["d"].parameters())}
+    )
+    assert {id(weight) for weight in module.networks["g"].trunk.parameters()} <= set(in_d)
 
 
 @BOTH
 @pytest.mark.parametrize("player", ["d", "g"])
 def test_in_whose_turns_it_learns(settings, tmp_path, both, player) -> None:
     module = build_module(settings(*TINY, "total_images=8", f"stages.both.players=[{player}]", f"share.both={both}"))
-    before, head, decoder = trunk(module), weights(module.discriminator.verdict), weights(module.generator.to_image)
+    before, head, decoder = trunk(module), weights(module.networks["d"].verdict), weights(module.networks["g"].to_image)
     fit(module, tmp_path)
     assert equal(before, trunk(module)) == (player == "g" and not both)
-    assert equal(head, weights(module.discriminator.verdict)) == (player == "g")
-    assert equal(decoder, weights(module.generator.to_image)) == (player == "d")
+    assert equal(head, weights(module.networks["d"].verdict)) == (player == "g")
+    assert equal(decoder, weights(module.networks["g"].to_image)) == (player == "d")
     assert one(module)
 
 
@@ -55,7 +57,7 @@ def test_in_gs_turn_it_learns_as_the_part_of_g_that_it_is(settings, tmp_path) ->
     rates = ("optimizer@optimizer_d=sgd", "optimizer_d.lr=1", "optimizer_d.momentum=0", "penalty=none")
     module = build_module(settings(*TINY, "total_images=4", "stages.both.players=[g]", "share.both=true", *rates))
     before, batches = trunk(module), []
-    judge, g = copy.deepcopy(module.discriminator), copy.deepcopy(module.generator)  # two trunks: one is judged by, one is learnt
+    judge, g = copy.deepcopy(module.networks["d"]), copy.deepcopy(module.networks["g"])  # two trunks: one is judged by, one is learnt
     play = module.game.play
     module.game.play = lambda network, batch: (batches.append(batch), play(network, batch))[1]
     fit(module, tmp_path)
@@ -70,10 +72,10 @@ def test_parts_add_up_to_the_whole_batch(settings, tmp_path, both) -> None:
     plain += ("optimizer@optimizer_g=sgd", "optimizer@optimizer_d=sgd")  # Adam would blow rounding up to its step size
     modules = [build_module(settings(*plain, f"accumulate={parts}")) for parts in (1, 3)]
     for i, module in enumerate(modules):
-        for layer in module.generator.modules():  # batch norm sees the part, not the batch
+        for layer in module.networks["g"].modules():  # batch norm sees the part, not the batch
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eval()
-        module.generator.train = lambda mode=True, g=module.generator: g
+        module.networks["g"].train = lambda mode=True, g=module.networks["g"]: g
         fit(module, tmp_path / str(i), NumbersData(batch_size=6))
     for whole, parts in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
@@ -85,7 +87,7 @@ def test_g_plays_with_the_layers_that_d_has_just_changed_under_bf16(settings, tm
     losses = module.game.generator_losses
 
     def look(d: nn.Module, batch: Batch, fake: Tensor) -> Losses:
-        seen.append((fake.detach(), copy.deepcopy(module.generator)(batch["z"]).detach()))  # copies have no cast weights in the cache
+        seen.append((fake.detach(), copy.deepcopy(module.networks["g"])(batch["z"]).detach()))  # copies have no cast weights in the cache
         return losses(d, batch, fake)
 
     module.game.generator_losses = look

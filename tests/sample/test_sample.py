@@ -71,7 +71,7 @@ def test_mistakes(finished: Path, arguments, message, here) -> None:
 )
 def test_a_checkpoint_that_names_foreign_code_is_refused(finished: Path, tmp_path: Path, node) -> None:
     state = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
-    state["medgan_pl"]["config"]["module"]["average"] = node
+    state["medgan_pl"]["config"]["module"]["ema"] = node
     torch.save(state, tmp_path / "evil.ckpt")
     with pytest.raises(ValueError, match=r"`_target_` must be the full name|must be resolved|must be plain containers"):
         medgan_pl.load(tmp_path / "evil.ckpt")

@@ -87,7 +87,7 @@ def one_run(*overrides: str) -> dict[str, Any]:
     trainer = build_trainer(config, [], [])
     trainer.fit(module, datamodule=Brought())
     row = {key: float(value) for key, value in module.row.items() if key != "images_per_second"}
-    return {"state": module.state_dict(), "row": row, "images": module.images, "turns_d": module.turns_d}
+    return {"state": module.state_dict(), "row": row, "images": module.images, "turns": module.turns["d"]}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_two_ranks_are_one_process_with_the_whole_batch(played, name) -> None:
     rows = [{key: value for key, value in row.items() if key != "train/d/accuracy"} for row in (a["row"], whole["row"])]
     assert rows[0] == pytest.approx(rows[1], rel=1e-3, abs=1e-5)  # but for the accuracy, which is over the pairs within a rank
     assert {"val/fd_random", "train/g/loss"} <= rows[0].keys()
-    assert (a["images"], a["turns_d"]) == (whole["images"], whole["turns_d"]) == (32, 4)
+    assert (a["images"], a["turns"]) == (whole["images"], whole["turns"]) == (32, 4)
 
 
 @pytest.mark.parametrize(("job", "devices", "nodes"), [({}, 1, 1), ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}, 4, 2)])
@@ -130,7 +130,7 @@ def watched(self, batch, index):
     self.game.draw = lambda batch: (z.append(draw(batch)), z[-1])[1]
     step(self, batch, index)
     self.game.draw = draw
-    weights = [value for network in (self.generator, self.discriminator) for value in network.state_dict().values()]
+    weights = [value for network in self.networks.values() for value in network.state_dict().values()]
     seen = {"record": batch["record"], "z": z[0]["z"], "weights": [value.detach().clone() for value in weights]}
     torch.save(seen, os.path.join(os.environ["PLACE"], f"{self.images}_{self.global_rank}.pt"))
 
@@ -150,7 +150,7 @@ def test_a_run_of_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
-    assert (state["images"], state["turns_d"]) == (64, 64 // (2 * 8))
+    assert (state["images"], state["turns"]["d"]) == (64, 64 // (2 * 8))
     shown: list[int] = []
     for images in (16, 32, 48, 64):
         a, b = (torch.load(tmp_path / f"{images}_{rank}.pt", weights_only=True) for rank in (0, 1))

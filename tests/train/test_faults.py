@@ -17,6 +17,7 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor, nn
 
 from medgan_pl.core.files import read_table
+from medgan_pl.models import turn
 from medgan_pl.models.games.base import Losses
 from medgan_pl.models.module import AdversarialModule
 from medgan_pl.train.run import train
@@ -62,7 +63,7 @@ def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`fault(module, losses, critic)` may change what a player pays, each turn, just before it is differentiated; None leaves it."""
 
     def inject(fault: Callable[[AdversarialModule, Losses], None], player: str = "d") -> None:
-        real = AdversarialModule._losses
+        real = turn.losses_of
 
         def losses(module: AdversarialModule, who: str, *rest: Any) -> Losses:
             found = real(module, who, *rest)
@@ -70,7 +71,7 @@ def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 fault(module, found)
             return found
 
-        monkeypatch.setattr(AdversarialModule, "_losses", losses)
+        monkeypatch.setattr(turn, "losses_of", losses)
 
     return inject
 
@@ -81,10 +82,7 @@ def spoil(losses: Losses, factor: float = torch.nan) -> None:
 
 def copies(module: AdversarialModule, player: str) -> list[Tensor]:
     """A player's weights and its optimiser's state."""
-    network, optimizer = (
-        {"g": module.generator, "d": module.discriminator}[player],
-        module.optimizers(use_pl_optimizer=False)["gd".index(player)],
-    )
+    network, optimizer = module.networks[player], module.optimizers_by_player(wrapped=False)[player]
     state = [value for each in optimizer.state_dict()["state"].values() for value in each.values() if isinstance(value, Tensor)]
     return [value.detach().clone() for value in [*network.parameters(), *state]]
 
@@ -117,7 +115,7 @@ def nan_loss(module: AdversarialModule, losses: Losses) -> None:
 
 def infinite_gradient(module: AdversarialModule, losses: Losses) -> None:
     """The loss stays what it is: sqrt(0) = 0, with the slope of a wall."""
-    weight = next(module.discriminator.parameters()).sum()
+    weight = next(module.networks["d"].parameters()).sum()
     losses.terms["wall"] = (weight - weight.detach()).sqrt()
 
 
@@ -189,7 +187,7 @@ def test_a_poisoned_running_statistic_is_found_and_never_saved(play, inject, tmp
     def once(module: AdversarialModule, losses: Losses) -> None:
         if module.images == 40 and not poisoned:
             poisoned.append(module.images)
-            next(layer for layer in module.generator.modules() if isinstance(layer, nn.BatchNorm2d)).running_mean.data[0] = torch.nan
+            next(layer for layer in module.networks["g"].modules() if isinstance(layer, nn.BatchNorm2d)).running_mean.data[0] = torch.nan
 
     inject(once)
     table = play()

@@ -73,11 +73,13 @@ class Map(nn.Module):
         return self.weight * nn.functional.avg_pool2d(image, 8)
 
 
-def played_by(plain: dict[str, Any], **players: nn.Module) -> AdversarialModule:
-    """The module of a configuration, but for its players."""
+def played_by(plain: dict[str, Any], **networks: nn.Module) -> AdversarialModule:
+    """The module of a configuration, with these networks for its players."""
     parts = {key: instantiate(value, _convert_="all") if isinstance(value, dict) else value for key, value in plain["module"].items()}
     parts.pop("_target_")
-    return AdversarialModule(**{**parts, **players})
+    for name, network in networks.items():
+        parts["players"][name].network = network
+    return AdversarialModule(**parts)
 
 
 def fit(module: AdversarialModule, folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
@@ -111,7 +113,7 @@ def test_a_healthy_run_shows_numbers_and_warns_of_nothing(settings, tmp_path, ca
     for key in KEYS:
         assert table[key][0] == [8, 16, 24]
     assert all(0 <= value <= 1 for key in KEYS[2:] for value in table[key][1])
-    by_hand = torch.cat([weight.detach().flatten() for weight in module.discriminator.parameters()]).norm()
+    by_hand = torch.cat([weight.detach().flatten() for weight in module.networks["d"].parameters()]).norm()
     assert table["val/d/weight_norm"][1][-1] == pytest.approx(float(by_hand), rel=1e-5)
     assert warnings(caplog) == []
 
@@ -123,7 +125,7 @@ def test_looking_changes_nothing(settings, tmp_path) -> None:
     for name, callbacks in {"without": [], "with": [Monitors(n=16)]}.items():
         module = build_module(settings(*TINY, "total_images=16", "validate_every=8", *extra))
         fit(module, tmp_path / name, *callbacks)
-        assert module.discriminator.training
+        assert module.networks["d"].training
         states.append(module.state_dict())
         tables.append(read_table(tmp_path / name / "metrics.csv"))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -143,15 +145,15 @@ def test_logits_are_ds_own_in_evaluation_mode(settings, tmp_path) -> None:
         for i, logit in enumerate(held_out):
             one = {key: value[i : i + 1] for key, value in data.peek("val", 7).items()}
             own, other = torch.eye(2)[one["label"]], torch.eye(2)[1 - one["label"]]
-            assert float(module.discriminator(one["image"], own)) == pytest.approx(float(logit), rel=1e-4)
-            assert float(module.discriminator(one["image"], other)) != pytest.approx(float(logit), rel=1e-4)
+            assert float(module.networks["d"](one["image"], own)) == pytest.approx(float(logit), rel=1e-4)
+            assert float(module.networks["d"](one["image"], other)) != pytest.approx(float(logit), rel=1e-4)
 
 
 def test_a_map_of_logits_counts_by_its_mean(settings, tmp_path) -> None:
-    module = played_by(settings(*TINY, "total_images=4"), discriminator=Map())
+    module = played_by(settings(*TINY, "total_images=4"), d=Map())
     data = Cohort()
     fit(module, tmp_path).datamodule = data
-    module.discriminator.weight.data.fill_(1)
+    module.networks["d"].weight.data.fill_(1)
     train, *_ = judged(module, data.peek("train", 5), data.peek("val", 5))
     torch.testing.assert_close(train, data.peek("train", 5)["image"].flatten(1).mean(1))
 
@@ -175,7 +177,7 @@ def test_a_weight_norm_by_value() -> None:
 
 def test_a_d_that_learns_by_heart(settings, tmp_path, caplog) -> None:
     plain = settings(*TINY, "validate_every=8", "optimizer_d.lr=1e-9", "penalty=none")
-    module = played_by(plain, discriminator=ByHeart(NumbersData().peek("train", 64)["image"]))
+    module = played_by(plain, d=ByHeart(NumbersData().peek("train", 64)["image"]))
     fit(module, tmp_path, Monitors(n=16))
     table = read_table(tmp_path / "metrics.csv")
     assert table["val/d/accuracy_train"][1] == [1, 1, 1]
@@ -186,7 +188,7 @@ def test_a_d_that_learns_by_heart(settings, tmp_path, caplog) -> None:
 
 
 def test_a_dead_d(settings, tmp_path, caplog) -> None:
-    module = played_by(settings(*TINY, "validate_every=8", "penalty=none"), discriminator=Dead())
+    module = played_by(settings(*TINY, "validate_every=8", "penalty=none"), d=Dead())
     fit(module, tmp_path, Monitors(n=16))
     table = read_table(tmp_path / "metrics.csv")
     assert table["val/d/accuracy_train"][1] == table["val/d/accuracy_held_out"][1] == [0.5] * 3
@@ -196,7 +198,7 @@ def test_a_dead_d(settings, tmp_path, caplog) -> None:
 
 
 def test_a_g_that_repeats_itself(settings, tmp_path, caplog) -> None:
-    module = played_by(settings(*TINY, "validate_every=8"), generator=OneImage())
+    module = played_by(settings(*TINY, "validate_every=8"), g=OneImage())
     fit(module, tmp_path, Monitors(n=16))
     assert read_table(tmp_path / "metrics.csv")["val/ms_ssim_fake"][1] == pytest.approx([1] * 3)
     (said,) = warnings(caplog)

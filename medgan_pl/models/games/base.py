@@ -93,6 +93,9 @@ class Game(nn.Module, ABC):
     the batch must bring, and not of noise alone. `segments`: whether what it makes are masks, a channel for each structure.
     """
 
+    players: ClassVar[Sequence[str]] = ("d", "g")  # in order of play; the discriminator before the generator
+    generator: ClassVar[str] = "g"  # makes the fakes; the EMA of its weights is validated and sampled
+    discriminator: ClassVar[str] = "d"  # judges the fakes; `d_per_g` counts its turns for each of the generator's
     paired: ClassVar[bool] = False
     sourced: ClassVar[bool] = False
     segments: ClassVar[bool] = False
@@ -136,6 +139,28 @@ class Game(nn.Module, ABC):
     def source(self, batch: Batch) -> Tensor:
         """What G is given (B, C', *S') in a game that is `sourced`."""
         raise ValueError(f"{type(self).__name__} makes images of noise, and has no source")
+
+    def losses(self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, *, adversarial: bool = True) -> Losses:
+        """Return the losses of one turn of `player`, by its name in `players`. A game with further players overrides this.
+
+        - `networks`: all players' networks by name. Only the player's own weights ask for gradients.
+        - `fake`: of `play`, with the graph to the generator's weights in the generator's own turn and detached in any other.
+        - `adversarial`: false in a stage where the generator learns without the discriminator.
+        """
+        if player == self.discriminator:
+            return self.discriminator_losses(networks[self.discriminator], batch, fake)
+        if player != self.generator:
+            raise ValueError(f"{type(self).__name__} has no losses for a player `{player}`; its players are {', '.join(self.players)}")
+        if adversarial:
+            return self.generator_losses(networks[self.discriminator], batch, fake)
+        return self.content_losses(batch, fake)
+
+    def penalties(self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
+        """Return what `player` pays besides `losses`, for its gradient or its weights; `turn` counts its steps, and `networks` are never
+        compiled: torch.compile knows no second derivative."""
+        if player == self.discriminator:
+            return self.discriminator_penalties(networks[self.discriminator], batch, fake, turn)
+        return self.generator_penalties(networks[self.generator], batch, turn) if player == self.generator else {}
 
     def play(self, g: nn.Module, batch: Batch) -> Fakes:
         """What D and G learn from: the fakes themselves, unless a game trains on something else, such as a part of each."""
@@ -189,7 +214,7 @@ class Game(nn.Module, ABC):
             terms[name] = term(critic, real, fake, real_logits, fake_logits, batch.get(f"regularize_{name}"))
         return terms
 
-    def penalties(self, d: nn.Module, batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
+    def discriminator_penalties(self, d: nn.Module, batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
         """What D pays besides, for its gradient, in the turns where that is due; `turn` counts D's steps. `d` is never a compiled network:
         torch.compile knows no second derivative."""
         if not self.penalty.due(turn):

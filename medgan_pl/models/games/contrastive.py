@@ -79,8 +79,8 @@ class Contrastive(Unpaired):
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
         return super().discriminator_losses(d, self.of_reals(batch), fake)
 
-    def penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
-        return super().penalties(d, self.of_reals(batch), fake, turn)
+    def discriminator_penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
+        return super().discriminator_penalties(d, self.of_reals(batch), fake, turn)
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
         return super().generator_losses(d, self.of_reals(batch), fake)

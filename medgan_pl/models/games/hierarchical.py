@@ -86,7 +86,7 @@ class Hierarchical(Synthesis):
         real_logits, fake_logits = (torch.stack(logits, 1) for logits in zip(*told, strict=True))
         return Losses(terms, watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)})
 
-    def penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
+    def discriminator_penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
         if not self.penalty.due(turn):
             return {}
         critics, reals = self.critics(d, batch), self.views(batch)

@@ -55,8 +55,8 @@ class Unpaired(Game):
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
         return super().discriminator_losses(d, batch, self.shown(fake, batch))
 
-    def penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
-        return super().penalties(d, batch, self.shown(fake, batch), turn)
+    def discriminator_penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
+        return super().discriminator_penalties(d, batch, self.shown(fake, batch), turn)
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
         losses = super().generator_losses(d, batch, fake["image"])

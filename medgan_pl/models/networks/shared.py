@@ -1,7 +1,7 @@
 """Layers that both players have: the same tensors, in G and in D; and a pair made for it, a U-shaped G whose encoder is D's trunk."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,33 +16,41 @@ from medgan_pl.models.networks.resnet import channels_at
 
 
 class Share(Protocol):
+    """Gives two players layers in common: the optimizer of `owner` steps them, in the turns of `borrower` too if `both`."""
+
+    owner: str
+    borrower: str
     both: bool
 
-    def __call__(self, generator: nn.Module, discriminator: nn.Module) -> None: ...
+    def __call__(self, networks: Mapping[str, nn.Module]) -> None: ...
 
 
 @dataclass(frozen=True)
 class SharedTrunk:
-    """Makes D's `trunk` that of G. D's optimizer owns it, and steps it in D's turns alone, or, with `both`, in G's turns too.
+    """Makes the `trunk` of the borrower (G) that of the owner (D). The owner's optimizer steps it in the owner's turns alone, or, with
+    `both`, in the borrower's turns too.
 
     In G's turn the trunk learns as a part of G; as a part of the judge it is frozen, like the rest of D.
     Raises ValueError for players without a `trunk`, or with trunks of other shapes.
     """
 
     both: bool = False
+    owner: str = "d"
+    borrower: str = "g"
 
-    def __call__(self, generator: nn.Module, discriminator: nn.Module) -> None:
-        trunks = [getattr(network, "trunk", None) for network in (generator, discriminator)]
+    def __call__(self, networks: Mapping[str, nn.Module]) -> None:
+        borrower, owner = networks[self.borrower], networks[self.owner]
+        trunks = [getattr(network, "trunk", None) for network in (borrower, owner)]
         if not all(isinstance(trunk, nn.Module) for trunk in trunks):
             raise ValueError("layers can be shared between players that both have a `trunk`, such as those of model=shared_trunk")
         shapes = [{name: weight.shape for name, weight in trunk.state_dict().items()} for trunk in trunks]
         if shapes[0] != shapes[1]:
             raise ValueError("a shared trunk must be the same in both players; give both one width, size and number of channels")
-        discriminator.trunk = generator.trunk
+        owner.trunk = borrower.trunk
 
 
 def common(generator: nn.Module, discriminator: nn.Module) -> list[nn.Parameter]:
-    """The weights that are in both."""
+    """Return the weights that are in both networks."""
     own = {id(weight) for weight in generator.parameters()}
     return [weight for weight in discriminator.parameters() if id(weight) in own]
 

@@ -120,7 +120,7 @@ def test_players_meet_the_augmentation_and_judges_do_not() -> None:
 
 
 def test_a_penalty_is_of_the_logit_alone() -> None:
-    paid = game(covariates=["age"], penalty=R1(weight=2.0)).penalties(Says(), batch(), images(FAKE), 0)
+    paid = game(covariates=["age"], penalty=R1(weight=2.0)).discriminator_penalties(Says(), batch(), images(FAKE), 0)
     assert paid["penalty"].item() == pytest.approx(1.0)  # the logit's gradient is 1 in one pixel
 
 

@@ -104,7 +104,7 @@ def test_each_players_losses_reach_only_that_player(objective) -> None:
     fake = playing.play(g, batch)
     seen = {name: each.detach() for name, each in fake.items()}
     losses = playing.discriminator_losses(d, batch, seen)
-    losses.terms.update(playing.penalties(d, batch, seen, 0))
+    losses.terms.update(playing.discriminator_penalties(d, batch, seen, 0))
     losses.total.backward()
     assert all(weight.grad is None for weight in g.parameters())
     assert all(weight.grad is not None for weight in d.parameters())

@@ -58,7 +58,7 @@ def test_the_penalty_is_of_both_views(penalty) -> None:
     fake = {name: -view for name, view in playing.views(batch).items()}
     norms = 10 / (8 * 16 * 16) ** 0.5, 1 / (4**3) ** 0.5  # of the gradient of a mean
     expected = sum(norm**2 if isinstance(penalty, R1) else 10 * (norm - 1) ** 2 for norm in norms)
-    torch.testing.assert_close(playing.penalties(d, batch, fake, 0)["penalty"], torch.tensor(expected))
+    torch.testing.assert_close(playing.discriminator_penalties(d, batch, fake, 0)["penalty"], torch.tensor(expected))
 
 
 @pytest.mark.parametrize("objective", [NonSaturating(), Relative(NonSaturating())])
@@ -69,7 +69,7 @@ def test_each_players_losses_reach_only_that_player(objective) -> None:
     fake = playing.play(g, batch)
     seen = {name: view.detach() for name, view in fake.items()}
     losses = playing.discriminator_losses(d, batch, seen)
-    losses.terms.update(playing.penalties(d, batch, seen, 0))
+    losses.terms.update(playing.discriminator_penalties(d, batch, seen, 0))
     losses.total.backward()
     assert all(weight.grad is None for weight in g.parameters())
     assert all(weight.grad is not None for weight in d.parameters())

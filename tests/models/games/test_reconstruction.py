@@ -71,7 +71,7 @@ def test_each_players_losses_reach_only_that_player() -> None:
     batch = playing.draw({"image": torch.rand(4, 1, 16, 16)})
     fake = playing.play(g, batch)
     losses = playing.discriminator_losses(d, batch, fake.detach())
-    losses.terms.update(playing.penalties(d, batch, fake.detach(), 0))
+    losses.terms.update(playing.discriminator_penalties(d, batch, fake.detach(), 0))
     losses.total.backward()
     assert all(weight.grad is None for weight in g.parameters())
     assert all(weight.grad is not None for weight in d.parameters())

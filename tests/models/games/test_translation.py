@@ -9,7 +9,6 @@ from medgan_pl.models.losses.penalties import NoPenalty
 from medgan_pl.models.networks.layers import frozen
 from medgan_pl.models.networks.patchgan import PatchDiscriminator
 from medgan_pl.models.networks.unet import UNetGenerator
-from medgan_pl.models.schedules import Stage
 
 
 class Halved(nn.Module):
@@ -110,5 +109,3 @@ def test_what_cannot_be_is_refused() -> None:
         game().generate(nn.Identity(), {"image": torch.zeros(1, 1, 8, 8)})
     with pytest.raises(ValueError, match="needs a D with features"):
         game(extras={"match": FeatureMatching(weight=1.0)}).generator_losses(Mean(), batch(), torch.zeros(4, 1, 8, 8))
-    with pytest.raises(ValueError, match=r"without the adversary has players \[g\]"):
-        Stage(players=["d", "g"], adversarial=False)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan_pl.models.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from medgan_pl.models.networks.ema import Average
+from medgan_pl.models.networks.ema import EMA
 from medgan_pl.models.networks.layers import halve, space
 from medgan_pl.models.networks.mlp import MLPDiscriminator, MLPGenerator
 from medgan_pl.models.networks.resnet import ResNetDiscriminator, ResNetGenerator
@@ -86,10 +86,10 @@ def test_halvings() -> None:
     assert halve((8, 8, 8)) == (1, (4, 4, 4))
 
 
-class TestAverage:
+class TestEMA:
     def test_half_life(self) -> None:
         net = nn.Linear(2, 2)
-        average = Average(net, halflife_images=100, ramp=None)
+        average = EMA(net, halflife_images=100, ramp=None)
         start, goal = copy.deepcopy(net.weight.data), torch.ones(2, 2)
         net.weight.data = goal.clone()
         for i in range(10):
@@ -98,7 +98,7 @@ class TestAverage:
 
     def test_the_ramp_forgets_the_first_weights(self) -> None:
         net = nn.Linear(2, 2)
-        average = Average(net, halflife_images=1e9, ramp=0.1)
+        average = EMA(net, halflife_images=1e9, ramp=0.1)
         net.weight.data = torch.ones(2, 2)
         for i in range(200):
             average.update(net, images=(i + 1) * 10, new_images=10)
@@ -106,7 +106,7 @@ class TestAverage:
 
     def test_buffers_follow_and_it_never_trains(self) -> None:
         net = nn.BatchNorm2d(1)
-        average = Average(net, halflife_images=10, ramp=None)
+        average = EMA(net, halflife_images=10, ramp=None)
         net(torch.randn(4, 1, 8, 8) + 5)
         average.update(net, images=10, new_images=10)
         torch.testing.assert_close(average.network.running_mean, net.running_mean / 2)
@@ -115,7 +115,7 @@ class TestAverage:
 
     def test_spectral_norm_of_the_average_is_its_own(self) -> None:
         net = spectral_norm(nn.Linear(6, 6, bias=False))
-        average = Average(net, halflife_images=50, ramp=None)
+        average = EMA(net, halflife_images=50, ramp=None)
         for i in range(100):
             net.parametrizations.weight.original.data = torch.randn(6, 6)
             net(torch.randn(2, 6))
@@ -127,4 +127,4 @@ class TestAverage:
     @pytest.mark.parametrize("arguments", [{"halflife_images": 0}, {"ramp": 0}])
     def test_bad_numbers(self, arguments) -> None:
         with pytest.raises(ValueError, match="must be over 0"):
-            Average(nn.Linear(1, 1), **arguments)
+            EMA(nn.Linear(1, 1), **arguments)

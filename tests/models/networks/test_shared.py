@@ -17,7 +17,7 @@ def pair(spatial_dims: int = 2, size: int | list[int] = 16, width: int = 4, **ot
 @pytest.mark.parametrize("classes", [0, 3])
 def test_shapes_ranges_and_gradients(spatial_dims, size, classes) -> None:
     g, d = pair(spatial_dims, size, classes=classes)
-    SharedTrunk()(g, d)
+    SharedTrunk()({"g": g, "d": d})
     label = torch.eye(3) if classes else None
     image = g(torch.randn(3, 8), label)
     assert image.shape == (3, 1, *space(size, spatial_dims))
@@ -31,7 +31,7 @@ def test_shapes_ranges_and_gradients(spatial_dims, size, classes) -> None:
 def test_the_trunk_is_one() -> None:
     g, d = pair()
     assert common(g, d) == []
-    SharedTrunk()(g, d)
+    SharedTrunk()({"g": g, "d": d})
     shared = common(g, d)
     assert [id(weight) for weight in shared] == [id(weight) for weight in g.trunk.parameters()] == [id(w) for w in d.trunk.parameters()]
     assert len(shared) == len(list(Trunk(2, 1, 4, 2).parameters()))
@@ -57,6 +57,6 @@ def test_g_encodes_and_decodes_with_skips() -> None:
 def test_players_that_cannot_share() -> None:
     where = {"spatial_dims": 2, "channels": 1, "size": 16, "width": 4}
     with pytest.raises(ValueError, match="between players that both have a `trunk`"):
-        SharedTrunk()(DCGANGenerator(**where), DCGANDiscriminator(**where))
+        SharedTrunk()({"g": DCGANGenerator(**where), "d": DCGANDiscriminator(**where)})
     with pytest.raises(ValueError, match="must be the same in both players"):
-        SharedTrunk()(pair(width=4)[0], pair(width=8)[1])
+        SharedTrunk()({"g": pair(width=4)[0], "d": pair(width=8)[1]})
