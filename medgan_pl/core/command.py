@@ -105,6 +105,16 @@ def chosen_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
+def default_option(group: str) -> Any:
+    """Return the content of the option of a group that conf/config.yaml takes by default, None for a group without one."""
+    from omegaconf import OmegaConf
+
+    folder = configuration_folder()
+    defaults = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)["defaults"]
+    chosen = next((each[group] for each in defaults if isinstance(each, dict) and each.get(group)), None)
+    return chosen and OmegaConf.to_container(OmegaConf.load(folder / group / f"{chosen}.yaml"), resolve=False)
+
+
 def instantiate(node: Any, **changes: Any) -> Any:
     """Build what the `_target_`s of a configuration name, innermost first; containers come out plain. `changes` replace arguments."""
     from hydra.utils import instantiate as build

@@ -1,7 +1,7 @@
 """The one table of settings: what may happen to each configuration key."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -42,7 +42,7 @@ FILE = Setting(weights=True, place=True)
 
 # Patterns of keys: * is one name, ** is any number of names, none included. The first pattern that fits a key holds. The settings of a
 # domain, data.domains.NAME.KEY, have the rules of data.KEY.
-TABLE: dict[str, Setting] = {
+RUNS: dict[str, Setting] = {
     # Files of weights that an extractor reads, wherever the extractor is used.
     "**.weights": FILE,
     "**.linear": FILE,
@@ -116,7 +116,10 @@ TABLE: dict[str, Setting] = {
     **dict.fromkeys([f"data.{key}" for key in ("laterality", "batch_size", "covariates", "seed")], RUN),
     "data.augment.**": RUN,
     "data.degrade.**": RUN,
-    # The other commands.
+}
+
+# The settings of the other commands.
+COMMANDS: dict[str, Setting] = {
     **dict.fromkeys(["checkpoint", "fake", "real", "train", "masks.*", "input", "output", "reference", "holes"], FILE),
     "extractor.**": RUN,
     "analysis.**": RUN,
@@ -126,8 +129,10 @@ TABLE: dict[str, Setting] = {
     **dict.fromkeys(["from", "to", "series", "resample", "force", "uncertainty", "window", "overlap"], RUN),
 }
 
+TABLE = RUNS | COMMANDS
 
-@lru_cache
+
+@lru_cache(maxsize=256)
 def expression(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern of the table."""
     names = pattern.removesuffix(".**").removeprefix("**.")
@@ -137,11 +142,10 @@ def expression(pattern: str) -> re.Pattern[str]:
     return re.compile(before + middle + after)
 
 
-@lru_cache(maxsize=4096)
-def setting(key: str) -> Setting | None:
+def setting(key: str, table: Mapping[str, Setting] = TABLE) -> Setting | None:
     """Return the rules for a dotted key, None for a key that is not in the table, such as a key above others."""
     key = re.sub(r"^data\.domains\.[^.]+\.", "data.", key)
-    return next((rules for pattern, rules in TABLE.items() if expression(pattern).fullmatch(key)), None)
+    return next((rules for pattern, rules in table.items() if expression(pattern).fullmatch(key)), None)
 
 
 def names_below(key: str, wanted: Callable[[Setting], bool]) -> tuple[str, ...]:

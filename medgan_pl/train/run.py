@@ -19,6 +19,7 @@ from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_same_place, check_same_run, check_settings
 from medgan_pl.train.resume import checkpoint_to_resume
 from medgan_pl.train.trainer import build_loggers, build_trainer
+from medgan_pl.train.unread import check_read
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -74,6 +75,7 @@ def train(config: "DictConfig") -> float:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     check_settings(plain)
     check_secrets(plain)
+    check_read(config, plain)
     run_dir = Path(plain["run_dir"])
     # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
     found = checkpoint_to_resume(plain["resume"]["path"], run_dir)

@@ -1,7 +1,7 @@
 """Images from noise, with or without a condition (Goodfellow et al. 2014; Mirza & Osindero 2014)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ class Synthesis(Game):
     - `classes`: how many `label` counts, 0 for none. `covariates`: the names of what the columns of `covariates` hold, empty for none.
       Either may be unknown of an image: a label below 0, a covariate that is NaN.
     """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"image", "label", "covariates"})
 
     def __init__(self, *, latent: int, classes: int = 0, covariates: Sequence[str] = (), noise: Noise | None = None, **shared: Any) -> None:
         super().__init__(**shared)

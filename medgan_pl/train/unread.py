@@ -1,0 +1,99 @@
+"""Refuse settings that no part of a run reads. Such a setting would be recorded with the run and change nothing."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.command import default_option
+from medgan_pl.core.settings import RUNS, joined, setting
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
+
+# Settings that only a game or a network reads, through an interpolation such as ${noise}.
+SHARED = ("noise", "augment", "objective", "penalty", "regularizers", "extras", "share")
+
+
+def check_read(config: "DictConfig", plain: dict[str, Any]) -> None:
+    """Raise ValueError, by its key, for a setting that no part of the run reads. `plain` is the resolved `config` in plain containers."""
+    from hydra.utils import get_class
+    from omegaconf import OmegaConf
+
+    check_known(plain)
+    game = get_class(plain["game"]["_target_"])
+    raw = OmegaConf.to_container(config, resolve=False)
+    if isinstance(raw["module"]["game"], str):  # not so on another rank, which has the resolved configuration of the first
+        check_referenced(plain, set(references(raw)), game.__name__)
+    for where, data in data_sets(plain["data"]):
+        check_data_set(data, where, game.reads, game.__name__, plain["image"]["spatial_dims"])
+
+
+def check_known(plain: dict[str, Any]) -> None:
+    """Raise ValueError for a key that a run does not have, whether it was typed as key=value, +key=value or ++key=value."""
+    for key in leaves(plain):
+        if setting(key, RUNS) is None:
+            known = [pattern.removesuffix(".**") for pattern in RUNS if not pattern.startswith("**")]
+            near = difflib.get_close_matches(key, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`python -m medgan_pl.train --help` lists the settings."
+            raise ValueError(f"there is no setting `{key}`, so nothing would read it; leave it out. {hint}")
+
+
+def leaves(node: dict[str, Any], where: str = "") -> Iterator[str]:
+    """Yield each dotted key of a tree that has no keys below it."""
+    for name, value in node.items():
+        key = joined(where, str(name))
+        if isinstance(value, dict):
+            yield from leaves(value, key)
+        else:
+            yield key
+
+
+def references(node: Any) -> Iterator[str]:
+    """Yield each key that an interpolation below `node` names."""
+    if isinstance(node, str):
+        yield from REFERENCE.findall(node)
+    elif isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from references(value)
+
+
+def check_referenced(plain: dict[str, Any], named: set[str], game: str) -> None:
+    """Raise ValueError for a shared setting, or a number of the model, that no interpolation names and that is not at its default."""
+
+    def is_read(key: str) -> bool:
+        return any(each == key or each.startswith(f"{key}.") for each in named)
+
+    for key in SHARED:
+        if plain.get(key) and not is_read(key) and plain[key] != default_option(key):
+            raise ValueError(f"nothing reads `{key}` here: {game} does not use it; leave it out, or choose a game that does")
+    for name, value in plain["model"].items():
+        if value and not isinstance(value, dict) and not is_read(f"model.{name}"):
+            raise ValueError(f"nothing reads `model.{name}` here: neither the networks nor {game} use it; leave it out")
+
+
+def data_sets(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the key and the settings of the data set, or of each of its domains."""
+    if "domains" not in data:
+        yield "data", data
+    for name, domain in data.get("domains", {}).items():
+        yield f"data.domains.{name}", domain
+
+
+def check_data_set(data: dict[str, Any], where: str, reads: frozenset[str], game: str, spatial_dims: int) -> None:
+    """Raise ValueError for a part of the batch that the game does not read, and for patches in 2-D and a slice axis in 3-D."""
+    beside = data.get("beside") or {}
+    parts = {"degrade": ("source", data.get("degrade"))} | {f"beside.{key}": (key, each) for key, each in beside.items()}
+    for name, (key, part) in parts.items():
+        if part and key not in reads:
+            raise ValueError(
+                f"`{where}.{name}` would not be seen: it gives the batch a `{key}`, and {game} reads {', '.join(sorted(reads))} alone; "
+                f"use {name.split('.')[0]}@{where}.{name}=none, or a game that reads `{key}`"
+            )
+    if spatial_dims == 2 and data.get("patches"):
+        raise ValueError(f"`{where}.patches` must be 0 in 2-D, got {data['patches']}; patches are cut from volumes, image.spatial_dims=3")
+    axis = (data.get("slices") or {}).get("axis", "axial")
+    if spatial_dims == 3 and axis != "axial":
+        raise ValueError(f"`{where}.slices.axis` must be left out in 3-D, got {axis}; slices are images of image.spatial_dims=2")
