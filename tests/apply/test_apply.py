@@ -23,6 +23,7 @@ from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.windows import Windows, scales_to_training, through_spacing
 from medgan_pl.core.command import instantiate
 from medgan_pl.core.console import configuration_folder
+from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.data.degrade import Chain, Gaussian, Shrink
 from medgan_pl.data.export import Facts, Provenance, check, write_nifti
 from medgan_pl.data.export.derived import write_derived
@@ -57,7 +58,7 @@ def trained(settings, tmp_path):
         module.ema.network.end.last.bias.fill_(SHIFT)
         if not config["model"]["generator"].get("residual"):
             torch.nn.init.zeros_(module.ema.network.end.last.weight)
-        state = {"config": config, "classes": [], "images": 64, "inverse": {**INVERSE, **inverse}, "covariates": []}
+        state = {"format": FORMAT, "config": config, "classes": [], "images": 64, "inverse": {**INVERSE, **inverse}, "covariates": []}
         state |= {"pipelines": pipelines_of(config)}
         path = tmp_path / "run" / "checkpoints" / "best.ckpt"
         path.parent.mkdir(parents=True, exist_ok=True)
