@@ -75,7 +75,7 @@ def draw(found: Sequence[Point], path: Path) -> None:
 
 
 def asides(found: Sequence[Point]) -> list[tuple[float, float]]:
-    """Where the number of each point stands, in points of print from it: away from its neighbours, the nearest pushing hardest."""
+    """Return where the number of each point is printed, in points from it: away from its neighbours, the nearest pushing hardest."""
     places = np.array([[point.x.estimate.value, point.y.estimate.value] for point in found])
     spread = np.ptp(places, axis=0)
     places = places / np.where(spread > 0, spread, 1)

@@ -24,7 +24,7 @@ class Ranked:
 
     @property
     def caught(self) -> bool:
-        """Whether its images were found to give patients away."""
+        """Return whether the images were found to give patients away."""
         return self.judged.privacy[0] == "bad"
 
 
@@ -81,7 +81,7 @@ def lacking(run: Judged, score: str) -> str:
 
 
 def nearest(judged: Sequence[Judged], score: str) -> str:
-    """What else could have been meant, for an error."""
+    """Return the names that could have been meant, for an error."""
     reasons = [lacking(run, score) for run in judged if score in run.results]
     if reasons:
         return reasons[0]
@@ -130,7 +130,7 @@ def flat(node: Mapping[str, Any], where: str = "") -> list[tuple[str, Any]]:
 
 
 def spoken(ranking: Ranking) -> list[str]:
-    """What a reader of the table must know: the rule of ties, the floor, who was caught, what the score does not see."""
+    """Return what a reader of the table must know: the rule of ties, the floor, who was caught, what the score does not see."""
     first, entry = ranking.runs[0], ranking.entry
     better = {"lower": "lower is better", "higher": "higher is better", "floor": "the nearer to that of held-out reals the better"}
     lines = [f"{ranking.score}: {entry.title}; {better[entry.better]}. {entry.reading}"]

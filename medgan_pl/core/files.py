@@ -34,7 +34,7 @@ def sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote there; None if there is nothing, or nothing whole: it can be made anew."""
+    """Return what `write_json` wrote there; None if there is nothing, or nothing whole: it can be made anew."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

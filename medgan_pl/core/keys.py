@@ -8,7 +8,7 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What the numbers are for; two purposes of one step never share their randomness."""
+    """The purpose of random numbers; two purposes of one step never share their randomness."""
 
     INIT = 0
     STEP = 1  # noise, penalties, dropout of one training step; count = images shown

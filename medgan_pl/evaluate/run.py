@@ -91,7 +91,7 @@ def check(config: "DictConfig") -> None:
 
 
 def pictures_of(target: "Target", found: "Findings") -> "Pictures":
-    """What the report shows beside the numbers: images evenly spaced through each set, not chosen."""
+    """Return the pictures that the report shows: images evenly spaced through each set, not chosen."""
     from medgan_pl.evaluate.report import SHOWN, SHOWN_PER_CLASS, Pairs, Pictures
 
     sets = target.sets
@@ -184,7 +184,7 @@ def log_to_wandb(target: "Target", judgement: dict[str, Any], output: Path, mode
 
 
 def show(judgement: dict[str, Any], output: Path) -> None:
-    """What the screen says: the answers, the caveats, the main numbers."""
+    """Print the answers, the caveats and the main numbers."""
     from rich import get_console
     from rich.table import Table
 

@@ -16,7 +16,7 @@ OF_MASKS = ("dice_real", "dice_synthetic", "dice_both")
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How the networks are trained: `training`; `draws` bootstrap samples for the intervals, keyed by `seed`; on `device`."""
+    """The plan by which the networks are trained: `training`; `draws` bootstrap samples for the intervals, keyed by `seed`; on `device`."""
 
     training: Training
     draws: int

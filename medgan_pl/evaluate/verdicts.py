@@ -1,4 +1,4 @@
-"""What the numbers say, in a sentence for each question, with a mark; the thresholds stand here and in docs/evaluation.md."""
+"""The verdicts: a sentence and a mark for each question; the thresholds stand here and in docs/evaluation.md."""
 
 from collections.abc import Iterable
 

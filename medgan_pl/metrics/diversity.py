@@ -1,4 +1,4 @@
-"""How alike generated images are to one another, beside how alike real ones are: multi-scale structural similarity between pairs."""
+"""The likeness of generated images to one another, beside that of real ones: multi-scale structural similarity between pairs."""
 
 from collections.abc import Callable
 

@@ -41,8 +41,8 @@ def resampled(n: int, groups: Int[Tensor, " n"] | None, generator: torch.Generat
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are found: `draws` bootstrap samples keyed by `seed`; `fake_groups` (N,), `real_groups` (M,): whose image each is,
-    None where each stands for itself.
+    """The bootstrap behind the intervals: `draws` bootstrap samples keyed by `seed`; `fake_groups` (N,), `real_groups` (M,): whose image
+    each is, None where each stands for itself.
 
     Source: Efron & Tibshirani 1993, chapters 13 (percentile interval) and 8.2 (resampling of groups). Raises ValueError for fewer than 20
     draws, which have no 2.5th percentile to speak of.

@@ -80,7 +80,7 @@ def closest_pairs(distance: Distances, place: Int[Tensor, " n"], n: int) -> tupl
 
 
 def twins(distance: Distances) -> Bool[Tensor, " n"]:
-    """Which held-out images are at no distance from a training image but rounding: the same image under another name.
+    """Find the held-out images that are at no distance from a training image but rounding: the same image under another name.
 
     They are left out wherever a distance is to say what a stranger's is: with more than 1 % of them, nothing could come nearer than 0. They
     also mean that the split leaks, which the reader should be told.
@@ -144,7 +144,7 @@ def duplicates(fake: Float[Tensor, "n f"], held_out: Float[Tensor, "m f"], resam
 
 
 def leaks(copies: Estimate | None, advantage: Estimate | None) -> str:
-    """What was caught, in plain sentences, by `copies` at 1 % and by `mia_advantage` (None where not defined); "" where nothing was.
+    """Return what was caught, in plain sentences, by `copies` at 1 % and by `mia_advantage` (None where not defined); "" where nothing was.
 
     - The lower end of `copies` is above 0.05, five times chance. Of 300 simulated honest generators in each of 20 settings (100 to 1,000
       held-outs, 100 to 2,000 fakes) at most 0.3 % were flagged; at three times chance 2.3 %. With 10 % of copies among 200 fakes or more

@@ -66,7 +66,7 @@ def nearest_other(x: Float[Tensor, "n f"], groups: Int[Tensor, " n"] | None = No
 
 
 class _Neighbourhoods(ABC):
-    """What the two measures of this file share: one number an image, averaged over the fakes (first key) and over the reals (second)."""
+    """The base of the two measures of this file: one number an image, averaged over the fakes (first key) and over the reals (second)."""
 
     keys: tuple[str, str]
 
@@ -183,7 +183,7 @@ class _Block:
         return torch.cat([(self.query[a] - self.base[b]).square_().sum(1) for a, b in pairs])
 
     def within(self, radii: Float[Tensor, "b_or_1 m_or_1"]) -> Bool[Tensor, "b m"]:
-        """Whether the distances are at most `radii`, one a query (B, 1) or one a base (1, M)."""
+        """Return whether the distances are at most `radii`, one a query (B, 1) or one a base (1, M)."""
         limits = radii.square().expand_as(self.squares)
         gap = self.squares - limits
         inside = gap <= 0

@@ -1,4 +1,4 @@
-"""What stands between a player's gradients and its step: the scale of float16, clipping, and the refusal of what is not finite."""
+"""The guard between a player's gradients and its step: the scale of float16, clipping, and the refusal of what is not finite."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -45,8 +45,8 @@ class Guard:
 
     @torch.no_grad()
     def admits(self, weights: Iterable[nn.Parameter], values: Mapping[str, Tensor]) -> tuple[bool, Tensor]:
-        """Whether the step may be taken, and the gradient norm before clipping; the gradients are then unscaled and clipped. `values` are
-        the losses behind it, for the message."""
+        """Return whether the step may be taken, and the gradient norm before clipping; the gradients are then unscaled and clipped.
+        `values` are the losses behind it, for the message."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         if not gradients:
             raise ValueError(f"the losses of `{self.player}` must depend on its weights; none of them has got a gradient")

@@ -1,4 +1,4 @@
-"""What changes over a run: learning rates, who plays, and how often."""
+"""The schedules of a run: learning rates, who plays, and how often."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +62,7 @@ class Ramp:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Who plays, and for how long: in `images`, or in `epochs` of the training split; neither means to the end of the run.
+    """A stage says who plays and for how long: in `images`, or in `epochs` of the training split; neither means to the end of the run.
 
     `adversarial`: whether G is judged by D; without it G alone plays, for what a game of pairs pays besides (its extras).
     """
@@ -96,7 +96,7 @@ def stage_at(stages: Mapping[str, Stage], images: int, epoch_images: int) -> str
 
 @dataclass(frozen=True, kw_only=True)
 class Saturated:
-    """Where `d_per_g` is "auto", D plays until its `accuracy` (losses/adversarial.py) on a fresh batch, measured before D learns from it,
+    """With `d_per_g` "auto", D plays until its `accuracy` (losses/adversarial.py) on a fresh batch, measured before D learns from it,
     reaches this share; it plays at most `max_turns` turns.
 
     Playing D towards its optimum is the inner loop of Goodfellow et al. 2014 (arXiv 1406.2661), algorithm 1; the threshold bounds it.

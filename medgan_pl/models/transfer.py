@@ -44,7 +44,7 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
 
 
 def told(model: Mapping[str, Any]) -> str:
-    """What a model is told besides the images, in words: 2 classes, age, sex."""
+    """Return the condition of a model, in words: 2 classes, age, sex."""
     names = [shown(name).strip("'") for name in model.get("covariates", [])]  # a checkpoint from before them has none
     return ", ".join([f"{model['classes']} classes"] * bool(model["classes"]) + names) or "nothing"
 

@@ -84,7 +84,7 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def higher_is_better(monitor: str) -> bool:
-    """Whether the catalogue wants `monitor`, such as val/coverage_random, high; of what it does not know, lower is better."""
+    """Return whether the catalogue wants `monitor`, such as val/coverage_random, high; of what it does not know, lower is better."""
     name = monitor.removeprefix("val/")
     known = [key for key in CATALOGUE if name == key or name.startswith(f"{key}_")]
     return bool(known) and CATALOGUE[max(known, key=len)].better == "higher"

@@ -1,4 +1,4 @@
-"""Whether a DICOM file is a valid synthetic image: the rules of its IOD, sound pixels, marked everywhere, nobody in it."""
+"""Check that a DICOM file is a valid synthetic image: the rules of its IOD, sound pixels, marked everywhere, nobody in it."""
 
 import io
 import warnings
@@ -46,7 +46,7 @@ PERSONAL += " DeviceSerialNumber AdditionalPatientHistory Occupation ProtocolNam
 
 
 def check_dicom(path: Path) -> list[str]:
-    """What is wrong with a DICOM file as a synthetic CT, MR or CR image, a sentence each; none for what write_dicom writes.
+    """Return what is wrong with a DICOM file as a synthetic CT, MR or CR image, a sentence each; none for what write_dicom writes.
 
     It asks: valid by its IOD (type 1 filled, type 2 present, values fit their VR and VM, UIDs valid)? pixels as long as the header says? a
     sound slice plane? marked as synthetic? no private attribute, nothing about a person, a time or a place? The sentences name

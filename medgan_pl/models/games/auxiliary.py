@@ -33,7 +33,7 @@ class AuxiliaryClassifier(Synthesis):
         return lambda image: self.answer(d, image)[:, 0]
 
     def answer(self, d: nn.Module, image: Tensor) -> Tensor:
-        """What D says of images: (B, 1 + classes + covariates)."""
+        """Return D's answer to images: (B, 1 + classes + covariates)."""
         told, wanted = d(image), 1 + self.classes + len(self.covariates)
         if told.ndim != 2 or told.shape[1] != wanted:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What every game shares: the players' losses by one objective, one penalty and any regularisers, on whatever is generated and judged."""
+"""The base of all games: the players' losses by one objective, one penalty and any regularizers, on whatever is generated and judged."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ class Penalty(Protocol):
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """What every image passes on its way to D, real and fake alike, and G is taught through. See augment.py."""
+    """The augmentation of every image on its way to D, real and fake alike; G learns through it. See augment.py."""
 
     numbers: int  # uniform random numbers it takes for each image; 0 where it does nothing
 
@@ -53,7 +53,7 @@ class Augmentation(Protocol):
         every rank must ask alike."""
 
     def watch(self) -> dict[str, float]:
-        """What is to be logged, such as its present strength."""
+        """Return what is to be logged, such as the present strength."""
 
 
 @runtime_checkable
@@ -73,7 +73,7 @@ class Regularizer(Protocol):
 
 @dataclass
 class Losses:
-    """What a player pays: `terms` are already weighted, summed and differentiated, and shown; `watch` is only shown. All scalars."""
+    """The losses of a player: `terms` are already weighted, summed and differentiated, and shown; `watch` is only shown. All scalars."""
 
     terms: dict[str, Tensor]
     watch: dict[str, Tensor] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Losses:
 
 
 class Game(nn.Module, ABC):
-    """Who generates what from which keys of the batch, who judges what, and who pays what.
+    """A game says who generates what from which keys of the batch, who judges what, and who pays what.
 
     A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. What state its augmentation and its
     regularisers have, such as an adaptive strength, are buffers, saved with the run. A new game says `draw`, `generate` and `critic`; the
@@ -139,7 +139,7 @@ class Game(nn.Module, ABC):
         """The fakes (B, C, *S) in [-1, 1]; a function of the drawn batch alone."""
 
     def source(self, batch: Batch) -> Tensor:
-        """What G is given (B, C', *S') in a game that is `sourced`."""
+        """Return the input of G (B, C', *S') in a game that is `sourced`."""
         raise ValueError(f"{type(self).__name__} makes images of noise, and has no source")
 
     def losses(self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, *, adversarial: bool = True) -> Losses:
@@ -165,11 +165,11 @@ class Game(nn.Module, ABC):
         return self.generator_penalties(networks[self.generator], batch, turn) if player == self.generator else {}
 
     def play(self, g: nn.Module, batch: Batch) -> Fakes:
-        """What D and G learn from: the fakes themselves, unless a game trains on something else, such as a part of each."""
+        """Return what D and G learn from: the fakes themselves, unless a game trains on something else, such as a part of each."""
         return self.generate(g, batch)
 
     def of_fakes(self, batch: Batch, fake: Tensor) -> tuple[Batch, Tensor]:
-        """Those of the fakes that `generate` made of a batch which D is to judge, and the batch with their condition, for `critic`."""
+        """Return the batch and the fakes that D is to judge, of those that `generate` made, with their condition for `critic`."""
         return batch, fake
 
     def of_reals(self, batch: Batch) -> Batch:
@@ -177,7 +177,7 @@ class Game(nn.Module, ABC):
         return batch
 
     def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """What of the fakes of a drawn batch is held against which reals in validation: as many of each, maybe none."""
+        """Return the fakes of a drawn batch and the reals they are compared with in validation: as many of each, maybe none."""
         return fake, self.real(batch)
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
@@ -195,11 +195,11 @@ class Game(nn.Module, ABC):
         return images if augment is None or not augment.numbers else augment(images, batch["augment"])
 
     def real(self, batch: Batch) -> Tensor:
-        """What the fakes are held against."""
+        """Return the real images (B, C, *S) that the fakes are compared with."""
         return require(batch, "image", "it is the real side of the game")
 
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        """What D pays for telling `real` from `fake` (detached), each turn."""
+        """Return D's losses for telling `real` from `fake` (detached), each turn."""
         critic, real = self.judge(d, batch), self.real(batch)
         real_logits, fake_logits = critic(real), critic(fake)
         return Losses(
@@ -217,25 +217,25 @@ class Game(nn.Module, ABC):
         return terms
 
     def discriminator_penalties(self, d: nn.Module, batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
-        """What D pays besides, for its gradient, in the turns where that is due; `turn` counts D's steps. `d` is never a compiled network:
-        torch.compile knows no second derivative."""
+        """Return what D pays besides, for its gradient, in the turns where that is due; `turn` counts D's steps. `d` is never a compiled
+        network: torch.compile knows no second derivative."""
         if not self.penalty.due(turn):
             return {}
         return {"penalty": self.penalty(self.judge(d, batch), self.real(batch), fake, batch.get("t"))}
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        """What G pays for `fake`, judged by a frozen D."""
+        """Return G's losses for `fake`, judged by a frozen D."""
         critic = self.judge(d, batch)
         real_logits = critic(self.real(batch)) if self.objective.paired else None
         return Losses(terms={"adversarial": self.objective.generator(critic(fake), real_logits)})
 
     @property
     def has_content(self) -> bool:
-        """Whether there is something that G can pay in a stage without the adversary."""
+        """Return whether G has a loss in a stage without the adversary."""
         return False
 
     def content_losses(self, batch: Batch, fake: Fakes) -> Losses:
-        """What G pays in a stage without the adversary, where the game `has_content`."""
+        """Return G's losses in a stage without the adversary, where the game `has_content`."""
         raise TypeError(f"{type(self).__name__} has nothing for G to pay without the adversary")
 
     def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
@@ -247,5 +247,5 @@ class Game(nn.Module, ABC):
             term.adapt(reduce)
 
     def generator_penalties(self, g: nn.Module, batch: Batch, turn: int) -> dict[str, Tensor]:
-        """What G pays for itself, whoever judges; `turn` counts G's steps, `g` is never a compiled network."""
+        """Return what G pays for itself, whoever judges; `turn` counts G's steps, `g` is never a compiled network."""
         return {}

@@ -44,7 +44,7 @@ class Hierarchical(Synthesis):
         return {"slab": slab, "low": low}
 
     def views(self, batch: Batch) -> dict[str, Tensor]:
-        """What the fakes of `play` are held against."""
+        """Return the views of the reals that the fakes of `play` are compared with."""
         image = self.real(batch)
         return {"slab": slab_of(image, batch["place"], self.slabs), "low": F.avg_pool3d(image, CELL)}
 
@@ -57,7 +57,7 @@ class Hierarchical(Synthesis):
         }
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
-        """Of whole images (B, C, D, H, W): the mean logit of slabs that cover them, and that of the low view; (B, 2)."""
+        """Return a critic of whole images (B, C, D, H, W): the mean logit of slabs that cover them, and that of the low view; (B, 2)."""
         condition = self.condition(batch)
 
         def judge(image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a generator starts from: independent numbers of mean 0."""
+"""The noise a generator starts from: independent numbers of mean 0."""
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -44,7 +44,7 @@ class Translation(Game):
         self.extras, self.conditional, self.keep_known = nn.ModuleDict(extras), conditional, keep_known
 
     def source(self, batch: Batch) -> Tensor:
-        """What G is given (B, C', *S')."""
+        """Return the input of G (B, C', *S')."""
         return require(batch, "source", "G makes each image of its source; set data.degrade or data.beside.source")
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
@@ -59,7 +59,8 @@ class Translation(Game):
         return lambda images: d(self.augmented(self.shown(images, batch), batch))
 
     def shown(self, images: Tensor, batch: Batch) -> Tensor:
-        """What D is shown of images: themselves, or with the source of each in further channels, so that both are augmented alike."""
+        """Return what D is shown of images: themselves, or with the source of each in further channels, so that both are augmented
+        alike."""
         if not self.conditional:
             return images
         source = self.source(batch).to(images.dtype)

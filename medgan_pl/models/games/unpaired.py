@@ -1,4 +1,4 @@
-"""What games between domains share in which no image's own counterpart is known, so that patients may differ between domains."""
+"""The base of games between domains without pairs: no image's own counterpart is known, and patients may differ between domains."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -23,7 +23,7 @@ class Unpaired(Game):
     domains: int = 2
 
     def source(self, batch: Batch) -> Tensor:
-        """What G is given (B, C, *S)."""
+        """Return the input of G (B, C, *S)."""
         return require(batch, "image", "it is what is brought to another domain")
 
     def domain(self, batch: Batch) -> Tensor:
@@ -39,7 +39,8 @@ class Unpaired(Game):
         return {key: value[moved] for key, value in {**batch, "label": target}.items()}, fake[moved]
 
     def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """What was brought to the last domain, and reals of it. Both ways together would be nearest to the reals where G does nothing."""
+        """Return what was brought to the last domain, and reals of that domain. Both ways together would be nearest to the reals where G
+        does nothing."""
         domain, target, last = self.domain(batch), self.target(batch), self.domains - 1
         fakes, reals = fake[(target == last) & (domain != last)], self.real(batch)[domain == last]
         count = min(len(fakes), len(reals))

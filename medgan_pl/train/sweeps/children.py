@@ -1,4 +1,4 @@
-"""What becomes of the children of a sweep: one that fails does not end it, one that finished is not run again, a table tells of all."""
+"""The children of a sweep: one that fails does not end it, one that finished is not run again, a table tells of all."""
 
 import csv
 import io
@@ -132,7 +132,7 @@ def draw(rows: list[dict[str, Any]], keys: list[str]) -> bytes:
 
 
 def positions(axes: Any, values: list[str]) -> list[float]:
-    """Where `values` stand on the x axis: numbers at their value, on a log axis if they span a decade; names in strips."""
+    """Return the positions of `values` on the x axis: numbers at their value, on a log axis if they span a decade; names in strips."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     try:

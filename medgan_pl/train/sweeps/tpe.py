@@ -111,7 +111,7 @@ class Tpe(Sweeper):
 
 
 def distribution(override: Override) -> Any:
-    """What Optuna draws from for a swept override: numbers for an interval, whole ones for int(interval(…)), else names."""
+    """Return what Optuna draws from for a swept override: numbers for an interval, whole ones for int(interval(…)), else names."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
