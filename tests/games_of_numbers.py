@@ -1,7 +1,7 @@
 """A data module of numbers for the tests of the module: tiny images, any size, no files."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -38,6 +38,7 @@ class NumbersData(pl.LightningDataModule):
     fingerprint = "numbers"
     inverse = Inverse(((-1.0, 1.0),), "numbers", "CR", None, None)
     inverses: ClassVar[dict[str, Inverse]] = {}
+    pipelines: ClassVar[dict[str, Any]] = {}
     covariates = Covariates()
     covariate_names: tuple[str, ...] = ()
 

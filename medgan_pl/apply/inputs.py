@@ -1,13 +1,10 @@
 """What a generator is applied to, and where what it makes goes."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from medgan_pl.data.export import sha256
 from medgan_pl.data.files.folders import is_mask, walk
 from medgan_pl.data.files.layouts import companion_name
 from medgan_pl.data.files.names import ITK, bare
@@ -94,9 +91,3 @@ def named(item: Item, source: Path) -> str:
     """The name by which a scan and its mask are matched."""
     name = companion_name(item.name)
     return source.name if name == "." else name
-
-
-def digest(item: Item, holes: Item | None = None) -> str:
-    """SHA-256 of the content of all files of a scan, in order, and of its mask's."""
-    parts = [[sha256(path) for path in each.paths] for each in (item, holes) if each is not None]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

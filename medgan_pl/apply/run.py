@@ -23,22 +23,22 @@ def apply(config: "DictConfig") -> bool:
     from omegaconf import OmegaConf
     from rich.progress import track
 
-    from medgan_pl.apply.inference import Applied
+    from medgan_pl.apply.inference import Inference
     from medgan_pl.apply.inputs import gather, targets
 
     settings = checked(OmegaConf.to_container(config, resolve=True))
     source, output = (Path(str(settings[name])).expanduser().resolve() for name in ("input", "output"))
     if source.is_relative_to(output) or (source.is_dir() and output.is_relative_to(source)):
         raise ValueError(f"`output` must neither lie in input nor hold it, as it could replace an original, got {config.output}")
-    applied = Applied(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
-    found = gather(source, applied.modality)
-    for line in [*found.left_out, *([FOGGED] if applied.reading.fogged else [])]:
+    inference = Inference(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
+    found = gather(source, inference.modality)
+    for line in [*found.left_out, *([FOGGED] if inference.reading.moved_levels else [])]:
         print(line, file=sys.stderr)
-    wanted, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), applied.masks(found.items, source)
+    wanted, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), inference.masks(found.items, source)
     failures, skipped = dict(found.unusable), 0
     for item, target in track(wanted, description="applying", transient=True):
         try:
-            skipped += not applied.write(item, target, masks.get(item.name))
+            skipped += not inference.write(item, target, masks.get(item.name))
         except (ValueError, OSError, RuntimeError) as error:  # of this file; the next may go well
             failures[item.name] = str(error)
             print(f"{item.name}: {error}", file=sys.stderr)

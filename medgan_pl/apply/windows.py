@@ -1,31 +1,36 @@
-"""A generator over whole images: window by window, blended, at the spacing it was trained on, and back on the grid the image came on."""
+"""A generator over whole images: window by window, blended, at the spacing of training, and back on the grid of the image."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.data.prepare.geometry import resample
-from medgan_pl.data.readers.scan import MAX_VOXELS, ScanError
+from medgan_pl.data.prepare.pipelines import Pipeline
+from medgan_pl.data.readers.scan import MAX_VOXELS, Scan, ScanError
 
 Generate = Callable[[Tensor], Tensor]
+
+# A scan whose spacing differs by more than this share from that of training is refused: what the network learnt of size and sharpness does
+# not hold for it.
+SPACING_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Images (n, C, *S) of any size through a generator, (b, C, *size) -> (b, K, *size · factors), to (n, K, *S · factors) on the CPU.
+    """Sliding windows: run a generator, (b, C, *size) -> (b, K, *size · factors), over images (n, C, *S) of any size.
 
-    Windows of `size` overlap by a share of at least `overlap` and are blended by Gaussians. They begin at multiples of `multiple` pixels of
-    what is made, the grid of the generator's halvings, and the image is padded at its end by its last values up to such a multiple, as the
-    generators themselves pad: so what is made of a window is what is made of the whole, away from the window's border.
+    The result is (n, K, *S · factors) on the CPU. Windows of `size` overlap by a share of at least `overlap` and are blended by Gaussians.
+    They begin at multiples of `multiple` output pixels, the grid of the generator's downsampling. The image is padded at its end by its
+    last values up to such a multiple, as the generators themselves pad. So the output of a window equals the output of the whole image,
+    except near the window's border.
 
-    `most` voxels of what is made at once, if that is not 0: windows then grow up to it, to the whole image where that is no more, and fewer
-    than `batch_size` are made at once.
+    `max_voxels`: the largest number of output voxels at once; 0 sets no limit. Windows grow up to it, or to the whole image if that is
+    smaller, and fewer than `batch_size` windows go through at once.
     """
 
     size: tuple[int, ...]
@@ -34,7 +39,7 @@ class Windows:
     overlap: float
     batch_size: int
     device: torch.device | str = "cpu"
-    most: int = 0
+    max_voxels: int = 0
 
     def __call__(self, generate: Generate, images: Tensor) -> Tensor:
         sides = images.shape[2:]
@@ -46,39 +51,40 @@ class Windows:
             size.append(min(wanted + -wanted % step, side))
             interval = max(step, int((1 - self.overlap) * size[-1]) // step * step)
             overlaps.append(max(0.0, 1 - (interval + 0.5) / size[-1]))  # MONAI rounds size · (1 - overlap) down: to `interval`
-        at_once = min(self.batch_size, max(1, self.most // self.voxels(size))) if self.most else self.batch_size
+        at_once = min(self.batch_size, max(1, self.max_voxels // self.voxels(size))) if self.max_voxels else self.batch_size
         made = sliding_window_inference(
             images, size, at_once, generate, overlap=overlaps, roi_weight_map=bell(size), sw_device=self.device, device="cpu"
         )
         return made[(..., *(slice(side * factor) for side, factor in zip(sides, self.factors, strict=True)))]
 
     def grown(self, sides: Sequence[int]) -> tuple[int, ...]:
-        """A window's sides in an image of `sides`: all longer ones cut to one length, the longest at which it has at most `most` voxels."""
+        """Return the sides of a window in an image of `sides`: longer sides are cut to one length, the longest that keeps to the limit."""
         for longest in range(max(sides), min(self.size), -1):
             size = tuple(max(least, min(side, longest)) for least, side in zip(self.size, sides, strict=True))
-            if self.voxels(size) <= self.most:
+            if self.voxels(size) <= self.max_voxels:
                 return size
         return self.size
 
     def voxels(self, size: Sequence[int]) -> int:
-        """Of what is made of a window."""
+        """Return the number of output voxels of a window."""
         return math.prod(size) * math.prod(self.factors)
 
 
 def bell(size: Sequence[int]) -> Tensor:
-    """(1, 1, *size): a Gaussian about the middle, of an eighth of each side.
+    """Return (1, 1, *size): a Gaussian about the center, with a standard deviation of an eighth of each side.
 
-    MONAI's own ends at a thousandth, which the corners of all windows reach: where only corners meet, border would count as much as middle.
+    MONAI's own weights end at a thousandth, which the corners of all windows reach. Where only corners meet, the border would then count as
+    much as the center.
     """
     along = [(-0.5 * ((torch.arange(side) - (side - 1) / 2) / (side / 8)).square()).exp() for side in size]
     return torch.einsum("a,b->ab" if len(size) == 2 else "a,b,c->abc", *along)[None, None]
 
 
 def through_spacing(apply: Generate, images: Tensor, scales: Sequence[float], factors: Sequence[int]) -> Tensor:
-    """What `apply` makes of images (n, C, *S) on a grid `scales` times as wide, brought back: (n, K, *S · factors).
+    """Resample images (n, C, *S) to a grid `scales` times as wide, call `apply`, and resample its result back: (n, K, *S · factors).
 
-    `apply` enlarges by `factors`. Both ways are about the same centre; the border is repeated, so that the wide grid covers the image.
-    Raises ScanError where that takes more than MAX_VOXELS, as a header may claim any spacing.
+    `apply` enlarges by `factors`. Both ways keep the center; the border is repeated, so that the wide grid covers the image. Raises
+    ScanError for more than MAX_VOXELS, as a header may claim any spacing.
     """
     sides, axes = images.shape[2:], len(scales)
     margins = [math.ceil(scale) for scale in scales]
@@ -99,30 +105,32 @@ def through_spacing(apply: Generate, images: Tensor, scales: Sequence[float], fa
     return made[(..., *(slice(s, s + m) for s, m in zip(spare, own, strict=True)))]
 
 
-@dataclass(frozen=True)
-class Planes:
-    """A canonical array as the images that a generator takes: itself, or the slices along `axis`, as `layouts.Slices` cuts them."""
+def scales_to_training(
+    scan: Scan, pipeline: Pipeline, spacing_mm: Sequence[float] | None, factors: Sequence[int], *, resample: bool, force: bool
+) -> tuple[float, ...] | None:
+    """Return the side of a training source's pixel in pixels of the scan, along each axis of an image; None: use the scan as it is.
 
-    axis: int | None
-
-    def of(self, pixels: np.ndarray) -> Tensor:
-        """(*S) -> (1, *S), or (D, H, W) -> (n, rows, columns)."""
-        if self.axis is None:
-            return torch.from_numpy(np.ascontiguousarray(pixels))[None]
-        slices = np.moveaxis(pixels, self.axis, 0)
-        return torch.from_numpy(np.ascontiguousarray(slices if self.axis == 0 else slices[:, ::-1]))  # rows from the head down
-
-    def back(self, images: Tensor) -> np.ndarray:
-        """The inverse of `of`, of any size."""
-        if self.axis is None:
-            return images[0].numpy()
-        slices = images.numpy()
-        return np.moveaxis(slices if self.axis == 0 else slices[:, ::-1], 0, self.axis)
-
-    def each_axis(self, factors: Sequence[int]) -> tuple[int, ...]:
-        """Of the array, those of the images."""
-        return tuple(factors) if self.axis is None else (*factors[: self.axis], 1, *factors[self.axis :])
-
-    def within(self, lengths: Sequence[float]) -> tuple[float, ...]:
-        """Of the images, those of the array."""
-        return tuple(length for axis, length in enumerate(lengths) if axis != self.axis)
+    `spacing_mm` is that of the training images, and `factors` the enlargement of a source to them. Films without a spacing are measured in
+    pixels: with their proportions kept, they must fill a training source as training films did. Raises ValueError for a scan whose spacing
+    is out of tolerance, unless `resample` or `force` is set; if both are, it is resampled.
+    """
+    layout, shape = pipeline.layout, pipeline.layout.within(scan.pixels.shape)
+    if spacing_mm is not None and scan.spacing_mm is not None:
+        own = layout.within(scan.spacing_mm)
+        wanted = tuple(mm * factor for mm, factor in zip(spacing_mm, factors, strict=True))
+        scales = tuple(b / a for a, b in zip(own, wanted, strict=True))
+        what, unit, numbers = "spacing", "mm", ([f"{mm:.3g}" for mm in wanted], [f"{mm:.3g}" for mm in own])
+    elif (scales := layout.pixel_size(shape)) is not None:
+        what, unit, numbers = "size", "pixels", (list(map(str, layout.image_size)), list(map(str, shape)))
+    else:
+        return None
+    close = all(1 / (1 + SPACING_TOLERANCE) <= scale <= 1 + SPACING_TOLERANCE for scale in scales)
+    if close or (force and not resample):
+        return None
+    if not resample:
+        wanted_text, own_text = (" × ".join(text) for text in numbers)
+        raise ValueError(
+            f"its {what} must be within {SPACING_TOLERANCE:.0%} of that of training, {wanted_text} {unit}, got {own_text} {unit}; "
+            "resample=true brings it there and the result back, force=true takes it as it is"
+        )
+    return scales

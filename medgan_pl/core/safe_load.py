@@ -197,6 +197,8 @@ def check_state(state: dict[str, Any]) -> None:
     check_covariates(state.get("covariates", []), config["model"].get("covariates", []))  # a checkpoint from before them has none
     inverses = state.get("inverses", {})
     hold(isinstance(inverses, dict) and inverses.keys() <= {*classes}, "`inverses` must be of the domains, which are the classes")
+    pipelines = state.get("pipelines", {})  # their content is checked where they are built (data/prepare/pipelines.py)
+    hold(isinstance(pipelines, dict) and pipelines.keys() <= {"", *classes}, "`pipelines` must be of the domains, which are the classes")
     for inverse in (state["inverse"], *inverses.values()):
         check_inverse(inverse, dims)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.intensity import Intensity, to_unit
+from medgan_pl.data.masks import as_image
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.phantom import Patient
 from medgan_pl.data.prepare.cache import Task
@@ -83,8 +84,7 @@ class Masks:
         """Return the companion cut as its image is, (n, channels, *S) in [-1, 1]."""
         pixels = np.rint(scan.pixels)
         parts = [pixels > 0] if self.labels is None else [pixels == value for value in self.labels]
-        cuts = [layout.cut(replace(scan, pixels=part.astype(np.float32), padding=None), fill=0.0).pixels for part in parts]
-        return torch.stack([torch.where(cut >= 0.5, 1.0, -1.0) for cut in cuts], 1)
+        return torch.stack([as_image(layout.cut_mask(scan, part).float()) for part in parts], 1)
 
 
 def laid_under(scan: Scan, others: Mapping[str, Scan]) -> Scan:

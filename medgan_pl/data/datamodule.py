@@ -130,7 +130,8 @@ class ImageDataModule(StreamedDataModule):
         self.patches = self.patches if dims == 3 else 0
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, dims, 0)
         self.layout = laid_out(self.modality.spatial_dims, dims, self.size, spacing, crop, slices, self.patches)
-        self.pipeline = Pipeline(self.layout, intensity, self.modality.settings, list(self.companions.values()))
+        frame = self.degrade and self.degrade.frame(dims)
+        self.pipeline = Pipeline(self.layout, intensity, self.modality, self.companions, frame)
         check_windows(self.degrade, self.companions, intensity)
 
     def add_cache(self, cache: Mapping[str, str]) -> None:
@@ -210,6 +211,11 @@ class ImageDataModule(StreamedDataModule):
             else Rows.of(cache, digests, counts, shape)
         )
         self.records = records
+
+    @property
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines by domain; the only one has the empty name."""
+        return {"": self.pipeline}
 
     @property
     def images(self) -> Table:

@@ -15,6 +15,7 @@ from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.records import Record, fingerprint
 from medgan_pl.data.files.split import SPLITS
 from medgan_pl.data.intensity import Inverse
+from medgan_pl.data.prepare.pipelines import Pipeline
 from medgan_pl.data.settings import numbers
 from medgan_pl.data.streamed import StreamedDataModule
 
@@ -97,6 +98,11 @@ class DomainsDataModule(StreamedDataModule):
         self.records = [
             replace(record, name=f"{name}/{record.name}", label=name) for name, domain in self.domains.items() for record in domain.records
         ]
+
+    @property
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines by domain."""
+        return {name: domain.pipeline for name, domain in self.domains.items()}
 
     @property
     def inverse(self) -> Inverse | None:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from medgan_pl.core.batch import Batch
 from medgan_pl.core.keys import Purpose, keyed_generator
 from medgan_pl.data.intensity import Inverse
+from medgan_pl.data.masks import as_mask
 from medgan_pl.data.prepare.cache import Cache
 
 
@@ -95,7 +96,7 @@ class Table:
         batch = dict(zip(self.channels, self.gather(rows, turns).split(list(self.channels.values()), 1), strict=True))
         records = self.records[rows]
         if "mask" in batch:
-            batch["mask"] = (batch["mask"] > 0).float()
+            batch["mask"] = as_mask(batch["mask"])
         if degraded and self.degrade is not None:
             whole = batch.get("source", batch["image"])
             keys = [keyed_generator(self.seed, 0, int(row), Purpose.HELD_OUT) for row in rows]

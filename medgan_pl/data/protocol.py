@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from medgan_pl.core.batch import Batch
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.intensity import Inverse
+from medgan_pl.data.prepare.pipelines import Pipeline
 
 
 @runtime_checkable
@@ -31,7 +32,8 @@ class Data(Protocol):
     - `classes`: the names of the labels by number, empty without labels. `phantom`: True if the data are simulated.
     - `covariate_names`: the columns that each batch has under `covariates`. `covariates`: their facts, measured on the training split.
     - `inverse`: the way back from [-1, 1] to native units and space, None for data that are not images. `inverses`: the same by the name of
-      the domain, empty for data of one domain.
+      the domain, empty for data of one domain. `pipelines`: the way from a scan to an image by the name of the domain, or under "" for
+      data of one domain; empty for data that are not images.
     - `fingerprint`: equal for equal data, classes and splits, wherever they lie. A resumed run needs the same fingerprint.
 
     `classes`, `phantom` and `covariate_names` are known at once, the rest after `setup`.
@@ -44,6 +46,7 @@ class Data(Protocol):
     covariates: Covariates
     inverse: Inverse | None
     inverses: Mapping[str, Inverse]
+    pipelines: Mapping[str, Pipeline]
     fingerprint: str
 
     def prepare_data(self) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch
+from medgan_pl.data.masks import as_image, as_mask
 
 
 class Randomize:
@@ -47,10 +48,10 @@ class Randomize:
         keys = sorted((key for key in parts if key in batch), key=lambda key: key == "mask")  # masks last
         if keys == ["image"]:
             return {**batch, "image": self(batch["image"])}
-        joined = torch.cat([batch[key] * 2 - 1 if key == "mask" else batch[key] for key in keys], 1)
+        joined = torch.cat([as_image(batch[key]) if key == "mask" else batch[key] for key in keys], 1)
         moved = self(joined, clean=parts.get("mask", 0) if "mask" in batch else 0)
         found = dict(zip(keys, moved.split([parts[key] for key in keys], 1), strict=True))
-        return batch | {key: (part > 0).float() if key == "mask" else part for key, part in found.items()}
+        return batch | {key: as_mask(part) if key == "mask" else part for key, part in found.items()}
 
     def motion(self, image: Tensor) -> Tensor:
         """Return for each image the map from new to old places, (B, n, n+1), in `affine_grid`'s coordinates (x first, [-1, 1])."""

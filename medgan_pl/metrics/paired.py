@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from medgan_pl.data.masks import as_mask
 from medgan_pl.metrics.diversity import PIXELS_AT_ONCE, ms_ssim
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.models.losses.structure import WINDOW, similarity
@@ -216,7 +217,7 @@ class Segments(OfPairs):
     def measured(self, fake: Tensor, real: Tensor) -> Tensor:
         if real.shape[1] != len(self.structures):
             raise ValueError(f"a segmentation must have a channel for each of {len(self.structures)} structures, got {tuple(real.shape)}")
-        pairs = [((a > 0).float(), (b > 0).float()) for a, b in zip(fake.split(1, 1), real.split(1, 1), strict=True)]
+        pairs = [(as_mask(a), as_mask(b)) for a, b in zip(fake.split(1, 1), real.split(1, 1), strict=True)]
         overlaps = [dice(*pair) for pair in pairs]
         distances = [hausdorff_95(*pair, self.spacing_mm) for pair in pairs] if self.outlines else []
         return torch.stack([torch.stack(overlaps).mean(0), *overlaps, *distances], 1)

@@ -66,6 +66,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     module.config, module.images, module.classes = state["config"], state["images"], state["classes"]
     module.inverse = Inverse.from_plain(state["inverse"])
     module.inverses = {name: Inverse.from_plain(plain) for name, plain in state.get("inverses", {}).items()}
+    module.pipelines = state.get("pipelines", {})  # none in shared weights
     module.covariates = Covariates.from_plain(state.get("covariates", []))
     return module.to(device).eval()
 

@@ -104,6 +104,7 @@ class AdversarialModule(Reporting, pl.LightningModule):
         self.classes: list[str] = []
         self.inverse: Inverse | None = None  # of the checkpoint it was loaded from: from [-1, 1] to native units and space
         self.inverses: dict[str, Inverse] = {}  # the same, of each of several domains
+        self.pipelines: dict[str, Any] = {}  # the map of scans to images, as plain values: by domain, or of one data set under ""
         self.covariates = Covariates()  # of that checkpoint, or of the data it is trained on
         self._shown = 0
         self.begin_reporting()
@@ -254,6 +255,7 @@ class AdversarialModule(Reporting, pl.LightningModule):
         state |= {"world": self.trainer.world_size, "device": self.device.type, "fingerprint": data.fingerprint}
         state |= {"classes": list(data.classes), "inverse": data.inverse.plain(), "config": self.config}
         state |= {"covariates": data.covariates.plain(), "inverses": {name: each.plain() for name, each in data.inverses.items()}}
+        state |= {"pipelines": {name: each.plain() for name, each in data.pipelines.items()}}
         state |= {"row": {key: value for key, value in self.row.items() if key != "images_per_second"}}
         checkpoint.setdefault("medgan_pl", {}).update(state)
 

@@ -17,11 +17,13 @@ from pydicom import dcmread
 from torchvision.models import get_model
 
 import medgan_pl
-from medgan_pl.apply.inference import Applied, labels_of
+from medgan_pl.apply.inference import Inference, labels_of
 from medgan_pl.apply.inputs import masks_of, targets
-from medgan_pl.apply.reading import Reading, thickness
-from medgan_pl.apply.windows import Windows, through_spacing
+from medgan_pl.apply.reading import Reading
+from medgan_pl.apply.windows import Windows, scales_to_training, through_spacing
+from medgan_pl.core.command import instantiate
 from medgan_pl.core.console import configuration_folder
+from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.data.degrade import Chain, Gaussian, Shrink
 from medgan_pl.data.export import Facts, Provenance, check, write_nifti
 from medgan_pl.data.export.derived import write_derived
@@ -41,6 +43,11 @@ SMALL = ("model.width=4", "model.generator.levels=2", "model.discriminator.layer
 INVERSE = {"levels": [[-1000.0, 400.0]], "unit": "HU", "modality": "CT", "spacing_mm": [0.8, 0.5], "directions": np.eye(3).tolist()}
 
 
+def pipelines_of(config: dict) -> dict:
+    """Return what a run of this configuration stores of how its scans become images."""
+    return {name: pipeline.plain() for name, pipeline in instantiate(config["data"]).pipelines.items()}
+
+
 @pytest.fixture
 def trained(settings, tmp_path):
     """Writes the checkpoint of a run whose generator shifts its source by a constant, or, not being residual, is SHIFT everywhere."""
@@ -51,7 +58,8 @@ def trained(settings, tmp_path):
         module.ema.network.end.last.bias.fill_(SHIFT)
         if not config["model"]["generator"].get("residual"):
             torch.nn.init.zeros_(module.ema.network.end.last.weight)
-        state = {"config": config, "classes": [], "images": 64, "inverse": {**INVERSE, **inverse}, "covariates": []}
+        state = {"format": FORMAT, "config": config, "classes": [], "images": 64, "inverse": {**INVERSE, **inverse}, "covariates": []}
+        state |= {"pipelines": pipelines_of(config)}
         path = tmp_path / "run" / "checkpoints" / "best.ckpt"
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, path)
@@ -123,7 +131,7 @@ def test_windows_with_real_convolutions_are_the_whole(spatial_dims, sides, facto
 def test_a_volume_is_given_whole_or_in_windows_of_as_many_voxels(most, window) -> None:
     """By a U-Net of the default depth, which sees 93 voxels to each side, as small windows would not show."""
     network, source, seen = random_unet(levels=4, spatial_dims=3), torch.rand(1, 1, 16, 16, 400) * 2 - 1, []
-    windows = Windows((16,) * 3, network.factors, network.multiple, 0.25, 4, most=most)
+    windows = Windows((16,) * 3, network.factors, network.multiple, 0.25, 4, max_voxels=most)
     off = (windows(lambda x: seen.append(tuple(x.shape)) or network(x), source) - network(source)).abs()
     assert set(seen) == {(1, 1, 16, 16, window)}  # one at once
     place = torch.arange(400)
@@ -133,10 +141,10 @@ def test_a_volume_is_given_whole_or_in_windows_of_as_many_voxels(most, window) -
 
 def test_windows_grow_evenly_and_are_never_smaller_than_those_of_training() -> None:
     grown = partial(Windows, factors=(1, 2, 2), multiple=4, overlap=0.25, batch_size=4)
-    assert grown((16, 16, 16), most=2**22).grown((100, 256, 256)) == (100, 102, 102)
-    assert grown((16, 16, 16), most=2**22).grown((20, 64, 64)) == (20, 64, 64)
-    assert grown((8, 128, 16), most=8 * 128 * 20 * 4).grown((9, 300, 300)) == (9, 128, 17)
-    assert grown((64, 64, 64), most=1000).grown((100, 256, 256)) == (64, 64, 64)
+    assert grown((16, 16, 16), max_voxels=2**22).grown((100, 256, 256)) == (100, 102, 102)
+    assert grown((16, 16, 16), max_voxels=2**22).grown((20, 64, 64)) == (20, 64, 64)
+    assert grown((8, 128, 16), max_voxels=8 * 128 * 20 * 4).grown((9, 300, 300)) == (9, 128, 17)
+    assert grown((64, 64, 64), max_voxels=1000).grown((100, 256, 256)) == (64, 64, 64)
 
 
 def test_volumes_are_given_whole_unless_a_window_is_named(trained, tmp_path) -> None:
@@ -144,7 +152,8 @@ def test_volumes_are_given_whole_unless_a_window_is_named(trained, tmp_path) -> 
     keys = OmegaConf.to_container(OmegaConf.load(configuration_folder() / "apply.yaml")) | {"checkpoint": checkpoint}
     for window, wanted in ((None, (40, 48, 60)), (16, (16, 16, 16))):
         seen = []
-        Applied(load(checkpoint), keys | {"window": window}).windows(lambda x: seen.append(x.shape[2:]) or x, torch.rand(1, 1, 40, 48, 60))  # noqa: B023
+        windows = Inference(load(checkpoint), keys | {"window": window}).windows
+        windows(lambda x: seen.append(x.shape[2:]) or x, torch.rand(1, 1, 40, 48, 60))  # noqa: B023
         assert set(seen) == {wanted}
 
 
@@ -336,7 +345,7 @@ def test_thick_slices_come_back_as_thin_ones_of_the_same_field(trained, here, tm
     ],
 )
 def test_how_thick_slices_were(steps, dims, expected) -> None:
-    assert thickness([step for _, _, step in Chain(steps).parts()], dims) == expected
+    assert Chain(steps).frame(dims).thickness == expected
 
 
 def test_thick_rows_of_coronal_planes_are_thick_slices(trained, here, tmp_path) -> None:
@@ -511,18 +520,23 @@ def between(settings, *overrides: str):
     spacings = [[0.9, 0.6], *[[0.5, 0.5]] * (len(names) - 1)]
     module.inverses = {name: Inverse.from_plain(INVERSE | {"spacing_mm": mm}) for name, mm in zip(names, spacings, strict=True)}
     module.classes, module.inverse, module.images = names, module.inverses[names[-1]], 0
+    module.pipelines = pipelines_of(module.config)
     return module.eval()
 
 
 def test_it_is_the_spacing_of_the_domain_a_scan_comes_from_that_counts(settings) -> None:
     module = between(settings, "experiment=unpaired_ct_mr", "model.translator.blocks=1", "model.patches.layers=1")
     scan = Scan(np.zeros((3, 16, 16), np.float32), (5.0, 0.9, 0.6), np.eye(4))
-    assert Reading(module, "mr", "ct").scales(scan, resample=False, force=False) is None
+
+    def scales(reading: Reading, *, resample: bool) -> tuple[float, ...] | None:
+        return scales_to_training(scan, reading.pipeline, reading.spacing_mm, reading.factors, resample=resample, force=False)
+
+    assert scales(Reading(module, "mr", "ct"), resample=False) is None
     there = Reading(module, "ct", "mr")
     with pytest.raises(ValueError, match=r"of training, 0.5 × 0.5 mm, got 0.9 × 0.6 mm"):
-        there.scales(scan, resample=False, force=False)
-    assert np.allclose(there.scales(scan, resample=True, force=False), (0.5 / 0.9, 0.5 / 0.6))
-    del module.inverses["mr"]
+        scales(there, resample=False)
+    assert np.allclose(scales(there, resample=True), (0.5 / 0.9, 0.5 / 0.6))
+    del module.pipelines["mr"]
     with pytest.raises(ValueError, match="must be a checkpoint of a run"):
         Reading(module, "mr", "ct")
 
@@ -532,10 +546,10 @@ def test_instance_norms_are_given_the_whole(settings, tmp_path) -> None:
     (tmp_path / "best.ckpt").touch()
     keys = OmegaConf.to_container(OmegaConf.load(configuration_folder() / "apply.yaml")) | {"checkpoint": tmp_path / "best.ckpt"}
     seen = []
-    Applied(module, keys).windows(lambda x: seen.append(tuple(x.shape)) or x, torch.rand(2, 1, 600, 40))
+    Inference(module, keys).windows(lambda x: seen.append(tuple(x.shape)) or x, torch.rand(2, 1, 600, 40))
     assert len(seen) == 1
     assert seen[0][2:] == (600, 40)
-    assert Applied(module, keys | {"window": 16}).window == (16, 16)
+    assert Inference(module, keys | {"window": 16}).window == (16, 16)
 
 
 # Names --------------------------------------------------------------------------------------------------------------------------------
@@ -648,14 +662,28 @@ def test_mistakes(trained, here, tmp_path, arguments, message) -> None:
     assert "Traceback" not in said
 
 
-def test_a_checkpoint_names_no_data_module_for_a_degradation(trained, here, tmp_path) -> None:
+@pytest.mark.parametrize("part", ["modality", "layout", "intensity", "companions"])
+def test_a_checkpoint_names_no_data_module_for_a_part_of_its_pipeline(trained, here, tmp_path, part) -> None:
     checkpoint = trained()
     state = torch.load(checkpoint, weights_only=True)
-    state["medgan_pl"]["config"]["data"]["degrade"] = {"_target_": "medgan_pl.data.datamodule.ImageDataModule", "root": "/"}
+    harmful = {"_target_": "medgan_pl.data.datamodule.ImageDataModule", "root": "/"}
+    state["medgan_pl"]["pipelines"][""][part] = {"source": harmful} if part == "companions" else harmful
     torch.save(state, checkpoint)
     code, said = here("apply", f"checkpoint={checkpoint}", "input=.", "output=../out")
     assert code == 1
-    assert "must be the full name of a class in medgan_pl.data.degrade" in said
+    assert "must be the full name of a class in medgan_pl.data.modalities" in said
+
+
+@pytest.mark.parametrize("frame", [None, {}, {"holes": 1}, {"fill": 2.0}, {"thickness": [0, 1]}, {"thickness": 4}, {"more": True}])
+def test_a_frame_that_no_degradation_has_is_refused(trained, here, tmp_path, frame) -> None:
+    checkpoint = trained()
+    state = torch.load(checkpoint, weights_only=True)
+    stored = state["medgan_pl"]["pipelines"][""]
+    stored["frame"] = frame and stored["frame"] | frame
+    torch.save(state, checkpoint)
+    code, said = here("apply", f"checkpoint={checkpoint}", "input=.", "output=../out")
+    assert code == 1
+    assert "the frame of a stored pipeline must say its holes, fill, thickness and moves_levels" in said
 
 
 def test_a_spacing_that_asks_for_too_much_is_refused() -> None:

@@ -13,6 +13,8 @@ from data.dicom_files import write_series
 from PIL import Image
 from torch import nn
 
+from medgan_pl.core.command import instantiate
+from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.models.build import build_module
 from medgan_pl.models.load import load
 
@@ -32,7 +34,16 @@ def checkpoint(config: dict[str, Any], folder: Path) -> Path:
     nn.init.normal_(module.ema.network.generator.end.conv.weight, std=0.3)
     names = list(config["data"]["domains"])
     levels = {name: INVERSE | {"levels": [[0.0, 800.0 + 100 * place]]} for place, name in enumerate(names)}
-    state = {"config": config, "classes": names, "images": 64, "inverse": levels[names[-1]], "inverses": levels, "covariates": []}
+    state = {
+        "format": FORMAT,
+        "config": config,
+        "classes": names,
+        "images": 64,
+        "inverse": levels[names[-1]],
+        "inverses": levels,
+        "covariates": [],
+    }
+    state["pipelines"] = {name: pipeline.plain() for name, pipeline in instantiate(config["data"]).pipelines.items()}
     path = folder / "run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, path)

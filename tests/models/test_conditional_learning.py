@@ -74,7 +74,7 @@ def test_a_pair_learns_what_its_label_and_its_covariate_do() -> None:
 # On films: the truth of the cohort ---------------------------------------------------------------------------------------------------
 
 SIDE = 32
-PIPELINE = Pipeline(Film(size=(SIDE, SIDE), crop=True), Percentiles(), XRay().settings)
+PIPELINE = Pipeline(Film(size=(SIDE, SIDE), crop=True), Percentiles(), XRay())
 
 
 @cache

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +15,21 @@ from medgan_pl.data.settings import are_numbers
 Images = Float[Tensor, "b c *space"]
 Sources = Float[Tensor, "b d *small"]
 Ends = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The relation of a source to its image besides the values: a scan that a trained generator is given must be brought into it.
+
+    - `holes`: the last channel of the source says where it is missing (1) or known (-1). `fill`: the value in the holes; None: any value.
+    - `thickness`: along each axis of the image, the number of slices that one slice of a scan covers, enlarged back to the image's size.
+    - `moves_levels`: the degradation changes the contrast as a whole, as fog does, and with it levels that follow from the values.
+    """
+
+    holes: bool = False
+    fill: float | None = None
+    thickness: tuple[int, ...] = ()
+    moves_levels: bool = False
 
 
 class Degradation(ABC):
@@ -35,6 +51,10 @@ class Degradation(ABC):
     @abstractmethod
     def degraded(self, image: Float[Tensor, "1 c *space"], generator: torch.Generator) -> Float[Tensor, "1 d *small"]:
         """The source of one image."""
+
+    def frame(self, spatial_dims: int) -> Frame:
+        """Return the frame of its sources, of images with so many axes."""
+        return Frame(holes=self.extra_channels > 0, thickness=(1,) * spatial_dims)
 
     def parts(self) -> Iterator[tuple[str, int, "Degradation"]]:
         """Whatever may count on pixels or windows, which is itself: its key below data.degrade, and how many times smaller than the image
@@ -66,6 +86,12 @@ class Chain(Degradation):
         for step in self.steps:
             image = step(image, generator)
         return image
+
+    def frame(self, spatial_dims: int) -> Frame:
+        """Return the frame of the last step's sources. Of several thick axes the thickest counts, as later steps act on its grid."""
+        frames = [step.frame(spatial_dims) for step in self.steps] or [Frame(thickness=(1,) * spatial_dims)]
+        thickness = tuple(max(along) for along in zip(*(frame.thickness for frame in frames), strict=True))
+        return Frame(self.extra_channels > 0, frames[-1].fill, thickness, any(frame.moves_levels for frame in frames))
 
     def parts(self) -> Iterator[tuple[str, int, Degradation]]:
         smaller = 1

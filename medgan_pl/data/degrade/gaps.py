@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from medgan_pl.data.degrade.base import Degradation, Ends, Range, counted, normal, uniform
+from medgan_pl.data.degrade.base import Degradation, Ends, Frame, Range, counted, normal, uniform
+from medgan_pl.data.masks import with_holes
 from medgan_pl.data.settings import are_numbers
 
 
@@ -39,7 +41,10 @@ class Holes(Degradation):
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         missing = torch.stack([shape(image.shape[2:], generator) for shape in self.shapes]).any(0)
-        return with_mask(torch.where(missing, self.fill, image), missing)
+        return with_holes(image, missing[None, None], self.fill)
+
+    def frame(self, spatial_dims: int) -> Frame:
+        return replace(super().frame(spatial_dims), fill=self.fill)
 
 
 class Boxes:
@@ -141,8 +146,3 @@ def within(side: int, start: Tensor, length: Tensor) -> Float[Tensor, "k side"]:
 def outer_sum(factors: Sequence[Float[Tensor, "k _"]]) -> Float[Tensor, "*space"]:
     """The sum over k of the outer products of one factor (k, side) an axis: (*S)."""
     return torch.einsum("ka,kb->ab" if len(factors) == 2 else "ka,kb,kc->abc", *factors)
-
-
-def with_mask(image: Tensor, missing: Bool[Tensor, "*space"]) -> Tensor:
-    """(1, C, *S) -> (1, C + 1, *S): the last channel 1 where it is missing, -1 where it is there."""
-    return torch.cat([image, (2 * missing.to(image.dtype) - 1)[None, None]], 1)

@@ -5,7 +5,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from medgan_pl.data.degrade.base import Degradation, Ends, Range, counted, uniform
-from medgan_pl.data.degrade.gaps import with_mask
+from medgan_pl.data.masks import with_holes
 
 STREAKS = 180  # directions that a streak can have, over half a turn
 
@@ -32,7 +32,7 @@ class MetalLike(Degradation):
         if image.ndim == 5:
             reached = self.depth(image.shape[2], generator)[:, None, None]
             metal, streaks = metal & reached, streaks * reached
-        return with_mask(torch.where(metal, 1.0, image + streaks).clamp(-1, 1), metal)
+        return with_holes(torch.where(metal, 1.0, image + streaks).clamp(-1, 1), metal[None, None], fill=None)
 
     def slice(self, sides: torch.Size, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return, for each disc, where it is and what it adds around itself: (k, H, W) bool, (k, H, W)."""

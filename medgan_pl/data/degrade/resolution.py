@@ -1,6 +1,7 @@
 """Fewer pixels, thicker slices, and the blur of a focal spot, a kernel or a slice profile."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range
+from medgan_pl.data.degrade.base import Degradation, Ends, Frame, Images, Range
 from medgan_pl.data.settings import are_numbers
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -51,6 +52,10 @@ class Shrink(Degradation):
         for axis in axes:
             small = small.unflatten(axis + 2, (-1, self.by)).mean(axis + 3)
         return small if self.axes is None else F.interpolate(small, sides, mode=LINEAR[len(sides)], align_corners=False)
+
+    def frame(self, spatial_dims: int) -> Frame:
+        axes = () if self.axes is None else self.axes
+        return replace(super().frame(spatial_dims), thickness=tuple(self.by if axis in axes else 1 for axis in range(spatial_dims)))
 
     def check(self, sides: torch.Size, axes: Sequence[int]) -> None:
         if max(axes) >= len(sides):

@@ -1,12 +1,13 @@
 """Haze: what lies between the object and the eye, as a layer that scatters."""
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range, normal, uniform
+from medgan_pl.data.degrade.base import Degradation, Ends, Frame, Images, Range, normal, uniform
 from medgan_pl.data.settings import are_numbers
 
 
@@ -29,6 +30,9 @@ class Fog(Degradation):
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         return foggy(image, *self.layer(image, generator))
+
+    def frame(self, spatial_dims: int) -> Frame:
+        return replace(super().frame(spatial_dims), moves_levels=True)
 
     def layer(self, images: Images, generator: torch.Generator) -> tuple[Float[Tensor, "b 1 *space"], Float[Tensor, "b 1 *one"]]:
         """t (B, 1, *S) and A (B, 1, 1, …), which a generator in the same state lays over `images` when this is called with them."""

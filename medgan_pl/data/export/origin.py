@@ -1,6 +1,8 @@
 """The origin of a generated image, the meaning of its numbers, and the JSON file beside it that states both."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,11 @@ def write_beside(path: Path, content: dict[str, Any]) -> Path:
 def sums_of(path: Path) -> dict[str, Any]:
     """Return the checksums that a sidecar states for its file or its folder of slices."""
     return {"file": path.name, "file_sha256": sha256(path)} if path.is_file() else {"folder": path.name, "files_sha256": sums_in(path)}
+
+
+def digest(groups: Sequence[Sequence[Path]]) -> str:
+    """Return the SHA-256 of the content of groups of files, in order: those of a scan, and those of its mask."""
+    return hashlib.sha256(json.dumps([[sha256(path) for path in paths] for paths in groups]).encode()).hexdigest()
 
 
 def sums_in(folder: Path) -> dict[str, str]:

@@ -43,5 +43,4 @@ def laid(path: Path, shape: list[int], data: "ImageDataModule") -> torch.Tensor:
     scan = data.modality.read(Item(path.name, (path,)))
     if list(scan.pixels.shape) != list(shape):
         raise ValueError(f"the mask {path} must have the shape of its image, {shape}, got {list(scan.pixels.shape)}")
-    covered = replace(scan, pixels=(scan.pixels > 0).astype("float32"), padding=None)
-    return (data.layout.cut(covered, fill=0.0).pixels >= 0.5).float()
+    return data.layout.cut_mask(scan, scan.pixels > 0).float()

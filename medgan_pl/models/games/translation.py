@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch, require
+from medgan_pl.data.masks import as_image, keep_known
 from medgan_pl.models.games.base import Critic, Fakes, Features, Game, Losses
 
 
@@ -50,7 +51,7 @@ class Translation(Game):
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         source = self.source(batch)
         made = g(source)
-        return torch.where(source[:, -1:] > 0, made, source[:, : made.shape[1]]) if self.keep_known else made
+        return keep_known(source, made) if self.keep_known else made
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         return lambda images: d(self.shown(images, batch))
@@ -105,4 +106,4 @@ class Segmentation(Translation):
         return require(batch, "image", "it is what is segmented")
 
     def real(self, batch: Batch) -> Tensor:
-        return require(batch, "mask", "it is what a segmentation is held against; set data.beside.mask") * 2 - 1
+        return as_image(require(batch, "mask", "it is what a segmentation is held against; set data.beside.mask"))

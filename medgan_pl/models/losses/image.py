@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan_pl.data.masks import as_share
 from medgan_pl.models.losses.structure import WEIGHTS, WINDOW, scale_means, scale_weights, scales_within
 
 Features = Callable[[Tensor], Sequence[Tensor]]
@@ -185,7 +186,7 @@ class SoftDice(ImageLoss):
     """
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
-        p, mask = ((images.flatten(2) + 1) / 2 for images in (fake, real))  # (B, C, pixels)
+        p, mask = (as_share(images.flatten(2)) for images in (fake, real))  # (B, C, pixels)
         total = p.square().sum(2) + mask.square().sum(2)
         return 1 - ((2 * (p * mask).sum(2) + SMOOTH) / (total + SMOOTH)).mean()
 
@@ -199,7 +200,7 @@ class CrossEntropy(ImageLoss):
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
         logits = 2 * fake.clamp(-MOST_CERTAIN, MOST_CERTAIN).atanh()
-        return F.binary_cross_entropy_with_logits(logits, (real + 1) / 2)
+        return F.binary_cross_entropy_with_logits(logits, as_share(real))
 
 
 def _wide(images: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ def test_settings_hold_all_that_the_result_depends_on():
     pipelines = [
         *(films(), films((4, 5)), films(crop=False), films(percentiles=(1, 99)), Pipeline(slices((4, 4)), Percentiles())),
         # the same file read another way is another scan
-        *(Pipeline(slices((4, 4)), Percentiles(), modality.settings) for modality in (MRI(), MRI(bias_field=True), CT())),
-        *(Pipeline(Film(size=(4, 4), crop=True), Percentiles(), XRay(voi).settings) for voi in (False, True)),
+        *(Pipeline(slices((4, 4)), Percentiles(), modality) for modality in (MRI(), MRI(bias_field=True), CT())),
+        *(Pipeline(Film(size=(4, 4), crop=True), Percentiles(), XRay(voi)) for voi in (False, True)),
     ]
     assert len({json.dumps(p.settings, sort_keys=True) for p in pipelines}) == len(pipelines)
