@@ -282,7 +282,7 @@ def test_training_begins_from_the_command_line(here, source: Path) -> None:
     code, said = here("train", *small, "trainer=cpu", "logger=csv", f"init_from={source}", "hydra.run.dir=tuned")
     assert code == 0, said
     log = Path("tuned/train.log").read_text()
-    assert "generator: " in log
+    assert ": g: 12 of 19 layers taken" in log
     assert "not taken: " in log
     assert "its model was told nothing and is told 4 classes here" in log
     code, said = here("sample", "checkpoint=tuned/checkpoints/best.ckpt", "n=2", "output=drawn")
