@@ -158,7 +158,7 @@ def test_every_optimizer_serves_either_player(settings, optimizer) -> None:
 @pytest.mark.parametrize("schedule", options("schedule"))
 def test_every_schedule_is_a_factor(settings, schedule) -> None:
     module = build_module(settings(f"schedule@schedule_g={schedule}", *TINY))
-    assert all(0 <= module.schedules[0](images, 100) <= 1 for images in range(0, 101, 10))
+    assert all(0 <= module.players["g"].schedule(images, 100) <= 1 for images in range(0, 101, 10))
 
 
 @pytest.mark.parametrize("augment", options("augment"))

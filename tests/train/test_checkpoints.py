@@ -22,6 +22,7 @@ from test_module import TINY as SMALL
 from test_module import fit
 
 from medgan_pl.core.console import configuration_folder
+from medgan_pl.models import turn
 from medgan_pl.models.build import build_module
 from medgan_pl.models.module import AdversarialModule
 from medgan_pl.train.checkpoints import SIGNALS, Checkpoints, Stopped, newest
@@ -247,7 +248,7 @@ def test_a_folder_that_cannot_be_written_to_does_not_end_the_run(plain, tmp_path
 def test_a_signal_ends_the_run_after_its_step_and_a_second_ctrl_c_at_once(plain, calm, tmp_path, monkeypatch, signum) -> None:
     """In the step after 8 images; what was set before is set again behind the run."""
     before, during = [signal.getsignal(each) for each in SIGNALS], []
-    losses = AdversarialModule._losses
+    losses = turn.losses_of
 
     def interrupted(module: AdversarialModule, player: str, *rest: Any) -> Any:
         if module.images == 8 and player == "d":
@@ -256,7 +257,7 @@ def test_a_signal_ends_the_run_after_its_step_and_a_second_ctrl_c_at_once(plain,
         return losses(module, player, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(AdversarialModule, "_losses", interrupted)
+        patch.setattr(turn, "losses_of", interrupted)
         with pytest.raises(Stopped) as stopped:
             fit(build_module(plain), tmp_path)
     assert stopped.value.signum == signum
