@@ -119,8 +119,8 @@ def test_slurm_says_how_many(settings, monkeypatch, job, devices, nodes) -> None
 # A run of medgan_pl.train that also writes what each rank saw and what became of it. Lightning starts rank 1 by this same file.
 SCRIPT = """
 import os, sys, torch
-from medgan_pl.module import AdversarialModule
-from medgan_pl.train import main
+from medgan_pl.models.module import AdversarialModule
+from medgan_pl.train.__main__ import main
 
 step = AdversarialModule.training_step
 

@@ -192,7 +192,7 @@ def test_a_poisoned_running_statistic_is_found_and_never_saved(play, inject, tmp
     inject(once)
     table = play()
     assert re.search(
-        r"must be finite, and are not: generator.blocks.0.norm1.running_mean, .*, after 48 images; back to last.ckpt, 32", caplog.text
+        r"must be finite, and are not: networks.g.blocks.0.norm1.running_mean, .*, after 48 images; back to last.ckpt, 32", caplog.text
     )
     assert table["train/rollbacks"][1] == [0, 0, 1, 1, 1, 1]
     whole(tmp_path, EVERY_16)

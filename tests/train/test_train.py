@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished: Path) -> None:
 def test_the_manual_comes_without_the_heavy_imports() -> None:
     code = (
         "import sys; sys.argv = ['train', '--help']\n"
-        "from medgan_pl.train import main\n"
+        "from medgan_pl.train.__main__ import main\n"
         "main()\n"
         "heavy = {'torch', 'hydra', 'monai', 'pytorch_lightning', 'wandb'} & set(sys.modules)\n"
         "assert not heavy, heavy"
