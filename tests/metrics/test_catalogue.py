@@ -5,12 +5,12 @@ import torch
 
 from medgan_pl.data.sets import ImageSet
 from medgan_pl.evaluate.fidelity import Ladder, Sets, judge_space
-from medgan_pl.evaluate.report.judgement import validate
 from medgan_pl.metrics.catalogue import CATALOGUE, Entry, measures
 from medgan_pl.metrics.distances import Frechet, Kernel
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.extractors.features import RandomFeatures
 from medgan_pl.metrics.feature_store import FeatureStore
+from medgan_pl.metrics.judgement import validate_row
 from medgan_pl.metrics.neighbours import DensityCoverage, PrecisionRecall
 from medgan_pl.metrics.space import FeatureSpace
 
@@ -52,4 +52,5 @@ def test_one_entry_shows_a_measure_in_validation_evaluation_and_report(tmp_path)
     gap = next(result for result in results if result.key == "gap")
     assert gap.estimate.value == pytest.approx(float(space.compute()["gap_random"]), rel=1e-4)
     assert gap.name == "gap_random"
-    validate({"results": [result.plain() for result in results]})  # the report knows it
+    for result in results:  # the report knows it
+        validate_row(result.plain())
