@@ -66,7 +66,7 @@ def options_of(group: str, folder: Path) -> str:
 
 
 def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
-    """Composes the configuration `name` from the command line and hands it to `task`; a mistyped key is answered with the nearest ones."""
+    """Compose the configuration `name` from the command line and call `task` with it. A mistyped key is answered with the nearest keys."""
     import hydra
 
     folder = configuration_folder()
@@ -80,9 +80,12 @@ def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keeps off the screen what is no news to the user: Lightning's tips, its advice on workers, which here make the loader slower, its
-    worry over modules in evaluation mode, which the averaged generator and the feature extractors are meant to be in, and over metrics not
-    reduced over ranks, which ours are in themselves; and torch's over the strides of one-channel weights: two names for one layout."""
+    """Silence messages of libraries that do not concern the user.
+
+    These are Lightning's tips, its advice on workers, which slow our loader, its warnings about modules in evaluation mode, which the
+    EMA and the extractors are meant to be in, and about metrics that are not reduced over ranks, which ours do themselves; and torch's
+    warning about the strides of one-channel weights, which are two names for one layout.
+    """
     import warnings
 
     import pytorch_lightning  # noqa: F401  (sets the levels of its loggers when it is imported)
@@ -95,7 +98,7 @@ def quiet_libraries() -> None:
 
 
 def chosen_device(device: str) -> str:
-    """auto is the GPU where there is one. ValueError for one that is not there."""
+    """Return the device: auto means the GPU if there is one. Raise ValueError for a device that is not there."""
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
@@ -116,7 +119,7 @@ def default_option(group: str) -> Any:
 
 
 def instantiate(node: Any, **changes: Any) -> Any:
-    """Build what the `_target_`s of a configuration name, innermost first; containers come out plain. `changes` replace arguments."""
+    """Build what the `_target_`s of a configuration name, innermost first. Containers are plain. `changes` replace arguments."""
     from hydra.utils import instantiate as build
 
     return build(node, _convert_="all", **changes)

@@ -15,7 +15,7 @@ log = logging.getLogger("medgan_pl")
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes log lines through rich's console, so that they stand above a live progress bar instead of tearing it."""
+    """A handler that writes log lines through rich's console, so that they appear above a live progress bar and do not break it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from rich import get_console
@@ -24,14 +24,14 @@ class ConsoleHandler(logging.Handler):
 
 
 def configuration_folder() -> Path:
-    """`conf/`: inside the package where it was installed from a wheel, beside the package in a checkout."""
+    """Return the folder `conf/`: inside the package if it was installed from a wheel, beside the package in a checkout."""
     package = Path(__file__).parent.parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def describe_groups(folder: Path, *, skip: tuple[str, ...] = ("hydra",)) -> str:
-    """Every group of the configuration with its options, each with the comment its file opens with."""
+    """Return every group of the configuration with its options, each with the comment that opens its file."""
     lines = []
     for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in skip):
         options = sorted(group.glob("*.yaml"))
@@ -44,7 +44,7 @@ def describe_groups(folder: Path, *, skip: tuple[str, ...] = ("hydra",)) -> str:
 
 
 def describe_keys(file: Path) -> str:
-    """The commented keys of a configuration file below the keys they stand under, with their default values, as they stand there."""
+    """Return the keys of a configuration file that have a comment, with their default values, below the keys that contain them."""
     shown, above = [], []  # above: the keys that the line stands under, with their depth
     for line in file.read_text(encoding="utf-8").splitlines():
         depth = len(line) - len(line.lstrip())
@@ -64,9 +64,9 @@ NAMING = re.compile(r"^\s*(?:- *)?(?:override )?([\w./@]+):|[{,] *(\w+):|^# @pac
 
 
 def suggest(arguments: list[str], folder: Path) -> list[str]:
-    """For each key=value on the command line whose key has a name that stands nowhere in the configuration, the nearest that does.
+    """Return a hint with the nearest names for each key on the command line that has a name the configuration does not know.
 
-    An argument with a + before it adds what is not there, and so it names it.
+    An argument with a + in front adds a new key, so its names count as known.
     """
     known = {part for path in folder.rglob("*") for part in path.relative_to(folder).with_suffix("").parts}
     for file in folder.rglob("*.yaml"):
@@ -82,12 +82,12 @@ def suggest(arguments: list[str], folder: Path) -> list[str]:
 
 
 def names(key: str) -> list[str]:
-    """The names in a key of the command line or of a defaults list."""
+    """Return the names in a key of the command line or of a defaults list."""
     return re.split(r"[.@/]", key.lstrip("+~/"))
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What really went wrong, under the wrappers that Hydra puts around an error while it builds an object."""
+    """Return the original error below the wrappers that Hydra puts around an error while it builds an object."""
     while type(error).__module__.startswith("hydra") and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -95,7 +95,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 @contextmanager
 def one_message(trace: Path | None) -> Iterator[None]:
-    """Turns an error into one message and exit code 1; the traceback goes to the file `trace`, or to the screen with MEDGAN_TRACEBACK=1."""
+    """Turn an error into one message and exit code 1. The traceback goes to the file `trace`, or to the screen with MEDGAN_TRACEBACK=1."""
     try:
         yield
     except KeyboardInterrupt:
@@ -118,7 +118,7 @@ def one_message(trace: Path | None) -> Iterator[None]:
 
 
 def watched(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
-    """The items, under a progress bar on a terminal, after one log line elsewhere."""
+    """Yield the items, with a progress bar on a terminal, or after one log line elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track

@@ -264,6 +264,7 @@ ALLOWED_PACKAGES = (
     "medgan_pl.metrics",
     "medgan_pl.models.schedules",
     "medgan_pl.models.augment",
+    "medgan_pl.models.strength",
 )
 
 # The same for the data that a judgement opens anew.

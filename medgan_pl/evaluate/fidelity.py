@@ -8,18 +8,15 @@ from torch import Tensor
 
 from medgan_pl.data.sets import ImageSet, keyed
 from medgan_pl.evaluate.ladder import degraded, flagged, noise_like
-from medgan_pl.metrics.catalogue import clipped
-from medgan_pl.metrics.distances import Frechet, Kernel
+from medgan_pl.metrics.catalogue import clipped, measures
 from medgan_pl.metrics.diversity import pair_similarity
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.extractors.features import Extractor
 from medgan_pl.metrics.feature_store import FeatureStore
-from medgan_pl.metrics.neighbours import DensityCoverage, PrecisionRecall
+from medgan_pl.metrics.measure import Measure
 from medgan_pl.metrics.result import Result
-from medgan_pl.metrics.space import Measure
 from medgan_pl.models.losses.structure import WINDOW
 
-MEASURES: tuple[Measure, ...] = (Frechet(), Kernel(), PrecisionRecall(), DensityCoverage())
 MIN_IMAGES = 20  # of each side: with fewer an interval says nothing
 MAX_PAIRS = 256  # of images, for the similarity of pairs
 
@@ -92,17 +89,17 @@ class Crowds:
 
 def judge_space(sets: Sets, ladder: Ladder, extractor: Extractor, features: FeatureStore, draws: int) -> list[Result]:
     """Return every measure in the space of one extractor: of all images with the ladder, of each class without."""
-    results = []
+    results, known = [], measures()
     for label, part in sets.each():
         why = part.too_few()
         if why:
-            made = [Result(key, undefined=why) for measure in MEASURES for key in measure.keys]
+            made = [Result(key, undefined=why) for measure in known for key in measure.keys]
         else:
             crowds = crowds_of(part, Ladder() if label else ladder, extractor, features, f" ({label})" if label else "")
             against = Resampling(draws, 0, None, part.reference.groups)
             floor = Resampling(draws, 0, part.floor.groups, part.reference.groups)
             features.announce(f"measuring in {extractor.name} features{f' ({label})' if label else ''}")
-            made = [result for measure in MEASURES for result in measure_crowds(measure, crowds, against, floor)]
+            made = [result for measure in known for result in measure_crowds(measure, crowds, against, floor)]
         counts = {"n_fake": len(part.fake), "n_real": len(part.reference)}
         results += [replace(result, space=extractor.name, label=label, **counts) for result in made]
     return results

@@ -1,14 +1,24 @@
-"""Every number a judgement can give: what it is called, which way is better, how to read it. docs/evaluation.md has the formulas."""
+"""Every metric of a judgement: its name, which way is better, how to read it, what computes it. docs/evaluation.md has the formulas."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from medgan_pl.metrics.distances import Frechet, Kernel
 from medgan_pl.metrics.estimate import Estimate
+from medgan_pl.metrics.measure import Measure
+from medgan_pl.metrics.neighbours import DensityCoverage, PrecisionRecall
 
 
 @dataclass(frozen=True)
 class Entry:
-    """`group`: where it stands in a report. `better`: "lower", "higher", or "floor": as near as can be to the value of held-out reals.
-    `reading`: plain sentences for a radiologist, with the caveat. `least`, `most`: its range, None for no bound."""
+    """The entry of one metric.
+
+    - `group`: its group in a report. `better`: "lower", "higher", or "floor": as near as possible to the value of held-out reals.
+    - `reading`: plain sentences for a radiologist, with the caveat. `least`, `most`: its range, None for no bound.
+    - `measure`: of a metric of features, the class that computes it, built without arguments (`measure.Measure`). `evaluate` then measures
+      it in every space, and the report shows it.
+    - `validated`: True if every `FeatureSpace` of a run computes it too, without a line in conf/metrics.
+    """
 
     title: str
     group: str
@@ -16,6 +26,8 @@ class Entry:
     reading: str
     least: float | None = None
     most: float | None = None
+    measure: Callable[[], Measure] | None = None
+    validated: bool = False
 
 
 GROUPS = {
@@ -34,6 +46,7 @@ CATALOGUE = {
         "How far apart the crowds of real and of generated images are, in mean and spread. It sees looks and variety at once and cannot "
         "tell which of them is wrong. It depends on the number of images: compare it with the floor beside it, not with other papers.",
         0,
+        measure=Frechet,
     ),
     "kid": Entry(
         "Kernel distance (KID)",
@@ -41,6 +54,7 @@ CATALOGUE = {
         "lower",
         "The same question by another ruler, whose mean does not depend on the number of images; about 0 the crowds cannot be told apart. "
         "It hardly sees a generator that repeats a few good images.",
+        measure=Kernel,
     ),
     "precision": Entry(
         "Precision",
@@ -50,6 +64,7 @@ CATALOGUE = {
         "the sturdier number.",
         0,
         1,
+        measure=PrecisionRecall,
     ),
     "density": Entry(
         "Density",
@@ -58,6 +73,7 @@ CATALOGUE = {
         "How closely real images surround the generated ones; about 1 for reals, above it where the generator keeps to the most typical "
         "images.",
         0,
+        measure=DensityCoverage,
     ),
     "recall": Entry(
         "Recall",
@@ -66,6 +82,7 @@ CATALOGUE = {
         "The share of real images that lie where generated ones lie. Scattered bad images can raise it: read it with precision.",
         0,
         1,
+        measure=PrecisionRecall,
     ),
     "coverage": Entry(
         "Coverage",
@@ -74,6 +91,7 @@ CATALOGUE = {
         "The share of real images with a generated one in their neighbourhood: what part of the patients the generator can stand for.",
         0,
         1,
+        measure=DensityCoverage,
     ),
     "ms_ssim": Entry(
         "Likeness of pairs (MS-SSIM)",
@@ -203,3 +221,9 @@ def clipped(key: str, estimate: Estimate) -> Estimate:
     least, most = CATALOGUE[key].least, CATALOGUE[key].most
     low = estimate.low if least is None else max(estimate.low, least)
     return replace(estimate, low=low, high=estimate.high if most is None else min(estimate.high, most))
+
+
+def measures(*, validated: bool = False) -> list[Measure]:
+    """Return one of each class that computes metrics of features, in the order of the catalogue; with `validated`, those of validation."""
+    classes = [entry.measure for entry in CATALOGUE.values() if entry.measure and (entry.validated or not validated)]
+    return [each() for each in dict.fromkeys(classes)]

@@ -45,7 +45,7 @@ def kernel_distance(a: A, b: B, *, subsets: int = 20, subset_size: int = 1000, s
 
 
 class Frechet:
-    """`frechet_distance` as a measure (see `space.Measure`): {"fd": …}."""
+    """`frechet_distance` as a measure (see `measure.Measure`): {"fd": …}."""
 
     keys = ("fd",)
 
@@ -57,7 +57,7 @@ class Frechet:
 
 
 class Kernel:
-    """`kernel_distance` as a measure (see `space.Measure`): {"kid": …}; `subsets` and `subset_size` as there.
+    """`kernel_distance` as a measure (see `measure.Measure`): {"kid": …}; `subsets` and `subset_size` as there.
 
     Its interval: by the bootstrap for at most `subset_size` rows; beyond, ± 1.96 √(m / n) times the standard deviation of the values of the
     subsets, since a subset of m rows varies about √(n / m) times as much as all n.

@@ -15,6 +15,7 @@ metrics.json:
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,9 @@ def validate(content: Any) -> None:
     """Raise ValueError unless plain containers are a judgement; KeyError for a missing key."""
     hold(isinstance(content, dict), f"it must hold names and values, got {shown(content)}")
     hold(content["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(content['format'])}: use the version that wrote it")
+    hold(isinstance(content["results"], list), f"'results' must be a list of rows, got {shown(content['results'])}")
+    for row in content["results"]:
+        validate_row(row)
     for name, value in walk(content, MOST_VALUES):
         hold(not isinstance(value, float) or math.isfinite(value), f"{shown(name)} must be finite, got {value}")
     for key in TABLES:
@@ -77,9 +81,6 @@ def validate(content: Any) -> None:
         hold(isinstance(content.get(key, ""), str), f"{key!r} must be a text, got {shown(content.get(key))}")
     notes = content.get("notes", [])
     hold(isinstance(notes, list) and all(isinstance(note, str) for note in notes), "'notes' must be a list of texts")
-    hold(isinstance(content["results"], list), f"'results' must be a list of rows, got {shown(content['results'])}")
-    for row in content["results"]:
-        validate_row(row)
 
 
 def validate_row(row: Any) -> None:
@@ -95,15 +96,15 @@ def validate_row(row: Any) -> None:
             ends is None or (isinstance(ends, dict) and set(ends) == {"value", "low", "high"}),
             f"{key} of {name} must be value, low and high",
         )
-        hold(all(_is_number(number) for number in (ends or {}).values()), f"{key} of {name} must be numbers, got {shown(ends)}")
+        _hold_numbers((ends or {}).values(), f"{key} of {name}")
     ladder = row.get("ladder", {})
     hold(isinstance(ladder, dict), f"the ladder of {name} must hold severity levels and numbers, got {shown(ladder)}")
     noise = row.get("noise")
-    others = [*ladder.values(), *([] if noise is None else [noise])]
-    hold(all(_is_number(number) for number in others), f"the ladder and the noise of {name} must be numbers")
+    _hold_numbers([*ladder.values(), *([] if noise is None else [noise])], f"the ladder and the noise of {name}")
     hold(all(type(row.get(key, 0)) is int for key in ("n_fake", "n_real")), f"the counts of {name} must be whole numbers")
 
 
-def _is_number(value: Any) -> bool:
-    """Return whether a value is a number; JSON's true and false are none."""
-    return type(value) in (int, float)
+def _hold_numbers(values: Iterable[Any], what: str) -> None:
+    """Raise ValueError unless all values are finite numbers; JSON's true and false are none."""
+    bad = [value for value in values if type(value) not in (int, float) or not math.isfinite(value)]
+    hold(not bad, f"{what} must be finite numbers, got {', '.join(map(shown, bad))}; if it cannot be measured, say why in 'undefined'")

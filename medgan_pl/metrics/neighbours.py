@@ -102,7 +102,7 @@ class _Neighbourhoods(ABC):
 class PrecisionRecall(_Neighbourhoods):
     """Precision, the share of fakes inside the ball of any real, and recall, the share of reals inside the ball of any fake; 0 to 1.
 
-    The ball of an image reaches to its `k`-th nearest neighbour among its own kind, that one included. A measure (see `space.Measure`) of
+    The ball of an image reaches to its `k`-th nearest neighbour among its own kind, that one included. A measure (see `measure.Measure`) of
     {"precision": …, "recall": …}. Both grow with the number of images: compare at equal N and M. Images of one patient are near to one
     another, which shrinks the balls: of volumes and series give few images a patient.
     Raises ValueError for `k` or fewer fakes or reals, unequal F, NaN or infinity.
@@ -129,7 +129,7 @@ class DensityCoverage(_Neighbourhoods):
     """Density, in how many balls of reals a fake lies over `k` (0 up, about 1 for reals), and coverage, the share of reals whose ball holds
     a fake (0 to 1).
 
-    The ball of a real reaches to its `k`-th nearest neighbour among the reals, that one included. A measure (see `space.Measure`) of
+    The ball of a real reaches to its `k`-th nearest neighbour among the reals, that one included. A measure (see `measure.Measure`) of
     {"density": …, "coverage": …}. Of equal distributions and as many fakes as reals coverage is 1 - 2⁻ᵏ on average, not 1. On images of one
     patient see `PrecisionRecall`. Raises ValueError for `k` or fewer reals, no fake, unequal F, NaN or infinity.
 

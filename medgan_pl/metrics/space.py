@@ -1,7 +1,6 @@
-"""Fakes held against reals in the space of one extractor, by any number of measures."""
+"""Fakes compared with reals in the space of one extractor, by any number of measures."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -9,28 +8,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics import catalogue
 from medgan_pl.metrics.extractors.features import Extractor
-
-
-@runtime_checkable
-class Measure(Protocol):
-    """A judgement of fake features (N, F) against real ones (M, F), by key; what each key means stands in `catalogue.py`.
-
-    Raises ValueError, with the number that is needed, for too few rows, unequal F, NaN or infinity.
-    """
-
-    keys: ClassVar[tuple[str, ...]]
-
-    def __call__(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """The values alone, as fast as can be: for validation."""
-
-    def estimates(self, fake: Tensor, real: Tensor, resampling: Resampling) -> dict[str, Estimate]:
-        """The same values with their intervals: for a report."""
+from medgan_pl.metrics.measure import Measure
 
 
 class FeatureSpace(Metric):
     """All `measures` of fakes against reals in the features of one `extractor`, frozen here; no gradient flows.
+
+    Measures that the catalogue marks as `validated` are computed too.
 
     `compute` returns {"<key>_<extractor.name>": …}, such as `fd_random`. Features, not images, are kept and gathered over ranks.
     Raises ValueError for fakes and reals of unequal shape, NaN, fewer images than a measure needs, and no measure.
@@ -48,7 +34,9 @@ class FeatureSpace(Metric):
         if not measures:
             raise ValueError("`measures` must hold one measure or more, such as medgan_pl.metrics.distances.Frechet; got none")
         self.extractor = extractor.requires_grad_(False).eval()
-        self.measures = dict(measures)
+        given = {key for measure in measures.values() for key in measure.keys}
+        more = {each.keys[0]: each for each in catalogue.measures(validated=True) if not given & set(each.keys)}
+        self.measures = dict(measures) | more
         self.add_state("fake", default=[], dist_reduce_fx="cat")
         self.add_state("real", default=[], dist_reduce_fx="cat")
 

@@ -7,17 +7,15 @@ whole, and the real and the fake of one row alike.
 """
 
 import math
-from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan_pl.models.resample import Resample, places, product, rotation
+from medgan_pl.models.strength import Ask, Strength
 
 Images = Float[Tensor, "b c *space"]
-Ask = Callable[[], Tensor]
 
 
 class NoAugmentation(nn.Module):
@@ -36,93 +34,6 @@ class NoAugmentation(nn.Module):
 
 
 # How often --------------------------------------------------------------------------------------------------------------------------
-
-
-class Strength(Protocol):
-    """`p`: the probability of each operation, a scalar on the images' device, so that nothing waits for it."""
-
-    p: Tensor
-
-    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None: ...
-
-
-class Fixed(nn.Module):
-    """The same probability `p` throughout. ValueError outside [0, 1]."""
-
-    p: Tensor
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.register_buffer("p", torch.tensor(probability("p", p)), persistent=False)
-
-    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
-        """Nothing to adapt."""
-
-
-class Ramped(nn.Module):
-    """A probability that changes with the images shown: `ramp`, (images, total_images) -> p, as `Ramp` of schedules.py.
-
-    R3GAN raises it so (Huang et al. 2025, arXiv 2501.05441). ValueError if it begins or ends outside [0, 1].
-    """
-
-    p: Tensor
-
-    def __init__(self, ramp: Callable[[int, int], float]) -> None:
-        super().__init__()
-        self.ramp = ramp
-        probability("ramp.end", ramp(2**53, 1))
-        self.register_buffer("p", torch.tensor(probability("ramp.start", ramp(0, 1))))
-
-    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
-        self.p.fill_(self.ramp(images, total_images))
-
-
-class Adaptive(nn.Module):
-    """ADA: a probability that rises while D tells its batches too well and falls while it does not, within [0, `max_p`].
-
-    After each `every` turns of D: p <- clamp(p + sign(a - target) · images of these turns / full_images, 0, max_p), with a their mean
-    accuracy (losses/adversarial.py: the share of pairs of a real and a fake that D orders rightly), the same on all ranks.
-
-    The paper watches r = E[sign D(x)] on reals and aims at 0.6; that needs logits whose 0 means something, which those of Wasserstein and
-    relativistic objectives have not. Where the logits of reals and of fakes are normal about ±m with one spread, r = 0.6 is an accuracy of
-    0.88. The paper has `every` = 4, `full_images` = 500,000 (the images in which p can go from 0 to 1) and no bound; it finds that
-    operations leak above some 0.8, which `max_p` keeps off.
-    State, saved with the run: `p`, and what was told since it last changed.
-    ValueError for a target outside (0.5, 1), a `max_p` or `start` outside [0, 1], and counts below 1.
-
-    Source: Karras et al. 2020 (arXiv 2006.06676), section 3.
-    """
-
-    p: Tensor
-
-    def __init__(self, *, target: float, full_images: int, max_p: float = 0.8, every: int = 4, start: float = 0.0) -> None:
-        super().__init__()
-        if not 0.5 < target < 1:
-            raise ValueError(f"`target` must be an accuracy between 0.5 (chance) and 1 (perfect), got {target}")
-        if full_images < 1 or every < 1:
-            raise ValueError(f"`full_images` and `every` must be at least 1, got {full_images} and {every}")
-        if probability("start", start) > probability("max_p", max_p):
-            raise ValueError(f"`start` must be at most `max_p`, got {start} and {max_p}")
-        self.target, self.full_images, self.max_p, self.every = target, full_images, max_p, every
-        self.register_buffer("p", torch.tensor(float(start)))
-        self.register_buffer("told", torch.zeros(3))  # since p last changed: turns, accuracies added up, images
-
-    def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
-        # All on the device: a number brought to the host would hold up the next step.
-        one = torch.ones_like(self.p)
-        told = self.told + torch.stack([one, accuracy().to(one), one * new_images])
-        turns, right, shown = told
-        # NaN, of a step that was not finite, moves nothing.
-        step = (right / turns - self.target).sign().nan_to_num() * shown / self.full_images
-        due = turns >= self.every
-        self.p.copy_(torch.where(due, (self.p + step).clamp(0, self.max_p), self.p))
-        self.told.copy_(torch.where(due, 0.0, told))
-
-
-def probability(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"`{name}` must be a probability, in [0, 1], got {value}")
-    return float(value)
 
 
 # What -------------------------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class AdversarialModule(Reporting, pl.LightningModule):
         self.players, self.stages, self.pace = dict(players), dict(stages), pace or Pace()
         self.networks = nn.ModuleDict({name: player.network for name, player in players.items()})
         if share is not None:
-            share(self.networks)
+            share(dict(self.networks))
         if channels_last:
             to_channels_last(self.networks)
         # Called in the players' turns; penalties, validation and the EMA take the networks themselves.
@@ -90,7 +90,7 @@ class AdversarialModule(Reporting, pl.LightningModule):
         self.game = game
         self.ema = ema(self.networks[game.generator])
         self.metrics = nn.ModuleDict(metrics)
-        self.ownership = Ownership(self.networks, share)
+        self.ownership = Ownership(dict(self.networks), share)
         self.guards = {name: Guard(name, clip=player.clip, patience=player.patience) for name, player in players.items()}
         self.total_images, self.accumulate, self.seed, self.config = total_images, accumulate, seed, config
         self.log_every, self.validate_every = log_every, validate_every

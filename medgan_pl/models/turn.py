@@ -55,7 +55,7 @@ def losses_of(module: "AdversarialModule", player: str, part: Batch, fake: Fakes
     adversarial = module.stages[module.stage].adversarial
     with frozen(module.networks, but=module.ownership.owned[player]):
         losses = module.game.losses(player, module.called, part, fake, adversarial=adversarial)
-        penalties = module.game.penalties(player, module.networks, part, fake, module.turns[player])
+        penalties = module.game.penalties(player, dict(module.networks), part, fake, module.turns[player])
     schedule = module.players[player].schedule_penalty
     if schedule is not None:
         factor = schedule(module.images, module.total_images)

@@ -23,7 +23,7 @@ STRATEGIES = ("auto", "ddp_find_unused_parameters_true")
 
 
 def check_settings(config: dict[str, Any]) -> None:
-    """ValueError for a count that is none, and for a GPU that is not there; FileNotFoundError as `check_files`."""
+    """Raise ValueError for a count that is not a whole number and for a GPU that is not there; errors as `check_files` too."""
     import torch
 
     for key, least in COUNTS.items():
@@ -50,8 +50,10 @@ def check_settings(config: dict[str, Any]) -> None:
 
 
 def check_files(node: dict[str, Any], where: str) -> None:
-    """FileNotFoundError, by its key, for a file that an extractor below `where` is to read and that is not there. The extractor's own
-    message cannot name the key, since it does not know what it is part of."""
+    """Raise FileNotFoundError, with the key, if an extractor below `where` is to read a file that does not exist.
+
+    The message of the extractor itself cannot name the key, because an extractor does not know which part of the run uses it.
+    """
     for name, value in node.items():
         key = f"{where}.{name}"
         if isinstance(value, dict):
@@ -65,7 +67,7 @@ def check_files(node: dict[str, Any], where: str) -> None:
 
 
 def check_data(config: dict[str, Any], data: Any) -> None:
-    """Holds the model against the data it is to learn, before anything is built."""
+    """Raise ValueError if the model or the game does not fit the data. Called before anything is built."""
     data.check_model(config)
     check_game(config, data)
     classes, found = config["model"]["classes"], len(data.classes)
@@ -83,7 +85,7 @@ def check_data(config: dict[str, Any], data: Any) -> None:
 
 
 def check_game(config: dict[str, Any], data: Any) -> None:
-    """ValueError where the game and the data would pass by one another."""
+    """Raise ValueError if the game does not use what the data provide, or needs what they lack."""
     game = config["game"]
     if config["model"]["classes"] and "classes" not in game:
         raise ValueError(f"`model.classes` must be 0 for images of images, which know no condition, got {config['model']['classes']}")
@@ -117,7 +119,7 @@ def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], fo
 
 
 def check_same_place(state: dict[str, Any], world: int, device: str, fingerprint: str, force: bool) -> None:
-    """ValueError unless the data are the checkpoint's, image for image and split for split, and the devices as many and of one kind."""
+    """Raise ValueError unless the data and splits are those of the checkpoint, and the devices are as many and of the same kind."""
     here = {"devices": world, "kind of device": device, "data set (fingerprint)": fingerprint}
     there = {"devices": state["world"], "kind of device": state["device"], "data set (fingerprint)": state["fingerprint"]}
     changes = [f"{key}: {there[key]}, {here[key]}" for key in here if there[key] != here[key]]

@@ -8,15 +8,19 @@ from medgan_pl.core.safe_load import check_secrets, read_checkpoint
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """Return what Hydra is to read for a run: secrets refused, `resume` spelled out, and the additions of one of several processes."""
+    """Return the arguments that Hydra reads for a run: `resume` spelled out, other processes than the first silent. Secrets are refused."""
     check_secrets(arguments)  # before Hydra writes them down
     arguments = continued(arguments)
     return [*arguments, *check_launch(arguments)]
 
 
 def continued(arguments: list[str]) -> list[str]:
-    """The command line with `resume=…` spelt out as `resume.path=…`; with a run folder or a checkpoint, that run's own command line with
-    the new arguments behind, writing to the same folder. With a hydra.run.dir the arguments stand as they are."""
+    """Return the command line with `resume=…` written as `resume.path=…`.
+
+    With a run folder or a checkpoint, return the run's own command line followed by the new arguments; the run keeps writing to its folder.
+    With a hydra.run.dir, the arguments stay as they are.
+    Raise FileNotFoundError if the path is neither, or if the run's overrides.yaml is missing.
+    """
     given = [argument.split("=", 1)[1].strip("'\"") for argument in arguments if argument.startswith(("resume=", "resume.path="))]
     new = [argument for argument in arguments if not argument.startswith(("resume=", "resume.path="))]
     if not given:
@@ -39,9 +43,9 @@ def continued(arguments: list[str]) -> list[str]:
 
 
 def check_launch(arguments: list[str]) -> list[str]:
-    """For one of several processes started by torchrun or srun: what to add to its command line, so that only the first speaks and writes.
+    """Return the arguments to add for one of several processes that torchrun or srun started, so that only the first one logs and writes.
 
-    ValueError without a folder that all of them know.
+    Raise ValueError if no folder is given that all of the processes know.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -58,8 +62,11 @@ def check_launch(arguments: list[str]) -> list[str]:
 
 
 def checkpoint_to_resume(resume: str, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint that `resume.path` means, with its state: auto = the newest whole one of this run folder, if it has one; never = none;
-    a run folder = its newest; a checkpoint = itself. FileExistsError where that begins another run over the one in this folder."""
+    """Return the checkpoint that `resume.path` means, with its state, or None.
+
+    auto is the newest whole checkpoint of this run folder, if there is one; never is none; a run folder is its newest checkpoint; a
+    checkpoint is itself. Raise FileExistsError if another run would start over the one in this folder.
+    """
     from medgan_pl.train.checkpoints import newest
 
     path = run_dir if resume in ("auto", "never") else Path(resume)

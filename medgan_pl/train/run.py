@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from medgan_pl.core.safe_load import check_secrets
 from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_same_place, check_same_run, check_settings
 from medgan_pl.train.resume import checkpoint_to_resume
-from medgan_pl.train.trainer import build_loggers, build_trainer
+from medgan_pl.train.trainer import build_loggers, build_trainer, close_down
 from medgan_pl.train.unread import check_read
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def run(config: "DictConfig") -> float:
-    """One run under Hydra; what a sweeper minimises comes back, see `train`; NaN from a child of a sweep that failed."""
+    """Train one run under Hydra. Return the value that a sweeper minimizes, see `train`; NaN for a child of a sweep that failed."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -44,7 +43,7 @@ def run(config: "DictConfig") -> float:
 
 
 def follow(run_dir: Path) -> None:
-    """Another rank of the run in `run_dir`, by the configuration that rank 0 has written there."""
+    """Run another rank of the run in `run_dir`, with the configuration that rank 0 has written there."""
     from omegaconf import OmegaConf
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -58,11 +57,11 @@ def follow(run_dir: Path) -> None:
 
 
 def train(config: "DictConfig") -> float:
-    """Builds data, module, callbacks, loggers and trainer from the configuration, and trains; the best value of `monitor` comes back, its
-    negative where higher is better, since a sweeper looks for the lowest.
+    """Build data, module, callbacks, loggers and trainer from the configuration, and train.
 
-    A run that diverges goes back to its last checkpoint with a lower learning rate, `guard.rollbacks` times. A signal ends it with
-    SystemExit(128 + signal), saved.
+    Return the best value of `monitor`, or its negative if higher is better, because a sweeper looks for the lowest.
+    A run that diverges returns to its last checkpoint with a lower learning rate, `guard.rollbacks` times. A signal ends the run with
+    SystemExit(128 + signal) after a checkpoint is saved.
     """
     quiet_libraries()
     import torch
@@ -104,7 +103,7 @@ def say(line: str) -> None:
 
 
 class Run:
-    """A run from its beginning or a checkpoint to its end, and back to the last checkpoint where it diverges."""
+    """A run from its beginning or a checkpoint to its end. It returns to its last checkpoint if it diverges."""
 
     def __init__(self, config: "DictConfig", plain: dict[str, Any], found: tuple[Path, dict[str, Any]] | None) -> None:
         from hydra.utils import instantiate
@@ -128,7 +127,7 @@ class Run:
         self.setbacks: list[str] = []
 
     def new_module(self) -> Any:
-        """The module with its first weights: those of `init_from` where the run begins, also where it goes back to its beginning."""
+        """Return the module with its first weights: those of `init_from` if the run starts anew, also after a return to its beginning."""
         module = build_module(self.plain)
         if self.plain["init_from"] is not None and self.found is None:
             from medgan_pl.models.transfer import begin_from
@@ -141,7 +140,7 @@ class Run:
         return build_trainer(self.config, list(self.callbacks.values()), self.loggers)
 
     def through(self) -> float:
-        """Trains to the end; the best value of `monitor`, as `train` gives it."""
+        """Train to the end. Return the best value of `monitor`, as `train` does."""
         from medgan_pl.models.guards import Diverged
 
         self.prepare()
@@ -156,7 +155,7 @@ class Run:
         return minimised(self.plain["monitor"], float(self.callbacks["checkpoints"].best))
 
     def check_saved(self, what: str) -> None:
-        """OSError if the last checkpoint, or a row of the tables, could not be written."""
+        """Raise OSError if the last checkpoint, or a row of the tables, could not be written."""
         from medgan_pl.train.tables import MetricsTable
 
         checkpoints = self.callbacks["checkpoints"]
@@ -170,7 +169,7 @@ class Run:
             raise OSError(f"{what} and saved, and the last rows of {', '.join(stale)} could not be written; make room")
 
     def prepare(self) -> None:
-        """Writes the configuration, reads the data, and speaks of both."""
+        """Write the configuration, read the data, and log a summary of both."""
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
@@ -220,7 +219,7 @@ class Run:
             self.callbacks["checkpoints"].restore_signals()
 
     def go_back(self, error: "Diverged") -> None:
-        """Makes ready to go on from the last checkpoint, or from the beginning where there is none, at a lower rate."""
+        """Return to the last checkpoint, or to the beginning if there is none, with a lower learning rate."""
         from medgan_pl.train.checkpoints import newest
 
         guard, before = self.plain["guard"], self.module
@@ -240,19 +239,3 @@ class Run:
         self.module.rate, self.module.rollbacks = before.rate * guard["slow_down"], before.rollbacks + 1
         self.trainer = self.new_trainer()
         log.warning("%s; back to %s, learning rates × %g", told, start, self.module.rate)
-
-
-def close_down() -> None:
-    """Lets go of what would reach into the next run of a sweep: wandb's run, and the group of processes with what Lightning set for it."""
-    import torch.distributed
-
-    if "wandb" in sys.modules:
-        try:
-            sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
-        except Exception as error:  # lost on the way: the run itself is whole
-            log.warning("wandb cannot end its run: %s", error)
-    if os.environ.pop(OTHER_RANK, None):
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
-            os.environ.pop(name, None)

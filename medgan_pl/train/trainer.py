@@ -1,14 +1,18 @@
 """The Lightning trainer and loggers of a run."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+from medgan_pl.core.command import OTHER_RANK
+from medgan_pl.core.console import log
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 def build_trainer(config: "DictConfig", callbacks: list[Any], loggers: list[Any]) -> Any:
-    """Lightning's Trainer, left to drive devices, precision and loops: what counts, saves, shows, scales and shuffles is ours."""
+    """Return Lightning's Trainer. It drives devices, precision and loops; counting, saving, logging, scaling and shuffling are ours."""
     import torch
     from hydra.utils import instantiate
     from pytorch_lightning.plugins import MixedPrecision
@@ -42,8 +46,7 @@ def build_trainer(config: "DictConfig", callbacks: list[Any], loggers: list[Any]
 
 
 def build_loggers(nodes: dict[str, Any], wandb_run: str | None) -> list[Any]:
-    """The loggers of the configuration; wandb goes on in `wandb_run`, and is kept from writing over the screen, as the run folder says
-    where things are."""
+    """Return the loggers of the configuration. wandb resumes the run `wandb_run`, and prints nothing to the screen."""
     from hydra.utils import instantiate
 
     if "wandb" in nodes:
@@ -53,3 +56,19 @@ def build_loggers(nodes: dict[str, Any], wandb_run: str | None) -> list[Any]:
         if wandb_run:
             nodes = {**nodes, "wandb": {**nodes["wandb"], "id": wandb_run, "resume": "allow"}}
     return [instantiate(node, _convert_="all") for node in nodes.values() if isinstance(node, dict)]
+
+
+def close_down() -> None:
+    """End what would reach into the next run of a sweep: wandb's run, the process group, and the variables that Lightning set for it."""
+    import torch.distributed
+
+    if "wandb" in sys.modules:
+        try:
+            sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
+        except Exception as error:  # lost on the way: the run itself is whole
+            log.warning("wandb cannot end its run: %s", error)
+    if os.environ.pop(OTHER_RANK, None):
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)

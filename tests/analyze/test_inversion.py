@@ -48,7 +48,7 @@ def test_truncation_draws_nearer_to_the_average_and_says_so(style: Path, here) -
 def test_the_penalty_and_the_mean_path_length_are_of_the_run(style: Path) -> None:
     state = torch.load(style, weights_only=True)["state_dict"]
     assert state["game.path_length"] > 0
-    assert state["generator.w_average"].abs().sum() > 0
+    assert state["networks.g.w_average"].abs().sum() > 0
     header = (style.parent.parent / "metrics.csv").read_text().splitlines()[0]
     assert "train/g/path" in header
 

@@ -34,7 +34,7 @@ from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.scan import Scan, ScanError
 from medgan_pl.data.readers.series import read_series
 from medgan_pl.models.build import build_module
-from medgan_pl.models.load import load
+from medgan_pl.models.load import Origin, load
 from medgan_pl.models.networks.layers import BATCH_NORM
 from medgan_pl.models.networks.unet import UNetGenerator
 
@@ -520,7 +520,7 @@ def between(settings, *overrides: str):
     spacings = [[0.9, 0.6], *[[0.5, 0.5]] * (len(names) - 1)]
     module.inverses = {name: Inverse.from_plain(INVERSE | {"spacing_mm": mm}) for name, mm in zip(names, spacings, strict=True)}
     module.classes, module.inverse, module.images = names, module.inverses[names[-1]], 0
-    module.pipelines = pipelines_of(module.config)
+    module.pipelines, module.origin = pipelines_of(module.config), Origin("0" * 64)
     return module.eval()
 
 

@@ -292,8 +292,14 @@ def row(**changes: Any) -> dict[str, Any]:
         ({**report(), "results": [row(key="fid_secret")]}, "a result of an unknown kind, 'fid_secret'"),
         ({**report(), "results": [row(key=["fd"])]}, "a result of an unknown kind, a list"),
         ({**report(), "results": [row(extra=1)]}, "extra"),
-        ({**report(), "results": [row(estimate={"value": "1", "low": 0, "high": 2})]}, "must be numbers"),
-        ({**report(), "results": [row(estimate={"value": float("nan"), "low": 0, "high": 2})]}, "'value' must be finite, got nan"),
+        (
+            {**report(), "results": [row(estimate={"value": "1", "low": 0, "high": 2})]},
+            "'fd_random' must be finite numbers, got '1'",
+        ),
+        (
+            {**report(), "results": [row(estimate={"value": float("nan"), "low": 0, "high": 2})]},
+            "'fd_random' must be finite numbers, got nan",
+        ),
         ({**report(), "results": [row(floor=3)]}, "floor of .* must be value, low and high"),
         ({**report(), "results": [row(n_fake="many")]}, "whole numbers"),
     ],

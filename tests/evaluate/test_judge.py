@@ -122,8 +122,8 @@ def test_a_paired_game_is_held_against_its_truth(films):
 
 
 def test_logits_come_with_the_label_and_as_one_number(films):
-    game = SimpleNamespace(critic=lambda d, batch: lambda image: d(image) + 10 * batch["label"].view(-1, 1, 1))
-    module = SimpleNamespace(game=game, device="cpu", discriminator=lambda image: image[:, 0, :2, :2])
+    game = SimpleNamespace(discriminator="d", critic=lambda d, batch: lambda image: d(image) + 10 * batch["label"].view(-1, 1, 1))
+    module = SimpleNamespace(game=game, device="cpu", networks={"d": lambda image: image[:, 0, :2, :2]})
     images = part(films, slice(0, 9))
     expected = films[0][:9, 0, :2, :2].mean((1, 2)) + 10 * films[1][:9]
     torch.testing.assert_close(discriminator_scores(module, 4)(images), expected)

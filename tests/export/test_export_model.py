@@ -14,7 +14,7 @@ from test_privacy import contents, told
 from torch import Tensor
 
 import medgan_pl
-from medgan_pl.core.safe_load import fingerprint
+from medgan_pl.core.safe_load import FORMAT, fingerprint
 from medgan_pl.core.settings import for_weights
 from medgan_pl.export.weights import export
 from medgan_pl.models.draw import fixed_batch
@@ -66,7 +66,7 @@ def test_what_is_told(best: Path, finished: Path) -> None:
         assert all(name.startswith("ema.network.") for name in file.keys())  # noqa: SIM118
         state = json.loads(file.metadata()["medgan_pl"])
     assert state.keys() == {"format", "config", "classes", "covariates", "inverse", "images", "inverses", "checkpoint_sha256"}
-    assert (state["format"], state["images"], state["checkpoint_sha256"]) == (1, 64, sha256(best))
+    assert (state["format"], state["images"], state["checkpoint_sha256"]) == (FORMAT, 64, sha256(best))
     assert state["config"]["module"]["metrics"] == {}
     place = [str(finished), str(finished.parent.parent), str(Path.home()), "cache"]
     assert told([best.read_bytes()], place[:1]) == {place[0]}  # the checkpoint tells it

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.models.augment import Adaptive, Augment, Fixed, Ramped
+from medgan_pl.models.augment import Augment
 from medgan_pl.models.games.base import Augmentation
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.losses.adversarial import NonSaturating
 from medgan_pl.models.losses.penalties import R1R2, NoPenalty
 from medgan_pl.models.schedules import Ramp
+from medgan_pl.models.strength import Adaptive, Fixed, Ramped
 
 ALL = {"flip": True, "shift": 0.2, "scale": 0.2, "rotate_deg": 20, "brightness": 0.2, "contrast": 0.2, "cutout": 0.4}
 SIZES = {2: (12, 9), 3: (8, 6, 7)}

@@ -152,7 +152,7 @@ class Shown:
     """Stands for a module: keeps the batches it is shown."""
 
     covariates, device, config = FACTS, "cpu", {"model": {"classes": 2}}
-    discriminator = None
+    discriminator, networks = "d", {"d": None}
 
     def __init__(self) -> None:
         self.game, self.seen = self, []

@@ -15,7 +15,7 @@ from medgan_pl.core.files import write_whole
 from medgan_pl.data.export.check import TYPE_1, TYPE_2
 from medgan_pl.data.export.dicom import IMAGE_TYPES, SOP_CLASSES, clean, ds, levels, sliced, uid, write_folder
 from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16
-from medgan_pl.data.readers.dicom import HEADER_BYTES, PIECE_BYTES, DicomFile, parse, text, whole
+from medgan_pl.data.readers.attributes import HEADER_BYTES, PIECE_BYTES, DicomFile, parse, text, whole
 from medgan_pl.data.readers.pictures import faults
 
 # What an image keeps of the one it was made from, whatever it shows: whose it is, of which study, and how he lay (PS3.3 C.7.1 to C.7.4).

@@ -9,7 +9,7 @@ import numpy as np
 
 from medgan_pl.data.files.names import ITK, NIFTI
 from medgan_pl.data.readers.header import read_header
-from medgan_pl.data.readers.itk import meta_fields, meta_layout, nrrd_fields, nrrd_layout
+from medgan_pl.data.readers.itk_headers import meta_fields, meta_layout, nrrd_fields, nrrd_layout
 from medgan_pl.data.readers.nifti import PIECE, Inflated, affine_of, header_of, regular
 from medgan_pl.data.readers.series import grid, in_order
 

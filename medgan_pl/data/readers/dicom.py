@@ -12,17 +12,14 @@ import numpy as np
 import pydicom
 from PIL import Image, UnidentifiedImageError
 from pydicom.encaps import get_frame, parse_basic_offsets
-from pydicom.errors import InvalidDicomError
-from pydicom.multival import MultiValue
 from pydicom.pixels import apply_rescale, apply_windowing, get_decoder, pixel_array
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
-from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, Bounded, faults, single_channel
+from medgan_pl.data.readers.attributes import HEADER_BYTES, MAX_VALUE, PIECE_BYTES, DicomFile, lengths, parse, text, whole
+from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, faults, single_channel
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
-HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in all, counting each of at most 2^18 reads as 1 KiB; at a time: the largest LUT has 128 KiB
 RLE_BYTES = 2**24  # 16 MiB of RLE can claim to be 64 times as much, 1 GiB and 6 s, before pydicom looks
-MAX_VALUE = 1e9
 MONOCHROME, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 ORIGIN = ["ImageType", "SeriesDescription"]
 LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"]
@@ -30,50 +27,6 @@ STORED = ["BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 MEANING = ["PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"]
 DISPLAY = ["VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"]
 FRAME_TAGS = [*LAYOUT, *STORED, *MEANING, *DISPLAY, *ORIGIN, "PixelSpacing", "ImagerPixelSpacing"]
-
-
-class DicomFile(Bounded):
-    def read(self, size: int = -1) -> bytes:
-        if size < 0:  # asked by pydicom only in order to inflate the whole file, without a bound
-            raise ScanError("a DICOM must not be deflated as a whole (1.2.840.10008.1.2.1.99); store it uncompressed")
-        return super().read(size)
-
-
-def parse(file: Bounded, tags: list[str]) -> pydicom.FileDataset:
-    """The elements `tags`, the file left standing before its pixel data or at its end."""
-    try:
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
-    except InvalidDicomError:
-        raise ScanError("not a DICOM file, or corrupt in its first bytes") from None
-
-
-def text(found: pydicom.Dataset, name: str) -> str:
-    try:
-        value = found.get(name)
-    except Exception:  # illegible is as good as absent: what needs it says so
-        return ""
-    if isinstance(value, MultiValue):
-        return "\\".join(map(str, value))
-    return "" if value is None else str(value).strip()
-
-
-def numbers(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers, else None."""
-    try:
-        values = tuple(float(part) for part in text(found, name).split("\\"))
-    except ValueError:
-        return None
-    return values if len(values) == count and all(map(math.isfinite, values)) else None
-
-
-def lengths(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...] | None:
-    values = numbers(found, name, count)
-    return values if values and min(values) > 0 else None
-
-
-def whole(found: pydicom.Dataset, name: str, absent: int) -> int:
-    values = numbers(found, name, 1)
-    return int(values[0]) if values else absent
 
 
 def synthetic(found: pydicom.Dataset) -> bool:

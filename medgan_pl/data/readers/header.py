@@ -5,19 +5,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medgan_pl.data.readers.dicom import (
-    HEADER_BYTES,
-    LAYOUT,
-    ORIGIN,
-    PIECE_BYTES,
-    DicomFile,
-    lengths,
-    numbers,
-    parse,
-    synthetic,
-    text,
-    whole,
-)
+from medgan_pl.data.readers.attributes import HEADER_BYTES, PIECE_BYTES, DicomFile, lengths, numbers, parse, text, whole
+from medgan_pl.data.readers.dicom import LAYOUT, ORIGIN, synthetic
 from medgan_pl.data.readers.pictures import faults
 
 HEADER_TAGS = [

@@ -5,56 +5,26 @@ crashes on a pattern as ElementDataFile, and takes an NRRD without a known space
 """
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
+from medgan_pl.data.readers.itk_headers import (
+    LPS,
+    NO_DATA_FILE,
+    NRRD_SPACES,
+    Layout,
+    beside,
+    meta_fields,
+    meta_layout,
+    nrrd_fields,
+    nrrd_layout,
+)
 from medgan_pl.data.readers.nifti import PIECE, Inflated, array_of, regular, scan_of
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
-MAX_HEADER = 2**20
-META_TYPES = dict(MET_CHAR="i1", MET_UCHAR="u1", MET_SHORT="i2", MET_USHORT="u2", MET_INT="i4", MET_UINT="u4") | dict(
-    MET_LONG_LONG="i8", MET_ULONG_LONG="u8", MET_FLOAT="f4", MET_DOUBLE="f8"
-)
-NRRD_TYPES = {
-    name: code
-    for code, names in {
-        "i1": "signed char, int8, int8_t",
-        "u1": "uchar, unsigned char, uint8, uint8_t",
-        "i2": "short, short int, signed short, signed short int, int16, int16_t",
-        "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
-        "i4": "int, signed int, int32, int32_t",
-        "u4": "uint, unsigned int, uint32, uint32_t",
-        "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
-        "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
-        "f4": "float",
-        "f8": "double",
-    }.items()
-    for name in names.split(", ")
-}
-NO_DATA_FILE = "the data file that the header names is not beside it; copy both (lists and patterns are not read)"
-# what makes RAS of the space that the header names: signs of its x, y, z
-LPS = (-1.0, -1.0, 1.0)
-NRRD_SPACES = {"right-anterior-superior": (1.0, 1.0, 1.0), "left-anterior-superior": (-1.0, 1.0, 1.0), "left-posterior-superior": LPS}
 NRRD_SPACES |= {"ras": (1.0, 1.0, 1.0), "las": (-1.0, 1.0, 1.0), "lps": LPS}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The content of either header: shape (x, y, z), the stored type with its byte order, how the data are packed, where they are, and the
-    affine, indices (x, y, z) -> RAS+ mm. `data_file` None: they follow the header."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    packed: bool
-    data_file: str | None
-    affine: np.ndarray
-    synthetic: bool
 
 
 def read_itk(path: Path) -> Scan:
@@ -91,14 +61,6 @@ def files_of(path: Path) -> tuple[Path, ...]:
     return (path, data)
 
 
-def beside(path: Path, name: str) -> Path:
-    """The file of that name in the folder of `path`. Raises ScanError for a name that leads elsewhere."""
-    plain = PureWindowsPath(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256  # knows both kinds of slash
-    if not plain or name in ("", ".", "..", path.name):
-        raise ScanError("the data file must be named by its plain name and lie in the same folder; nothing else is opened")
-    return path.with_name(name)
-
-
 @contextmanager
 def data_stream(file: BinaryIO, path: Path, layout: Layout) -> Iterator[BinaryIO]:
     """The data as a stream: the rest of `file`, or a second file beside it, inflated if need be."""
@@ -115,152 +77,3 @@ def data_stream(file: BinaryIO, path: Path, layout: Layout) -> Iterator[BinaryIO
 
 def inflated(file: BinaryIO, packed: bool) -> BinaryIO:
     return io.BufferedReader(Inflated(file), PIECE) if packed else file
-
-
-def lines_of(file: BinaryIO) -> Iterator[str]:
-    """Lines of a text header, without their ends, as far as MAX_HEADER; stops at the end of the file."""
-    left = MAX_HEADER
-    while line := file.readline(left + 1):
-        left -= len(line)
-        if left < 0:
-            raise ScanError(f"a header may have {MAX_HEADER:,} bytes at most, got more; not a NRRD or MetaImage file, or damaged")
-        yield os.fsdecode(line).strip()
-
-
-def meta_fields(file: BinaryIO) -> dict[str, str]:
-    """Key -> value, as far as ElementDataFile, which is the last; the data come next."""
-    fields: dict[str, str] = {}
-    for line in lines_of(file):
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals and line:
-            break
-        add(fields, key, value)
-        if key == "ElementDataFile":
-            return fields
-    raise ScanError("not a NRRD or MetaImage file, or cut off in its header: every line must be Key = Value, the last ElementDataFile")
-
-
-def nrrd_fields(file: BinaryIO) -> dict[str, str]:
-    """Field (lower case, no blanks: "spacedirections") -> value, as far as the empty line; the data come next. `key:=value` is dropped."""
-    lines = lines_of(file)
-    fields = {"magic": next(lines)}  # NRRD0001 to NRRD0005
-    for line in lines:
-        if not line:
-            break
-        name, colon, value = line.partition(":")
-        if line.startswith("#") or value.startswith("="):
-            continue
-        if not colon:
-            raise ScanError("every line of a NRRD header must be `field: value`, got another; the file is damaged")
-        add(fields, name.lower().replace(" ", ""), value.strip())
-    else:
-        if "datafile" not in fields:
-            raise ScanError("truncated: a NRRD header must end with an empty line; copy the file again")
-    return fields
-
-
-def add(fields: dict[str, str], key: str, value: str) -> None:
-    if key in fields:
-        raise ScanError("every field of a header must be given once, got one twice; the header is damaged")
-    fields[key] = value
-
-
-def meta_layout(fields: dict[str, str]) -> Layout:
-    """Return the layout that a MetaImage header states. Its space is LPS, as ITK has it; AnatomicalOrientation only repeats the matrix,
-    and is not read."""
-    expect(fields, "NDims", {"3"})
-    expect(fields, "BinaryData", {"True"})
-    expect(fields, "ObjectType", {"Image"}, absent="Image")
-    expect(fields, "ElementNumberOfChannels", {"1"}, absent="1")
-    expect(fields, "HeaderSize", {"0"}, absent="0")
-    expect(fields, "DistanceUnits", {"mm"}, absent="mm")
-    expect(fields, "ElementToIntensityFunctionSlope", {"1", "1.0"}, absent="1")  # some programs apply them, ITK does not
-    expect(fields, "ElementToIntensityFunctionOffset", {"0", "0.0"}, absent="0")
-    expect(fields, "CompressedData", {"True", "False"}, absent="False")
-    matrix = numbers(either(fields, "TransformMatrix", "Rotation", "Orientation"), 9).reshape(3, 3).T  # a row for each index's direction
-    spacing = numbers(either(fields, "ElementSpacing"), 3)
-    if not np.allclose(np.linalg.norm(matrix, axis=0), 1, atol=1e-3) or not (spacing > 0).all():
-        raise ScanError("TransformMatrix must hold directions of length 1, ElementSpacing be above 0; where the voxels lie is unknown")
-    origin = numbers(either(fields, "Offset", "Position", "Origin"), 3)
-    msb = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "")).lower()
-    return Layout(
-        shape=whole(either(fields, "DimSize")),
-        dtype=dtype_of(META_TYPES.get(fields.get("ElementType", "")), {"true": ">", "false": "<"}.get(msb)),
-        packed=fields.get("CompressedData", "").lower() == "true",
-        data_file=None if fields["ElementDataFile"].upper() == "LOCAL" else fields["ElementDataFile"],
-        affine=affine_of(matrix * spacing, origin, LPS),
-        synthetic=fields.get("Comment", "").startswith("SYNTHETIC"),
-    )
-
-
-def nrrd_layout(fields: dict[str, str]) -> Layout:
-    """Return the layout that a NRRD header states. A space that does not name left, front and head is refused."""
-    expect(fields, "dimension", {"3"})
-    expect(fields, "encoding", {"raw", "gzip", "gz"})
-    expect(fields, "byteskip", {"0"}, absent="0")
-    expect(fields, "lineskip", {"0"}, absent="0")
-    if {"oldmin", "oldmax"} & set(fields):
-        raise ScanError("a NRRD must hold its own values, got quantised ones (old min, old max); save it as float")
-    if not set(fields.get("kinds", "domain").lower().split()) <= {"domain", "space", "???", "none"}:
-        raise ScanError("every axis of a NRRD must be one of space, got colours, vectors or times (kinds); cut out one volume")
-    if not set(fields.get("spaceunits", '"mm"').lower().split()) <= {'"mm"', '""', '"???"'}:
-        raise ScanError("space units must be mm; convert the file")
-    signs = NRRD_SPACES.get(fields.get("space", "").lower())
-    if signs is None or "spacedirections" not in fields or "spaceorigin" not in fields:
-        raise ScanError("orientation unknown: space (RAS, LAS or LPS), space directions and space origin must be given; save it anew")
-    columns = numbers(fields["spacedirections"], 9).reshape(3, 3).T
-    return Layout(
-        shape=whole(either(fields, "sizes")),
-        dtype=dtype_of(NRRD_TYPES.get(fields.get("type", "").lower()), {"big": ">", "little": "<"}.get(fields.get("endian", "").lower())),
-        packed=fields["encoding"].lower() != "raw",
-        data_file=fields.get("datafile"),
-        affine=affine_of(columns, numbers(fields["spaceorigin"], 3), signs),
-        synthetic=fields.get("content", "").startswith("SYNTHETIC"),
-    )
-
-
-def expect(fields: dict[str, str], key: str, accepted: set[str], absent: str = "") -> None:
-    """Raises ScanError unless the field, `absent` where it is not given, is one of `accepted` (large or small letters)."""
-    if fields.get(key, absent).lower() not in {word.lower() for word in accepted}:
-        raise ScanError(f"{key} must be {' or '.join(sorted(accepted))}, got something else or nothing; save the volume anew")
-
-
-def either(fields: dict[str, str], *keys: str) -> str:
-    found = [fields[key] for key in keys if key in fields]
-    if len(found) != 1:
-        raise ScanError(f"the header must give {' or '.join(keys)} once, got {len(found)}; where the voxels lie must be known")
-    return found[0]
-
-
-def numbers(text: str, count: int) -> np.ndarray:
-    """`count` numbers, divided by blanks, commas or brackets."""
-    try:
-        values = np.array([float(word) for word in text.translate(str.maketrans("(),", "   ")).split()])
-    except ValueError:
-        values = np.empty(0)
-    if len(values) != count or not np.isfinite(values).all():
-        raise ScanError(f"the position of the voxels must be given by {count} finite numbers; it is unknown here")
-    return values
-
-
-def whole(text: str) -> tuple[int, ...]:
-    words = text.split()
-    if len(words) != 3 or not all(word.isascii() and word.isdigit() and len(word) < 19 for word in words):
-        raise ScanError("the sides of a volume must be 3 whole numbers, 1 or more; the header is damaged")
-    return tuple(int(word) for word in words)
-
-
-def dtype_of(code: str | None, order: str | None) -> np.dtype:
-    if code is None:
-        raise ScanError("voxels must be integers or floats of up to 64 bits, got another type; save it as short or float")
-    if order is None and code[1] != "1":
-        raise ScanError("the byte order must be given; without it the values are unknown")
-    return np.dtype((order or "") + code)
-
-
-def affine_of(columns: np.ndarray, origin: np.ndarray, signs: tuple[float, float, float]) -> np.ndarray:
-    """(4, 4), indices -> RAS+ mm; columns (3, 3): the step of each index in the header's space, `signs` of which give RAS."""
-    affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = columns, origin
-    affine[:3] *= np.array(signs)[:, None]
-    return affine

@@ -7,17 +7,19 @@ from pathlib import Path
 from medgan_pl.core.files import write_whole
 from medgan_pl.evaluate.report.card import card
 from medgan_pl.evaluate.report.charts import Curve
-from medgan_pl.evaluate.report.judgement import Judgement, validate
+from medgan_pl.evaluate.report.judgement import Judgement
 from medgan_pl.evaluate.report.page import page
 from medgan_pl.evaluate.report.pictures import Pictures
+from medgan_pl.metrics.judgement import validate
 
 
 def write_report(folder: Path, judgement: Judgement, pictures: Pictures, curves: Mapping[str, Curve]) -> Path:
     """Write the three files, each atomically, and return the path of report.html.
 
-    `judgement` has the containers of metrics.json (medgan_pl.metrics.result). `curves` maps a column of metrics.csv to its (images,
-    values), {} for none. All three are made before the first is written. Raise ValueError for a metric that is not in the catalogue and for
-    NaN or infinity in numbers or pictures, and TypeError for a value that JSON cannot hold.
+    `judgement` has the containers of metrics.json (medgan_pl.metrics.judgement). `curves` maps a column of metrics.csv to its (images,
+    values), {} for none. All three are made before the first is written. Raise ValueError for a judgement that its validator refuses, such
+    as one with NaN or with a metric that is not in the catalogue, and for NaN or infinity in pictures; TypeError for a value that JSON
+    cannot hold.
     """
     validate(judgement)
     files = {

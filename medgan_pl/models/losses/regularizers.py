@@ -102,7 +102,7 @@ class Consistency(nn.Module):
             raise ValueError("`transform` must change the images; give it shift, scale, rotate_deg, brightness, contrast or cutout")
         if transform.state_dict():
             raise ValueError(
-                "`transform` must have a strength that stays, medgan_pl.models.augment.Fixed; one that adapts would stay where it begins"
+                "`transform` must have a strength that stays, medgan_pl.models.strength.Fixed; one that adapts would stay where it begins"
             )
         self.transform, self.weight, self.fake_weight = transform, weight, fake_weight
         self.numbers = transform.numbers

@@ -1,4 +1,4 @@
-"""The children of a sweep: one that fails does not end it, one that finished is not run again, a table tells of all."""
+"""The children of a sweep: a failed child does not end the sweep, a finished child is not run again, and a table shows all of them."""
 
 import csv
 import io
@@ -21,11 +21,11 @@ from medgan_pl.train.sweeps.tpe import TPE, Tpe
 
 
 def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[str]) -> float:
-    """Runs one child of a sweep in the folder `run`: the best value of `monitor` comes back, NaN where it failed.
+    """Run one child of a sweep in the folder `run`. Return the best value of `monitor`, or NaN if the child failed.
 
-    What became of it stands in `run`/result.json (unfinished while it runs, and after a kill), and the tables in `sweep` are made anew.
-    One that finished with the same overrides before is not run again. Ctrl-C and signals, which leave with SystemExit above 128, and
-    submitit's, which leaves with -1 when it has queued the job again, go through: they end more than the child.
+    The outcome is stored in `run`/result.json (unfinished while the child runs and after a kill), and the tables in `sweep` are written
+    again. A child that finished before with the same overrides is not run again. Ctrl-C, signals (SystemExit above 128) and submitit's exit
+    (-1, after it has queued the job again) are passed on, because they end more than the child.
     """
     file = run / "result.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
@@ -55,7 +55,7 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Writes beside and moves into place: children in several processes write the same table."""
+    """Write a temporary file and move it into place, because children in several processes write the same table."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     beside.write_bytes(data)
     os.replace(beside, path)
@@ -65,10 +65,10 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def tabulate(sweep: Path) -> list[dict[str, Any]]:
-    """Writes sweep.csv and sweep.png from the children's folders; the rows come back.
+    """Write sweep.csv and sweep.png from the folders of the children, and return the rows.
 
-    A row a child: job, status (finished, failed, unfinished), each override in which the children differ, the best (lowest) value of
-    `monitor`, images shown, minutes of training without validations, error.
+    Each child has one row: job, status (finished, failed, unfinished), each override in which the children differ, the best (lowest) value
+    of `monitor`, images shown, minutes of training without validations, error.
     """
     runs = sorted((file.parent for file in sweep.glob("*/result.json")), key=lambda run: (len(run.name), run.name))
     found = {run: json.loads((run / "result.json").read_text()) for run in runs}
@@ -93,7 +93,7 @@ def tabulate(sweep: Path) -> list[dict[str, Any]]:
 
 
 def progress(run: Path) -> tuple[int, float]:
-    """Images shown and minutes of training, from the tables of a run: they go on with it; a clock would forget what was before a kill."""
+    """Return images shown and minutes of training, from the tables of a run. Unlike a clock, they continue after a resume."""
     if not (run / "speed.csv").is_file():
         return 0, 0.0
     from medgan_pl.core.files import read_table
@@ -105,7 +105,7 @@ def progress(run: Path) -> tuple[int, float]:
 
 
 def draw(rows: list[dict[str, Any]], keys: list[str]) -> bytes:
-    """The best value of `monitor` against each of `keys` as a PNG, a panel each; a child that failed is a cross at the top."""
+    """Return a PNG of the best value of `monitor` against each of `keys`, one panel each. A failed child is a cross at the top."""
     from matplotlib.figure import Figure
 
     done = {i: float(row["best"]) for i, row in enumerate(rows) if row["best"]}
@@ -155,7 +155,7 @@ def spans_decades(values: list[float]) -> bool:
 
 
 class SweepTable(Callback):
-    """Hydra's callback around a sweep: what it needs is there before it begins, and at its end the exit code tells a child's failure."""
+    """Hydra's callback around a sweep. It checks before the sweep that the plugins are installed, and exits with 1 if a child failed."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         plugins = Plugins.instance().class_name_to_class

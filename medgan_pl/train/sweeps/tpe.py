@@ -58,7 +58,7 @@ class Tpe(Sweeper):
             self.search(space, [f"{key}={override.get_value_element_as_str()}" for key, override in overrides.items() if key not in space])
 
     def search(self, space: dict[str, Any], fixed: list[str]) -> None:
-        """Runs trials over `space`, key -> distribution, all with the overrides `fixed`, till there are as many as wanted."""
+        """Run trials over `space` (key to distribution), all with the overrides `fixed`, until `trials` have run."""
         from optuna.trial import TrialState
 
         study = self.study(fixed)
@@ -71,7 +71,7 @@ class Tpe(Sweeper):
             trials = self.ask(study, space)
 
     def left(self, study: Any, space: dict[str, Any]) -> list[Any]:
-        """The trials at which the sweep stopped; one that was stopped while it was drawn, or is of another space, has failed."""
+        """Return the trials that were running when the sweep stopped. A trial that is half drawn, or of another space, has failed."""
         from optuna.trial import TrialState
 
         running = study.get_trials(states=(TrialState.RUNNING,))
@@ -81,7 +81,7 @@ class Tpe(Sweeper):
         return [trial for trial in running if trial.params.keys() == space.keys()]
 
     def ask(self, study: Any, space: dict[str, Any]) -> list[Any]:
-        """The next trials, none when there are enough; the estimator's randomness is keyed by the trial and not by what this start drew."""
+        """Return the next trials, none if there are enough. Each is keyed by its number, not by what this start of the sweep has drawn."""
         from numpy.random import SeedSequence
         from optuna.samplers import TPESampler
 
@@ -94,7 +94,7 @@ class Tpe(Sweeper):
         return trials
 
     def study(self, fixed: list[str]) -> Any:
-        """The study of the sweep's folder, new or as it was left; ValueError if it was searched with other fixed overrides."""
+        """Return the study of the sweep folder, new or stored. Raise ValueError if it was searched with other fixed overrides."""
         import optuna
 
         self.folder.mkdir(parents=True, exist_ok=True)

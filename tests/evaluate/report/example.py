@@ -1,4 +1,4 @@
-"""A judgement as `evaluate` would write it: two classes, all groups, undefined and flagged metrics; and pictures to go with it."""
+"""A judgement as `evaluate` writes it, with two classes, all groups, undefined and flagged metrics; and pictures for it."""
 
 from typing import Any
 
@@ -126,7 +126,7 @@ def judgement(classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
 
 
 def films(n: int, seed: int, size: int = 32) -> Tensor:
-    """(n, 1, size, size) in [-1, 1]: two dark lungs in a bright chest, each a little different."""
+    """Return (n, 1, size, size) in [-1, 1]: two dark lungs in a bright chest, each a little different."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
     middle, width, height = (

@@ -1,4 +1,4 @@
-"""Reads a page back: whether its tags balance, what its attributes and its words are."""
+"""A reader of a page: its tags, their attributes and its words."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Reader(HTMLParser):
-    """`tags`: (name, attributes) of each; `text`: all words that are seen. Raises ValueError where a tag is closed that is not open."""
+    """A parsed page. `tags`: (name, attributes) of each tag; `text`: all words that are seen. ValueError if tags do not balance."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

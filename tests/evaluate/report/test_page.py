@@ -40,7 +40,7 @@ def test_tags_balance_and_names_are_unique(read: Reader) -> None:
 
 
 def reaches(read: Reader) -> list[str]:
-    """What a page would load or run from elsewhere."""
+    """Return everything that a page would load or run from elsewhere."""
     found = [tag for tag, _ in read.tags if tag in ("script", "link", "iframe", "object", "base", "form")]
     for tag, attributes in read.tags:
         found += [attributes[name] for name in ("src", "srcset", "action") if not attributes.get(name, "data:").startswith("data:")]
@@ -234,7 +234,7 @@ def test_the_configuration_stands_there(read: Reader) -> None:
 
 
 def test_a_large_page_stays_small() -> None:
-    """Noise in colour, 14 classes, pairs in three spaces: the worst that PNG can meet."""
+    """Noise in color, 14 classes, pairs in three spaces: the worst that PNG can meet."""
     noise = torch.rand(24, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
     names = tuple(f"class {n}" for n in range(14))
     pairs = example.Pairs("pixels", noise[:8], noise[:8], torch.arange(8.0))

@@ -44,13 +44,13 @@ def test_no_number_that_is_none(tmp_path: Path, place: str) -> None:
         row["noise"] = float("nan")
     else:
         row["estimate"][place] = float("nan")
-    with pytest.raises(ValueError, match=r"fd_random.*finite"):
+    with pytest.raises(ValueError, match=r"(estimate|floor|ladder and the noise) of 'fd_random' must be finite numbers, got (nan|inf)"):
         write_report(tmp_path, judgement, FEW, {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nan_elsewhere_is_no_json_either(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ValueError, match="'lr' must be finite"):
         write_report(tmp_path, example.judgement() | {"settings": {"lr": float("nan")}}, FEW, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -58,7 +58,7 @@ def test_nan_elsewhere_is_no_json_either(tmp_path: Path) -> None:
 def test_a_metric_that_no_catalogue_explains_is_refused(tmp_path: Path) -> None:
     judgement = example.judgement()
     judgement["results"][0]["key"] = "fid"
-    with pytest.raises(ValueError, match=r"catalogue.*`fid`"):
+    with pytest.raises(ValueError, match="a result of an unknown kind, 'fid'"):
         write_report(tmp_path, judgement, FEW, {})
 
 

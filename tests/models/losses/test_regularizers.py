@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from medgan_pl.models.augment import Adaptive, Augment, Fixed
+from medgan_pl.models.augment import Augment
 from medgan_pl.models.games.base import Regularizer
 from medgan_pl.models.losses.regularizers import Consistency, LeCam
+from medgan_pl.models.strength import Adaptive, Fixed
 
 
 def same(value: Tensor) -> Tensor:

@@ -126,5 +126,5 @@ class TestEMA:
 
     @pytest.mark.parametrize("arguments", [{"halflife_images": 0}, {"ramp": 0}])
     def test_bad_numbers(self, arguments) -> None:
-        with pytest.raises(ValueError, match="must be over 0"):
+        with pytest.raises(ValueError, match="must be above 0"):
             EMA(nn.Linear(1, 1), **arguments)
