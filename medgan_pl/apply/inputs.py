@@ -1,4 +1,4 @@
-"""What a generator is applied to, and where what it makes goes."""
+"""The inputs of a generator and the paths of its outputs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from medgan_pl.data.modalities import Modality
 
 @dataclass(frozen=True)
 class Found:
-    """`items`; `unusable`: name -> why; `left_out`: lines about what is no such image."""
+    """The scans that were found: `items`; `unusable`: name -> reason; `left_out`: lines about files that are no such image."""
 
     items: list[Item]
     unusable: dict[str, str]
@@ -22,7 +22,10 @@ class Found:
 
 
 def gather(source: Path, modality: Modality, key: str = "input") -> Found:
-    """The scans of a modality in a file, or below a folder, as `key` asks; a DICOM series is one. FileNotFoundError where there is none."""
+    """Return the scans of a modality in a file or below a folder; a DICOM series is one scan.
+
+    `key` is the setting that names the source, for messages. Raises FileNotFoundError if there is no such scan.
+    """
     if not source.exists():
         raise FileNotFoundError(f"`{key}` must be a file or a folder of images, got {source}")
     if source.is_dir():
@@ -45,10 +48,10 @@ def gather(source: Path, modality: Modality, key: str = "input") -> Found:
 
 
 def targets(items: Sequence[Item], source: Path, output: Path, *, spread: bool) -> list[tuple[Item, Path]]:
-    """Each item with the path, but for the ending, of what is made of it: that below `source`, below `output`.
+    """Return each item with the path of its output, without the ending: its path below `source`, moved below `output`.
 
-    A DICOM series has that of its folder, or of its first file where other images lie in or below that folder. `spread`: whether
-    <path>_sd is written too. ValueError for two items with one path.
+    A DICOM series takes the path of its folder, or of its first file if other images lie in or below that folder. `spread` says that
+    <path>_sd is written too. Raises ValueError for two items with one path.
     """
     found: dict[Path, Item] = {}
     inside = Counter(folder for item in items for folder in item.paths[0].parents)
@@ -69,8 +72,11 @@ def targets(items: Sequence[Item], source: Path, output: Path, *, spread: bool) 
 
 
 def masks_of(items: Sequence[Item], source: Path, folder: Path, modality: Modality) -> dict[str, Item]:
-    """By the name of each item below `source` the mask of its name in a folder, if there is one: endings aside, and of a series by its
-    folder's name, which at the top is that of `source`. ValueError for two masks or two items of one name."""
+    """Return, by the name of each item below `source`, the mask of the same name in a folder, if there is one.
+
+    Endings do not count. A series has the name of its folder, or of `source` at the top. Raises ValueError for two masks or two items of
+    one name, and FileNotFoundError if `folder` is none.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"`holes` must be a folder of masks named as the inputs, got {folder}")
     taken = [path for path in walk(folder)[0] if modality.takes(path)]
@@ -88,6 +94,6 @@ def masks_of(items: Sequence[Item], source: Path, folder: Path, modality: Modali
 
 
 def named(item: Item, source: Path) -> str:
-    """The name by which a scan and its mask are matched."""
+    """Return the name by which a scan and its mask are matched."""
     name = companion_name(item.name)
     return source.name if name == "." else name

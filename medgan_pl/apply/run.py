@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-FOGGED = (
-    "note: this generator learnt with levels taken from each clean image; here they are taken from the image in fog, which moves them, and "
-    "what comes out may have another contrast; learn with fixed levels, intensity@data.intensity=full_range or a CT window"
+MOVED_LEVELS = (
+    "note: this generator learnt with levels taken from each clean image; here they are taken from the image in fog, which moves them, so "
+    "the output may have another contrast; train with fixed levels, intensity@data.intensity=full_range or a CT window"
 )
 
 
 def apply(config: "DictConfig") -> bool:
-    """Writes what the generator makes of each input; whether all went well comes back."""
+    """Write the output of the generator for each input; return False if an input could not be used."""
     quiet_libraries()
     from omegaconf import OmegaConf
     from rich.progress import track
@@ -32,14 +32,14 @@ def apply(config: "DictConfig") -> bool:
         raise ValueError(f"`output` must neither lie in input nor hold it, as it could replace an original, got {config.output}")
     inference = Inference(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
     found = gather(source, inference.modality)
-    for line in [*found.left_out, *([FOGGED] if inference.reading.moved_levels else [])]:
+    for line in [*found.left_out, *([MOVED_LEVELS] if inference.reading.moved_levels else [])]:
         print(line, file=sys.stderr)
     wanted, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), inference.masks(found.items, source)
     failures, skipped = dict(found.unusable), 0
     for item, target in track(wanted, description="applying", transient=True):
         try:
             skipped += not inference.write(item, target, masks.get(item.name))
-        except (ValueError, OSError, RuntimeError) as error:  # of this file; the next may go well
+        except (ValueError, OSError, RuntimeError) as error:  # an error of this file; the next one may be usable
             failures[item.name] = str(error)
             print(f"{item.name}: {error}", file=sys.stderr)
     total = len(found.items) + len(found.unusable)
@@ -52,14 +52,14 @@ def apply(config: "DictConfig") -> bool:
 
 
 def checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings; ValueError for what no generator and no input could be applied with."""
+    """Return the settings. Raise ValueError for a setting that no generator and no input allows."""
     for name in ("checkpoint", "input", "output"):
         if settings[name] is None:
             raise ValueError(f"`{name}` must be given: python -m medgan_pl.apply checkpoint=…/checkpoints/best.ckpt input=DIR output=DIR")
-    for name, least in {"batch_size": 1, "seed": 0, "uncertainty": 2}.items():
+    for name, min_value in {"batch_size": 1, "seed": 0, "uncertainty": 2}.items():
         value = settings[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value}")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < min_value):
+            raise ValueError(f"`{name}` must be a whole number of at least {min_value}, got {value}")
     for name in ("resample", "force"):
         if not isinstance(settings[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {settings[name]}")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from medgan_pl.core.command import instantiate
 from medgan_pl.data.intensity import FullRange, Percentiles, Window, ZScore, from_unit
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.prepare.layouts import Film, Slices, Whole
@@ -174,3 +175,35 @@ def test_settings_hold_all_that_the_result_depends_on():
         *(Pipeline(Film(size=(4, 4), crop=True), Percentiles(), XRay(voi)) for voi in (False, True)),
     ]
     assert len({json.dumps(p.settings, sort_keys=True) for p in pipelines}) == len(pipelines)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data=chest_xray", "intensity@data.intensity=full_range", "degrade@data.degrade=dehaze"),
+        ("data=ct", "data.slices.axis=coronal", "data.channels=2", "data.intensity.windows_hu=[[-1000,400],[-160,240]]"),
+        ("data=ct", "image.spatial_dims=3", "data.patches=2", "data.size=8", "beside@data.beside.mask=masks"),
+        ("data=mri", "image.spatial_dims=3", "data.size=[8,16,16]", "intensity@data.intensity=z_score", "beside@data.beside.source=ct"),
+        ("data=head_ct", "data.modality.series=own", "degrade@data.degrade=inpainting"),
+    ],
+)
+def test_a_stored_pipeline_is_the_one_that_was_stored(settings, overrides) -> None:
+    (pipeline,) = instantiate(settings("data.size=16", *overrides)["data"]).pipelines.values()
+    plain = pipeline.plain()
+    again = Pipeline.from_plain(json.loads(json.dumps(plain)))
+    assert again.plain() == plain
+    assert again.settings == pipeline.settings
+    assert again.frame == pipeline.frame
+    assert again.modality.series == pipeline.modality.series
+    assert not {"root", "dir"} & set(json.dumps(plain).replace('"', " ").split())
+
+
+def test_a_part_that_forgets_an_argument_cannot_be_stored() -> None:
+    class Forgetful:
+        channels, settings, from_values = 1, {}, False
+
+        def __init__(self, low: float = 0.0) -> None:
+            self.levels_found = ((low, 1.0),)
+
+    with pytest.raises(ValueError, match="Forgetful must keep its argument `low` as an attribute of that name"):
+        Pipeline(Film(size=(4, 4), crop=True), Forgetful(), XRay()).plain()
