@@ -22,13 +22,22 @@ torch.set_num_threads(1)  # two wait for each other on a busy machine, and the t
 
 @pytest.fixture(autouse=True)
 def _nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in an empty folder, without the user's caches, accounts or network."""
+    """Runs in an empty folder, without the user's caches, accounts or network, with the processor in its usual state."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEDGAN_CACHE", str(tmp_path / "cache"))
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(tmp_path / "mpl")))
+    torch.set_flush_denormal(False)  # a training in an earlier test has turned it on for the whole process
+
+
+@pytest.fixture(params=[False, True], ids=["", "as_in_training"])
+def denormals_flushed(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether the processor reads denormal numbers as 0, as it does in training."""
+    torch.set_flush_denormal(request.param)
+    yield request.param
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from medgan_pl.apply.reference import Reference, read_reference
 from medgan_pl.apply.windows import Generate, Windows, scales_to_training, through_spacing
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.core.settings import for_sidecars
-from medgan_pl.data.companion import laid_under
+from medgan_pl.data.companion import stack_companions
 from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
 from medgan_pl.data.export.origin import digest, finite, sums_of, write_beside
@@ -138,7 +138,7 @@ class Inference:
             return False
         scan = self.modality.read(item)
         if holes is not None:
-            scan = laid_under(scan, {"holes": self.reading.masks.read(holes)})
+            scan = stack_companions(scan, {"holes": self.reading.masks.read(holes)})
         if not self.settings["force"]:
             self.pipeline.check_modality(item, scan)
         kind = alike(item, scan, self.layout.each_axis(self.reading.factors), origin)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medgan_pl.core.safe_load import hold
+from medgan_pl.core.safe_load import require
 from medgan_pl.metrics.judgement import Judgement
 from medgan_pl.metrics.result import Result
 
@@ -13,7 +13,7 @@ REPORT = "report/metrics.json"  # in a run folder, where evaluate writes it
 OF_A_RUN = ("checkpoints", "overrides.yaml", "train.log")  # any of them makes a folder a run
 OF_A_SWEEP = ("multirun.yaml", "sweep.csv", "sweep.png", "study.db")  # beside the runs in the folder of a sweep, where a * finds them too
 DEEPEST = 3  # levels below a folder at which a run may lie: multirun/<date>/<time>/<n>
-MOST_BYTES = 2**26  # of a metrics.json, far above what one has
+MAX_BYTES = 2**26  # of a metrics.json, far above what one has
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def below(path: Path, depth: int = 0) -> list[tuple[Path, Path | None]]:
 def read(path: Path, name: str) -> Judged:
     """Return the report in a metrics.json. Raises ValueError, with the file and what is wrong, for any other content."""
     try:
-        hold(path.stat().st_size <= MOST_BYTES, f"it must have at most {MOST_BYTES} bytes")
+        require(path.stat().st_size <= MAX_BYTES, f"it must have at most {MAX_BYTES} bytes")
         judgement = Judgement.from_plain(json.loads(path.read_bytes()))
         verdict = judgement.verdicts.get("privacy", {"mark": "unknown", "text": ""})
         privacy = str(verdict["mark"]), str(verdict["text"])

@@ -10,7 +10,7 @@ from medgan_pl.compare.ranking import Ranked, rules
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.result import Result
 
-MOST = 40  # runs drawn, the best first: more cannot be told apart
+MAX_RUNS = 40  # runs drawn, the best first: more cannot be told apart
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def points(runs: Sequence[Ranked], wanted: Sequence[str]) -> list[Point]:
                 )
                 found += [Point(place, run, *pair)] if alike else []
         if found:
-            return found[:MOST]
+            return found[:MAX_RUNS]
     return []
 
 

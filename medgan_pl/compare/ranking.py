@@ -110,12 +110,14 @@ def rules(run: Judged, result: Result) -> dict[str, Any]:
     return found
 
 
-def differing(runs: Sequence[Judged], most: int = 8) -> dict[str, dict[str, str]]:
-    """Run -> key -> value, of the settings of the training in which the runs differ, at most `most` of them; those that change no number
-    are left out."""
+def differing(runs: Sequence[Judged], max_keys: int = 8) -> dict[str, dict[str, str]]:
+    """Return run -> key -> value for the training settings in which the runs differ.
+
+    At most `max_keys` settings are returned, and none that changes no number.
+    """
     leaves = {run.name: dict(flat(run.judgement.run)) for run in runs if run.judgement.run}
     keys = dict.fromkeys(key for found in leaves.values() for key in found)
-    told = [key for key in keys if len({repr(found.get(key)) for found in leaves.values()}) > 1][:most]
+    told = [key for key in keys if len({repr(found.get(key)) for found in leaves.values()}) > 1][:max_keys]
     return {run.name: {key: str(leaves[run.name].get(key)) for key in told} if run.name in leaves else {} for run in runs}
 
 

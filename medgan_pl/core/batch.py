@@ -46,7 +46,7 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
     return [{key: value.tensor_split(parts)[i] for key, value in batch.items()} for i in range(parts)]
 
 
-def require(batch: Batch, key: str, why: str) -> Tensor:
+def from_batch(batch: Batch, key: str, why: str) -> Tensor:
     """Return the tensor under `key`. Raises ValueError, which says `why` it is needed and what the batch holds instead."""
     if key not in batch:
         raise ValueError(f"the batch must hold '{key}': {why}; it holds {', '.join(sorted(batch))}")

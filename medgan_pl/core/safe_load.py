@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 # Bounds on what a file may ask for, far above what a run of ours writes (whose pickle has some 100 KiB, whose settings some 300 nodes).
-MOST_PICKLE = 4 * 2**20  # bytes that say which tensors there are, some 160 for each; to walk through as many takes 5 seconds
-MOST_VALUES = 200_000  # of a whole checkpoint: containers, tensors, numbers and texts
-MOST_NODES, MOST_DEPTH, MOST_LETTERS = 5_000, 32, 4096  # of settings
-MOST_UNITS = 2**20  # channels, classes, pixels a side, steps: any number that something is built by
-MOST_PIXELS = 2**28  # of an image; 1 GiB in float32
+MAX_PICKLE = 4 * 2**20  # bytes that say which tensors there are, some 160 for each; to walk through as many takes 5 seconds
+MAX_VALUES = 200_000  # of a whole checkpoint: containers, tensors, numbers and texts
+MAX_NODES, MAX_DEPTH, MAX_LETTERS = 5_000, 32, 4096  # of settings
+MAX_UNITS = 2**20  # channels, classes, pixels a side, steps: any number that something is built by
+MAX_PIXELS = 2**28  # of an image; 1 GiB in float32
 COUNTED = re.compile(r"(^|_)(images|every|seed)$")  # names of the numbers that nothing is built by
 FORMAT = 2  # of checkpoints and shared weights; 1 was before players had names
 
@@ -27,7 +27,7 @@ KNOWN = re.compile(
 )
 
 
-def hold(condition: bool, why: str) -> None:
+def require(condition: bool, why: str) -> None:
     if not condition:
         raise ValueError(why)
 
@@ -80,11 +80,11 @@ def read_shared_and_digest(path: str | Path) -> tuple[dict[str, Any], str]:
 
     def read(file: BinaryIO) -> dict[str, Any]:
         header = int.from_bytes(file.read(8), "little")
-        hold(header <= MOST_PICKLE, f"its header must have at most {MOST_PICKLE} bytes, it says {header}")
+        require(header <= MAX_PICKLE, f"its header must have at most {MAX_PICKLE} bytes, it says {header}")
         with safe_open(path, "pt") as content:  # which opens the file by itself
             told = content.metadata() or {}
             weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - it is no dict
-        hold(told["sha256"] == fingerprint(told["medgan_pl"], weights), "its checksum is not that of its weights and settings")
+        require(told["sha256"] == fingerprint(told["medgan_pl"], weights), "its checksum is not that of its weights and settings")
         state = json.loads(told["medgan_pl"])
         return {"medgan_pl": state, "state_dict": weights}
 
@@ -126,25 +126,28 @@ def check_archive(file: BinaryIO) -> None:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         # Two readers must not see two files: torch's takes names without regard to case. Nothing packed can swell, nothing overlaps.
-        hold(len({member.filename.lower() for member in members}) == len(members), "two of its parts have one name")
-        hold(all(member.compress_type == zipfile.ZIP_STORED for member in members), "its parts must be stored, not compressed")
-        hold(sum(member.file_size for member in members) <= os.fstat(file.fileno()).st_size, "its parts say they are larger than the file")
+        require(len({member.filename.lower() for member in members}) == len(members), "two of its parts have one name")
+        require(all(member.compress_type == zipfile.ZIP_STORED for member in members), "its parts must be stored, not compressed")
+        require(
+            sum(member.file_size for member in members) <= os.fstat(file.fileno()).st_size, "its parts say they are larger than the file"
+        )
         for member in members:
             with archive.open(member) as content:
                 while content.read(2**20):
                     pass  # the checksum is held at the end
         pickles = [member for member in members if member.filename.lower().endswith("/data.pkl")]
-        hold(len(pickles) == 1, f"it must have one data.pkl, got {len(pickles)}")
-        hold(pickles[0].file_size <= MOST_PICKLE, f"its data.pkl must have at most {MOST_PICKLE} bytes, got {pickles[0].file_size}")
+        require(len(pickles) == 1, f"it must have one data.pkl, got {len(pickles)}")
+        require(pickles[0].file_size <= MAX_PICKLE, f"its data.pkl must have at most {MAX_PICKLE} bytes, got {pickles[0].file_size}")
         for code, argument, _ in pickletools.genops(archive.read(pickles[0])):
             if code.name == "GLOBAL" and not KNOWN.fullmatch(argument):
                 raise ValueError(f"it names {shown(argument)}, and a checkpoint holds nothing but tensors and plain containers")
 
 
-def walk(node: Any, most: int) -> Iterator[tuple[str, Any]]:
-    """`node` and each value below it, with the name it stands under (in a list the list's); ValueError past `most` values or MOST_DEPTH.
+def walk(node: Any, max_values: int) -> Iterator[tuple[str, Any]]:
+    """Yield `node` and each value below it, with the name of its key (of the list's key, for a value in a list).
 
-    What is referred to many times is walked as often, for that is how a short file makes much.
+    Raise ValueError past `max_values` values or MAX_DEPTH levels. A value that is referred to many times is walked as often: that is how a
+    short file becomes a huge object.
     """
     seen, ahead = 0, [("", node, 0)]
     while ahead:
@@ -152,8 +155,8 @@ def walk(node: Any, most: int) -> Iterator[tuple[str, Any]]:
         yield name, value
         seen += 1
         if isinstance(value, dict | list | tuple):
-            hold(seen + len(ahead) + len(value) <= most, f"it must hold at most {most} values")
-            hold(depth < MOST_DEPTH or not value, f"it must be at most {MOST_DEPTH} levels deep")
+            require(seen + len(ahead) + len(value) <= max_values, f"it must hold at most {max_values} values")
+            require(depth < MAX_DEPTH or not value, f"it must be at most {MAX_DEPTH} levels deep")
             below = value.items() if isinstance(value, dict) else ((name, child) for child in value)
             ahead += [(key if isinstance(key, str) else "", child, depth + 1) for key, child in below]
 
@@ -164,15 +167,15 @@ def check_values(content: Any, size_bytes: int) -> None:
     import torch
 
     claimed = 0
-    for name, value in walk(content, MOST_VALUES):
+    for name, value in walk(content, MAX_VALUES):
         if isinstance(value, torch.Tensor):
             claimed += value.numel() * value.element_size()
-            hold(value.layout is torch.strided and value.device.type == "cpu", f"the tensor {shown(name)} must be dense")
-            hold(claimed <= size_bytes, f"the tensor {shown(name)} of shape {tuple(value.shape)} claims more than the file holds")
+            require(value.layout is torch.strided and value.device.type == "cpu", f"the tensor {shown(name)} must be dense")
+            require(claimed <= size_bytes, f"the tensor {shown(name)} of shape {tuple(value.shape)} claims more than the file holds")
         else:
-            hold(value is None or isinstance(value, dict | list | tuple | str | int | float), f"it holds {shown(value)}")
-    hold(all(isinstance(content[key], dict) for key in ("medgan_pl", "state_dict")), "`medgan_pl` and `state_dict` must be dicts")
-    hold(all(isinstance(weight, torch.Tensor) for weight in content["state_dict"].values()), "`state_dict` must hold tensors alone")
+            require(value is None or isinstance(value, dict | list | tuple | str | int | float), f"it holds {shown(value)}")
+    require(all(isinstance(content[key], dict) for key in ("medgan_pl", "state_dict")), "`medgan_pl` and `state_dict` must be dicts")
+    require(all(isinstance(weight, torch.Tensor) for weight in content["state_dict"].values()), "`state_dict` must hold tensors alone")
 
 
 def check_state(state: dict[str, Any]) -> None:
@@ -181,24 +184,28 @@ def check_state(state: dict[str, Any]) -> None:
     check_format(state)
     config, classes, images = state["config"], state["classes"], state["images"]
     dims, size = config["image"]["spatial_dims"], config["data"]["size"]
-    hold(type(dims) is int and dims in (2, 3), f"`image.spatial_dims` must be 2 or 3, got {shown(dims)}")
+    require(type(dims) is int and dims in (2, 3), f"`image.spatial_dims` must be 2 or 3, got {shown(dims)}")
     sides = [size] * dims if isinstance(size, int) else size
-    hold(is_table(sides, (dims,)) and all(0 < side <= MOST_UNITS for side in sides), f"`data.size` must be {dims} sides, got {shown(size)}")
-    hold(type(config["seed"]) is int and config["seed"] >= 0, f"`seed` must be a whole number of at least 0, got {shown(config['seed'])}")
-    hold(isinstance(config["module"], dict), "`module` must hold the settings of the networks")
-    hold(isinstance(config["model"]["generator"]["_target_"], str), "`model.generator._target_` must name a class")
-    hold(
-        isinstance(classes, list) and all(isinstance(name, str) and len(name) <= MOST_LETTERS for name in classes),
+    require(
+        is_table(sides, (dims,)) and all(0 < side <= MAX_UNITS for side in sides), f"`data.size` must be {dims} sides, got {shown(size)}"
+    )
+    require(
+        type(config["seed"]) is int and config["seed"] >= 0, f"`seed` must be a whole number of at least 0, got {shown(config['seed'])}"
+    )
+    require(isinstance(config["module"], dict), "`module` must hold the settings of the networks")
+    require(isinstance(config["model"]["generator"]["_target_"], str), "`model.generator._target_` must name a class")
+    require(
+        isinstance(classes, list) and all(isinstance(name, str) and len(name) <= MAX_LETTERS for name in classes),
         "`classes` must be names",
     )
     known = config["model"]["classes"]
-    hold(type(known) is int and known in (0, len(classes)), f"`model.classes` must be 0 or {len(classes)}, got {shown(known)}")
-    hold(type(images) is int and 0 <= images < 2**53, f"`images` must be how many were shown, got {shown(images)}")
+    require(type(known) is int and known in (0, len(classes)), f"`model.classes` must be 0 or {len(classes)}, got {shown(known)}")
+    require(type(images) is int and 0 <= images < 2**53, f"`images` must be how many were shown, got {shown(images)}")
     check_covariates(state.get("covariates", []), config["model"].get("covariates", []))  # a checkpoint from before them has none
     inverses = state.get("inverses", {})
-    hold(isinstance(inverses, dict) and inverses.keys() <= {*classes}, "`inverses` must be of the domains, which are the classes")
+    require(isinstance(inverses, dict) and inverses.keys() <= {*classes}, "`inverses` must be of the domains, which are the classes")
     pipelines = state.get("pipelines", {})  # their content is checked where they are built (data/prepare/pipelines.py)
-    hold(isinstance(pipelines, dict) and pipelines.keys() <= {"", *classes}, "`pipelines` must be of the domains, which are the classes")
+    require(isinstance(pipelines, dict) and pipelines.keys() <= {"", *classes}, "`pipelines` must be of the domains, which are the classes")
     for inverse in (state["inverse"], *inverses.values()):
         check_inverse(inverse, dims)
 
@@ -207,7 +214,7 @@ def check_format(state: dict[str, Any]) -> None:
     """Raise ValueError unless the file has the present format; files without a number have format 1."""
     found = state.get("format", 1)
     age = "an older" if isinstance(found, int) and found < FORMAT else "another"
-    hold(
+    require(
         found == FORMAT, f"it was written by {age} version of medgan_pl (format {shown(found)}, this one reads {FORMAT}); use that version"
     )
 
@@ -216,31 +223,35 @@ def check_inverse(inverse: Any, dims: int) -> None:
     """The way back to native units and into space."""
     for key, shape in {"levels": (None, 2), "spacing_mm": (dims,), "directions": (3, 3)}.items():
         fits = is_table(inverse[key], shape) or (inverse[key] is None and key != "levels")
-        hold(fits, f"`inverse.{key}` must be finite numbers of shape {shape}, got {shown(inverse[key])}")
-    hold(all(low < high for low, high in inverse["levels"]), "`inverse.levels` must be pairs of a lower and a higher value")
-    hold(all(side > 0 for side in inverse["spacing_mm"] or ()), "`inverse.spacing_mm` must be above 0")
-    hold(all(isinstance(inverse[key], str) and len(inverse[key]) <= 64 for key in ("unit", "modality")), "`inverse` must name its unit")
+        require(fits, f"`inverse.{key}` must be finite numbers of shape {shape}, got {shown(inverse[key])}")
+    require(all(low < high for low, high in inverse["levels"]), "`inverse.levels` must be pairs of a lower and a higher value")
+    require(all(side > 0 for side in inverse["spacing_mm"] or ()), "`inverse.spacing_mm` must be above 0")
+    require(all(isinstance(inverse[key], str) and len(inverse[key]) <= 64 for key in ("unit", "modality")), "`inverse` must name its unit")
 
 
 def check_covariates(columns: Any, names: Any) -> None:
     """The facts of what the model is told besides, one for each of `names`."""
-    hold(isinstance(columns, list) and len(columns) <= MOST_NODES, "`covariates` must be a list of columns")
+    require(isinstance(columns, list) and len(columns) <= MAX_NODES, "`covariates` must be a list of columns")
     for column in columns:
         older = {"name", "mean", "sd", "low", "high", "levels", "missing"}
         keys = older | {"quantiles", "few"}
         fits = isinstance(column, dict) and column.keys() in (keys, older)
-        hold(fits, f"a column of `covariates` must have {', '.join(sorted(keys))}")
+        require(fits, f"a column of `covariates` must have {', '.join(sorted(keys))}")
         numbers = [column[key] for key in ("mean", "sd", "low", "high", "missing")]
-        hold(is_table(numbers, (5,)) and not any(isinstance(number, bool) for number in numbers), "`covariates` must hold finite numbers")
-        hold(column["sd"] > 0 and column["low"] <= column["high"] and 0 <= column["missing"] <= 1, "`covariates` must have a spread")
+        require(
+            is_table(numbers, (5,)) and not any(isinstance(number, bool) for number in numbers), "`covariates` must hold finite numbers"
+        )
+        require(column["sd"] > 0 and column["low"] <= column["high"] and 0 <= column["missing"] <= 1, "`covariates` must have a spread")
         points, few = column.get("quantiles", []), column.get("few", False)
-        hold(points == [] or (is_table(points, (21,)) and points == sorted(points)), "`covariates` must have 21 rising quantiles, or none")
-        hold(isinstance(few, bool) and (bool(points) or not few), "`few` in `covariates` must be true or false, with quantiles")
+        require(
+            points == [] or (is_table(points, (21,)) and points == sorted(points)), "`covariates` must have 21 rising quantiles, or none"
+        )
+        require(isinstance(few, bool) and (bool(points) or not few), "`few` in `covariates` must be true or false, with quantiles")
         levels = column["levels"]
         texts = [column["name"], *(levels if isinstance(levels, list) else [])]
-        hold(all(isinstance(text, str) and len(text) <= 64 for text in texts), "names in `covariates` must be short")
-        hold(levels is None or (isinstance(levels, list) and len(levels) == 2), "`covariates` must have two levels, or none")
-    hold([column["name"] for column in columns] == names, "`covariates` must be those of model.covariates")
+        require(all(isinstance(text, str) and len(text) <= 64 for text in texts), "names in `covariates` must be short")
+        require(levels is None or (isinstance(levels, list) and len(levels) == 2), "`covariates` must have two levels, or none")
+    require([column["name"] for column in columns] == names, "`covariates` must be those of model.covariates")
 
 
 def is_table(node: Any, shape: tuple[int | None, ...]) -> bool:
@@ -282,32 +293,32 @@ def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES, funct
     Of Hydra's other words only `_partial_` may stand: `_args_` hands over what no name checks, `_recursive_` and `_convert_` change what
     was checked into something else.
     """
-    for name, value in walk(node, MOST_NODES):
+    for name, value in walk(node, MAX_NODES):
         if name == "_target_":
             if value not in functions:
                 check_target(value, packages)
         elif name == "_partial_":
-            hold(isinstance(value, bool), f"`_partial_` must be true or false, got {shown(value)}")
+            require(isinstance(value, bool), f"`_partial_` must be true or false, got {shown(value)}")
         else:
-            hold(not re.fullmatch(r"_\w+_", name), f"a module may be built by `_target_` and `_partial_` alone, got {shown(name)}")
+            require(not re.fullmatch(r"_\w+_", name), f"a module may be built by `_target_` and `_partial_` alone, got {shown(name)}")
         check_value(name, value)
 
 
 def check_value(name: str, value: Any) -> None:
     if isinstance(value, dict):
-        hold(all(isinstance(key, str) and len(key) <= MOST_LETTERS for key in value), "a stored configuration must have names as keys")
+        require(all(isinstance(key, str) and len(key) <= MAX_LETTERS for key in value), "a stored configuration must have names as keys")
         check_pixels(value)
     elif isinstance(value, str):
-        hold("${" not in value, f"a stored configuration must be resolved, got the interpolation {shown(value)}")
-        hold(
-            len(value) <= MOST_LETTERS, f"a stored configuration must have texts of at most {MOST_LETTERS} letters; {shown(name)} is longer"
+        require("${" not in value, f"a stored configuration must be resolved, got the interpolation {shown(value)}")
+        require(
+            len(value) <= MAX_LETTERS, f"a stored configuration must have texts of at most {MAX_LETTERS} letters; {shown(name)} is longer"
         )
     elif isinstance(value, int):
-        most = 2**53 if COUNTED.search(name) else MOST_UNITS
-        hold(abs(value) <= most, f"{shown(name)} must be at most {most}, got {shown(value)}")
+        largest = 2**53 if COUNTED.search(name) else MAX_UNITS
+        require(abs(value) <= largest, f"{shown(name)} must be at most {largest}, got {shown(value)}")
     else:
         plain = value is None or isinstance(value, list | float)
-        hold(plain, f"a stored configuration must be plain containers, got a {type(value).__name__}")
+        require(plain, f"a stored configuration must be plain containers, got a {type(value).__name__}")
 
 
 def check_pixels(node: dict[str, Any]) -> None:
@@ -315,7 +326,7 @@ def check_pixels(node: dict[str, Any]) -> None:
     size = node.get("size")
     sides = size if isinstance(size, list) else [size] * (3 if node.get("spatial_dims") == 3 else 2)
     if all(isinstance(side, int) for side in sides):
-        hold(math.prod(sides) <= MOST_PIXELS, f"`size` must make at most {MOST_PIXELS} pixels, got {sides[:3]}")
+        require(math.prod(sides) <= MAX_PIXELS, f"`size` must make at most {MAX_PIXELS} pixels, got {sides[:3]}")
 
 
 def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> type:
@@ -351,7 +362,7 @@ def check_secrets(node: Any) -> None:
     """ValueError, which does not show it, for a secret in plain containers or in the words of a command line: all are written to the run
     folder. A secret is the value of WANDB_API_KEY, and what stands under a name that ends in api_key, password, secret or token."""
     own = os.environ.get("WANDB_API_KEY", "")
-    for name, value in walk(node, MOST_VALUES):
+    for name, value in walk(node, MAX_VALUES):
         text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
         if (text and NAMED.search(name)) or WRITTEN.search(text) or (len(own) >= 8 and own in f"{name} {text}"):
             where = f"`{name}`" if name and not (own and own in name) else "an argument"

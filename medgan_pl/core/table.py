@@ -41,7 +41,7 @@ class Table:
         else:
             self.rows.append(dict(row))
         self.columns += new
-        with going_on(f"write {self.path}") as done:
+        with log_failures(f"write {self.path}") as done:
             if new or same or self.stale:
                 self.write()
             else:
@@ -67,7 +67,7 @@ class Table:
 
 
 @contextmanager
-def going_on(what: str) -> Iterator[list[bool]]:
+def log_failures(what: str) -> Iterator[list[bool]]:
     """A disk that is full or gone is told of, and does not end the run: what was to be written is a look at it, not the run itself."""
     done: list[bool] = []
     try:

@@ -7,10 +7,10 @@ from medgan_pl.data.files.records import Record
 from medgan_pl.data.image_table import Degrade
 from medgan_pl.data.intensity import Intensity
 from medgan_pl.data.prepare.cache import Cache
-from medgan_pl.data.prepare.pipelines import Beside
+from medgan_pl.data.prepare.pipelines import CompanionReader
 
 
-def check_windows(degrade: Degrade | None, companions: Mapping[str, Beside], intensity: Intensity) -> None:
+def check_windows(degrade: Degrade | None, companions: Mapping[str, CompanionReader], intensity: Intensity) -> None:
     """Raise ValueError for a degradation that assumes other windows than those of the images it is given: its HU would be wrong."""
     key = "data.beside.source.intensity" if "source" in companions else "data.intensity"
     settings = companions["source"].settings if "source" in companions else intensity.settings

@@ -12,7 +12,7 @@ from medgan_pl.data import phantom
 from medgan_pl.data.files.records import Item, Record, tabulate
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.prepare.cache import Task
-from medgan_pl.data.prepare.pipelines import Beside
+from medgan_pl.data.prepare.pipelines import CompanionReader
 from medgan_pl.data.readers.scan import Scan
 
 
@@ -72,7 +72,7 @@ class CohortSource:
         """Return the scan of the patient of that index."""
         return self.modality.simulate(phantom.draw_patient(self.seed, index), self.shape)
 
-    def companions(self, key: str, companion: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+    def companions(self, key: str, companion: CompanionReader, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
         patients = [phantom.draw_patient(self.seed, int(record.name[1:])) for record in records]
         reads = [partial(companion.simulate, self.modality, patient, self.shape) for patient in patients]
         return [(record.digest, read) for record, read in zip(records, reads, strict=True)]

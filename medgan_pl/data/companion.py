@@ -22,7 +22,7 @@ from medgan_pl.data.modalities import Modality
 from medgan_pl.data.phantom import Patient
 from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.layouts import Layout
-from medgan_pl.data.prepare.pipelines import Beside
+from medgan_pl.data.prepare.pipelines import CompanionReader
 from medgan_pl.data.readers.scan import Scan, ScanError
 from medgan_pl.data.sources import Source
 
@@ -87,7 +87,7 @@ class Masks:
         return torch.stack([as_image(layout.cut_mask(scan, part).float()) for part in parts], 1)
 
 
-def laid_under(scan: Scan, others: Mapping[str, Scan]) -> Scan:
+def stack_companions(scan: Scan, others: Mapping[str, Scan]) -> Scan:
     """Return the scan with the others as its companions. Raises ScanError for one that does not lie on the scan's grid."""
     placed = []
     for key, other in others.items():
@@ -113,7 +113,7 @@ def read_together(read: Callable[[], Scan], others: Mapping[str, Callable[[], Sc
             companions[key] = other()
         except ScanError as error:
             raise ScanError(f"its {key}: {error}") from None
-    return laid_under(scan, companions)
+    return stack_companions(scan, companions)
 
 
 def joint_digest(own: str, others: Mapping[str, str], settings: Mapping[str, Any]) -> str:
@@ -122,7 +122,7 @@ def joint_digest(own: str, others: Mapping[str, str], settings: Mapping[str, Any
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def with_companions(source: Source, companions: Mapping[str, Beside], table: list[Record]) -> tuple[list[Record], list[Task]]:
+def with_companions(source: Source, companions: Mapping[str, CompanionReader], table: list[Record]) -> tuple[list[Record], list[Task]]:
     """Return the records of a source and the tasks that read them, both with their companions."""
     tasks = source.tasks(table)
     if not companions:

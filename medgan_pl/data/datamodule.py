@@ -27,7 +27,7 @@ from medgan_pl.data.modalities import Modality
 from medgan_pl.data.prepare.cache import available_cores, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.layouts import laid_out
-from medgan_pl.data.prepare.pipelines import Beside, Pipeline
+from medgan_pl.data.prepare.pipelines import CompanionReader, Pipeline
 from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import FileSource, Source
@@ -82,7 +82,7 @@ class ImageDataModule(StreamedDataModule):
         cohort: Mapping[str, Any] | None = None,
         augment: Mapping[str, Any] | None = None,
         covariates: Sequence[str] = (),
-        beside: Mapping[str, Beside] | None = None,
+        beside: Mapping[str, CompanionReader] | None = None,
         degrade: Degrade | None = None,
         seed: int = 0,
     ) -> None:
@@ -111,7 +111,7 @@ class ImageDataModule(StreamedDataModule):
             duplicates=self.duplicates, mirrored=mirrored, counts=counts,
         )  # fmt: skip
 
-    def add_companions(self, intensity: Intensity, companions: Mapping[str, Beside | None]) -> None:
+    def add_companions(self, intensity: Intensity, companions: Mapping[str, CompanionReader | None]) -> None:
         """Take the companions. Raises ValueError for channels that are not the intensity's, and for an unknown key."""
         if self.channels != intensity.channels:
             raise ValueError(

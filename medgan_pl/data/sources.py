@@ -19,7 +19,7 @@ from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
 from medgan_pl.data.modalities import Modality
 from medgan_pl.data.prepare.cache import Task
-from medgan_pl.data.prepare.pipelines import Beside
+from medgan_pl.data.prepare.pipelines import CompanionReader
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import Scan, ScanError
 
@@ -53,7 +53,7 @@ class Source(Protocol):
     def tasks(self, records: list[Record]) -> list[Task]:
         """Return the tasks by which the cache reads the records."""
 
-    def companions(self, key: str, companion: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+    def companions(self, key: str, companion: CompanionReader, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
         """Return for each record the digest of its companion's content, and a function that reads the companion. Errors as
         `files.layouts.companion_files`."""
 
@@ -169,7 +169,7 @@ class FileSource:
     def tasks(self, records: list[Record]) -> list[Task]:
         return [Task(r.digest, partial(self.scan, Item(r.name, r.paths)), self.modality.unit) for r in records]
 
-    def companions(self, key: str, companion: Beside, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
+    def companions(self, key: str, companion: CompanionReader, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
         found = companion_files(key, companion, self.root, self.listing, records)
         items = [Item(f"{record.name} ({key})", paths) for record, paths in zip(records, found, strict=True)]
         return list(zip(content_digests(items, self.folder), [partial(companion.modality.read, item) for item in items], strict=True))

@@ -51,10 +51,10 @@ def inspect(config: "DictConfig") -> bool:
     return unfit is None
 
 
-def contact_sheet(data: "ImageDataModule", path: Path, most: int = 48) -> None:
+def contact_sheet(data: "ImageDataModule", path: Path, max_images: int = 48) -> None:
     """One picture of each of at most 48 scans, evenly chosen: the film, the middle of its slices, the middle slice of the volume."""
     from medgan_pl.inspect.survey import draw_contact_sheet
 
     usable = [record for record in data.table if record.digest in data.cache.entries]
-    chosen = usable[:: -(-len(usable) // most)]
+    chosen = usable[:: -(-len(usable) // max_images)]
     draw_contact_sheet(chosen, [data.cache.picture(record.digest) for record in chosen], path)

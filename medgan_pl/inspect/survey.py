@@ -81,9 +81,9 @@ def table_lines(scans: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def counted(counts: Counter, say: Any, most: int = 5) -> str:
-    more = f", {len(counts) - most} others" if len(counts) > most else ""
-    return ", ".join(f"{say(value)} ({n})" for value, n in counts.most_common(most)) + more
+def counted(counts: Counter, say: Any, max_shown: int = 5) -> str:
+    more = f", {len(counts) - max_shown} others" if len(counts) > max_shown else ""
+    return ", ".join(f"{say(value)} ({n})" for value, n in counts.most_common(max_shown)) + more
 
 
 def draw_histogram(entries: Sequence[dict[str, Any]], path: Path) -> None:

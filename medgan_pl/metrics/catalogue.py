@@ -14,7 +14,7 @@ class Entry:
     """The entry of one metric.
 
     - `group`: its group in a report. `better`: "lower", "higher", or "floor": as near as possible to the value of held-out reals.
-    - `reading`: plain sentences for a radiologist, with the caveat. `least`, `most`: its range, None for no bound.
+    - `reading`: plain sentences for a radiologist, with the caveat. `minimum`, `maximum`: its range, None for no bound.
     - `measure`: of a metric of features, the class that computes it, built without arguments (`measure.Measure`). `evaluate` then measures
       it in every space, and the report shows it.
     - `validated`: True if every `FeatureSpace` of a run computes it too, without a line in conf/metrics.
@@ -24,8 +24,8 @@ class Entry:
     group: str
     better: str
     reading: str
-    least: float | None = None
-    most: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     measure: Callable[[], Measure] | None = None
     validated: bool = False
 
@@ -218,9 +218,9 @@ CATALOGUE = {
 
 def clipped(key: str, estimate: Estimate) -> Estimate:
     """Return the estimate with its interval cut to the range of the metric: a distance cannot be below 0."""
-    least, most = CATALOGUE[key].least, CATALOGUE[key].most
-    low = estimate.low if least is None else max(estimate.low, least)
-    return replace(estimate, low=low, high=estimate.high if most is None else min(estimate.high, most))
+    minimum, maximum = CATALOGUE[key].minimum, CATALOGUE[key].maximum
+    low = estimate.low if minimum is None else max(estimate.low, minimum)
+    return replace(estimate, low=low, high=estimate.high if maximum is None else min(estimate.high, maximum))
 
 
 def measures(*, validated: bool = False) -> list[Measure]:

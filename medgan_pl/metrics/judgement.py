@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from medgan_pl.core.safe_load import MOST_VALUES, hold, shown, walk
+from medgan_pl.core.safe_load import MAX_VALUES, require, shown, walk
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.result import Result
 
@@ -68,43 +68,43 @@ class Judgement:
 
 def validate(content: Any) -> None:
     """Raise ValueError unless plain containers are a judgement; KeyError for a missing key."""
-    hold(isinstance(content, dict), f"it must hold names and values, got {shown(content)}")
-    hold(content["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(content['format'])}: use the version that wrote it")
-    hold(isinstance(content["results"], list), f"'results' must be a list of rows, got {shown(content['results'])}")
+    require(isinstance(content, dict), f"it must hold names and values, got {shown(content)}")
+    require(content["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(content['format'])}: use the version that wrote it")
+    require(isinstance(content["results"], list), f"'results' must be a list of rows, got {shown(content['results'])}")
     for row in content["results"]:
         validate_row(row)
-    for name, value in walk(content, MOST_VALUES):
-        hold(not isinstance(value, float) or math.isfinite(value), f"{shown(name)} must be finite, got {value}")
+    for name, value in walk(content, MAX_VALUES):
+        require(not isinstance(value, float) or math.isfinite(value), f"{shown(name)} must be finite, got {value}")
     for key in TABLES:
-        hold(isinstance(content[key], dict), f"{key!r} must hold names and values, got {shown(content[key])}")
+        require(isinstance(content[key], dict), f"{key!r} must hold names and values, got {shown(content[key])}")
     for key in ("created", "version"):
-        hold(isinstance(content.get(key, ""), str), f"{key!r} must be a text, got {shown(content.get(key))}")
+        require(isinstance(content.get(key, ""), str), f"{key!r} must be a text, got {shown(content.get(key))}")
     notes = content.get("notes", [])
-    hold(isinstance(notes, list) and all(isinstance(note, str) for note in notes), "'notes' must be a list of texts")
+    require(isinstance(notes, list) and all(isinstance(note, str) for note in notes), "'notes' must be a list of texts")
 
 
 def validate_row(row: Any) -> None:
     """Raise ValueError unless a row of plain values is a result of the catalogue; KeyError for a missing key."""
-    hold(isinstance(row, dict), f"a result must hold names and values, got {shown(row)}")
-    hold(isinstance(row["key"], str) and row["key"] in CATALOGUE, f"it has a result of an unknown kind, {shown(row['key'])}")
+    require(isinstance(row, dict), f"a result must hold names and values, got {shown(row)}")
+    require(isinstance(row["key"], str) and row["key"] in CATALOGUE, f"it has a result of an unknown kind, {shown(row['key'])}")
     name = shown(row.get("name", row["key"]))
     texts = ("name", "space", "label", "undefined", "unordered", "unit")
-    hold(all(isinstance(row.get(key, ""), str) for key in texts), f"the texts of {name} must be texts")
+    require(all(isinstance(row.get(key, ""), str) for key in texts), f"the texts of {name} must be texts")
     for key in ("estimate", "floor"):
         ends = row[key]
-        hold(
+        require(
             ends is None or (isinstance(ends, dict) and set(ends) == {"value", "low", "high"}),
             f"{key} of {name} must be value, low and high",
         )
         _hold_numbers((ends or {}).values(), f"{key} of {name}")
     ladder = row.get("ladder", {})
-    hold(isinstance(ladder, dict), f"the ladder of {name} must hold severity levels and numbers, got {shown(ladder)}")
+    require(isinstance(ladder, dict), f"the ladder of {name} must hold severity levels and numbers, got {shown(ladder)}")
     noise = row.get("noise")
     _hold_numbers([*ladder.values(), *([] if noise is None else [noise])], f"the ladder and the noise of {name}")
-    hold(all(type(row.get(key, 0)) is int for key in ("n_fake", "n_real")), f"the counts of {name} must be whole numbers")
+    require(all(type(row.get(key, 0)) is int for key in ("n_fake", "n_real")), f"the counts of {name} must be whole numbers")
 
 
 def _hold_numbers(values: Iterable[Any], what: str) -> None:
     """Raise ValueError unless all values are finite numbers; JSON's true and false are none."""
     bad = [value for value in values if type(value) not in (int, float) or not math.isfinite(value)]
-    hold(not bad, f"{what} must be finite numbers, got {', '.join(map(shown, bad))}; if it cannot be measured, say why in 'undefined'")
+    require(not bad, f"{what} must be finite numbers, got {', '.join(map(shown, bad))}; if it cannot be measured, say why in 'undefined'")

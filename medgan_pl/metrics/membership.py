@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medgan_pl.metrics.estimate import Estimate, Resampling
-from medgan_pl.metrics.memorization import LEAST, nearest_of_views
+from medgan_pl.metrics.memorization import MIN_IMAGES, nearest_of_views
 
 
 def closeness(views: Sequence[Float[Tensor, "n f"]], fakes: Float[Tensor, "m f"]) -> Float[Tensor, " n"]:
@@ -56,8 +56,10 @@ def membership_advantage(
     Raises ValueError for fewer than 10 scores of a set, NaN or infinity.
     """
     sets = train.double(), test.double(), control.double()
-    if min(len(scores) for scores in sets) < LEAST:
-        raise ValueError(f"a membership AUC needs {LEAST} scores or more of each set, got {', '.join(str(len(scores)) for scores in sets)}")
+    if min(len(scores) for scores in sets) < MIN_IMAGES:
+        raise ValueError(
+            f"a membership AUC needs {MIN_IMAGES} scores or more of each set, got {', '.join(str(len(scores)) for scores in sets)}"
+        )
 
     def values(train: Tensor, test: Tensor, control: Tensor) -> Tensor:
         attack, blind = membership_auc(train, test), membership_auc(control, test)

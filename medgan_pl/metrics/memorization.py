@@ -20,7 +20,7 @@ from medgan_pl.metrics.neighbours import nearest, nearest_other
 Distances = Float[Tensor, " n"]
 
 QUANTILE = 0.01  # of the strangers, who are this near by chance
-LEAST = 10  # images, of each set, before an interval of a median or a rank is worth the name
+MIN_IMAGES = 10  # images, of each set, before an interval of a median or a rank is worth the name
 ROUNDING = 1e-9  # 0.01 × 2,900 is 28.999…
 BLANK = 1e-6  # root mean square about the mean, in units of [-1, 1]: what float32 leaves of a constant image
 TWIN = 1e-3  # of the median distance: an equal image, embedded in another batch, is off by rounding, some 1e-4 of it
@@ -94,9 +94,9 @@ def nearest_ratio(fake_distance: Distances, held_out_distance: Float[Tensor, " m
     Fakes and held-outs (`resampling.real_groups`) are both drawn anew. Raises ValueError for fewer than 10 of either, NaN or infinity.
     """
     fake, held_out, resampling = _strangers(fake_distance, held_out_distance, resampling)
-    if min(len(fake), len(held_out)) < LEAST:
+    if min(len(fake), len(held_out)) < MIN_IMAGES:
         raise ValueError(
-            f"a ratio of medians needs {LEAST} fakes and {LEAST} held-out images that are not in the training set, "
+            f"a ratio of medians needs {MIN_IMAGES} fakes and {MIN_IMAGES} held-out images that are not in the training set, "
             f"got {len(fake)} and {len(held_out)}"
         )
 
@@ -133,10 +133,10 @@ def duplicates(fake: Float[Tensor, "n f"], held_out: Float[Tensor, "m f"], resam
     generator = torch.Generator().manual_seed(resampling.seed)
     fake_rows = _one_each(len(fake), resampling.fake_groups, generator)
     held_out_rows = _one_each(len(held_out), resampling.real_groups, generator)
-    count, least = min(len(fake_rows), len(held_out_rows)), _least(quantile)
-    if count < least:
+    count, minimum = min(len(fake_rows), len(held_out_rows)), _min_patients(quantile)
+    if count < minimum:
         raise ValueError(
-            f"a {100 * quantile:g} % quantile needs {least} fakes and held-out images of {least} patients or more, "
+            f"a {100 * quantile:g} % quantile needs {minimum} fakes and held-out images of {minimum} patients or more, "
             f"got {len(fake_rows)} and {len(held_out_rows)}"
         )
     distances = [nearest_other(x[rows[:count]])[0] for x, rows in ((fake, fake_rows), (held_out, held_out_rows))]
@@ -180,10 +180,10 @@ def _strangers(fake: Tensor, held_out: Tensor, resampling: Resampling) -> tuple[
 
 def _share_below(fake: Tensor, held_out: Tensor, resampling: Resampling, quantile: float) -> Estimate:
     fake, held_out, resampling = _strangers(fake, held_out, resampling)
-    if len(fake) < LEAST or len(held_out) < _least(quantile):
+    if len(fake) < MIN_IMAGES or len(held_out) < _min_patients(quantile):
         raise ValueError(
-            f"a {100 * quantile:g} % quantile needs {LEAST} fakes and {_least(quantile)} held-out images that are not in the set they are "
-            f"compared with, or more; got {len(fake)} and {len(held_out)}"
+            f"a {100 * quantile:g} % quantile needs {MIN_IMAGES} fakes and {_min_patients(quantile)} held-out images, or more, not "
+            f"in the set they are compared with; got {len(fake)} and {len(held_out)}"
         )
 
     def share(fake: Tensor, held_out: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ def _share_below(fake: Tensor, held_out: Tensor, resampling: Resampling, quantil
     return resampling.of_samples(share, (fake, held_out), (resampling.fake_groups, resampling.real_groups))[0]
 
 
-def _least(quantile: float) -> int:
+def _min_patients(quantile: float) -> int:
     if not 0 < quantile < 1:
         raise ValueError(f"`quantile` must lie between 0 and 1, got {quantile}")
     return math.ceil(1 / quantile - ROUNDING)

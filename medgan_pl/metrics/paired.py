@@ -17,7 +17,7 @@ from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.models.losses.structure import WINDOW, similarity
 
 RANGE = 2.0  # of images in [-1, 1]
-MOST_DB = 100.0  # equal images, and errors under 1/100,000 of the range
+MAX_DB = 100.0  # equal images, and errors under 1/100,000 of the range
 
 
 def mae(
@@ -37,7 +37,7 @@ def psnr(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count 
     """
     _validate(fake, real)
     error = (fake.double() - real.double()).square().flatten(1).mean(1)
-    return (10 * torch.log10(RANGE**2 / error.clamp(min=RANGE**2 / 10 ** (MOST_DB / 10)))).float()
+    return (10 * torch.log10(RANGE**2 / error.clamp(min=RANGE**2 / 10 ** (MAX_DB / 10)))).float()
 
 
 def ssim(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.console import root_cause
-from medgan_pl.core.safe_load import check_target, check_targets, hold, read_checkpoint_and_digest, read_shared_and_digest, shown
+from medgan_pl.core.safe_load import check_target, check_targets, read_checkpoint_and_digest, read_shared_and_digest, require, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def at_most(count: int) -> Iterator[None]:
     def note(*_: Any) -> None:
         nonlocal given
         given += 1
-        hold(given <= count, f"the settings ask for more than {count} weights, many times what the file holds")
+        require(given <= count, f"the settings ask for more than {count} weights, many times what the file holds")
 
     handle = register_module_parameter_registration_hook(note)
     try:
@@ -126,10 +126,10 @@ def at_most(count: int) -> Iterator[None]:
 def check_shapes(wanted: dict[str, "Tensor"], found: dict[str, "Tensor"]) -> None:
     """ValueError unless `found` are the weights that are `wanted`, by name, shape and kind of number."""
     odd = sorted(wanted.keys() ^ found.keys())
-    hold(not odd, f"{len(odd)} weights are in one and not in the other, such as {', '.join(shown(name) for name in odd[:3])}")
+    require(not odd, f"{len(odd)} weights are in one and not in the other, such as {', '.join(shown(name) for name in odd[:3])}")
     for name, weight in found.items():
         same = weight.shape == wanted[name].shape and weight.is_floating_point() == wanted[name].is_floating_point()
-        hold(same, f"{shown(name)} must be {tuple(wanted[name].shape)}, got {tuple(weight.shape)} of {weight.dtype}")
+        require(same, f"{shown(name)} must be {tuple(wanted[name].shape)}, got {tuple(weight.shape)} of {weight.dtype}")
 
 
 def style_based(module: "AdversarialModule", what: str) -> "StyleGAN2Generator":

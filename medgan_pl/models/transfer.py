@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medgan_pl.core.safe_load import hold, read_checkpoint, read_shared, shown
+from medgan_pl.core.safe_load import read_checkpoint, read_shared, require, shown
 from medgan_pl.data.export import sha256
-from medgan_pl.models.networks.layers import Auxiliary, Embedding
+from medgan_pl.models.networks.layers import AuxiliaryHead, Embedding
 
 EMA = "ema.network."
 
@@ -80,10 +80,12 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition
                 (taken, left), how = others, ", counted from the image back"
         if player == generator:
             learnt = [name for layer in taken.values() for name, weight in layer.items() if weight.ndim > 1]
-            hold(bool(learnt), f"no layer of the generator in `init_from` fits this one: was it of another model or width?{listed(left)}")
+            require(
+                bool(learnt), f"no layer of the generator in `init_from` fits this one: was it of another model or width?{listed(left)}"
+            )
         for layer in taken.values():
             for name, weight in layer.items():
-                hold(bool(weight.isfinite().all()), f"the weights in `init_from` must be finite; {player}.{name} holds NaN or infinity")
+                require(bool(weight.isfinite().all()), f"the weights in `init_from` must be finite; {player}.{name} holds NaN or infinity")
         network.load_state_dict({name: weight for layer in taken.values() for name, weight in layer.items()}, strict=False)
         lines.append(f"{player}: {len(taken)} of {len(taken) + len(left)} layers taken{how}{listed(left)}")
     return lines
@@ -92,9 +94,9 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition
 def of_condition(network: nn.Module) -> list[str]:
     """The layers that take in the condition (Embedding serves nothing else), or whose output it is."""
     return [
-        f"{name}.linear" if isinstance(layer, Auxiliary) else name
+        f"{name}.linear" if isinstance(layer, AuxiliaryHead) else name
         for name, layer in network.named_modules()
-        if isinstance(layer, Embedding | Auxiliary)
+        if isinstance(layer, Embedding | AuxiliaryHead)
     ]
 
 

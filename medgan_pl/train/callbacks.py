@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from medgan_pl.core.batch import Batch
 from medgan_pl.core.files import read_table
 from medgan_pl.core.keys import Purpose
-from medgan_pl.core.table import going_on
+from medgan_pl.core.table import log_failures
 from medgan_pl.data.pictures import to_grid
 from medgan_pl.models.draw import fixed_batch
 from medgan_pl.models.games.base import Game
@@ -61,7 +61,7 @@ class Curves(pl.Callback):
             axes.grid(alpha=0.3)
             if len(keys) > 1:
                 axes.legend()
-        with going_on(f"write {self.path}"):
+        with log_failures(f"write {self.path}"):
             figure.savefig(self.path, dpi=100)
 
 
@@ -84,7 +84,7 @@ class SampleGrid(pl.Callback):
             classes = trainer.datamodule.classes
             images = module.generate(fixed_batch(module, torch.arange(self.n) % columns % max(1, len(classes)), self.seed))
         path = self.folder / f"{module.images:08d}.png"
-        with going_on(f"write {path}"):
+        with log_failures(f"write {path}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             to_grid(images, columns).save(path)
             module.call_loggers(lambda logger: self.show(logger, path, module.images))

@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from medgan_pl.core.table import Table, going_on
+from medgan_pl.core.table import Table, log_failures
 
 SPEED = "images_per_second"
 
@@ -45,6 +45,6 @@ class MetricsTable(Logger):
         """Writes what a full disk refused before."""
         for table in self.tables:
             if table.stale:
-                with going_on(f"write {table.path}"):
+                with log_failures(f"write {table.path}"):
                     table.write()
                     table.stale = False

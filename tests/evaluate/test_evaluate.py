@@ -53,10 +53,10 @@ def test_one_command_judges_a_checkpoint_on_its_own_data(run: Path) -> None:
     assert {"auc_synthetic", "agreement", "mia_auc_discriminator", "fd_random/normal"} <= found.keys()
     assert all(row["estimate"] or row["undefined"] for row in found.values())
     for row in found.values():
-        least, most = CATALOGUE[row["key"]].least, CATALOGUE[row["key"]].most
+        minimum, maximum = CATALOGUE[row["key"]].minimum, CATALOGUE[row["key"]].maximum
         for estimate in filter(None, (row["estimate"], row["floor"])):
-            assert least is None or estimate["low"] >= least, row["name"]
-            assert most is None or estimate["high"] <= most, row["name"]
+            assert minimum is None or estimate["low"] >= minimum, row["name"]
+            assert maximum is None or estimate["high"] <= maximum, row["name"]
     floor, fd = found["fd_random"]["floor"]["value"], found["fd_random"]
     assert floor < fd["estimate"]["value"] < fd["noise"]
     assert {"random", "radiomics", "pixels"} <= judgement["spaces"].keys()

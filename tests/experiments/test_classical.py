@@ -17,7 +17,7 @@ from medgan_pl.models.losses.adversarial import Hinge, NonSaturating, Wasserstei
 from medgan_pl.models.losses.penalties import NoPenalty, WassersteinPenalty
 from medgan_pl.models.networks.cgan import CGANDiscriminator, CGANGenerator
 from medgan_pl.models.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from medgan_pl.models.networks.layers import BATCH_NORM, Auxiliary, frozen
+from medgan_pl.models.networks.layers import BATCH_NORM, AuxiliaryHead, frozen
 
 RATES = {  # of G, of D, and the betas of both
     "optimizers=adam": (2e-4, 2e-4, (0.5, 0.999)),
@@ -69,8 +69,12 @@ def test_three_stages_are_ready(settings, tmp_path) -> None:
 
 PLAYERS = {
     "cgan": (CGANGenerator, CGANDiscriminator, Synthesis),
-    "acgan": (DCGANGenerator, partial(DCGANDiscriminator, head=Auxiliary), AuxiliaryClassifier),
-    "acgan, fakes named too": (DCGANGenerator, partial(DCGANDiscriminator, head=Auxiliary), partial(AuxiliaryClassifier, fake_weight=1.0)),
+    "acgan": (DCGANGenerator, partial(DCGANDiscriminator, head=AuxiliaryHead), AuxiliaryClassifier),
+    "acgan, fakes named too": (
+        DCGANGenerator,
+        partial(DCGANDiscriminator, head=AuxiliaryHead),
+        partial(AuxiliaryClassifier, fake_weight=1.0),
+    ),
 }
 
 

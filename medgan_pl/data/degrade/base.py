@@ -104,13 +104,13 @@ class Chain(Degradation):
 class Range:
     """A range: a number drawn for each row, uniformly from `ends` = [low, high]; a single number is always that number.
 
-    ValueError, by the `name` the setting has, for anything else and for what lies outside `least` to `most`.
+    ValueError, by the `name` the setting has, for anything else and for what lies outside `minimum` to `maximum`.
     """
 
-    def __init__(self, name: str, ends: Ends, least: float, most: float = math.inf) -> None:
+    def __init__(self, name: str, ends: Ends, minimum: float, maximum: float = math.inf) -> None:
         pair = [ends, ends] if isinstance(ends, int | float) else ends
-        if not are_numbers(pair, 2) or not least <= pair[0] <= pair[1] <= most:
-            where = f"within {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
+        if not are_numbers(pair, 2) or not minimum <= pair[0] <= pair[1] <= maximum:
+            where = f"within {minimum:g} to {maximum:g}" if maximum < math.inf else f"of at least {minimum:g}"
             raise ValueError(f"`{name}` must be a number or [low, high] with low <= high, {where}, got {ends!r}")
         self.low, self.high = pair
 
@@ -126,9 +126,9 @@ class Range:
         return torch.arange(int(self.high), device=generator.device) < self.whole(generator)
 
 
-def counted(name: str, ends: Ends, least: int, most: float = math.inf) -> Range:
+def counted(name: str, ends: Ends, minimum: int, maximum: float = math.inf) -> Range:
     """A range whose ends are whole; ValueError as `Range`."""
-    span = Range(name, ends, least, most)
+    span = Range(name, ends, minimum, maximum)
     if span.low != int(span.low) or span.high != int(span.high):
         raise ValueError(f"`{name}` must be whole numbers, got {ends!r}; use [{math.floor(span.low)}, {math.ceil(span.high)}]")
     return span

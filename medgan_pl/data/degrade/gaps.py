@@ -125,9 +125,9 @@ class MissingSlices:
 
     def __call__(self, sides: torch.Size, generator: torch.Generator) -> Tensor:
         if self.thickness.high > sides[0] - 2:
-            most = sides[0] - 2
+            largest = sides[0] - 2
             raise ValueError(
-                f"`thickness` must be at most {most} of {sides[0]} slices, as the ends stay, got {self.thickness.high}; use {most}"
+                f"`thickness` must be at most {largest} of {sides[0]} slices, as the ends stay, got {self.thickness.high}; use {largest}"
             )
         there = self.number.some(generator)
         thickness = self.thickness.whole(generator, len(there))

@@ -24,8 +24,10 @@ class KSpace(Degradation):
     def __init__(self, *, acceleration: Ends, centre: float = 0.08, decay: float = 2.0, axis: int = 0) -> None:
         self.acceleration = Range("acceleration", acceleration, 1)
         if not are_numbers([centre], 1) or not 0 < centre <= 1 / self.acceleration.high:
-            most = 1 / self.acceleration.high
-            raise ValueError(f"`centre` must be a share of the lines above 0 and at most 1 / acceleration, got {centre!r}; use {most:.3g}")
+            largest = 1 / self.acceleration.high
+            raise ValueError(
+                f"`centre` must be a share of the lines above 0 and at most 1 / acceleration, got {centre!r}; use {largest:.3g}"
+            )
         if not are_numbers([decay], 1) or decay < 0:
             raise ValueError(f"`decay` must be a number of at least 0, got {decay!r}")
         self.centre, self.decay, self.axis = centre, decay, checked(axis)

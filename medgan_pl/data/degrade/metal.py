@@ -34,15 +34,15 @@ class MetalLike(Degradation):
             metal, streaks = metal & reached, streaks * reached
         return with_holes(torch.where(metal, 1.0, image + streaks).clamp(-1, 1), metal[None, None], fill=None)
 
-    def slice(self, sides: torch.Size, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def slice(self, sides: torch.Size, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return, for each disc, where it is and what it adds around itself: (k, H, W) bool, (k, H, W)."""
-        radius = self.radius.draw(generator, most, 1, 1) * min(sides)
-        middle = 0.2 + 0.6 * uniform(generator, 2, most, 1, 1)
+        radius = self.radius.draw(generator, count, 1, 1) * min(sides)
+        middle = 0.2 + 0.6 * uniform(generator, 2, count, 1, 1)
         down = torch.arange(sides[0], device=generator.device)[:, None] + 0.5 - sides[0] * middle[0]
         right = torch.arange(sides[1], device=generator.device) + 0.5 - sides[1] * middle[1]
         distance = (down.square() + right.square()).sqrt()
         direction = (torch.atan2(down, right) * (STREAKS / torch.pi)).floor().long() % STREAKS  # both ways alike
-        strength = self.streaks.draw(generator) * (2 * uniform(generator, most, STREAKS) - 1)
+        strength = self.streaks.draw(generator) * (2 * uniform(generator, count, STREAKS) - 1)
         streaks = strength.gather(1, direction.flatten(1)).view_as(distance)
         return distance <= radius, streaks * (radius / distance.clamp(min=1e-6)).clamp(max=1)
 

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def project(slices: Float[Tensor, "n h w"], views: int, most_px: int = 64) -> Float[Tensor, "n views rays"]:
+def project(slices: Float[Tensor, "n h w"], views: int, max_px: int = 64) -> Float[Tensor, "n views rays"]:
     """The integral along each ray, of slices that are 0 outside.
 
-    Taken of a slice shrunk to at most `most_px` pixels a side, and interpolated between rays: the cost does not grow with the slice, and
+    Taken of a slice shrunk to at most `max_px` pixels a side, and interpolated between rays: the cost does not grow with the slice, and
     what varies from pixel to pixel is lost.
     """
     sides = slices.shape[-2:]
-    step = math.ceil(max(sides) / most_px)
+    step = math.ceil(max(sides) / max_px)
     count = math.ceil(math.hypot(*sides) / step)
     small = F.interpolate(slices[None], [math.ceil(side / step) for side in sides], mode="area")
     along = step * (torch.arange(count, device=slices.device, dtype=slices.dtype) - (count - 1) / 2)

@@ -195,8 +195,10 @@ def drawn(file: Path) -> bool:
 
 
 def write_folder(path: Path, files: dict[str, bytes], own: Callable[[Path], bool] = drawn) -> None:
-    """Beside, then in place of a series written before, each file of which is our `own`. Raises ValueError for a folder that holds anything
-    else: of two series many a viewer makes one wrong volume."""
+    """Write the files to a new folder, then put it in place of `path`.
+
+    Raise ValueError if `path` holds a file that is not our `own`: many viewers make one wrong volume of two series.
+    """
     if path.is_dir() and not all(own(file) for file in path.iterdir()):
         raise ValueError(
             f"the folder of a series must be new or hold one drawn before, got {path}, which holds other files; choose another"

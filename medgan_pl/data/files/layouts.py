@@ -12,7 +12,7 @@ from medgan_pl.data.files.names import stem
 from medgan_pl.data.files.records import Item, Record, first_of
 
 if TYPE_CHECKING:
-    from medgan_pl.data.prepare.pipelines import Beside
+    from medgan_pl.data.prepare.pipelines import CompanionReader
 
 # Each function returns a Listing of its root, or None for a root of another layout. The first that returns one is taken.
 LAYOUTS: tuple[Callable[[Path, Wanted], Listing | None], ...] = (read_csv, read_decathlon, read_folder)
@@ -29,7 +29,9 @@ def companion_name(name: str) -> str:
     return str(PurePath(first).parent) if first != name else stem(PurePath(first))
 
 
-def companion_files(key: str, companion: "Beside", root: Path, listing: Listing, records: Sequence[Record]) -> list[tuple[Path, ...]]:
+def companion_files(
+    key: str, companion: "CompanionReader", root: Path, listing: Listing, records: Sequence[Record]
+) -> list[tuple[Path, ...]]:
     """Return for each record the files of its companion.
 
     With `companion.root` they are those of the same name (`companion_name`) in that folder; else those that the listing of `root` names.
@@ -55,7 +57,7 @@ def companion_files(key: str, companion: "Beside", root: Path, listing: Listing,
     return found
 
 
-def by_name(key: str, companion: "Beside") -> dict[str, tuple[Path, ...]]:
+def by_name(key: str, companion: "CompanionReader") -> dict[str, tuple[Path, ...]]:
     """Return the files of each scan in the companion's folder, by `companion_name`."""
     folder, modality = Path(companion.root).expanduser(), companion.modality
     items = modality.gather(read_folder(folder, Wanted(modality.takes, modality.kinds, classes=False)).items).items
@@ -65,7 +67,7 @@ def by_name(key: str, companion: "Beside") -> dict[str, tuple[Path, ...]]:
     return named
 
 
-def scan_files(path: Path, companion: "Beside") -> tuple[Path, ...]:
+def scan_files(path: Path, companion: "CompanionReader") -> tuple[Path, ...]:
     """Return the files of one scan: the file itself, or those of the one DICOM series in a folder."""
     if not path.is_dir():
         return (path,)

@@ -14,15 +14,15 @@ from medgan_pl.data.readers.scan import ScanError
 MAX_WEIGHTS = 2**25
 
 
-def weights(count: int, scale: float, most: int | None = None) -> np.ndarray:
+def weights(count: int, scale: float, max_size: int | None = None) -> np.ndarray:
     """(new, count): each new sample along one axis as a mean of the old ones, about the same centre; `scale` = new over old spacing.
 
     Shrinking takes the mean of what the new sample covers (nothing aliases, means are kept), enlarging interpolates linearly between
-    centres. Scale 1 is the identity. `most`: how many new samples are wanted at most, those about the centre.
+    centres. Scale 1 is the identity. `max_size`: how many new samples are wanted at most, those about the centre.
     Raises ScanError for more than MAX_WEIGHTS.
     """
     new = max(1, round(count / scale))
-    new = new if most is None else min(new, most)
+    new = new if max_size is None else min(new, max_size)
     if new * count > MAX_WEIGHTS:
         raise ScanError(
             f"the old and the new samples along an axis may multiply to {MAX_WEIGHTS:,}, got {count:,} that become {new:,}; check the "
@@ -44,9 +44,9 @@ def resample(image: Tensor, scales: Sequence[float], size: Sequence[int]) -> Ten
 
     Where that is wider than `size` only the middle comes out, centred exactly; an axis of scale 1 is left as it is.
     """
-    for axis, (scale, most) in enumerate(zip(scales, size, strict=True), image.ndim - len(scales)):
+    for axis, (scale, max_size) in enumerate(zip(scales, size, strict=True), image.ndim - len(scales)):
         if abs(scale - 1) > 1e-6:
-            matrix = torch.from_numpy(weights(image.shape[axis], scale, most)).to(image.dtype)
+            matrix = torch.from_numpy(weights(image.shape[axis], scale, max_size)).to(image.dtype)
             image = (image.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return image
 

@@ -32,7 +32,7 @@ VERSION = 3
 PARTS = (*DATA_PARTS, "medgan_pl.data.prepare.layouts")
 
 
-class Beside(Protocol):
+class CompanionReader(Protocol):
     """A reader of images on the same grid as the image: the source of a paired task, or masks.
 
     `channels`: those that it adds. `settings`: all settings that its images depend on besides the files. `root`: the folder of its files;
@@ -85,7 +85,7 @@ class Prepare(Transform):
     Raises ScanError if every image is empty or nothing lies between the levels.
     """
 
-    def __init__(self, layout: Layout, intensity: Intensity, beside: Sequence[Beside] = ()) -> None:
+    def __init__(self, layout: Layout, intensity: Intensity, beside: Sequence[CompanionReader] = ()) -> None:
         self.layout, self.intensity, self.beside = layout, intensity, beside
 
     def __call__(self, scan: Scan) -> Prepared:
@@ -143,7 +143,7 @@ class Pipeline:
         layout: Layout,
         intensity: Intensity,
         modality: Modality | None = None,
-        companions: Mapping[str, Beside] | None = None,
+        companions: Mapping[str, CompanionReader] | None = None,
         frame: Frame | None = None,
     ) -> None:
         self.layout, self.intensity, self.modality, self.companions = layout, intensity, modality, dict(companions or {})

@@ -133,10 +133,17 @@ def shape_of(header: nib.Nifti1Header) -> tuple[int, ...]:
 
 
 def scaling_of(header: nib.Nifti1Header) -> tuple[float, float]:
-    """scl_slope and scl_inter; (1, 0), no scaling, where the slope is 0, as the standard says."""
+    """Return scl_slope and scl_inter; (1, 0), no scaling, where the slope is 0, as the standard says.
+
+    Raise ScanError for a value that is not finite, and for a denormal one. Training lets the processor read a denormal number as 0
+    (`torch.set_flush_denormal`), so such a slope would mean no scaling there, and a scaling elsewhere. The test is of the stored bits.
+    """
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if not (np.isfinite(slope) and np.isfinite(inter)):
         raise ScanError(f"scl_slope and scl_inter must be finite, got {slope:g} and {inter:g}; the values' scale is unknown")
+    for name in ("scl_slope", "scl_inter"):
+        if is_denormal(header[name]):
+            raise ScanError(f"{name} must be 0 or of magnitude {MIN_VALUE:g} or more, got a denormal number; repair it")
     return (slope, inter) if slope != 0 else (1.0, 0.0)
 
 
@@ -180,6 +187,14 @@ def array_of(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], tail: in
     if len(stream.read(tail + 1)) > tail:
         raise ScanError(f"more than {tail} bytes follow the {stored.nbytes:,} bytes of data that the header claims; one of them is wrong")
     return stored.T
+
+
+def is_denormal(value: np.ndarray) -> bool:
+    """Return True for a floating-point number whose exponent is 0 and whose mantissa is not."""
+    bits = 8 * value.dtype.itemsize
+    stored = int.from_bytes(value.tobytes(), "big" if value.dtype.str.startswith(">") else "little")
+    mantissa = np.finfo(value.dtype).nmant
+    return not stored >> mantissa & ((1 << bits - 1 - mantissa) - 1) and bool(stored & ((1 << mantissa) - 1))
 
 
 def scan_of(stored: np.ndarray, affine: np.ndarray, slope: float, inter: float, synthetic: bool) -> Scan:

@@ -31,7 +31,7 @@ def ruler(row: Row, levels: Sequence[str]) -> Ruler | None:
 
     `levels` gives the severity levels their numbers.
     """
-    if row["estimate"] is None or (entry(row).most is None and not has_comparison(row)):
+    if row["estimate"] is None or (entry(row).maximum is None and not has_comparison(row)):
         return None
     scale = scale_of(row)
     ticks = scale.ticks(4)

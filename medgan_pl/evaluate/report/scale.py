@@ -66,11 +66,11 @@ def scale_of(row: Row) -> Scale:
     low, high = min(values), max(values)
     if unit is not None:
         return Scale(min(0.0, low), max(0.0, high) * 1.3, unit)
-    if kind.most is None or (kind.least or 0) < 0:
+    if kind.maximum is None or (kind.minimum or 0) < 0:
         low, high = min(low, 0.0), max(high, 0.0)
-        high = max(high, kind.most) if kind.most is not None and high > kind.most / 4 else high
-    elif kind.least is not None and (high - low > (kind.most - kind.least) / 4 or not has_comparison(row)):
-        return Scale(min(low, kind.least), max(high, kind.most))
+        high = max(high, kind.maximum) if kind.maximum is not None and high > kind.maximum / 4 else high
+    elif kind.minimum is not None and (high - low > (kind.maximum - kind.minimum) / 4 or not has_comparison(row)):
+        return Scale(min(low, kind.minimum), max(high, kind.maximum))
     pad = 0.08 * (high - low) or 0.1 * abs(high) or 0.1
     return Scale(*_clipped(low - pad, high + pad, low, high, kind))
 
@@ -81,7 +81,7 @@ def _unit(row: Row) -> float | None:
     Only an unbounded metric whose values spread over decades has one: the wider half interval, below which no difference can be seen.
     """
     sizes = sorted(abs(value) for value in numbers_of(row) if value)
-    if entry(row).most is not None or not sizes:
+    if entry(row).maximum is not None or not sizes:
         return None
     halves = [(row[key]["high"] - row[key]["low"]) / 2 for key in ("estimate", "floor") if row[key]]
     unit = max([half for half in halves if half > 0], default=sizes[0])
@@ -90,8 +90,8 @@ def _unit(row: Row) -> float | None:
 
 def _clipped(low: float, high: float, smallest: float, largest: float, kind: Entry) -> tuple[float, float]:
     """Keep the padding within the range of the metric. Values outside that range are shown all the same."""
-    low = low if kind.least is None else max(low, min(kind.least, smallest))
-    high = high if kind.most is None else min(high, max(kind.most, largest))
+    low = low if kind.minimum is None else max(low, min(kind.minimum, smallest))
+    high = high if kind.maximum is None else min(high, max(kind.maximum, largest))
     return low, high
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.metrics.extractors.features import LEVELS, Extractor, Images
-from medgan_pl.metrics.extractors.weights import Held
+from medgan_pl.metrics.extractors.weights import FrozenNetwork
 
-LEAST_IMAGES = 50
+MIN_IMAGES = 50
 LEAST_OF_CLASS = 25  # images, for a class to count towards the two that `auto` asks for
 TEMPERATURE = 0.2
 PROJECTED = 64  # numbers in which views are told apart; thrown away after
@@ -51,21 +51,21 @@ class DomainFeatures(Extractor):
             raise ValueError(f"needed: `spatial_dims` 2 or 3, `steps` 1, `batch_size` 2 or more; got {spatial_dims}, {steps}, {batch_size}")
         self.method, self.width, self.steps, self.batch_size, self.seed = method, width, steps, batch_size, seed
         self.channels, self.spatial_dims, self.fitted = channels, spatial_dims, False
-        self.held = Held(trunk(spatial_dims, channels, width, torch.Generator().manual_seed(seed)))
+        self.held = FrozenNetwork(trunk(spatial_dims, channels, width, torch.Generator().manual_seed(seed)))
         self.rules = {
             "weights": "not fitted yet", "resize": "none", "grey": f"{channels} channel(s) as they are", "normalisation": "none: [-1, 1]",
             "features": f"{8 * width}, mean of the last of {LEVELS} levels, {spatial_dims}-D",
         }  # fmt: skip
 
     def fit(self, images: Images, labels: Int[Tensor, " n"] | None) -> None:
-        if len(images) < LEAST_IMAGES:
-            raise ValueError(f"the extractor {self.name} needs {LEAST_IMAGES} real training images or more, got {len(images)}; use random")
+        if len(images) < MIN_IMAGES:
+            raise ValueError(f"the extractor {self.name} needs {MIN_IMAGES} real training images or more, got {len(images)}; use random")
         method = self._method(labels, len(images))
         device = next(self.held.network.parameters()).device
         # Whatever the caller has switched off, training needs gradients and 32 bit.
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device_type=device.type, enabled=False):
             network = self._trained(images, labels if method == "label" else None, device)
-        self.held, self.fitted = Held(network), True
+        self.held, self.fitted = FrozenNetwork(network), True
         weights = b"".join(value.detach().cpu().numpy().tobytes() for value in network.state_dict().values())
         digest = hashlib.sha256(weights).hexdigest()[:32]
         self.rules = {**self.rules, "weights": f"{method}, {self.steps} steps, {len(images)} images, seed {self.seed}, sha256 {digest}"}

@@ -13,7 +13,7 @@ from medgan_pl.metrics.extractors.weights import find_weights, fingerprint, load
 
 TAPS = (1, 4, 7, 9, 11)  # the ReLUs of AlexNet's `features`, after each of its five convolutions
 CHANNELS = (64, 192, 384, 256, 256)
-LEAST = 1e-10  # of a squared length, so that a place where nothing answers stays 0
+EPSILON = 1e-10  # of a squared length, so that a place where nothing answers stays 0
 
 
 class PerceptualFeatures(ResizedFeatures):
@@ -52,7 +52,7 @@ class PerceptualFeatures(ResizedFeatures):
         for place, part in enumerate(self.held.network):
             x = part(x)
             if place in TAPS:
-                unit = x / (x.square().sum(1, keepdim=True) + LEAST).sqrt() * self.get_buffer(f"scale{len(features)}")
+                unit = x / (x.square().sum(1, keepdim=True) + EPSILON).sqrt() * self.get_buffer(f"scale{len(features)}")
                 features.append(F.adaptive_avg_pool2d(unit, self.grid).flatten(1) / self.grid)
         return torch.cat(features, 1)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.metrics.extractors.planes import Planes
-from medgan_pl.metrics.extractors.weights import Held, find_weights, fingerprint, load_weights
+from medgan_pl.metrics.extractors.weights import FrozenNetwork, find_weights, fingerprint, load_weights
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1], as torchvision states them
 RGB_RULE = "1 channel repeated to red, green and blue; 3 as they are; of another number each alone as grey, features side by side"
@@ -38,7 +38,7 @@ class PretrainedFeatures(Planes):
 
     def __init__(self, *, name: str, network: nn.Module, path: Path, spatial_dims: int, slices: int) -> None:
         super().__init__(spatial_dims=spatial_dims, slices=slices)
-        self.name, self.held = name, Held(network)
+        self.name, self.held = name, FrozenNetwork(network)
         self.rules = {"weights": fingerprint(path), "grey": RGB_RULE, "volumes": self.volumes}
 
     @abstractmethod

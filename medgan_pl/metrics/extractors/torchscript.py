@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from medgan_pl.metrics.extractors.planes import Planes
 from medgan_pl.metrics.extractors.pretrained import views
-from medgan_pl.metrics.extractors.weights import Held, find_weights, fingerprint
+from medgan_pl.metrics.extractors.weights import FrozenNetwork, find_weights, fingerprint
 
 
 class NetworkFeatures(Planes):
@@ -31,7 +31,7 @@ class NetworkFeatures(Planes):
             raise ValueError(f"`low` must be below `high`, got {low} and {high}")
         if size_px is not None and network_dims == 3:
             raise ValueError(f"`size_px` must be null for a 3-D network, which is shown volumes of their own size; got {size_px}")
-        self.name, self.held = name, Held(network)
+        self.name, self.held = name, FrozenNetwork(network)
         self.channels, self.low, self.high, self.size_px = channels, low, high, size_px
         self.rules = {
             "weights": identity, "network": f"TorchScript, {network_dims}-D", "features": "output, averaged over space",

@@ -109,7 +109,7 @@ def _by_place(name: str, parts: list[str]) -> str:
     return f"{parts[int(first)]}.{rest}" if first.isdecimal() and int(first) < len(parts) else name
 
 
-class Held(nn.Module):
+class FrozenNetwork(nn.Module):
     """A frozen network that moves with the module it is in, and is otherwise no part of it: no checkpoint holds its weights, no optimizer
     finds them, and it stays in evaluation mode."""
 
@@ -126,6 +126,6 @@ class Held(nn.Module):
     def forward(self, images: Tensor) -> Any:
         return self.network(images)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Held":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FrozenNetwork":
         self.network._apply(fn, recurse)
         return super()._apply(fn, recurse)

@@ -11,8 +11,8 @@ from medgan_pl.metrics.extractors.features import Images
 from medgan_pl.metrics.utility.teaching import (
     SHOWN_AT_ONCE,
     Balanced,
-    Change,
     Labelled,
+    SlightAugmentation,
     Training,
     labelled,
     same_kind,
@@ -89,7 +89,7 @@ def fit_classifier(
     def batch() -> tuple[Tensor, Tensor]:
         rows = [draw.rows(count) for draw, count in zip(draws, shares(settings.batch_size, ready), strict=True)]
         images, labels = (torch.cat([getattr(p, name)[r] for p, r in zip(ready, rows, strict=True)]) for name in ("images", "labels"))
-        return Change(images, generator)(images), labels
+        return SlightAugmentation(images, generator)(images), labels
 
     teach(network, batch, F.cross_entropy, settings.steps, torch.device(device))
     return network

@@ -31,7 +31,7 @@ def aucs(probabilities: Probabilities, labels: Labels, weights: Float[Tensor, "d
 
 def balanced_accuracies(probabilities: Probabilities, labels: Labels, weights: Float[Tensor, "draws n"]) -> Float[Tensor, " draws"]:
     """The share of cases whose most probable class is their label, taken in each class and averaged over the classes there are; case i
-    counts `weights[d, i]` times. Chance is one over the number of classes."""
+    counts `weights[d, i]` times. SeedBootstrap is one over the number of classes."""
     _validate(probabilities, labels)
     right = (probabilities.argmax(1) == labels).double()
     of_class = (labels[:, None] == torch.arange(probabilities.shape[1])).double()  # (N, classes)
@@ -54,12 +54,12 @@ def _validate(probabilities: Tensor, labels: Tensor) -> None:
         raise ValueError("the probabilities hold NaN or infinity: the training diverged; use fewer or smaller steps")
 
 
-class Chance:
+class SeedBootstrap:
     """The effect of chance on a mean over training seeds: seeds are drawn anew with replacement, and within each draw the `n` test cases,
     whole `groups` (patients) where they are given.
 
     `weights` (1 + draws, n) float64: how often each case counts, in the first row once each, which gives the value itself. All scores of
-    one Chance meet the same draws, so their differences are paired.
+    one SeedBootstrap meet the same draws, so their differences are paired.
     Source: Bouthillier et al. 2021 (arXiv 2103.03098): seed and test set are the sources of variance in a comparison; Efron & Tibshirani
     1993, chapter 13 (percentile interval). What other training patients would give is not in it: that would take other data. With k seeds
     the spread between them comes out √((k-1)/k) times too small: 0.89 with 5.

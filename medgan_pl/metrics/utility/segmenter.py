@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from medgan_pl.metrics.utility.classifier import GROUP, Halving, stem
 from medgan_pl.metrics.utility.teaching import (
-    LEAST,
+    MIN_IMAGES,
     READ_AT_ONCE,
-    Change,
     Masked,
+    SlightAugmentation,
     Training,
     same_kind,
     shares,
@@ -79,11 +79,11 @@ def pairs(data: Masked, rows: Int[Tensor, " rows"], what: str) -> tuple[Tensor, 
     return images, masks
 
 
-def masked(data: Masked, most: int, what: str) -> tuple[Tensor, Tensor]:
-    """`pairs` to teach from, `most` at the most; raises ValueError as it does, and for fewer than 20 and empty masks alone."""
-    rows = some(len(data.images), most)
-    if len(rows) < LEAST:
-        raise ValueError(f"the {what} must hold {LEAST} images or more to teach from, got {len(rows)}")
+def masked(data: Masked, max_images: int, what: str) -> tuple[Tensor, Tensor]:
+    """`pairs` to teach from, `max_images` at most; raises ValueError as it does, and for fewer than 20 and empty masks alone."""
+    rows = some(len(data.images), max_images)
+    if len(rows) < MIN_IMAGES:
+        raise ValueError(f"the {what} must hold {MIN_IMAGES} images or more to teach from, got {len(rows)}")
     images, masks = pairs(data, rows, what)
     if not masks.any():
         raise ValueError(f"the masks of the {what} must mark something to teach from, got {len(masks)} empty ones")
@@ -105,7 +105,7 @@ def fit_segmenter(parts: Sequence[Masked], settings: Training, seed: int, device
         counts = shares(settings.batch_size, ready)
         rows = [torch.randint(len(images), (count,), generator=generator) for (images, _), count in zip(ready, counts, strict=True)]
         images, masks = (torch.cat([part[kind][r] for part, r in zip(ready, rows, strict=True)]) for kind in (0, 1))
-        change = Change(images, generator)
+        change = SlightAugmentation(images, generator)
         return change(images), change.moved(masks)
 
     teach(network, batch, dice_and_entropy, settings.steps, torch.device(device))

@@ -14,7 +14,7 @@ from medgan_pl.metrics.extractors.features import Images
 
 LONGEST = {2: 64, 3: 32}  # pixels a side, by axes: what bounds the cost of a judgement
 SMALLEST = 16
-LEAST = 20  # images of a class to teach from; fewer teach the images, not the class
+MIN_IMAGES = 20  # images of a class to teach from; fewer teach the images, not the class
 RATE, WARM_UP = 4e-3, 0.25  # of AdamW at its peak; the share of the steps that lead up to it
 READ_AT_ONCE = 16  # images of any size: 16 volumes of 256³ are 1 GiB
 SHOWN_AT_ONCE = 64  # small images, where nothing is learned
@@ -39,8 +39,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.seeds < 2:
             raise ValueError(f"`seeds` must be 2 or more (5 or more for a report) to show how much chance there is, got {self.seeds}")
-        if self.steps < 1 or self.max_images < LEAST:
-            raise ValueError(f"`steps` must be 1 and `max_images` {LEAST} or more, got {self.steps} and {self.max_images}")
+        if self.steps < 1 or self.max_images < MIN_IMAGES:
+            raise ValueError(f"`steps` must be 1 and `max_images` {MIN_IMAGES} or more, got {self.steps} and {self.max_images}")
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"`batch_size` must be even, for a half of reals and a half of generated images, got {self.batch_size}")
         if self.width < 4 or self.width % 4:
@@ -87,23 +87,23 @@ def small(images: Images, rows: Int[Tensor, " rows"] | None = None) -> Float[Ten
     return torch.cat(parts)
 
 
-def some(count: int, most: int) -> Int[Tensor, " rows"]:
-    """Rows of `count` images, in order: all, or `most` of them drawn once and always the same."""
-    if count <= most:
+def some(count: int, max_images: int) -> Int[Tensor, " rows"]:
+    """Rows of `count` images, in order: all, or `max_images` of them drawn once and always the same."""
+    if count <= max_images:
         return torch.arange(count)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].sort().values
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:max_images].sort().values
 
 
-def labelled(data: Labelled, classes: int, most: int, what: str) -> Labelled:
-    """`data` ready to teach from: `most` images at the most, small, in memory.
+def labelled(data: Labelled, classes: int, max_images: int, what: str) -> Labelled:
+    """`data` ready to teach from: `max_images` images at most, small, in memory.
 
     Raises ValueError as `small` does, and for no labels, labels outside 0 to `classes` - 1, and fewer than 20 images of a class.
     """
     labels = checked_labels(data, classes, what)
-    rows = some(len(labels), most)
+    rows = some(len(labels), max_images)
     counts = labels[rows].bincount(minlength=classes).tolist()
-    if min(counts) < LEAST:
-        raise ValueError(f"the {what} must hold {LEAST} or more of each class to teach from, got {counts}; leave out the rare class")
+    if min(counts) < MIN_IMAGES:
+        raise ValueError(f"the {what} must hold {MIN_IMAGES} or more of each class to teach from, got {counts}; leave out the rare class")
     return replace(data, images=small(data.images, rows), labels=labels[rows], groups=None if data.groups is None else data.groups[rows])
 
 
@@ -144,7 +144,7 @@ class Balanced:
         return self.order[self.starts[wanted] + place]
 
 
-class Change:
+class SlightAugmentation:
     """One draw of slight changes for a batch like `images`: moves by up to 1/16 of the side, contrast and brightness by up to 10 %.
 
     No mirroring: the heart is on the left.

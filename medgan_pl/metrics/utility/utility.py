@@ -11,7 +11,7 @@ from torch import Tensor
 from medgan_pl.core.console import watched
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.utility.classifier import fit_classifier, predict
-from medgan_pl.metrics.utility.scores import Chance, aucs, balanced_accuracies
+from medgan_pl.metrics.utility.scores import SeedBootstrap, aucs, balanced_accuracies
 from medgan_pl.metrics.utility.segmenter import dice_scores, fit_segmenter, masked, pairs
 from medgan_pl.metrics.utility.teaching import Labelled, Masked, Training, checked_labels, labelled, same_kind, small
 
@@ -44,7 +44,7 @@ def usefulness(
 
     Floors: auc_real, and of agreement the balanced accuracy of the same classifiers on `real_test`. All are means over `settings.seeds`
     trainings of equally many steps; sets are used as they are given, up to `settings.max_images` each for teaching, so give as many fakes
-    as reals where numbers are to be compared. For intervals see `Chance`: seeds, and patients by the `groups` of the set tested on;
+    as reals where numbers are to be compared. For intervals see `SeedBootstrap`: seeds, and patients by the `groups` of the set tested on;
     of `resampling` only `draws` and `seed` are used. Images above 64 a side (32 in 3-D) are averaged down to it.
     Raises ValueError, before any training, for missing labels, under 20 images of a class to teach from, a test set of one class,
     NaN and unequal sizes.
@@ -79,7 +79,7 @@ def usefulness_of(
 ) -> Usefulness:
     """`usefulness` from the probabilities given to the cases: `on_test` by who taught the classifier, `on_fake` by the one of reals."""
     seeds = len(on_fake)
-    test, generated = (Chance(seeds, len(part.labels), part.groups, resampling) for part in (real_test, fake))
+    test, generated = (SeedBootstrap(seeds, len(part.labels), part.groups, resampling) for part in (real_test, fake))
     scores = {teacher: _each(aucs, seen, real_test, test) for teacher, seen in on_test.items()}
     estimates = {f"auc_{teacher}": test.estimate(scores[teacher]) for teacher in TEACHERS}
     estimates["auc_gain"] = test.estimate(scores["both"] - scores["real"])
@@ -117,9 +117,9 @@ def segment_usefulness(
 def segment_usefulness_of(dice: Mapping[str, Float[Tensor, "seeds n"]], groups: Tensor | None, resampling: Resampling) -> Usefulness:
     """`segment_usefulness` from the Dice of each seed and test image, by who taught the segmenter."""
     seeds, count = dice["real"].shape
-    chance = Chance(seeds, count, groups, resampling)
-    shares = (chance.weights / chance.weights.sum(1, keepdim=True)).T
-    estimates = {f"dice_{teacher}": chance.estimate(dice[teacher].double() @ shares) for teacher in TEACHERS}
+    bootstrap = SeedBootstrap(seeds, count, groups, resampling)
+    shares = (bootstrap.weights / bootstrap.weights.sum(1, keepdim=True)).T
+    estimates = {f"dice_{teacher}": bootstrap.estimate(dice[teacher].double() @ shares) for teacher in TEACHERS}
     return Usefulness(estimates, dict.fromkeys(("dice_synthetic", "dice_both"), estimates["dice_real"]))
 
 
@@ -127,6 +127,8 @@ def _trainings(settings: Training) -> list[tuple[str, int]]:
     return [(teacher, seed) for seed in range(settings.seeds) for teacher in TEACHERS]
 
 
-def _each(score: Callable[..., Tensor], probabilities: Float[Tensor, "seeds n classes"], cases: Labelled, chance: Chance) -> Scores:
+def _each(
+    score: Callable[..., Tensor], probabilities: Float[Tensor, "seeds n classes"], cases: Labelled, bootstrap: SeedBootstrap
+) -> Scores:
     """The score of each seed, by every row of the weights."""
-    return torch.stack([score(each, cases.labels, chance.weights) for each in probabilities])
+    return torch.stack([score(each, cases.labels, bootstrap.weights) for each in probabilities])

@@ -16,7 +16,7 @@ UNKNOWN = -100  # the label that cross_entropy passes over
 class AuxiliaryClassifier(Synthesis):
     """Synthesis whose D is not told the condition but names it; both players pay for a condition that D does not find.
 
-    D's last layer is `networks.layers.Auxiliary`: a logit, class logits, covariates. Each pays `weight` × (cross-entropy of the class +
+    D's last layer is `networks.layers.AuxiliaryHead`: a logit, class logits, covariates. Each pays `weight` × (cross-entropy of the class +
     mean squared error of the standardised covariates): D on the reals, G on the fakes; D on the fakes too, at `fake_weight` of that. The
     paper has 1 there; 0 keeps D from agreeing with G on caricatures that name themselves well.
 
@@ -38,7 +38,7 @@ class AuxiliaryClassifier(Synthesis):
         if told.ndim != 2 or told.shape[1] != wanted:
             raise ValueError(
                 f"game=auxiliary needs a discriminator that answers with {wanted} numbers an image, a logit and the condition, got "
-                f"{tuple(told.shape[1:])}; take model=acgan, or another with Auxiliary for its head"
+                f"{tuple(told.shape[1:])}; take model=acgan, or another with AuxiliaryHead for its head"
             )
         return told
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.core.batch import Batch, require
+from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.core.keys import Purpose, key_randomness
 from medgan_pl.models.losses.adversarial import accuracy
 
@@ -196,7 +196,7 @@ class Game(nn.Module, ABC):
 
     def real(self, batch: Batch) -> Tensor:
         """Return the real images (B, C, *S) that the fakes are compared with."""
-        return require(batch, "image", "it is the real side of the game")
+        return from_batch(batch, "image", "it is the real side of the game")
 
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
         """Return D's losses for telling `real` from `fake` (detached), each turn."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.core.batch import Batch, require
+from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.models.games.base import Critic, Losses
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.losses.adversarial import accuracy
@@ -39,7 +39,7 @@ class Hierarchical(Synthesis):
         return batch
 
     def play(self, g: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        z = require(batch, "z", "the generator starts from noise")
+        z = from_batch(batch, "z", "the generator starts from noise")
         slab, low = g(z, self.condition(batch), batch["place"])
         return {"slab": slab, "low": low}
 

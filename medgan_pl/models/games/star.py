@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.core.batch import Batch, require
+from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.models.games.unpaired import Unpaired
 from medgan_pl.models.schedules import Constant
 
@@ -78,14 +78,14 @@ class Star(Unpaired):
         return batch
 
     def target(self, batch: Batch) -> Tensor:
-        return require(batch, "target", "it is the domain that each image is brought to")
+        return from_batch(batch, "target", "it is the domain that each image is brought to")
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         target = self.target(batch)
         if "reference" in batch:
             style = g.style_of_image(batch["reference"], target)
         else:
-            style = g.style_of_noise(require(batch, "z", "a style without a reference is made of noise"), target)
+            style = g.style_of_noise(from_batch(batch, "z", "a style without a reference is made of noise"), target)
         return g.translate(self.source(batch), style)
 
     def play(self, g: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.core.batch import Batch, require
+from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.models.games.base import Fakes
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.networks.stylegan2 import count_noise
@@ -66,7 +66,7 @@ class Style(Synthesis):
         return batch
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
-        return g(require(batch, "z", "the generator starts from noise"), self.condition(batch), batch["noise"])
+        return g(from_batch(batch, "z", "the generator starts from noise"), self.condition(batch), batch["noise"])
 
     def play(self, g: nn.Module, batch: Batch) -> Fakes:
         return g(batch["z"], self.condition(batch), batch["noise"], batch.get("z_mixed"), batch.get("crossover"))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.core.batch import Batch, require
+from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.models.games.base import Critic, Game
 from medgan_pl.models.games.noise import Noise, Normal
 
@@ -33,7 +33,7 @@ class Synthesis(Game):
         return super().draw(batch)
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
-        return g(require(batch, "z", "the generator starts from noise"), self.condition(batch))
+        return g(from_batch(batch, "z", "the generator starts from noise"), self.condition(batch))
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
         condition = self.condition(batch)
@@ -44,11 +44,11 @@ class Synthesis(Game):
         the covariates, 0 where unknown, which is their mean, then for each 1 where it is unknown. (B, K), or None without a condition."""
         parts = []
         if self.classes:
-            label = require(batch, "label", f"the model is conditional (model.classes={self.classes})")
+            label = from_batch(batch, "label", f"the model is conditional (model.classes={self.classes})")
             known = (label >= 0).unsqueeze(1)
             parts.append(F.one_hot(label.clamp(min=0), self.classes).float() * known)
         if self.covariates:
-            values = require(batch, "covariates", f"the model is conditional (model.covariates={list(self.covariates)})")
+            values = from_batch(batch, "covariates", f"the model is conditional (model.covariates={list(self.covariates)})")
             known = values.isfinite()
             parts += [torch.where(known, values, 0.0), (~known).float()]
         return torch.cat(parts, 1) if parts else None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.core.batch import Batch, require
+from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.data.masks import as_image, keep_known
 from medgan_pl.models.games.base import Critic, Fakes, Features, Game, Losses
 
@@ -46,7 +46,7 @@ class Translation(Game):
 
     def source(self, batch: Batch) -> Tensor:
         """Return the input of G (B, C', *S')."""
-        return require(batch, "source", "G makes each image of its source; set data.degrade or data.beside.source")
+        return from_batch(batch, "source", "G makes each image of its source; set data.degrade or data.beside.source")
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         source = self.source(batch)
@@ -103,7 +103,7 @@ class Segmentation(Translation):
     segments: ClassVar[bool] = True
 
     def source(self, batch: Batch) -> Tensor:
-        return require(batch, "image", "it is what is segmented")
+        return from_batch(batch, "image", "it is what is segmented")
 
     def real(self, batch: Batch) -> Tensor:
-        return as_image(require(batch, "mask", "it is what a segmentation is held against; set data.beside.mask"))
+        return as_image(from_batch(batch, "mask", "it is what a segmentation is held against; set data.beside.mask"))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from medgan_pl.core.batch import Batch, require
+from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.models.games.base import Critic, Game, Losses
 
 
@@ -24,10 +24,10 @@ class Unpaired(Game):
 
     def source(self, batch: Batch) -> Tensor:
         """Return the input of G (B, C, *S)."""
-        return require(batch, "image", "it is what is brought to another domain")
+        return from_batch(batch, "image", "it is what is brought to another domain")
 
     def domain(self, batch: Batch) -> Tensor:
-        return require(batch, "label", "it is the domain of each image; use data=domains")
+        return from_batch(batch, "label", "it is the domain of each image; use data=domains")
 
     @abstractmethod
     def target(self, batch: Batch) -> Tensor:

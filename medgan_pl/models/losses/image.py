@@ -24,10 +24,10 @@ Fake = Float[Tensor, "fake_count ..."]
 Real = Float[Tensor, "real_count ..."]
 Term = Float[Tensor, ""]
 
-LEAST_SIMILARITY = 0.01  # of one scale's mean, under which its power is continued
+MIN_SIMILARITY = 0.01  # of one scale's mean; below it the loss is linear
 SMOOTH = 1.0  # pixels, added above and below the line of Dice
 TEACHERS = "an extractor whose features have a gradient and need no fit: random, lpips, radimagenet, swav, dinov2, file or torchscript"
-MOST_CERTAIN = 1 - torch.finfo(torch.float32).eps  # of a fake, as a mask: a logit of 16.6
+MAX_CERTAIN = 1 - torch.finfo(torch.float32).eps  # of a fake, as a mask: a logit of 16.6
 
 
 class ImageLoss(nn.Module, ABC):
@@ -72,9 +72,11 @@ class StructuralSimilarity(ImageLoss):
     """weight · E(1 - SSIM), or with `scales` 2 to 5 weight · E(1 - MS-SSIM): 0 for equal images, about `weight` for unlike ones.
 
     Images are brought to [0, 1]; l, cs, the window and its exponents stand in structure.py, and the values are those of the metrics `ssim`
-    and `ms_ssim`, the latter with as many scales as have room. A power of a mean similarity m has no finite slope at 0 and no value below:
-    under 0.01 its logarithm goes on straight, so that a G far off learns too, where the metric is 0 and flat. One scale has no power.
-    ValueError for scales outside 1 to 5, other than 2 or 3 axes, and images with a side under 11 · 2^(scales - 1).
+    and `ms_ssim`, the latter with as many scales as have room. A power of a mean similarity m has no finite slope at 0 and no value below.
+    So below 0.01 the power stays that of 0.01, and the scale's weight times 0.01 - m is added: a G that is far off learns too, where the
+    metric is 0 and flat. One scale has no power.
+
+    Raise ValueError for scales outside 1 to 5, for other than 2 or 3 axes, and for images with a side under 11 · 2^(scales - 1).
 
     Source: Wang et al. 2004 (doi 10.1109/TIP.2003.819861) and 2003 (doi 10.1109/ACSSC.2003.1292216), eq. 7; as a loss: Zhao et al. 2017
     (arXiv 1511.08861), section III, who keep the size and widen the window in place of halving the image.
@@ -95,10 +97,10 @@ class StructuralSimilarity(ImageLoss):
         means = scale_means((fake + 1) / 2, (real + 1) / 2, self.scales)
         if self.scales == 1:
             return 1 - means.mean()
-        straight = (means / LEAST_SIMILARITY - 1).clamp(max=0)
-        logarithms = means.clamp(min=LEAST_SIMILARITY).log() + straight
-        weighted = [weight * scale for weight, scale in zip(scale_weights(self.scales), logarithms.unbind(1), strict=True)]
-        return 1 - torch.stack(weighted).sum(0).exp().mean()
+        below = (MIN_SIMILARITY - means).clamp(min=0)
+        weights, logarithms = scale_weights(self.scales), means.clamp(min=MIN_SIMILARITY).log()
+        power = sum(weight * scale for weight, scale in zip(weights, logarithms.unbind(1), strict=True)).exp()
+        return 1 - power.mean() + sum(weight * scale.mean() for weight, scale in zip(weights, below.unbind(1), strict=True))
 
 
 class Gradient(ImageLoss):
@@ -199,7 +201,7 @@ class CrossEntropy(ImageLoss):
     """
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
-        logits = 2 * fake.clamp(-MOST_CERTAIN, MOST_CERTAIN).atanh()
+        logits = 2 * fake.clamp(-MAX_CERTAIN, MAX_CERTAIN).atanh()
         return F.binary_cross_entropy_with_logits(logits, as_share(real))
 
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from medgan_pl.models.networks.layers import CONV, MAX_POOL
 
-MOST_PIXELS = {2: 32**2, 3: 16**3}  # that look at each other; the paper's best was 32² of 128²
+MAX_PIXELS = {2: 32**2, 3: 16**3}  # that look at each other; the paper's best was 32² of 128²
 
 
 def attended(sizes: Sequence[int], halvings: int) -> int:
     """After how many of `halvings` the attention stands: at the largest map, from half the size down, of at most 32² or 16³ pixels; else at
     the smallest there is. (64, 64) gives 1, (128, 128) gives 2, and so does (64, 64, 64)."""
-    most = MOST_PIXELS[len(sizes)]
+    most = MAX_PIXELS[len(sizes)]
     fitting = [level for level in range(1, halvings + 1) if math.prod(axis // 2**level for axis in sizes) <= most]
     return fitting[0] if fitting else halvings
 

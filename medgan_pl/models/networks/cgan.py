@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan_pl.models.networks.dcgan import doubling, halving, initialise, last
-from medgan_pl.models.networks.layers import Condition, Embedding, Verdict, conditions, space
+from medgan_pl.models.networks.dcgan import doubling, halving, init_weights, last
+from medgan_pl.models.networks.layers import Condition, Embedding, ProjectionHead, conditions, space
 
 
 def doublings(sizes: Sequence[int]) -> tuple[int, tuple[int, ...]]:
@@ -56,7 +56,7 @@ class CGANGenerator(nn.Module):
             *dense(self.condition.features, deep), *dense(deep, deep * math.prod(base)), nn.Unflatten(1, (deep, *base))
         )
         self.body = nn.Sequential(*doubling(spatial_dims, deep, steps - 1), *last(spatial_dims, width, channels))
-        initialise(self)
+        init_weights(self)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
         return self.body(self.dense(self.condition(z, condition)))
@@ -84,7 +84,7 @@ class CGANDiscriminator(nn.Module):
         width: int = 64,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class CGANDiscriminator(nn.Module):
         self.map = nn.Sequential(Embedding(told, math.prod(sizes), 0.02), nn.Unflatten(1, (1, *sizes))) if told else None
         self.body = nn.Sequential(*halving(spatial_dims, channels + bool(told), width, steps, batch_norm=batch_norm), nn.Flatten())
         self.verdict = head(width * 2 ** (steps - 1) * math.prod(base), 0, ())
-        initialise(self)
+        init_weights(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
         told = image if self.map is None else torch.cat([image, self.map(condition)], 1)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, Verdict, halve, normalise_spectrum, space
+from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, ProjectionHead, apply_spectral_norm, halve, space
 
 
-def initialise(network: nn.Module) -> None:
+def init_weights(network: nn.Module) -> None:
     """Weights from N(0, 0.02), batch-norm gains from N(1, 0.02), biases 0 (Radford et al. 2016, sec. 4)."""
     for layer in network.modules():
         if isinstance(layer, (*CONV.values(), *CONV_TRANSPOSE.values(), nn.Linear)):
@@ -71,7 +71,7 @@ class DCGANGenerator(nn.Module):
         self.start = nn.Sequential(nn.Linear(self.condition.features, deep * math.prod(base)), nn.Unflatten(1, (deep, *base)))
         first = (BATCH_NORM[spatial_dims](deep), nn.ReLU(inplace=True))
         self.body = nn.Sequential(*first, *doubling(spatial_dims, deep, halvings - 1), *last(spatial_dims, width, channels))
-        initialise(self)
+        init_weights(self)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
         return self.body(self.start(self.condition(z, condition)))
@@ -89,7 +89,7 @@ class DCGANDiscriminator(nn.Module):
         width: int = 64,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         batch_norm: bool = True,
         spectral_norm: bool = False,
     ) -> None:
@@ -97,9 +97,9 @@ class DCGANDiscriminator(nn.Module):
         halvings, base = halve(space(size, spatial_dims))
         self.body = nn.Sequential(*halving(spatial_dims, channels, width, halvings, batch_norm=batch_norm), nn.Flatten())
         self.verdict = head(width * 2 ** (halvings - 1) * math.prod(base), classes, covariates)
-        initialise(self)
+        init_weights(self)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
         return self.verdict(self.body(image), condition)

@@ -11,8 +11,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, Condition, Verdict, halve, normalise_spectrum, space, window
-from medgan_pl.models.networks.resnet import channels_at, initialise
+from medgan_pl.models.networks.layers import (
+    AVERAGE_POOL,
+    BATCH_NORM,
+    CONV,
+    Condition,
+    ProjectionHead,
+    apply_spectral_norm,
+    halve,
+    space,
+    window,
+)
+from medgan_pl.models.networks.resnet import channels_at, init_weights
 
 ADAPTIVE_POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 FARTHEST = 4  # halvings that an excitation leaps and a decoder undoes: 8 to 128 pixels in the paper
@@ -75,7 +85,7 @@ class FastGenerator(nn.Module):
         pairs = zip(plan, plan[self.leap :], strict=False)
         self.excitations = nn.ModuleList([Excitation(spatial_dims, low, high) for low, high in pairs])
         self.to_image = CONV[spatial_dims](width, channels, 3, padding=1)
-        initialise(self)
+        init_weights(self)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
         stages = [self.start(self.condition(z, condition))]
@@ -134,7 +144,7 @@ class FastDiscriminator(nn.Module):
         width: int = 32,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         batch_norm: bool = True,
         spectral_norm: bool = False,
     ) -> None:
@@ -149,9 +159,9 @@ class FastDiscriminator(nn.Module):
         self.scale = 2**before  # pixels of a place there
         self.whole = Decoder(spatial_dims, plan[-1], channels, min(FARTHEST, halvings), width)
         self.part = Decoder(spatial_dims, plan[before], channels, min(FARTHEST, before), width)
-        initialise(self)
+        init_weights(self)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(
         self,

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.layers import BATCH_NORM, CONV, Condition, Verdict, halve, normalise_spectrum, space, window
-from medgan_pl.models.networks.resnet import ResidualUpBlock, channels_at, initialise
+from medgan_pl.models.networks.layers import BATCH_NORM, CONV, Condition, ProjectionHead, apply_spectral_norm, halve, space, window
+from medgan_pl.models.networks.resnet import ResidualUpBlock, channels_at, init_weights
 
 CELL = 4  # the low-resolution volume has a quarter of each axis, as in the paper
 LEVEL = 2  # halvings in that
@@ -93,7 +93,7 @@ class HierarchicalGenerator(nn.Module):
         first = [double, conv(middle, half, **across, bias=False), norm(half), nn.ReLU()]  # of n + 2 cells, 2n + 2
         second = [double, conv(half, width, **across, bias=False), norm(width), nn.ReLU()]  # 4n + 2
         self.high = nn.Sequential(*first, *second, conv(width, channels, **across), nn.Tanh())  # 4n
-        initialise(self)
+        init_weights(self)
 
     def forward(
         self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None, place: Place | None = None
@@ -148,7 +148,7 @@ class HierarchicalDiscriminator(nn.Module):
         width: int = 16,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         slabs: int = 8,
         spectral_norm: bool = False,
     ) -> None:
@@ -158,9 +158,9 @@ class HierarchicalDiscriminator(nn.Module):
         slab = [axis * CELL for axis in (self.thick, *cells[1:])]
         self.slab = Tower(channels + 1, slab, width, lambda features: head(features, classes, covariates))
         self.low = Tower(channels, cells, width, lambda features: head(features, classes, covariates))
-        initialise(self)
+        init_weights(self)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(
         self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None, place: Place | None = None

@@ -87,7 +87,7 @@ class Condition(nn.Module):
         return z if self.embedding is None else torch.cat([z, self.embedding(condition)], 1)
 
 
-class Verdict(nn.Module):
+class ProjectionHead(nn.Module):
     """The last layer of a discriminator: features to one logit, with the projection of the condition (Miyato & Koyama 2018, eq. 3).
 
     logit = w · h + e(condition) · h; h (B, features) -> (B,), unbounded, higher = more real. Raises ValueError for a condition that is
@@ -110,7 +110,7 @@ class Verdict(nn.Module):
         return logits + (self.projection(condition) * h).sum(1)
 
 
-class Auxiliary(nn.Module):
+class AuxiliaryHead(nn.Module):
     """A last layer that names the condition in place of being told it (AC-GAN: Odena et al. 2017, arXiv 1610.09585, section 3).
 
     h (B, features) -> (B, 1 + classes + covariates): the logit, a logit for each class, an estimate of each standardized covariate; the
@@ -130,7 +130,7 @@ class Auxiliary(nn.Module):
         return self.linear(h)
 
 
-def normalise_spectrum(network: nn.Module) -> None:
+def apply_spectral_norm(network: nn.Module) -> None:
     """Divides the weight of every convolution, linear layer and embedding by its largest singular value (Miyato et al. 2018)."""
     for layer in list(network.modules()):
         if isinstance(layer, (*CONV.values(), nn.Linear, Embedding)):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan_pl.models.networks.layers import Condition, Verdict, normalise_spectrum, space
+from medgan_pl.models.networks.layers import Condition, ProjectionHead, apply_spectral_norm, space
 
 
 class MLPGenerator(nn.Module):
@@ -51,7 +51,7 @@ class MLPDiscriminator(nn.Module):
         width: int = 1024,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class MLPDiscriminator(nn.Module):
         )
         self.verdict = head(width, classes, covariates)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
         return self.verdict(self.body(image), condition)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.models.networks.layers import space
-from medgan_pl.models.networks.resnet import initialise
+from medgan_pl.models.networks.resnet import init_weights
 
 
 class PatchTranslator(nn.Module):
@@ -28,7 +28,7 @@ class PatchTranslator(nn.Module):
             maps = copy.deepcopy(translator).to("meta").features(torch.empty(1, channels, *space(size, spatial_dims), device="meta"))
         for h in maps:
             self.heads.append(nn.Sequential(nn.Linear(h.shape[1], features), nn.ReLU(), nn.Linear(features, features)))
-        initialise(self.heads)
+        init_weights(self.heads)
 
     @property
     def factors(self) -> tuple[int, ...]:

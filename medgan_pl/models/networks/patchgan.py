@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, normalise_spectrum
-from medgan_pl.models.networks.resnet import channels_at, initialise
+from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, apply_spectral_norm
+from medgan_pl.models.networks.resnet import channels_at, init_weights
 
 
 class Patches(nn.Sequential):
@@ -61,9 +61,9 @@ class PatchDiscriminator(nn.Module):
         self.scales = nn.ModuleList([Patches(spatial_dims, inputs, width, layers, batch_norm) for _ in range(scales)])
         self.halve = AVERAGE_POOL[spatial_dims](2)
         self.layers, self.smallest = layers, 3 * 2 ** (layers + scales - 1)
-        initialise(self)
+        init_weights(self)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(self, images: Float[Tensor, "b c *space"], condition: None = None) -> Float[Tensor, "b scales *patches"]:
         if condition is not None:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.layers import CONV, Condition, Verdict, halve, space
+from medgan_pl.models.networks.layers import CONV, Condition, ProjectionHead, halve, space
 from medgan_pl.models.networks.resampling import Double, halved
 from medgan_pl.models.networks.resnet import channels_at
 
@@ -158,7 +158,7 @@ class R3Discriminator(nn.Module):
         width: int = 16,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         blocks: int = 2,
         expansion: int = 2,
         group_width: int = 16,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.models.networks.attention import SelfAttention, attended
-from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, Condition, Verdict, halve, normalise_spectrum, space
+from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, Condition, ProjectionHead, apply_spectral_norm, halve, space
 
 
 def channels_at(level: int, width: int) -> int:
@@ -61,7 +61,7 @@ class ResidualDownBlock(nn.Module):
         return h + self.skip(self.average(x))
 
 
-def initialise(network: nn.Module) -> None:
+def init_weights(network: nn.Module) -> None:
     """Xavier-uniform weights (Glorot & Bengio 2010), gain √2 where a rectifier follows or leads, 1 on skips and linear layers; biases 0."""
     for layer in network.modules():
         if isinstance(layer, (*CONV.values(), nn.Linear)):
@@ -104,10 +104,10 @@ class ResNetGenerator(nn.Module):
             self.blocks.append(ResidualUpBlock(spatial_dims, channels_at(level, width), channels_at(level - 1, width)))
         self.norm = BATCH_NORM[spatial_dims](width)
         self.to_image = CONV[spatial_dims](width, channels, 3, padding=1)
-        initialise(self)
+        init_weights(self)
         if spectral_norm:
             for part in (self.start, self.blocks, self.to_image):
-                normalise_spectrum(part)
+                apply_spectral_norm(part)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
         h = self.blocks(self.start(self.condition(z, condition)))
@@ -130,7 +130,7 @@ class ResNetDiscriminator(nn.Module):
         width: int = 16,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         batch_norm: bool = True,
         spectral_norm: bool = False,
         attention: bool = False,
@@ -147,10 +147,10 @@ class ResNetDiscriminator(nn.Module):
                 self.blocks.append(SelfAttention(spatial_dims, after))
         self.norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()
         self.verdict = head(plan[-1], classes, covariates)
-        initialise(self)
+        init_weights(self)
         self.summed = spectral_norm
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
         h = F.leaky_relu(self.norm(self.blocks(image)), 0.2).flatten(2)

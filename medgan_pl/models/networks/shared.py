@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.dcgan import initialise
-from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, Verdict, halve, space
+from medgan_pl.models.networks.dcgan import init_weights
+from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, Condition, ProjectionHead, halve, space
 from medgan_pl.models.networks.resnet import channels_at
 
 
@@ -117,7 +117,7 @@ class SharedGenerator(nn.Module):
             before, after = channels_at(level, width), channels_at(level - 1, width)
             self.ups.append(nn.Sequential(transpose(2 * before, after, 4, 2, 1, bias=False), norm(after), nn.ReLU()))
         self.to_image = nn.Sequential(CONV[spatial_dims](2 * width, channels, 3, padding=1), nn.Tanh())
-        initialise(self)  # before the trunk, which has no batch norm to make up for weights as small as DCGAN's
+        init_weights(self)  # before the trunk, which has no batch norm to make up for weights as small as DCGAN's
         self.trunk = Trunk(spatial_dims, channels, width, halvings)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
@@ -141,7 +141,7 @@ class SharedDiscriminator(nn.Module):
         width: int = 32,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from medgan_pl.models.networks.layers import AVERAGE_POOL, CONV, halve, space
 from medgan_pl.models.networks.modulated import GAIN as RECTIFIED
 from medgan_pl.models.networks.modulated import EqualisedLinear
-from medgan_pl.models.networks.resnet import ResidualDownBlock, channels_at, initialise
+from medgan_pl.models.networks.resnet import ResidualDownBlock, channels_at, init_weights
 from medgan_pl.models.networks.translator import BoundedEnding
 
 DEEPEST = 4  # halvings of the generator: 16 places are left of 256 (appendix, table of the generator)
@@ -98,7 +98,7 @@ class StarGenerator(nn.Module):
         )
         self.blocks.extend(StyledBlock(spatial_dims, a, b, style, AdaptiveNorm, up=True) for a, b in pairwise(reversed(plan)))
         self.norm = PlainNorm(width, style)
-        initialise(self)
+        init_weights(self)
         self.end = BoundedEnding(spatial_dims, width, channels, channels, residual=residual, kernel=1)
 
     def forward(self, image: Float[Tensor, "b c *space"], style: Float[Tensor, "b s"]) -> Float[Tensor, "b c *space"]:
@@ -157,7 +157,7 @@ class StyleEncoder(nn.Module):
         self.trunk = Trunk(spatial_dims=spatial_dims, channels=channels, size=size, width=width)
         self.own = nn.Linear(self.trunk.features, domains * style)
         self.domains = domains
-        initialise(self)
+        init_weights(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], domain: Int[Tensor, " b"]) -> Float[Tensor, "b s"]:
         return of_domain(self.own(self.trunk(image)).unflatten(1, (self.domains, -1)), domain)
@@ -214,7 +214,7 @@ class StarDiscriminator(nn.Module):
         super().__init__()
         self.trunk = Trunk(spatial_dims=spatial_dims, channels=channels, size=size, width=width)
         self.verdict = nn.Linear(self.trunk.features, domains)
-        initialise(self)
+        init_weights(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], domain: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         return of_domain(self.verdict(self.trunk(image)).unsqueeze(2), domain).squeeze(1)

@@ -1,9 +1,11 @@
 """A style-based generator with skips and a residual discriminator (StyleGAN2: Karras et al. 2020, arXiv 1912.04958), 2-D and 3-D.
 
 Written from the papers: Karras et al. 2019 (arXiv 1812.04948), 2020 (arXiv 1912.04958) and 2020 (arXiv 2006.06676, here ADA).
-Channels are `width` at the full size, double at each halving, and stop at `most`: width 32, most 512 is configuration F at 1024², width
-128 at 256², 64 there what ADA has for 256². Where we differ: images end in tanh, as every image here lies in [-1, 1]; sizes need not be
-square; the condition's embedding is not normalized, since a covariate would lose its magnitude by that.
+There are `width` channels at the full size, twice as many at each halving, and never more than `max_channels`. Configuration F is width 32
+at 1024² and width 128 at 256², with 512 as the maximum; ADA takes width 64 at 256².
+
+We differ in three points. Images end in tanh, because every image here lies in [-1, 1]. Sizes need not be square. The embedding of the
+condition is not normalized, because a covariate would lose its magnitude.
 """
 
 import math
@@ -15,16 +17,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.layers import Embedding, Verdict, conditions, halve, space
+from medgan_pl.models.networks.layers import Embedding, ProjectionHead, conditions, halve, space
 from medgan_pl.models.networks.modulated import GAIN, SLOPE, EqualisedConv, EqualisedLinear, ModulatedConv, ToImage, minibatch_deviation
 from medgan_pl.models.networks.resampling import Double
 
 CLOSE = 0.005  # of the way that the average w moves to the mean of a batch (Karras et al. 2019, arXiv 1812.04948: decay 0.995)
 
 
-def channels_at(level: int, width: int, most: int) -> int:
+def channels_at(level: int, width: int, max_channels: int) -> int:
     """Channels after `level` halvings of the full size."""
-    return min(width * 2**level, most)
+    return min(width * 2**level, max_channels)
 
 
 def sizes_of(size: int | Sequence[int], spatial_dims: int) -> list[tuple[int, ...]]:
@@ -89,11 +91,11 @@ class SynthesisNetwork(nn.Module):
     of 1912.04958, figure 7). `layers` is 2 a size; the layer that makes a size's image shares its w with the next convolution.
     """
 
-    def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int, latent: int, most: int) -> None:
+    def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int, latent: int, max_channels: int) -> None:
         super().__init__()
         self.noise_sizes = sizes_of(size, spatial_dims)
         halvings, base = halve(space(size, spatial_dims))
-        plan = [channels_at(level, width, most) for level in range(halvings, -1, -1)]
+        plan = [channels_at(level, width, max_channels) for level in range(halvings, -1, -1)]
         self.layers = 2 * len(plan)
         gain = 1 / math.sqrt(len(plan))  # so that the sum, and not each part of it, is of unit variance before tanh
         self.constant = nn.Parameter(torch.randn(1, plan[0], *base))
@@ -142,11 +144,13 @@ class StyleGAN2Generator(nn.Module):
         classes: int = 0,
         covariates: Sequence[str] = (),
         mapping_layers: int = 8,
-        most: int = 512,
+        max_channels: int = 512,
     ) -> None:
         super().__init__()
         self.mapping = MappingNetwork(latent, classes, covariates, mapping_layers)
-        self.synthesis = SynthesisNetwork(spatial_dims=spatial_dims, channels=channels, size=size, width=width, latent=latent, most=most)
+        self.synthesis = SynthesisNetwork(
+            spatial_dims=spatial_dims, channels=channels, size=size, width=width, latent=latent, max_channels=max_channels
+        )
         self.layers = self.synthesis.layers
         self.register_buffer("w_average", torch.zeros(latent))
         self.truncation: float | None = None
@@ -207,13 +211,13 @@ class StyleGAN2Discriminator(nn.Module):
         width: int = 16,
         classes: int = 0,
         covariates: Sequence[str] = (),
-        head: Callable[..., nn.Module] = Verdict,
+        head: Callable[..., nn.Module] = ProjectionHead,
         deviation: bool = True,
-        most: int = 512,
+        max_channels: int = 512,
     ) -> None:
         super().__init__()
         halvings, base = halve(space(size, spatial_dims))
-        plan = [channels_at(level, width, most) for level in range(halvings + 1)]
+        plan = [channels_at(level, width, max_channels) for level in range(halvings + 1)]
         deep, self.deviation = plan[-1], deviation
         self.from_image = EqualisedConv(spatial_dims, channels, width, 1)
         self.blocks = nn.Sequential(*[ResidualDown(spatial_dims, a, b) for a, b in pairwise(plan)])

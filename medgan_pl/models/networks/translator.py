@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.models.networks.layers import BATCH_NORM, CONV
-from medgan_pl.models.networks.resnet import initialise
+from medgan_pl.models.networks.resnet import init_weights
 
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -107,7 +107,7 @@ class Ending(nn.Module):
         conv = CONV[spatial_dims](width, channels, kernel, padding=kernel // 2, padding_mode="replicate")
         self.add_module(self.name if residual else "conv", conv)
         self.channels, self.residual = channels, residual
-        initialise(self)
+        init_weights(self)
         if residual:
             nn.init.zeros_(conv.weight)
 
@@ -191,7 +191,7 @@ class TranslatorGenerator(nn.Module):
         self.decoder = nn.Sequential()
         for level in (2, 1):
             self.decoder.extend([nn.Upsample(scale_factor=2), convolution(spatial_dims, 2 * width * level, width * level, norm)])
-        initialise(self)
+        init_weights(self)
         self.end = ending(spatial_dims, width, channels, source_channels, residual=residual, kernel=7)
 
     def forward(self, source: Float[Tensor, "b s *small"]) -> Float[Tensor, "b c *space"]:

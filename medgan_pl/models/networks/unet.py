@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.models.networks.layers import CONV
-from medgan_pl.models.networks.resnet import channels_at, initialise
+from medgan_pl.models.networks.resnet import channels_at, init_weights
 from medgan_pl.models.networks.translator import Ending, Norm, batch_norm, convolution, each_axis, enlarged, padded
 
 
@@ -77,7 +77,7 @@ class UNetGenerator(nn.Module):
         self.decoder = nn.ModuleList()
         for i, (deep, shallow) in enumerate(pairwise(reversed(plan))):
             self.decoder.append(SkipUpBlock(spatial_dims, deep, shallow, norm, dropout if 2 * i < levels else 0.0))
-        initialise(self)
+        init_weights(self)
         self.end = Ending(spatial_dims, width, channels, source_channels, residual=residual)
 
     def forward(self, source: Float[Tensor, "b s *small"]) -> Float[Tensor, "b c *space"]:

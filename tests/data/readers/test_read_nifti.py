@@ -196,7 +196,9 @@ def bad_files():
     yield "slope infinite", content(scl_slope=np.inf), "must be finite"
     yield "inter NaN", content(scl_inter=np.nan), "must be finite"
     yield "slope 1e30", content(scl_slope=1e30), "largest magnitude"
-    yield "slope 1e-38", content(scl_slope=1e-38), "largest magnitude"
+    yield "slope 1e-38", content(scl_slope=1e-38), "a denormal number"
+    yield "inter -1e-40", content(scl_inter=-1e-40), "a denormal number"
+    yield "slope 1.2e-38", content(scl_slope=1.2e-38), "largest magnitude"
     yield "inter 1e8", content(scl_inter=1e8), "rounded in float32"
     yield "NaN", floats(np.nan), "2 NaN or infinite of 120"
     yield "infinite", floats(np.inf), "2 NaN or infinite of 120"
@@ -217,7 +219,7 @@ def bad_files():
 
 
 @pytest.mark.parametrize(("data", "message"), [pytest.param(d, m, id=i) for i, d, m in bad_files()])
-def test_what_cannot_be_used_is_refused_in_words(tmp_path, data, message):
+def test_what_cannot_be_used_is_refused_in_words(tmp_path, denormals_flushed, data, message):
     with pytest.raises(ScanError, match=message) as caught:
         read(tmp_path, data, "SECRET-77.nii.gz")
     assert "SECRET" not in str(caught.value)

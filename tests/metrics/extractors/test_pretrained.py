@@ -15,7 +15,7 @@ from torchvision import models
 
 import medgan_pl
 from medgan_pl.core.console import configuration_folder
-from medgan_pl.core.safe_load import check_targets
+from medgan_pl.core.safe_load import FORMAT, check_targets
 from medgan_pl.metrics.distances import Frechet
 from medgan_pl.metrics.extractors.perceptual import PerceptualFeatures
 from medgan_pl.metrics.extractors.pretrained import DinoFeatures, InceptionFeatures, TorchvisionFeatures, views
@@ -406,13 +406,15 @@ def test_a_program_of_the_command_line_is_loaded_to_train_and_a_checkpoint_canno
     module.game.extras["perceptual"](fake, torch.zeros_like(fake)).backward()
     assert fake.grad.any()
     inverse = {"levels": [[0.0, 1.0]], "unit": "", "modality": "CR", "spacing_mm": None, "directions": None}
-    state = {"config": config, "classes": [], "images": 64, "inverse": inverse}
+    state = {"format": FORMAT, "config": config, "classes": [], "images": 64, "inverse": inverse}
     torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, tmp_path / "best.ckpt")
     Path(path).write_bytes(b"evil")
     assert not hasattr(medgan_pl.load(tmp_path / "best.ckpt").game.extras, "perceptual")
-    config["module"]["generator"]["extractor"] = config["extras"]["perceptual"]["extractor"]
+    config["module"]["players"]["g"]["network"]["extractor"] = config["extras"]["perceptual"]["extractor"]
     torch.save({"state_dict": module.state_dict(), "medgan_pl": state}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match=r"must be the full name of a class .* got 'medgan_pl\.metrics\.torchscript\.load_torchscript'"):
+    with pytest.raises(
+        ValueError, match=r"must be the full name of a class .* got 'medgan_pl\.metrics\.extractors\.torchscript\.load_torchscript'"
+    ):
         medgan_pl.load(tmp_path / "evil.ckpt")
 
 

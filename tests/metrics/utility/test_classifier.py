@@ -8,7 +8,7 @@ from planted import noise, sided
 
 from medgan_pl.metrics.utility.classifier import Classifier, fit_classifier, predict
 from medgan_pl.metrics.utility.scores import auc
-from medgan_pl.metrics.utility.teaching import Balanced, Change, Labelled, Training, labelled, share_of_rate, shares, small
+from medgan_pl.metrics.utility.teaching import Balanced, Labelled, SlightAugmentation, Training, labelled, share_of_rate, shares, small
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,7 +92,7 @@ class Lazy:
 def test_large_sets_are_read_a_few_at_a_time_and_up_to_a_number():
     train = sided(200)
     lazy = Lazy(train.images)
-    ready = labelled(Labelled(lazy, train.labels, groups=torch.arange(200)), 2, most=70, what="set")
+    ready = labelled(Labelled(lazy, train.labels, groups=torch.arange(200)), 2, max_images=70, what="set")
     assert (max(lazy.asked), sum(lazy.asked)) == (16, 70)
     assert torch.equal(ready.images, train.images[ready.groups])
     assert torch.equal(ready.labels, train.labels[ready.groups])
@@ -114,7 +114,7 @@ def test_batches_are_balanced():
 @pytest.mark.parametrize("shape", [(32, 48), (16, 32, 16)])
 def test_changes_move_by_whole_pixels_and_never_mirror(shape):
     images = torch.rand(40, 2, *shape)
-    change = Change(images, torch.Generator().manual_seed(0))
+    change = SlightAugmentation(images, torch.Generator().manual_seed(0))
     reach = [side // 16 for side in shape]
     assert change.moves.amax(0).tolist() == reach
     assert change.moves.amin(0).tolist() == [-most for most in reach]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medgan_pl.metrics.estimate import Resampling
-from medgan_pl.metrics.utility.scores import Chance, auc, aucs, balanced_accuracies
+from medgan_pl.metrics.utility.scores import SeedBootstrap, auc, aucs, balanced_accuracies
 
 
 def random(*shape, seed=0):
@@ -70,36 +70,36 @@ def test_a_draw_of_one_class_is_nan():
 
 def test_chance_draws_patients_whole():
     groups = torch.tensor([7, 7, 7, 3, 3, 9])
-    chance = Chance(5, 6, groups, Resampling(draws=300))
-    assert chance.weights.shape == (301, 6)
-    assert chance.weights[0].tolist() == [1] * 6
+    bootstrap = SeedBootstrap(5, 6, groups, Resampling(draws=300))
+    assert bootstrap.weights.shape == (301, 6)
+    assert bootstrap.weights[0].tolist() == [1] * 6
     for group in (7, 3, 9):
-        of_group = chance.weights[:, groups == group]
+        of_group = bootstrap.weights[:, groups == group]
         assert (of_group == of_group[:, :1]).all()
-    patients = chance.weights[1:, [0, 3, 5]]
+    patients = bootstrap.weights[1:, [0, 3, 5]]
     assert (patients.sum(1) == 3).all()
     assert patients.mean(0).tolist() == pytest.approx([1, 1, 1], abs=0.15)  # standard error 0.047
-    alone = Chance(5, 6, None, Resampling(draws=300)).weights[1:]
+    alone = SeedBootstrap(5, 6, None, Resampling(draws=300)).weights[1:]
     assert (alone.sum(1) == 6).all()
     assert (alone[:, 0] != alone[:, 1]).any()
 
 
 def test_chance_draws_seeds():
     """Three seeds of equal scores on any draw of cases: the spread is that of the mean of three numbers drawn with replacement."""
-    chance = Chance(3, 10, None, Resampling(draws=4000))
-    estimate = chance.estimate(torch.tensor([0.0, 0.0, 3.0]).double()[:, None].expand(3, 4001))
+    bootstrap = SeedBootstrap(3, 10, None, Resampling(draws=4000))
+    estimate = bootstrap.estimate(torch.tensor([0.0, 0.0, 3.0]).double()[:, None].expand(3, 4001))
     assert estimate.value == pytest.approx(1)
     # Of 27 equally likely draws 8 hold no 3 and 1 holds nothing else: more than 2.5 % each.
     assert (estimate.low, estimate.high) == (0, 3)
-    assert Chance(3, 10, None, Resampling(draws=100)).estimate(torch.ones(3, 101).double()).high == 1
+    assert SeedBootstrap(3, 10, None, Resampling(draws=100)).estimate(torch.ones(3, 101).double()).high == 1
 
 
 def test_interval_is_the_draws_written_out():
     seen, labels, resampling = random(3, 50, 2), torch.arange(50) % 2, Resampling(draws=60, seed=4)
-    chance = Chance(3, 50, torch.arange(50) // 2, resampling)
-    estimate = chance.estimate(torch.stack([aucs(each, labels, chance.weights) for each in seen]))
+    bootstrap = SeedBootstrap(3, 50, torch.arange(50) // 2, resampling)
+    estimate = bootstrap.estimate(torch.stack([aucs(each, labels, bootstrap.weights) for each in seen]))
     draws = []
-    for weights, seeds in zip(chance.weights[1:], chance.drawn, strict=True):
+    for weights, seeds in zip(bootstrap.weights[1:], bootstrap.drawn, strict=True):
         label = repeated(labels, weights)
         draws.append(np.mean([pairwise(repeated(seen[s], weights)[:, 1], label == 1) for s in seeds.tolist()]))
     assert estimate.value == pytest.approx(np.mean([pairwise(each[:, 1], labels == 1) for each in seen]), abs=1e-12)
@@ -111,8 +111,8 @@ def test_intervals_cover_the_truth():
     truth, labels, inside = 0.5 * (1 + math.erf(0.5)), torch.arange(200) % 2, 0
     for trial in range(100):
         score = torch.randn(200, generator=torch.Generator().manual_seed(trial), dtype=torch.float64) + labels
-        chance = Chance(2, 200, None, Resampling(draws=100, seed=trial))
-        estimate = chance.estimate(aucs(torch.stack([-score, score], 1), labels, chance.weights).expand(2, -1))
+        bootstrap = SeedBootstrap(2, 200, None, Resampling(draws=100, seed=trial))
+        estimate = bootstrap.estimate(aucs(torch.stack([-score, score], 1), labels, bootstrap.weights).expand(2, -1))
         inside += estimate.low <= truth <= estimate.high
     assert 87 <= inside <= 99
 
@@ -125,4 +125,4 @@ def test_errors():
     with pytest.raises(ValueError, match="one label a case, got 5"):
         auc(probabilities(6, 2), torch.arange(5) % 2)
     with pytest.raises(ValueError, match="more than half of the draws"):
-        Chance(2, 10, None, Resampling()).estimate(torch.full((2, 201), math.nan, dtype=torch.float64))
+        SeedBootstrap(2, 10, None, Resampling()).estimate(torch.full((2, 201), math.nan, dtype=torch.float64))

@@ -10,7 +10,7 @@ from planted import noise, sided, squares
 
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.estimate import Resampling
-from medgan_pl.metrics.utility.scores import Chance
+from medgan_pl.metrics.utility.scores import SeedBootstrap
 from medgan_pl.metrics.utility.teaching import Labelled, Masked, Training
 from medgan_pl.metrics.utility.utility import TEACHERS, segment_usefulness, segment_usefulness_of, usefulness, usefulness_of
 
@@ -65,7 +65,7 @@ def test_fakes_with_shuffled_labels_teach_nothing(train, test):
     assert found.floors["auc_synthetic"] == found.estimates["auc_real"]
     for key in ("auc_synthetic", "auc_reverse", "agreement"):
         assert found.estimates[key].value == pytest.approx(0.5, abs=0.2), key
-    # The mean of 90 fakes whose true classes are half in each label lies well inside chance.
+    # The mean of 90 fakes whose true classes are half in each label lies well inside bootstrap.
     assert found.estimates["agreement"].low < 0.5 < found.estimates["agreement"].high
 
 
@@ -100,14 +100,14 @@ def test_the_gain_is_paired_over_seeds_and_patients():
     cases = Labelled(torch.zeros(24, 1, 16, 16), labels, groups)
     resampling = Resampling(draws=40, seed=9)
     found = usefulness_of(on_test, cases, probabilities(3, 30, 5), Labelled(torch.zeros(30, 1, 16, 16), torch.arange(30) % 2), resampling)
-    chance = Chance(3, 24, groups, resampling)
+    bootstrap = SeedBootstrap(3, 24, groups, resampling)
     gains = np.array(
         [
-            [loop_auc(both, labels, row) - loop_auc(real, labels, row) for row in chance.weights]
+            [loop_auc(both, labels, row) - loop_auc(real, labels, row) for row in bootstrap.weights]
             for both, real in zip(on_test["both"], on_test["real"], strict=True)
         ]
     )
-    draws = [gains[seeds.numpy(), 1 + place].mean() for place, seeds in enumerate(chance.drawn)]
+    draws = [gains[seeds.numpy(), 1 + place].mean() for place, seeds in enumerate(bootstrap.drawn)]
     gain = found.estimates["auc_gain"]
     assert gain.value == pytest.approx(gains[:, 0].mean(), abs=1e-12)
     assert (gain.low, gain.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-12)
@@ -155,10 +155,10 @@ def test_dice_interval_by_hand():
     dice = {teacher: probabilities(4, 12, place)[:, :, 1] for place, teacher in enumerate(TEACHERS)}
     groups, resampling = torch.arange(12) // 3, Resampling(draws=30)
     found = segment_usefulness_of(dice, groups, resampling).estimates["dice_both"]
-    chance = Chance(4, 12, groups, resampling)
+    bootstrap = SeedBootstrap(4, 12, groups, resampling)
     draws = [
         np.mean([np.average(dice["both"][s], weights=row) for s in seeds.tolist()])
-        for row, seeds in zip(chance.weights[1:].numpy(), chance.drawn, strict=True)
+        for row, seeds in zip(bootstrap.weights[1:].numpy(), bootstrap.drawn, strict=True)
     ]
     assert found.value == pytest.approx(dice["both"].mean().item(), abs=1e-12)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-12)

@@ -10,7 +10,7 @@ from medgan_pl.models.games.auxiliary import AuxiliaryClassifier
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.losses.adversarial import NonSaturating, Relative
 from medgan_pl.models.losses.penalties import R1, NoPenalty
-from medgan_pl.models.networks.layers import Auxiliary, Verdict
+from medgan_pl.models.networks.layers import AuxiliaryHead, ProjectionHead
 
 
 class Says(nn.Module):
@@ -141,12 +141,12 @@ class Judge(nn.Module):
 
 def test_a_d_that_names_nothing_is_refused() -> None:
     real = images([row[:4] for row in REAL])
-    assert game().critic(Judge(Auxiliary(4, 3)), batch())(real).shape == (3,)
+    assert game().critic(Judge(AuxiliaryHead(4, 3)), batch())(real).shape == (3,)
     with pytest.raises(ValueError, match=r"answers with 4 numbers an image, .* got \(\); take model=acgan"):
-        game().critic(Judge(Verdict(4, 0)), batch())(real)
+        game().critic(Judge(ProjectionHead(4, 0)), batch())(real)
     with pytest.raises(ValueError, match="must be told the condition; game=auxiliary, which tells none, needs model=acgan"):
-        game().critic(Judge(Verdict(4, 3)), batch())(real)
+        game().critic(Judge(ProjectionHead(4, 3)), batch())(real)
     with pytest.raises(ValueError, match="must not be told it; model=acgan needs game=auxiliary"):
-        Synthesis.critic(game(), Judge(Auxiliary(4, 3)), batch())(real)
+        Synthesis.critic(game(), Judge(AuxiliaryHead(4, 3)), batch())(real)
     with pytest.raises(ValueError, match="something to tell"):
-        Auxiliary(4, 0)
+        AuxiliaryHead(4, 0)

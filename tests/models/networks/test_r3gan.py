@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.layers import Auxiliary, space
+from medgan_pl.models.networks.layers import AuxiliaryHead, space
 from medgan_pl.models.networks.r3gan import Basis, Block, Gather, R3Discriminator, R3Generator, groups_of
 
 SPACES = [(2, 32), (2, [32, 48]), (2, 20), (3, 16), (3, [8, 16, 16])]
@@ -114,6 +114,6 @@ def test_the_label_is_really_used() -> None:
 def test_d_takes_another_head_and_judges_each_image_alone() -> None:
     torch.manual_seed(0)
     a, b = torch.randn(2, 1, 16, 16), torch.randn(2, 1, 16, 16)
-    d = R3Discriminator(**SMALL, classes=2, head=Auxiliary)
+    d = R3Discriminator(**SMALL, classes=2, head=AuxiliaryHead)
     assert d(a).shape == (2, 3)
     torch.testing.assert_close(d(torch.cat([a, b]))[:2], d(a))
