@@ -127,8 +127,8 @@ class Ending(nn.Module):
 
 
 class BoundedEnding(Ending):
-    """As `Ending`, but with `residual` tanh(atanh(source) + conv(h)), the source held within ±FARTHEST. For games without pairs: there is
-    no truth to pull back what D has driven beyond ±1, and a tanh keeps it within reach. It begins as the identity, up to 0.01 at ±1."""
+    """An ending whose `residual` is tanh(atanh(source) + conv(h)), with the source clamped to ±FARTHEST, for games without pairs. No truth
+    pulls back what D drives beyond ±1 there; the tanh keeps it in range. It begins as the identity, up to 0.01 at ±1."""
 
     name = "conv"
 
