@@ -1,4 +1,4 @@
-"""Reading and writing files whole."""
+"""Read files, and write them atomically."""
 
 import csv
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_table(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Each column of a metrics.csv as (images, values), without the rows that leave it empty."""
+    """Return each column of a metrics.csv as (images, values), without empty rows."""
     columns: dict[str, tuple[list[float], list[float]]] = {}
     with Path(path).open(newline="") as file:
         for row in csv.DictReader(file):
@@ -22,7 +22,7 @@ def read_table(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Beside, then in place: a kill leaves the old file or the new one, never half of one."""
+    """Write to a temporary file, then rename it: after a kill there is the old file or the new one, never a part of it."""
     beside = path.with_name(path.name + ".part")
     beside.write_bytes(content)
     os.replace(beside, path)
@@ -34,7 +34,7 @@ def sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what `write_json` wrote there; None if there is nothing, or nothing whole: it can be made anew."""
+    """Return the content that `write_json` wrote; None if the file is missing or incomplete: it can be made again."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Beside, then in place, since other ranks may be doing the same."""
+    """Write to a temporary file, then rename it, since other ranks may do the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}")
     aside.write_text(json.dumps(content))

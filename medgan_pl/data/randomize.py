@@ -1,4 +1,4 @@
-"""Random augmentation of a whole batch at once, on the device it is on."""
+"""Random augmentation of a whole batch at once, on its device."""
 
 import math
 from collections.abc import Mapping
@@ -65,6 +65,6 @@ class Randomize:
         turn = torch.eye(n, device=image.device).repeat(size, 1, 1)
         turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
         sides = torch.tensor(image.shape[:1:-1], device=image.device, dtype=turn.dtype)  # x first
-        # A rotation in pixels is one in fractions of the sides for a square only.
+        # A rotation in pixels is one in fractions of the sides only for a square.
         turn = turn * (sides / sides[:, None]) / factor.view(-1, 1, 1)
         return torch.cat([turn, 2 * self.shift * uniform(n, 1)], dim=2).to(image.dtype)

@@ -1,4 +1,4 @@
-"""Moving images: one linear resampling that can be differentiated as often as asked, and the affine maps that say from where."""
+"""Linear resampling of images, differentiable any number of times, and its affine maps."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """The product of small matrices (B, i, j) and (B, j, k) in full precision, which torch's own has under neither autocast nor TF32."""
+    """Return the product of small matrices (B, i, j) and (B, j, k) in full precision, also under autocast and TF32."""
     return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
 
 
 def rotation(n: int, plane: tuple[int, int], angle: Tensor) -> Tensor:
-    """(B, n, n): turns by `angle` (B,), in radians, in the plane of two of n axes."""
+    """Return rotations (B, n, n) by `angle` (B,), in radians, in the plane of two of n axes."""
     turn = torch.eye(n, device=angle.device, dtype=angle.dtype).repeat(len(angle), 1, 1)
     a, b = plane
     turn[:, a, a], turn[:, a, b], turn[:, b, a], turn[:, b, b] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
@@ -21,8 +21,10 @@ def rotation(n: int, plane: tuple[int, int], angle: Tensor) -> Tensor:
 
 
 def places(motion: Tensor, sides: torch.Size) -> Tensor:
-    """Return where each new pixel lies in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first, each axis from -1 to 1,
-    edge to edge: F.affine_grid with align_corners=False, in full precision as `product`."""
+    """Return the place of each new pixel in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first.
+
+    Each axis is from -1 to 1, edge to edge: F.affine_grid with align_corners=False, in full precision like `product`.
+    """
     n = len(sides)
     grid = motion[:, :, -1].view(-1, *[1] * n, n)
     for axis, side in enumerate(reversed(sides)):
@@ -33,14 +35,14 @@ def places(motion: Tensor, sides: torch.Size) -> Tensor:
 
 
 BACKWARD = {2: torch.ops.aten.grid_sampler_2d_backward, 3: torch.ops.aten.grid_sampler_3d_backward}
-BILINEAR, REFLECTED = 0, 2  # as they are called there
+BILINEAR, REFLECTED = 0, 2  # torch's numbers for them
 
 
 class Resample(torch.autograd.Function):
-    """images (B, C, *S), grid (B, *S, n) -> images: F.grid_sample, bilinear, what lies outside reflected at the edge of the image.
+    """Resample images (B, C, *S) at a grid (B, *S, n): F.grid_sample, bilinear, reflected at the edges of the image.
 
-    Linear in the images, and so differentiable in them as often as asked; not in the grid. (Torch 2.11 has no second derivative of
-    F.grid_sample; 2.15 has.)
+    It is linear in the images and so differentiable in them any number of times; it has no derivative by the grid. (Torch 2.11 has no
+    second derivative of F.grid_sample; 2.15 has.)
     """
 
     @staticmethod
@@ -55,12 +57,12 @@ class Resample(torch.autograd.Function):
 
 
 class Adjoint(torch.autograd.Function):
-    """The backward pass of `Resample`: its transpose, linear too, whose own gradient is `Resample` again."""
+    """The backward pass of `Resample`: its transpose, also linear, whose gradient is `Resample` again."""
 
     @staticmethod
     def forward(context: Any, gradient: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
         context.save_for_backward(grid)
-        backward, unread = BACKWARD[grid.shape[-1]], gradient.new_empty(shape)  # of the images only the shape matters
+        backward, unread = BACKWARD[grid.shape[-1]], gradient.new_empty(shape)  # only the shape of the images matters
         return backward(gradient, unread, grid, BILINEAR, REFLECTED, False, (True, False))[0]
 
     @staticmethod

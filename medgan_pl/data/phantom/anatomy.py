@@ -23,7 +23,7 @@ _DEPTH = np.linspace(0, 1, 257)
 _LATERAL = _table([0, 0.04, 0.1, 0.2, 0.35, 0.55, 0.8, 1], [0.42, 0.6, 0.71, 0.81, 0.91, 0.97, 1.0, 0.99])
 _MEDIAL = _table([0, 0.04, 0.1, 0.2, 0.4, 1], [0.41, 0.22, 0.14, 0.08, 0.04, 0.03])
 _HALF_DEPTH = _table([0, 0.04, 0.1, 0.2, 0.35, 0.55, 0.8, 1], [0.02, 0.28, 0.45, 0.63, 0.82, 0.95, 1.0, 1.0])
-_CENTRE_Y = _table([0, 0.2, 0.5, 1], [0.2, 0.15, 0.02, 0.0])
+_CENTER_Y = _table([0, 0.2, 0.5, 1], [0.2, 0.15, 0.02, 0.0])
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,18 @@ def measure(patient: Patient) -> Anatomy:
 def lung_section(anatomy: Anatomy, z: np.ndarray):
     """Center x, half width, center y, half depth (mm) of a left lung's horizontal section at height `z`; each shaped like `z`."""
     depth = (anatomy.apex_z - z) / (anatomy.apex_z - anatomy.base_z)
-    lateral, medial, half, centre = (np.interp(depth, _DEPTH, t).astype(np.float32) for t in (_LATERAL, _MEDIAL, _HALF_DEPTH, _CENTRE_Y))
+    lateral, medial, half, center = (np.interp(depth, _DEPTH, t).astype(np.float32) for t in (_LATERAL, _MEDIAL, _HALF_DEPTH, _CENTER_Y))
     lateral, medial = lateral * np.float32(anatomy.half_width), medial * np.float32(anatomy.half_width)
     half_depth = np.float32(anatomy.half_depth)
-    return (lateral + medial) / 2, (lateral - medial) / 2, centre * half_depth, half * half_depth
+    return (lateral + medial) / 2, (lateral - medial) / 2, center * half_depth, half * half_depth
 
 
 def wall_nearness(anatomy: Anatomy, side: int, axes: Axes) -> np.ndarray:
     """0 on the long axis of a lung, 1 on the chest wall: the superellipse |Δx / a|ⁿ + |Δy / b|ⁿ."""
     z, y, x = axes
-    centre_x, half_width, centre_y, half_depth = lung_section(anatomy, z)
-    across = np.abs((side * x - centre_x) / half_width) ** np.float32(ROUNDNESS)
-    return across + np.abs((y - centre_y) / half_depth) ** np.float32(ROUNDNESS)
+    center_x, half_width, center_y, half_depth = lung_section(anatomy, z)
+    across = np.abs((side * x - center_x) / half_width) ** np.float32(ROUNDNESS)
+    return across + np.abs((y - center_y) / half_depth) ** np.float32(ROUNDNESS)
 
 
 def diaphragm_z(anatomy: Anatomy, side: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:

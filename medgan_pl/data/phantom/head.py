@@ -177,9 +177,9 @@ def head_tissues(patient: Patient, grid: Grid, lesion: bool = False):
     yield from _deep_parts(grid, folds, scale, atrophy)
     if lesion:
         radius = rng.uniform(7.5, 20)
-        centre = (rng.uniform(0, 30) * scale, rng.uniform(-45, 45) * scale, rng.choice((-1, 1)) * 34 * scale)
+        center = (rng.uniform(0, 30) * scale, rng.uniform(-45, 45) * scale, rng.choice((-1, 1)) * 34 * scale)
         ragged = 2.5 * lattice_noise(rng, axes, 9.0, (-130,) * 3, (130,) * 3)
-        away = np.sqrt(sum((axis - np.float32(c)) ** 2 for axis, c in zip(axes, centre, strict=True)))
+        away = np.sqrt(sum((axis - np.float32(c)) ** 2 for axis, c in zip(axes, center, strict=True)))
         yield "lesion", inside(np.minimum(radius + ragged - away, depth), edge)
 
 
@@ -209,8 +209,8 @@ def _deep_parts(grid: Grid, folds: np.ndarray, scale: float, atrophy: float):
     core = ellipsoid(axes, (-44 * scale, 42 * scale, 0), (15 * scale, 18 * scale, 36 * scale), edge)
     yield "white", core * inside(folds - 1.5, edge)
     for side in (-1, 1):
-        for centre, radii in (((12, -18, 16), (9, 13, 5)), ((3, 9, 11), (9, 14, 9)), ((2, -5, 27), (11, 17, 5))):
-            placed = np.array(centre) * (1, 1, side) * scale
+        for center, radii in (((12, -18, 16), (9, 13, 5)), ((3, 9, 11), (9, 14, 9)), ((2, -5, 27), (11, 17, 5))):
+            placed = np.array(center) * (1, 1, side) * scale
             yield "deep_grey", ellipsoid(axes, placed, np.array(radii) * scale, edge)
         horn = np.array([(8, -32, 9), (17, -14, 9), (21, 8, 11), (14, 28, 18), (2, 38, 25)]) * (1, 1, side) * scale
         path = sweep(horn, 2.0)

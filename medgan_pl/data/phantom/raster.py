@@ -15,11 +15,11 @@ Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid of `size` voxels (D, H, W) over `field_mm` (z, y, x), its center at `centre_mm`."""
+    """A regular grid of `size` voxels (D, H, W) over `field_mm` (z, y, x), its center at `center_mm`."""
 
     size: tuple[int, int, int]
     field_mm: tuple[float, float, float]
-    centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    center_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -29,7 +29,7 @@ class Grid:
     def origin_mm(self) -> np.ndarray:
         """(3,) the center of voxel (0, 0, 0)."""
         spacing = np.array(self.spacing_mm)
-        return np.array(self.centre_mm) - spacing * (np.array(self.size) - 1) / 2
+        return np.array(self.center_mm) - spacing * (np.array(self.size) - 1) / 2
 
     @cached_property
     def edge_mm(self) -> float:
@@ -47,8 +47,8 @@ class Grid:
         """The grid of the voxels in `box`."""
         size = tuple(part.stop - part.start for part in box)
         middle = [(part.start + part.stop - 1) / 2 for part in box]
-        centre = tuple(float(o + s * m) for o, s, m in zip(self.origin_mm, self.spacing_mm, middle, strict=True))
-        return Grid(size, tuple(n * s for n, s in zip(size, self.spacing_mm, strict=True)), centre)
+        center = tuple(float(o + s * m) for o, s, m in zip(self.origin_mm, self.spacing_mm, middle, strict=True))
+        return Grid(size, tuple(n * s for n, s in zip(size, self.spacing_mm, strict=True)), center)
 
     def box(self, low_mm, high_mm) -> tuple[tuple[slice, slice, slice], Axes]:
         """The slices and axes of the voxels between two corners (z, y, x), one soft edge wider."""
@@ -67,9 +67,9 @@ def inside(distance_mm: np.ndarray, edge_mm: float) -> np.ndarray:
     return np.clip(occupancy, 0, 1, out=occupancy)
 
 
-def ellipsoid(axes: Axes, centre_mm, radii_mm, edge_mm: float, tilt_deg: float = 0.0) -> np.ndarray:
+def ellipsoid(axes: Axes, center_mm, radii_mm, edge_mm: float, tilt_deg: float = 0.0) -> np.ndarray:
     """Occupancy of an ellipsoid, tilted about y so that its x axis points down on the patient's left for a positive angle."""
-    z, y, x = (axis - np.float32(c) for axis, c in zip(axes, centre_mm, strict=True))
+    z, y, x = (axis - np.float32(c) for axis, c in zip(axes, center_mm, strict=True))
     cosine, sine = np.float32(np.cos(np.deg2rad(tilt_deg))), np.float32(np.sin(np.deg2rad(tilt_deg)))
     along, across = cosine * x - sine * z, sine * x + cosine * z
     radii = [np.float32(r) for r in radii_mm]
@@ -85,11 +85,11 @@ def paint(volume: np.ndarray, occupancy: np.ndarray, value, box=...) -> None:
     part += change
 
 
-def paint_ellipsoid(volume: np.ndarray, grid: Grid, value, centre_mm, radii_mm, tilt_deg: float = 0.0) -> None:
+def paint_ellipsoid(volume: np.ndarray, grid: Grid, value, center_mm, radii_mm, tilt_deg: float = 0.0) -> None:
     """Lays an ellipsoid over `volume`, touching only its bounding box."""
     reach = (max(radii_mm),) * 3 if tilt_deg else radii_mm
-    box, axes = grid.box(np.subtract(centre_mm, reach), np.add(centre_mm, reach))
-    paint(volume, ellipsoid(axes, centre_mm, radii_mm, grid.edge_mm, tilt_deg), np.float32(value), box)
+    box, axes = grid.box(np.subtract(center_mm, reach), np.add(center_mm, reach))
+    paint(volume, ellipsoid(axes, center_mm, radii_mm, grid.edge_mm, tilt_deg), np.float32(value), box)
 
 
 def sweep(knots_mm, step_mm: float) -> np.ndarray:

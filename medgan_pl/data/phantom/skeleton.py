@@ -31,11 +31,11 @@ def rib_path(anatomy: Anatomy, number: int, step_mm: float) -> np.ndarray:
     fall = np.interp(degrees, [-12, 0, 30, 60, 90, 120, 150], [0.0, 0.02, 0.1, 0.28, 0.5, 0.75, 1.0])
     z = head_z - (42 + 7.0 * min(number, 9)) * anatomy.scale * anatomy.rib_tilt * fall
     level = np.minimum(z, anatomy.apex_z - 14 * anatomy.scale)
-    centre_x, half_width, centre_y, half_depth = lung_section(anatomy, level)
+    center_x, half_width, center_y, half_depth = lung_section(anatomy, level)
     angle = np.deg2rad(degrees)
     sine, cosine = (np.sign(v) * np.abs(v) ** (2 / ROUNDNESS) for v in (np.sin(angle), np.cos(angle)))
-    x = centre_x + (half_width + 5) * sine
-    y = centre_y + (half_depth + 5) * cosine
+    x = center_x + (half_width + 5) * sine
+    y = center_y + (half_depth + 5) * cosine
     head = np.array([[head_z + 2, anatomy.spine_y + 6, 16 * anatomy.scale]])
     knots = np.concatenate([head, np.stack([z, y, x], axis=1)])
     return sweep(knots, step_mm)

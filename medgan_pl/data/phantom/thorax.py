@@ -110,9 +110,9 @@ def _paint_body(hu: np.ndarray, grid: Grid, anatomy: Anatomy, texture: np.random
     z, y, x = grid.axes
     for side in (-1, 1) if anatomy.breast else ():
         # the cap of a large ellipsoid: thin above, where it leaves the wall, and full below
-        centre = (anatomy.apex_z - (178 + 0.4 * anatomy.breast) * anatomy.scale, 14 - anatomy.half_depth, side * 0.58 * anatomy.half_width)
+        center = (anatomy.apex_z - (178 + 0.4 * anatomy.breast) * anatomy.scale, 14 - anatomy.half_depth, side * 0.58 * anatomy.half_width)
         radii = (62 * anatomy.scale + 0.4 * anatomy.breast, 26 + anatomy.fat + anatomy.breast, 70 * anatomy.scale + 0.5 * anatomy.breast)
-        paint_ellipsoid(hu, grid, -60.0, centre, radii, side * 35.0)
+        paint_ellipsoid(hu, grid, -60.0, center, radii, side * 35.0)
     muscle = 14 * lattice_noise(texture, grid.axes, 22.0, *REGION_MM) + np.float32(MUSCLE_HU)
     for inset, value in ((-anatomy.fat, np.float32(FAT_HU)), (0.0, muscle)):
         half_width, half_depth = _outline(anatomy, z, inset)
@@ -126,8 +126,8 @@ def _paint_abdomen(hu: np.ndarray, grid: Grid, anatomy: Anatomy, texture: np.ran
     width, scale = anatomy.half_width, anatomy.scale
     paint_ellipsoid(hu, grid, LIVER_HU, (right - 62, -5, -0.35 * width), (58 * scale, 0.8 * anatomy.half_depth, 0.55 * width))
     size, tilt, drop = texture.uniform(13, 26), texture.uniform(-25, 25), texture.uniform(8, 16)
-    centre = (left - drop - size, -12 + texture.uniform(-8, 8), (0.36 + 0.12 * texture.random()) * width)
-    paint_ellipsoid(hu, grid, AIR_HU + 30, centre, (size, 30, size * texture.uniform(1.0, 1.7)), tilt)
+    center = (left - drop - size, -12 + texture.uniform(-8, 8), (0.36 + 0.12 * texture.random()) * width)
+    paint_ellipsoid(hu, grid, AIR_HU + 30, center, (size, 30, size * texture.uniform(1.0, 1.7)), tilt)
     for z, x, radius in texture.uniform((-70, 0.4, 5), (-30, 0.85, 14), (3, 3)):
         paint_ellipsoid(hu, grid, -600.0, (left + z, -20, x * width), (radius, 14, radius * 1.4), 40 * radius)
 
@@ -147,10 +147,10 @@ def _paint_mediastinum(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> np.ndarr
     column = inside((1 - np.minimum(radius, behind)) * np.float32(14), grid.edge_mm)
     paint(hu, column * (z > anatomy.dome_z[0]) * (z < apex - 10), np.float32(-30), box)
     occupancy[box] = column
-    for centre, radii, tilt in heart_parts(anatomy):
+    for center, radii, tilt in heart_parts(anatomy):
         reach = max(radii)
-        box, axes = grid.box(np.subtract(centre, reach), np.add(centre, reach))
-        part = ellipsoid(axes, centre, radii, grid.edge_mm, tilt)
+        box, axes = grid.box(np.subtract(center, reach), np.add(center, reach))
+        part = ellipsoid(axes, center, radii, grid.edge_mm, tilt)
         paint(hu, part, np.float32(HEART_HU), box)
         np.maximum(occupancy[box], part, out=occupancy[box])
     vessels, box = paint_tubes(hu, grid, BLOOD_HU, *aorta_path(anatomy, grid.edge_mm))

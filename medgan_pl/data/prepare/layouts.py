@@ -49,7 +49,7 @@ class Layout(ABC):
         """Return the images at the size and spacing of training. `fill` is the native value outside the scan."""
 
     def cut_mask(self, scan: Scan, inside: np.ndarray) -> Tensor:
-        """Return the mask `inside` (bool, on the grid of the scan) on the grid of the images: (n, *S) bool, half covered is inside."""
+        """Return the mask `inside` (bool, on the scan's grid) on the grid of the images: (n, *S) bool; half covered counts as inside."""
         return covered(self.cut(replace(scan, pixels=inside.astype(np.float32), padding=None), fill=0.0).pixels)
 
     def seen(self, scan: Scan) -> Scan:
@@ -61,7 +61,7 @@ class Layout(ABC):
         return torch.ones(len(images), dtype=torch.bool)
 
     def fixed(self, scan: Scan) -> "Layout":
-        """Return a layout that cuts images of `image_size` from this scan without randomness; of patches the one in the middle."""
+        """Return a layout that cuts images of `image_size` from this scan without randomness; for patches the middle one."""
         return self
 
     def resized(self, size: Sequence[int]) -> "Layout":
@@ -69,13 +69,13 @@ class Layout(ABC):
         return self
 
     def pixel_size(self, shape: Sequence[int]) -> tuple[float, ...] | None:
-        """Return the side of an image's pixel in pixels of a scan of `shape` that has no spacing; None if only the spacing says that."""
+        """Return the side of an image's pixel in pixels of a scan of `shape` that has no spacing; None if it depends on the spacing."""
         return None
 
-    # A scan on its own grid, there and back ---------------------------------------------------------------------------------------------
+    # A scan on its own grid, both directions --------------------------------------------------------------------------------------------
 
     def arranged(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a view of the array of a scan with the images first and each as it is shown: (*S) -> (n, *S)."""
+        """Return a view of the array of a scan with the images first, each as it is displayed: (*S) -> (n, *S)."""
         return pixels[None]
 
     def images(self, pixels: np.ndarray) -> Tensor:
@@ -170,7 +170,7 @@ class Slices(Layout):
         volume = self.arranged(scan.pixels)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)
         if len(volume) * self.size[0] * self.size[1] > MAX_VOXELS // 2:
             raise ScanError(
-                f"the slices of a volume may hold {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {self.size[0]} × {self.size[1]}; "
+                f"a volume's slices may have at most {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {self.size[0]} × {self.size[1]}; "
                 "take fewer with data.slices.step or data.slices.part"
             )
         spacing = self.within(scan.spacing_mm)
@@ -190,7 +190,7 @@ class Slices(Layout):
         return (*factors[: self.stacked_axis], 1, *factors[self.stacked_axis :])
 
     def _upright(self, slices: np.ndarray) -> np.ndarray:
-        """Return coronal and sagittal slices with their rows from the head down, or such slices as the volume has them; its own inverse."""
+        """Return coronal and sagittal slices with their rows from the head down, or such slices in the volume's order; its own inverse."""
         return slices if self.stacked_axis == 0 else slices[:, ::-1]
 
 
@@ -247,7 +247,7 @@ def laid_out(
         if spatial_dims == 3:
             raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")
         if spacing_mm is not None:
-            raise ValueError(f"data.spacing_mm must be null for films (few say theirs), got {list(spacing_mm)}; set data.size")
+            raise ValueError(f"data.spacing_mm must be null for films (few state theirs), got {list(spacing_mm)}; set data.size")
         return Film(size=size, crop=crop)
     if spatial_dims == 2:
         return Slices(size=size, spacing_mm=spacing_mm, crop=crop, **slices)
