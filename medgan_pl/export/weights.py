@@ -1,11 +1,11 @@
 """Writes weights for sharing: `python -m medgan_pl.export checkpoint=outputs/…/checkpoints/best.ckpt`."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.files import atomically
 from medgan_pl.core.safe_load import FORMAT, fingerprint
 from medgan_pl.core.settings import for_weights
 from medgan_pl.models.load import load
@@ -46,6 +46,5 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
     state |= {"covariates": module.covariates.plain(), "inverses": {name: each.plain() for name, each in module.inverses.items()}}
     told = json.dumps(state | {"images": module.images, "checkpoint_sha256": module.origin.sha256}, sort_keys=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f"{output.name}.part")
-    save_file(weights, beside, {"format": "pt", "medgan_pl": told, "sha256": fingerprint(told, weights)})
-    os.replace(beside, output)
+    with atomically(output) as temporary:
+        save_file(weights, temporary, {"format": "pt", "medgan_pl": told, "sha256": fingerprint(told, weights)})

@@ -1,7 +1,6 @@
 """Features of whole sets of images, those of reals remembered from one judgement to the next."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgan_pl.core.files import atomically
 from medgan_pl.data.sets import ImageSet, digest
 from medgan_pl.metrics.extractors.features import Extractor
 
@@ -54,9 +54,7 @@ class FeatureStore:
 
 
 def remember(path: Path, values: np.ndarray) -> None:
-    """Beside, then in place: another judgement may be writing the same."""
+    """Write the file `atomically`, since another judgement may write the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
+    with atomically(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
-    beside.replace(path)
