@@ -1,4 +1,4 @@
-"""What must hold of a configuration, in plain containers, before anything is built or written from it."""
+"""Validate a configuration, in plain containers, before anything is built or written from it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
