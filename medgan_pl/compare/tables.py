@@ -69,17 +69,17 @@ def write_csv(ranking: "Ranking", path: Path) -> None:
 
 
 def printable(text: str) -> str:
-    """On one line, without what moves a terminal's cursor: names and reasons come out of files."""
+    """Return the text on one line, without characters that move a terminal's cursor: names and reasons come from files."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def marked(text: str) -> str:
-    """As Markdown shows it: nothing in it makes a cell, a link or HTML."""
+    """Return the text escaped for Markdown, so that nothing in it makes a cell, a link or HTML."""
     return "".join(f"\\{letter}" if letter in r"\|`*[]<>" else letter for letter in text)
 
 
 def inert(text: str) -> str:
-    """As a cell that no spreadsheet takes for a formula; a number stays one."""
+    """Return the text as a cell that no spreadsheet reads as a formula; a number stays a number."""
     text = printable(text)
     try:
         float(text)

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What fills an entry: `digest` names the content, `read()` gives a Scan or raises ScanError, `unit(scan)` tells its numbers' unit."""
+    """The task that fills an entry. `digest` names it; `read()` returns a Scan or raises ScanError; `unit(scan)` returns its unit."""
 
     digest: str
     read: Callable[[], Scan]
@@ -38,7 +38,7 @@ class Task:
 
 
 class Cache:
-    """What one set of scans became under one pipeline, opened when first read (so it travels to worker processes as a path).
+    """The images that one pipeline made of one set of scans, opened when first read, so that it travels to worker processes as a path.
 
     `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and what `Entries` tells of it}; `unusable`: digest -> why.
     """
