@@ -51,12 +51,17 @@ def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path, monkeyp
 
     if place in ("fsync", "replace"):
         monkeypatch.setattr(os, place, fails)
-    with pytest.raises(error), atomically(path) as temporary:
-        if place == "before the block writes":
-            raise error
-        fill(temporary, "ne", folder)
-        if place == "in the block":
-            raise error
+
+    def write() -> None:
+        with atomically(path) as temporary:
+            if place == "before the block writes":
+                raise error
+            fill(temporary, "ne", folder)
+            if place == "in the block":
+                raise error
+
+    with pytest.raises(error):
+        write()
     assert names(tmp_path) == before
     assert (path / "a" if folder else path).read_text() == "old"
 
