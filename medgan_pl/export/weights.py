@@ -1,11 +1,11 @@
 """Write weights for sharing: `python -m medgan_pl.export checkpoint=outputs/…/checkpoints/best.ckpt`."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.files import atomically
 from medgan_pl.core.safe_load import FORMAT, fingerprint
 from medgan_pl.core.settings import for_weights
 from medgan_pl.models.load import load
@@ -46,6 +46,5 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
     state |= {"covariates": module.covariates.plain(), "inverses": {name: each.plain() for name, each in module.inverses.items()}}
     metadata = json.dumps(state | {"images": module.images, "checkpoint_sha256": module.origin.sha256}, sort_keys=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f"{output.name}.part")
-    save_file(weights, part, {"format": "pt", "medgan_pl": metadata, "sha256": fingerprint(metadata, weights)})
-    os.replace(part, output)
+    with atomically(output) as temporary:
+        save_file(weights, temporary, {"format": "pt", "medgan_pl": metadata, "sha256": fingerprint(metadata, weights)})

@@ -181,8 +181,10 @@ def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:
         (("experiment=dehaze", "model.classes=2"), "nothing reads `model.classes` here"),
         (("experiment=unpaired_ct_mr", "model.classes=2"), "nothing reads `model.classes` here"),
         (("experiment=dehaze", "degrade@data.degrade=none"), "set data.degrade or data.beside.source"),
+        (("experiment=dehaze", "game.keep_known=true"), "game.keep_known=true needs a source that is its image but for the holes"),
+        (("experiment=star_mr", "model.domains=4"), "`model.domains` must be the number of data.domains, got 4; use model.domains=3"),
     ):
-        own = [] if "experiment=unpaired_ct_mr" in arguments else ["data.cohort.patients=30"]
+        own = [] if {"experiment=unpaired_ct_mr", "experiment=star_mr"} & {*arguments} else ["data.cohort.patients=30"]
         code, said = here("train", *arguments, *own, "trainer=cpu", "logger=csv", "data.size=32", "model.width=4")
         assert code == 1, said
         assert message in said
