@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.core.keys import Purpose, key_randomness
 from medgan_pl.models.losses.adversarial import accuracy
+
+if TYPE_CHECKING:
+    from medgan_pl.data.protocol import Data
 
 Critic = Callable[[Tensor], Tensor]
 Features = Callable[[Tensor], list[Tensor]]
@@ -90,11 +94,15 @@ class Game(nn.Module, ABC):
     and regularizers, such as an adaptive strength, is in buffers, saved with the run. A new game defines `draw`, `generate` and `critic`;
     the losses are the adversarial ones, and it may add terms. `paired`: the i-th fake should equal the i-th real of the batch, so that they
     can be compared voxel by voxel. `sourced`: it makes images from images of the batch, not from noise alone. `segments`: it makes masks,
-    one channel for each structure. `reads`: the keys of the data's batch that it uses; data with a source or mask that it does not read are
-    refused.
+    one channel for each structure.
+
+    A game declares what it reads, and a run refuses all other settings by name: `reads`, the keys of the data's batch; `settings`, the keys
+    of the configuration that are its arguments; `needs`, for an argument that may be idle, those of which at least one must be on.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
+    settings: ClassVar[frozenset[str]] = frozenset({"objective", "penalty", "augment", "regularizers"})
+    needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType({})
     players: ClassVar[Sequence[str]] = ("d", "g")  # in order of play; the discriminator before the generator
     generator: ClassVar[str] = "g"  # makes the fakes; its EMA is validated and sampled
     discriminator: ClassVar[str] = "d"  # judges the fakes; `d_per_g` counts its turns for each of the generator's
@@ -113,6 +121,10 @@ class Game(nn.Module, ABC):
         super().__init__()
         self.objective, self.penalty, self.augment = objective, penalty, augment
         self.regularizers = nn.ModuleDict(regularizers or {})
+
+    @classmethod
+    def check_data(cls, settings: Mapping[str, Any], data: "Data") -> None:
+        """Raise ValueError if the data lack what a game of these `settings` needs. Called before anything is built."""
 
     def draw(self, batch: Batch) -> Batch:
         """Return the batch with the game's random inputs added, once a step, so that its parts can be played one after the other."""

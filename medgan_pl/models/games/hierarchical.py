@@ -1,7 +1,7 @@
 """Synthesis of volumes, trained on slabs and on the whole at low resolution (HA-GAN: Sun et al. 2022, arXiv 2008.01910)."""
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Hierarchical(Synthesis):
     networks are those of networks/hagan.py. We leave out the paper's encoder, a third network from images to z with a reconstruction loss:
     it provides features and stabilizes training, but G alone makes the images.
     """
+
+    settings: ClassVar[frozenset[str]] = Synthesis.settings | {"model.slabs"}
 
     def __init__(self, *, slabs: int, **shared: Any) -> None:
         super().__init__(**shared)
