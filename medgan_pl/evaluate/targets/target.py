@@ -48,10 +48,3 @@ def refuse_pairs_alone(config: "DictConfig", why: str) -> None:
     """Raise ValueError if nothing but pairs is to be judged; `why` says why there are none."""
     if list(config.groups) == ["paired"]:
         raise ValueError(f"`groups` must hold more than paired, which would measure nothing: {why}")
-
-
-def whole_number(config: "DictConfig", name: str, minimum: int) -> int:
-    """Return a whole number of the configuration. Raises ValueError for anything else and below `minimum`."""
-    if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < minimum:
-        raise ValueError(f"`{name}` must be a whole number of at least {minimum}, got {config[name]}")
-    return config[name]
