@@ -60,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(place)
         patch.setenv("MEDGAN_CACHE", str(place / "cache"))
         patch.setenv("WANDB_MODE", "offline")
-        command("train", "model=resnet_gan", "data=chest_xray", *TINY)
+        command("train", "model=resnet_gan", "data=chest_xray", *(word for word in TINY if word != "callbacks.curves=null"))
     (run,) = (place / "outputs").glob("*/*")
     return run
 
