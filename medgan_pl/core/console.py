@@ -1,4 +1,4 @@
-"""How the entry points speak: log lines above the progress bar, the manual behind --help, one message for an error."""
+"""The output of the entry points: log lines above the progress bar, the manual behind --help, one message for an error."""
 
 import difflib
 import logging

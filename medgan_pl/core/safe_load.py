@@ -1,4 +1,4 @@
-"""What comes from a file that travels between people: read without running it, held to its own size, built only from our own classes."""
+"""Safe loading of files from other people: no code is run, sizes are checked against the file, only our own classes are built."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def shown(value: Any) -> str:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds: nothing unpickled but tensors and plain containers, every byte held against its checksum.
+    """Return the content of a checkpoint. Only tensors and plain containers are unpickled, and every byte is checked against its checksum.
 
     FileNotFoundError if there is no such file, ValueError if it is not a whole medgan_pl checkpoint within the bounds above.
     """
@@ -67,7 +67,7 @@ def read_checkpoint_and_digest(path: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def read_shared(path: str | Path) -> dict[str, Any]:
-    """What a .safetensors file of `medgan_pl.export` holds, in the form of a checkpoint: `medgan_pl` and `state_dict`.
+    """Return the content of a .safetensors file of `medgan_pl.export` in the form of a checkpoint: `medgan_pl` and `state_dict`.
 
     Errors as `read_checkpoint`.
     """
@@ -92,7 +92,7 @@ def read_shared_and_digest(path: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def checked(path: Path, read: Callable[[BinaryIO], dict[str, Any]], wanted: str) -> tuple[dict[str, Any], str]:
-    """What `read` makes of a file, held to what `load` and a run that goes on rely on, and the file's SHA-256."""
+    """Return what `read` makes of a file, validated for `load` and for resuming a run, and the file's SHA-256."""
     if not path.is_file():
         raise FileNotFoundError(f"`checkpoint` must be a checkpoint file, such as outputs/<date>/<time>/checkpoints/best.ckpt; got {path}")
     try:
@@ -179,8 +179,8 @@ def check_values(content: Any, size_bytes: int) -> None:
 
 
 def check_state(state: dict[str, Any]) -> None:
-    """What stands beside the weights: the settings, the names of the classes, the covariates, the images shown, the way back to
-    native units."""
+    """Raise ValueError unless all that is stored with the weights is valid: settings, class names, covariates, images shown, and the way
+    back to native units."""
     check_format(state)
     config, classes, images = state["config"], state["classes"], state["images"]
     dims, size = config["image"]["spatial_dims"], config["data"]["size"]
@@ -255,7 +255,7 @@ def check_covariates(columns: Any, names: Any) -> None:
 
 
 def is_table(node: Any, shape: tuple[int | None, ...]) -> bool:
-    """Whether `node` is nested lists of finite numbers of this shape, None standing for any length of at least 1."""
+    """Return True if `node` is nested lists of finite numbers of this shape; None stands for any length of at least 1."""
     if not shape:
         return isinstance(node, int | float) and math.isfinite(node)
     fits = isinstance(node, list) and len(node) == (shape[0] or max(1, len(node)))

@@ -52,7 +52,7 @@ class ImageSet:
         return self.count if self.groups is None else len(self.groups.unique())
 
     def take(self, rows: Tensor) -> "ImageSet":
-        """Those of the images, in that order."""
+        """Return the set of the images at `rows`, in that order."""
         key = self.key and digest(self.key, rows.numpy().tobytes())
         return ImageSet(
             lambda asked: self.get(rows[asked]),

@@ -1,4 +1,4 @@
-"""How often an augmentation is done: a fixed, a ramped or an adaptive probability."""
+"""The probability of an augmentation: fixed, ramped or adaptive."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""How a run resumes."""
+"""Resume a run: its command line, its checkpoint, its folder."""
 
 import os
 from pathlib import Path

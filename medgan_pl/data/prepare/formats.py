@@ -1,4 +1,4 @@
-"""How prepared images are stored: the type of a number, what it loses, and the refusal of one that loses too much."""
+"""The stored number types of prepared images, their errors, and the refusal of a type that loses too much."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from medgan_pl.data.intensity import Levels, Unit
 
 
 class Format:
-    """How a number in [-1, 1] is stored: `dtype` uint16 or uint8 (even steps), float16, float32 (as it is)."""
+    """The stored type of a number in [-1, 1]: `dtype` is uint16 or uint8 (even steps), float16, or float32 (unchanged)."""
 
     # The largest error on the [-1, 1] scale: half a step; of float16 half its spacing in [0.5, 1].
     ERRORS: Mapping[str, float] = {"uint16": 1 / 65535, "uint8": 1 / 255, "float16": 2**-12, "float32": 2**-25}

@@ -62,7 +62,7 @@ class Fit:
         self.size, self.spacing_mm, self.crop = tuple(size), None if spacing_mm is None else tuple(spacing_mm), crop
 
     def spacing(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, ...]:
-        """That of the new grid, for an image of `shape` and `spacing`."""
+        """Return the spacing of the new grid, for an image of `shape` and `spacing`."""
         if self.spacing_mm is not None:
             return self.spacing_mm
         ratios = [n * s / m for n, s, m in zip(shape, spacing, self.size, strict=True)]

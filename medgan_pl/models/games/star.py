@@ -1,7 +1,8 @@
 """Any number of domains by one generator, its style from noise or a reference (StarGAN v2: Choi et al. 2020, arXiv 1912.01865)."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch.nn import functional as F
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.models.games.unpaired import Unpaired
 from medgan_pl.models.schedules import Constant
+
+if TYPE_CHECKING:
+    from medgan_pl.data.protocol import Data
 
 
 class Star(Unpaired):
@@ -34,6 +38,8 @@ class Star(Unpaired):
     Source: section 2.2, eq. 1 to 5, with their weights for CelebA-HQ; their penalty is R1 of weight 1, their objective non-saturating.
     """
 
+    settings: ClassVar[frozenset[str]] = Unpaired.settings | {"model.domains", "model.latent"}
+    needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType({"schedule_diversity": ("diversity",)})
     strength: Tensor
 
     def __init__(
@@ -60,6 +66,13 @@ class Star(Unpaired):
         self.style, self.diversity, self.cycle = style, diversity, cycle
         self.schedule_diversity = schedule_diversity or Constant()
         self.register_buffer("strength", torch.tensor(float(self.schedule_diversity(0, 1))))  # what is left of `diversity`
+
+    @classmethod
+    def check_data(cls, settings: Mapping[str, Any], data: "Data") -> None:
+        """Raise ValueError unless the data have as many domains as the game."""
+        domains, found = settings["domains"], len(data.classes)
+        if domains != found:
+            raise ValueError(f"`model.domains` must be the number of data.domains, got {domains}; use model.domains={found}")
 
     def draw(self, batch: Batch) -> Batch:
         batch = super().draw(batch)
