@@ -1,4 +1,4 @@
-"""Run the analysis that the configuration names on a trained pair and given images."""
+"""Run the analysis of the configuration on a trained generator and given images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def analyze(config: "DictConfig") -> None:
-    """Load the checkpoint and hand it, with the settings of the command, to the analysis."""
+    """Load the checkpoint and run the analysis on it with the settings of the command."""
     quiet_libraries()
     from hydra.utils import instantiate
 

@@ -56,8 +56,8 @@ class Curves(pl.Callback):
             axes = figure.add_subplot(math.ceil(len(panels) / 3), min(3, len(panels)), place)
             for key in keys:
                 axes.plot(*columns[key], marker="." if len(columns[key][0]) < 30 else None, label=key)
-            if title.startswith("val/") and min(columns[title][1]) > 0:
-                axes.set_yscale("log")
+            if title.startswith("val/") and max(columns[title][1]) > 10 * min(columns[title][1]) > 0:
+                axes.set_yscale("log")  # within one power of ten its labels read badly, and take most of the drawing
             axes.set(title=title, xlabel="images shown")
             axes.grid(alpha=0.3)
             if len(keys) > 1:

@@ -64,7 +64,7 @@ def check_files(node: dict[str, Any], where: str) -> None:
             published = f" Published: {node['published']}." if name == "weights" and "published" in node else ""
             raise FileNotFoundError(
                 f"`{key}` must be a file of weights, and there is none at {value}; it is not downloaded for you.{published} Put it there, "
-                f"or say where it lies: {key}=PATH"
+                f"or give its path: {key}=PATH"
             )
 
 

@@ -1,4 +1,4 @@
-"""Baselines: images that show what the metrics can see."""
+"""Baselines: images with known defects, which show what the metrics detect."""
 
 from collections.abc import Callable
 from dataclasses import replace
