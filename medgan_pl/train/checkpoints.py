@@ -16,6 +16,7 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.files import atomically, remove_leftovers
 from medgan_pl.core.safe_load import read_checkpoint
 from medgan_pl.metrics.catalogue import CATALOGUE
@@ -96,8 +97,8 @@ class Checkpoints(pl.Callback):
 
     def __init__(self, folder: str | Path, monitor: str, every: int | None = None, stop_after: int | None = None) -> None:
         for name, count in {"save_every": every, "stop_after": stop_after}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"`{name}` must be at least 1, or null for never, got {count}")
+            if count is not None:
+                whole_number(name, count, 1, "null is never")
         self.folder, self.monitor, self.every, self.stop_after = Path(folder), monitor, every, stop_after
         self.sign = -1.0 if higher_is_better(monitor) else 1.0
         self.best, self.worse = self.sign * math.inf, 0  # worse: validations since the best

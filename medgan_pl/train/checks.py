@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import FILES, difference, select
 
 if TYPE_CHECKING:
@@ -32,11 +33,9 @@ def check_settings(config: dict[str, Any]) -> None:
     for key, least in COUNTS.items():
         if key == "model.latent" and "latent" not in config["model"]:
             continue  # a model that draws nothing
-        value = select(config, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"`{key}` must be a whole number of at least {least}, got {value}")
-    if config["d_per_g"] != "auto" and (not isinstance(config["d_per_g"], int) or config["d_per_g"] < 1):
-        raise ValueError(f"`d_per_g` must be a whole number of at least 1, or auto, got {config['d_per_g']}")
+        whole_number(key, select(config, key), least)
+    if config["d_per_g"] != "auto":
+        whole_number("d_per_g", config["d_per_g"], 1, "or auto")
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")

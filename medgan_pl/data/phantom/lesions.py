@@ -10,7 +10,7 @@ CONSOLIDATED_HU, NODULE_HU, FLUID_HU = 25.0, 35.0, 12.0
 
 
 def add_lesion(hu, lung, grid: Grid, anatomy: Anatomy, patient: Patient) -> np.ndarray:
-    """Lays the patient's disease over `hu` in place; returns the part of each voxel it fills, (D, H, W) in [0, 1], 0 in the healthy."""
+    """Paint the patient's disease into `hu` in place; return its part of each voxel, (D, H, W) in [0, 1], 0 if healthy."""
     rng = patient.rng("lesion")
     side = 1 if rng.random() < 0.5 else -1
     if patient.disease == "consolidation":
@@ -28,7 +28,7 @@ def add_lesion(hu, lung, grid: Grid, anatomy: Anatomy, patient: Patient) -> np.n
 
 
 def _free_lung(anatomy: Anatomy, side: int, points: np.ndarray) -> np.ndarray:
-    """Return whether each point (..., 3) lies in a lung, clear of heart, great vessels and hilum."""
+    """Return True for each point (..., 3) in a lung, outside heart, great vessels and hilum."""
     axes = tuple(np.moveaxis(points.astype(np.float32), -1, 0))
     free = pleural_cavity(anatomy, side, axes, 1.0)[0] >= 1
     free &= side * axes[2] > 42 * anatomy.scale
@@ -38,7 +38,7 @@ def _free_lung(anatomy: Anatomy, side: int, points: np.ndarray) -> np.ndarray:
 
 
 def lung_site(anatomy: Anatomy, side: int, margin_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """A point (3,) of the lung with `margin_mm` of lung around it, uniform over such points; the best of 400 tries where there is none."""
+    """Return a point (3,) of the lung with `margin_mm` of lung around it, uniform over such points, else the best of 400 tries."""
     z = rng.uniform(max(anatomy.dome_z), anatomy.apex_z, 400)
     center_x, half_width, center_y, half_depth = lung_section(anatomy, z)
     x = side * (center_x + half_width * rng.uniform(-1, 1, 400))
@@ -50,7 +50,7 @@ def lung_site(anatomy: Anatomy, side: int, margin_mm: float, rng: np.random.Gene
 
 
 def nodule_sphere(patient: Patient, anatomy: Anatomy) -> tuple[np.ndarray, float]:
-    """Center (3,) and radius (mm) of the patient's nodule: 8 to 30 mm across by severity, wholly inside one lung.
+    """Return center (3,) and radius (mm) of the patient's nodule: 8 to 30 mm across by severity, completely inside one lung.
 
     A nodule is by definition at most 30 mm (Hansell et al. 2008, Fleischner Society glossary, Radiology 246:697).
     """
@@ -61,7 +61,7 @@ def nodule_sphere(patient: Patient, anatomy: Anatomy) -> tuple[np.ndarray, float
 
 
 def _consolidation(hu, lung, grid: Grid, anatomy: Anatomy, severity: float, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Airspace filling: a patchy cloud around a site, ragged at its edge, never across the mediastinum; alveoli fill by 70 to 100 %."""
+    """Fill airspace: a patchy cloud around a site with an irregular edge, never across the mediastinum; alveoli fill by 70 to 100 %."""
     reach = 28 + 26 * severity
     center = lung_site(anatomy, side, 14.0, rng)
     radii = reach * np.exp(rng.normal(0, 0.18, 3))
@@ -81,7 +81,7 @@ def _consolidation(hu, lung, grid: Grid, anatomy: Anatomy, severity: float, side
 
 
 def _effusion(hu, lung, grid: Grid, anatomy: Anatomy, severity: float, side: int) -> np.ndarray:
-    """Free fluid of an upright patient: level beside the heart, in a meniscus up the chest wall, and a film of it under the lung."""
+    """Fill with the free fluid of an upright patient: level near the heart, a meniscus up the chest wall, a thin layer under the lung."""
     low, high = sorted((0.0, side * (anatomy.half_width + 5)))
     dome = anatomy.dome_z[0 if side < 0 else 1]
     level = np.float32(dome - 16 + 78 * severity**1.3)
