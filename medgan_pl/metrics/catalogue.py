@@ -1,4 +1,5 @@
-"""Every metric of a judgement: its name, which way is better, how to read it, what computes it. docs/evaluation.md has the formulas."""
+"""The catalogue of metrics: title, better direction, how to read the value, and the class that computes it. Formulas:
+docs/evaluation.md."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,8 +16,8 @@ class Entry:
 
     - `group`: its group in a report. `better`: "lower", "higher", or "floor": as near as possible to the value of held-out reals.
     - `reading`: plain sentences for a radiologist, with the caveat. `minimum`, `maximum`: its range, None for no bound.
-    - `measure`: of a metric of features, the class that computes it, built without arguments (`measure.Measure`). `evaluate` then measures
-      it in every space, and the report shows it.
+    - `measure`: the class that computes a metric of features, built without arguments (`measure.Measure`). `evaluate` then measures it
+      in every space, and the report shows it.
     - `validated`: True if every `FeatureSpace` of a run computes it too, without a line in conf/metrics.
     """
 
@@ -34,7 +35,7 @@ GROUPS = {
     "fidelity": "Do the images look real?",
     "diversity": "Do they vary as patients do?",
     "use": "Can a program learn from them?",
-    "privacy": "Do they give patients away?",
+    "privacy": "Do they reveal patients?",
     "paired": "Is each image the right one?",
 }
 
@@ -43,8 +44,8 @@ CATALOGUE = {
         "Fréchet distance",
         "fidelity",
         "lower",
-        "How far apart the crowds of real and of generated images are, in mean and spread. It sees looks and variety at once and cannot "
-        "tell which of them is wrong. It depends on the number of images: compare it with the floor beside it, not with other papers.",
+        "The distance between the distributions of real and generated images, in mean and spread. It reacts to looks and to variety and "
+        "does not show which is wrong. It depends on the number of images: compare it with the floor, not with other papers.",
         0,
         measure=Frechet,
     ),
@@ -52,16 +53,16 @@ CATALOGUE = {
         "Kernel distance (KID)",
         "fidelity",
         "lower",
-        "The same question by another ruler, whose mean does not depend on the number of images; about 0 the crowds cannot be told apart. "
-        "It hardly sees a generator that repeats a few good images.",
+        "The same question by a distance whose mean does not depend on the number of images; about 0 means no difference was found. "
+        "It hardly reacts to a generator that repeats a few good images.",
         measure=Kernel,
     ),
     "precision": Entry(
         "Precision",
         "fidelity",
         "higher",
-        "The share of generated images that lie where real ones lie. One odd real image can stretch that region, so density beside it is "
-        "the sturdier number.",
+        "The share of generated images that lie where real ones lie. One unusual real image can stretch that region; density is more "
+        "robust.",
         0,
         1,
         measure=PrecisionRecall,
@@ -70,7 +71,7 @@ CATALOGUE = {
         "Density",
         "fidelity",
         "higher",
-        "How closely real images surround the generated ones; about 1 for reals, above it where the generator keeps to the most typical "
+        "How closely real images surround the generated ones: about 1 for reals, higher if the generator makes only the most typical "
         "images.",
         0,
         measure=DensityCoverage,
@@ -88,84 +89,89 @@ CATALOGUE = {
         "Coverage",
         "diversity",
         "higher",
-        "The share of real images with a generated one in their neighbourhood: what part of the patients the generator can stand for.",
+        "The share of real images with a generated one in their neighborhood: the share of patients that the generator can represent.",
         0,
         1,
         measure=DensityCoverage,
     ),
     "ms_ssim": Entry(
-        "Likeness of pairs (MS-SSIM)",
+        "Similarity of pairs (MS-SSIM)",
         "diversity",
         "floor",
-        "How alike two generated images are on average; right is as alike as two real ones, far above is a generator that repeats itself. "
-        "Noise makes images look varied, blur makes them look alike.",
+        "How similar two generated images are on average. Best is the similarity of two real ones; far above it, the generator repeats "
+        "itself. Noise makes images look varied, blur makes them look alike.",
         0,
         1,
     ),
     "auc_real": Entry(
-        "Classifier taught by reals (AUC)",
+        "Classifier trained on reals (AUC)",
         "use",
         "higher",
-        "The yardstick: a small classifier taught by real training images, tested on real patients it never saw.",
+        "The value to compare with: a small classifier trained on real images, tested on real patients it never saw.",
         0,
         1,
     ),
     "auc_synthetic": Entry(
-        "Classifier taught by generated images (AUC)",
+        "Classifier trained on generated images (AUC)",
         "use",
         "higher",
-        "The same classifier taught by generated images alone, tested on the same real patients: near the yardstick, the labels asked for "
-        "show in the images. Copies of training images do well here.",
+        "The same classifier trained on generated images alone, tested on the same real patients. Near the value of real images, the "
+        "requested labels show in the generated ones. Copies of training images do well here.",
         0,
         1,
     ),
     "auc_both": Entry(
-        "Classifier taught by both (AUC)",
+        "Classifier trained on both (AUC)",
         "use",
         "higher",
-        "Taught by reals and generated images together.",
+        "Trained on real and generated images together.",
         0,
         1,
     ),
     "auc_gain": Entry(
-        "What generated images add (AUC)",
+        "Gain from generated images (AUC)",
         "use",
         "higher",
-        "Taught by both, less taught by reals alone. An interval that holds 0 means no gain was shown.",
+        "Trained on both, minus trained on reals alone. An interval that contains 0 means that no gain was shown.",
         -1,
         1,
     ),
     "auc_reverse": Entry(
-        "Taught by reals, tested on generated (AUC)",
+        "Trained on reals, tested on generated (AUC)",
         "use",
         "higher",
-        "Whether the classes of the generated images are where a classifier of real ones looks for them. Above the yardstick the generated "
-        "images are easier, that is more typical, than patients are.",
+        "How well a classifier of real images recognizes the classes of the generated ones. Above its value on real patients, the "
+        "generated images are easier, that is more typical, than patients are.",
         0,
         1,
     ),
     "agreement": Entry(
-        "Class asked for is class seen",
+        "Agreement with the requested class",
         "use",
         "higher",
-        "The share of generated images, classes weighing alike, in which a classifier of real images sees the class that was asked for; "
-        "beside it the share on real patients, which it cannot be expected to pass.",
+        "The share of generated images, averaged over the classes, in which a classifier of real images sees the requested class. Its "
+        "share on real patients is the most that can be expected.",
         0,
         1,
     ),
     "dice_real": Entry(
-        "Segmenter taught by reals (Dice)", "use", "higher", "The yardstick: taught by real pairs, tested on held-out real pairs.", 0, 1
+        "Segmenter trained on reals (Dice)",
+        "use",
+        "higher",
+        "Trained on real pairs, tested on held-out real pairs: the value to compare with.",
+        0,
+        1,
     ),
     "dice_synthetic": Entry(
-        "Segmenter taught by generated pairs (Dice)", "use", "higher", "Taught by generated pairs alone, tested on the same reals.", 0, 1
+        "Segmenter trained on generated pairs (Dice)", "use", "higher", "Trained on generated pairs alone, tested on the same reals.", 0, 1
     ),
-    "dice_both": Entry("Segmenter taught by both (Dice)", "use", "higher", "Taught by real and generated pairs together.", 0, 1),
+    "dice_both": Entry("Segmenter trained on both (Dice)", "use", "higher", "Trained on real and generated pairs together.", 0, 1),
     "nn_ratio": Entry(
         "Distance to the nearest training image, relative",
         "privacy",
         "floor",
-        "How near generated images come to a training image, over how near unseen patients come to one: 1 is a stranger, well below 1 is "
-        "too near. Blurred images come nearer without copying: look at the pairs.",
+        "How near generated images come to a training image, divided by how near unseen patients come to one: 1 is like an unseen "
+        "patient, well below 1 is too near. Blurred images come nearer without copying: look at the pairs.",
         0,
     ),
     "copies": Entry(
@@ -173,7 +179,7 @@ CATALOGUE = {
         "privacy",
         "lower",
         "The share of generated images nearer to a training image than all but 1 % of unseen patients are, in either mirror image. About "
-        "1 % is chance. Small changes of a film can hide a copy from it: look at the pairs.",
+        "1 % is chance. Small changes of an image can hide a copy from it: look at the pairs.",
         0,
         1,
     ),
@@ -187,31 +193,35 @@ CATALOGUE = {
         1,
     ),
     "mia_auc": Entry(
-        "Guessing who was in the training set (AUC)",
+        "Membership inference: who was in the training set (AUC)",
         "privacy",
         "floor",
-        "How well an attacker who only sees generated images tells training patients from unseen ones: 0.5 is blind. Beside it the same "
-        "attack on two groups that both were never seen, since groups may differ by themselves.",
+        "How well an attacker who sees only generated images distinguishes training patients from unseen ones: 0.5 is chance. The "
+        "control is the same attack on two groups that were never seen, because groups may differ by themselves.",
         0,
         1,
     ),
     "mia_advantage": Entry(
-        "What the attacker gains from the training",
+        "Gain of the attacker over the control",
         "privacy",
         "lower",
-        "The attack less its control. An interval that holds 0: nothing was shown to leak to this attack; a cleverer one may do better.",
+        "The attack minus its control. An interval that contains 0 means that no leak to this attack was shown; a better one may do more.",
         -1,
         1,
     ),
     "mae": Entry("Mean absolute error", "paired", "lower", "The mean difference, voxel by voxel, in the unit shown.", 0),
     "psnr": Entry(
-        "Peak signal-to-noise ratio (dB)", "paired", "higher", "The mean squared difference on a logarithmic scale; it forgives blur.", 0
+        "Peak signal-to-noise ratio (dB)",
+        "paired",
+        "higher",
+        "The mean squared difference on a logarithmic scale; blur changes it little.",
+        0,
     ),
-    "ssim": Entry("Structural similarity", "paired", "higher", "Likeness of local brightness, contrast and structure.", -1, 1),
+    "ssim": Entry("Structural similarity", "paired", "higher", "Similarity of local brightness, contrast and structure.", -1, 1),
     "ms_ssim_paired": Entry("Structural similarity over scales", "paired", "higher", "The same from fine to coarse.", 0, 1),
     "dice": Entry("Dice overlap", "paired", "higher", "Overlap of the masks; 0 none, 1 equal.", 0, 1),
     "hd95": Entry(
-        "Hausdorff distance, 95 %", "paired", "lower", "How far the outlines lie apart, the worst 5 % left out, in the unit shown.", 0
+        "Hausdorff distance, 95 %", "paired", "lower", "The distance between the outlines, without the worst 5 %, in the unit shown.", 0
     ),
 }
 
@@ -224,6 +234,7 @@ def clipped(key: str, estimate: Estimate) -> Estimate:
 
 
 def measures(*, validated: bool = False) -> list[Measure]:
-    """Return one of each class that computes metrics of features, in the order of the catalogue; with `validated`, those of validation."""
+    """Return one instance of each class that computes metrics of features, in the order of the catalogue; with `validated`, only those that
+    a run computes in validation."""
     classes = [entry.measure for entry in CATALOGUE.values() if entry.measure and (entry.validated or not validated)]
     return [each() for each in dict.fromkeys(classes)]

@@ -12,14 +12,14 @@ Distance = Float[Tensor, ""]
 
 
 def frechet_distance(a: A, b: B) -> Distance:
-    """Distance of two feature sets (N, F) and (M, F) that are taken for Gaussians: ‖μa - μb‖² + tr(Ca + Cb - 2 (Ca Cb)^½).
+    """Return the distance of two feature sets (N, F) and (M, F), taken as Gaussians: ‖μa - μb‖² + tr(Ca + Cb - 2 (Ca Cb)^½).
 
-    0 for equal sets, no upper bound; float64, on the CPU. The estimate is too high, by a term that falls about as 1/N and grows with F: two
-    halves of one data set are not at 0, and only distances at equal N and M may be compared (Chong & Forsyth 2020, arXiv 1911.07023).
+    It is 0 for equal sets and has no upper bound; float64, on the CPU. The estimate is biased upward by a term that falls about as 1/N and
+    grows with F. Two halves of one data set are not at 0; compare only distances at equal N and M (Chong & Forsyth 2020, arXiv 1911.07023).
     Raises ValueError for fewer than 2 rows, unequal F, NaN or infinity.
 
     Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6. We take tr (Ca Cb)^½ as the sum of singular values of Ra Rbᵀ, with Ra and Rb the
-    triangular factors of the centred features (Raᵀ Ra = Ca): no covariance is squared and no matrix root is complex.
+    triangular factors of the centered features (Raᵀ Ra = Ca): no covariance is squared and no matrix root is complex.
     """
     a, b = _comparable(a, b)
     root_a, root_b = _root(a), _root(b)
@@ -29,11 +29,10 @@ def frechet_distance(a: A, b: B) -> Distance:
 
 
 def kernel_distance(a: A, b: B, *, subsets: int = 20, subset_size: int = 1000, seed: int = 0) -> Distance:
-    """Squared maximum mean discrepancy of two feature sets (N, F) and (M, F) with the kernel (x·y/F + 1)³ (KID).
+    """Return the squared maximum mean discrepancy of two feature sets (N, F) and (M, F) with the kernel (x·y/F + 1)³ (KID).
 
-    Unbiased: its mean over draws does not depend on N, and is 0 for equal distributions, so a single value can fall below 0. float64, on
-    the CPU.
-    Sets of at most `subset_size` rows are used whole; of larger ones the mean over `subsets` draws without replacement, keyed by `seed`.
+    It is unbiased: its mean does not depend on N and is 0 for equal distributions, so a single value can be below 0. float64, on the CPU.
+    Sets of at most `subset_size` rows are used whole; larger sets give the mean over `subsets` draws without replacement, keyed by `seed`.
     Raises ValueError for fewer than 2 rows, unequal F, NaN or infinity.
 
     Source: Bińkowski et al. 2018 (arXiv 1801.01401), section 4 and eq. 4.
@@ -59,8 +58,8 @@ class Frechet:
 class Kernel:
     """`kernel_distance` as a measure (see `measure.Measure`): {"kid": …}; `subsets` and `subset_size` as there.
 
-    Its interval: by the bootstrap for at most `subset_size` rows; beyond, ± 1.96 √(m / n) times the standard deviation of the values of the
-    subsets, since a subset of m rows varies about √(n / m) times as much as all n.
+    The interval for at most `subset_size` rows is that of the bootstrap. For more rows it is ± 1.96 √(m / n) times the standard deviation
+    of the values of the subsets, because a subset of m rows varies about √(n / m) times as much as all n.
     """
 
     keys = ("kid",)
@@ -81,7 +80,7 @@ class Kernel:
             reach = 1.96 * float(values.std()) * min(1.0, self.subset_size / n) ** 0.5
             value = float(values[: self.subsets].mean())
             return {"kid": Estimate(value, value - reach, value + reach)}
-        within_a, within_b, between = _kernel(a, a), _kernel(b, b), _kernel(a, b)  # once: a resample only takes rows and columns of them
+        within_a, within_b, between = _kernel(a, a), _kernel(b, b), _kernel(a, b)  # computed once: a resample takes rows and columns
 
         def of_rows(i: Tensor, j: Tensor) -> Tensor:
             return _off_diagonal_mean(within_a[i][:, i]) + _off_diagonal_mean(within_b[j][:, j]) - 2 * between[i][:, j].mean()
@@ -90,24 +89,24 @@ class Kernel:
 
 
 def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as float64 on the CPU, where 64 bits exist and small decompositions are fastest."""
+    """Return both as float64 on the CPU, where float64 exists and small decompositions are fastest."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"features must be (N, F) and (M, F) with one F, got {tuple(a.shape)} and {tuple(b.shape)}")
     for features in (a, b):
         if len(features) < 2:
             raise ValueError(f"a distance between distributions needs 2 rows or more of each, got {len(a)} and {len(b)}")
         if not torch.isfinite(features).all():
-            raise ValueError("features must be finite; they hold NaN or infinity")
+            raise ValueError("features must be finite; they contain NaN or infinity")
     return a.detach().cpu().double(), b.detach().cpu().double()
 
 
 def _root(x: Tensor) -> Tensor:
-    """R (min(N, F), F) with Rᵀ R = the unbiased covariance of x."""
+    """Return R (min(N, F), F) with Rᵀ R = the unbiased covariance of x."""
     return torch.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5, mode="r").R
 
 
 def _of_subsets(a: Tensor, b: Tensor, subsets: int, subset_size: int, seed: int) -> Tensor:
-    """(subsets,) values of `subset_size` rows of each, drawn without replacement."""
+    """Return (subsets,) values, each of `subset_size` rows of both sets, drawn without replacement."""
     generator = torch.Generator().manual_seed(seed)
     draws = [[x[torch.randperm(len(x), generator=generator)[:subset_size]] for x in (a, b)] for _ in range(subsets)]
     return torch.stack([_discrepancy(*draw) for draw in draws])

@@ -1,4 +1,4 @@
-"""The likeness of generated images to one another, beside that of real ones: multi-scale structural similarity between pairs."""
+"""Multi-scale structural similarity between pairs of generated images and between pairs of real ones."""
 
 from collections.abc import Callable
 
@@ -10,20 +10,21 @@ from torchmetrics.utilities import dim_zero_cat
 
 from medgan_pl.models.losses.structure import WINDOW, scale_means, scale_weights, scales_within
 
-PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory, and stays in the CPU's cache; no value depends on it
+PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory and stays in the CPU's cache; no value depends on it
 
 
 def ms_ssim(a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."]) -> Float[Tensor, " a_count"]:
-    """Multi-scale structural similarity of image i of `a` with image i of `b`, both (B, C, *S) in [-1, 1], 2-D or 3-D: 0 unlike, 1 equal.
+    """Return the multi-scale structural similarity of image i of `a` and image i of `b`, both (B, C, *S) in [-1, 1], 2-D or 3-D: 0 unlike,
+    1 equal.
 
-    The product over scales j of mean(cs)^w_j, with at the last scale mean(l · cs) instead; l = (2 μa μb + C1) / (μa² + μb² + C1),
-    cs = (2 σab + C2) / (σa² + σb² + C2) in a Gaussian window of 11 pixels, no border; each scale halves by averaging.
+    It is the product over scales j of mean(cs)^w_j, at the last scale of mean(l · cs)^w_j; l = (2 μa μb + C1) / (μa² + μb² + C1), cs = (2
+    σab + C2) / (σa² + σb² + C2) in a Gaussian window of 11 pixels without border; each scale halves by averaging.
     Raises ValueError for unequal shapes, other than 2 or 3 axes, and a side under 11.
 
-    Source: Wang et al. 2003 (doi 10.1109/ACSSC.2003.1292216), eq. 7. Where we differ: images are brought to [0, 1] first, since l is made
-    for brightness that is not negative; a mean below 0 counts 0, as its power is not real; sides under 176 leave room for fewer than five
-    scales, and the weights of those there are sum to 1. MONAI's convolves with the whole window, 1,331 taps a voxel in 3-D; ours
-    goes along one axis after the other, 33 taps, to the same value (tests).
+    Source: Wang et al. 2003 (doi 10.1109/ACSSC.2003.1292216), eq. 7. Where we differ: images are mapped to [0, 1] first, because l is
+    defined for brightness that is not negative. A mean below 0 counts as 0, because its power is not real. Sides under 176 allow fewer than
+    five scales; the weights of the scales used then sum to 1. MONAI convolves with the whole window, 1,331 taps a voxel in 3-D; we filter
+    one axis after the other, 33 taps, to the same value (tests).
     """
     if a.shape != b.shape or a.ndim not in (4, 5) or min(a.shape[2:]) < WINDOW:
         raise ValueError(
@@ -36,16 +37,16 @@ def ms_ssim(a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."]) ->
 
 
 class Diversity(Metric):
-    """Mean MS-SSIM between pairs of fakes, and between pairs of reals beside it: as alike as the reals is right, far above is collapse.
+    """Mean MS-SSIM between pairs of fakes and between pairs of reals. Fakes should be as similar as reals; far above is mode collapse.
 
     `compute` returns {"ms_ssim_fake": …, "ms_ssim_real": …}, each 0 (all unlike) to 1 (all equal).
-    Which pairs: images are numbered in the order of the data, of which rank r is given every world-th from the r-th on; a fixed scramble of
-    the numbers orders them, the first `n` are kept, each is paired with the next and the last with the first. So no result depends on the
-    size of batches or the number of devices, neighbouring slices are no pair, and fakes are paired as the reals whose labels they bear.
+    Pairing: images are numbered in the order of the data (rank r gets every world-th, starting with the r-th). A fixed scramble of the
+    numbers orders them, the first `n` are kept, each is paired with the next and the last with the first. So no result depends on the batch
+    size or the number of devices, neighboring slices are not paired, and fakes are paired like the reals whose labels they have.
     Memory: 2 `n` images a rank.
     Raises ValueError for fakes and reals of unequal shape, NaN, sides under 11, and fewer than two images.
 
-    Source: Odena et al. 2017 (arXiv 1610.09585), section 4.2; they pair within classes, we within the whole, fakes and reals alike.
+    Source: Odena et al. 2017 (arXiv 1610.09585), section 4.2; they pair within classes, we pair over all classes, fakes and reals alike.
     """
 
     full_state_update = False
@@ -68,10 +69,10 @@ class Diversity(Metric):
 
     def update(self, fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> None:
         if fake.shape != real.shape:
-            raise ValueError(f"fake and real must be as many and of one size, got fake {tuple(fake.shape)} and real {tuple(real.shape)}")
+            raise ValueError(f"fake and real must be equal in number and size, got fake {tuple(fake.shape)} and real {tuple(real.shape)}")
         for kind, images in (("fake", fake), ("real", real)):
             if not torch.isfinite(images).all():
-                raise ValueError(f"the {kind} images given to the metric hold NaN or infinity; has the training diverged?")
+                raise ValueError(f"the {kind} images given to the metric contain NaN or infinity; has the training diverged?")
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
         numbers = rank + world * (self.seen + torch.arange(len(fake), device=fake.device))
         self.seen = self.seen + len(fake)
@@ -90,25 +91,25 @@ class Diversity(Metric):
         return {f"ms_ssim_{kind}": pair_similarity(dim_zero_cat(images)[first]).mean() for kind, images in kept.items()}
 
     def _wrap_compute(self, compute: Callable) -> Callable:
-        """torchmetrics only warns when nothing has been seen; the diversity of nothing is an error."""
+        """Raise ValueError in `compute` before any update; torchmetrics would only warn."""
         wrapped = super()._wrap_compute(compute)
 
         def guarded() -> dict[str, Tensor]:
             if not self.update_called:
-                raise ValueError("Diversity.compute needs images: call update(fake, real) first; none came")
+                raise ValueError("Diversity.compute needs images: call update(fake, real) first; got none")
             return wrapped()
 
         return guarded
 
 
 def scrambled(numbers: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-    """Whole numbers in [0, 2³²) to others, one to one and without pattern, alike on every device: MurmurHash3's finaliser (Appleby)."""
+    """Map whole numbers in [0, 2³²) to others, one to one and without pattern, equal on every device: MurmurHash3's finalizer (Appleby)."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         numbers = (numbers ^ (numbers >> shift)) * factor & 0xFFFFFFFF  # the low 32 bits are right though 64 overflow
     return numbers ^ (numbers >> 16)
 
 
 def pair_similarity(images: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """MS-SSIM over the ring of pairs: each image (N, C, *S) with the next, the last with the first. Errors as `ms_ssim`."""
+    """Return the MS-SSIM of each image (N, C, *S) and the next, and of the last and the first. Raises as `ms_ssim`."""
     pairs = max(1, PIXELS_AT_ONCE // images[0].numel())
     return torch.cat([ms_ssim(*pair) for pair in zip(images.split(pairs), images.roll(-1, 0).split(pairs), strict=True)])

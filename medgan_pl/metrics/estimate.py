@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: the bootstrap, over images or over patients."""
+"""Estimates with 95 % intervals by the bootstrap, over images or over patients."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ LEVEL = 0.95  # of every interval
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the ends of its 95 % interval, in one unit."""
+    """A value and the ends of its 95 % interval, in the same unit."""
 
     value: float
     low: float
@@ -20,17 +20,17 @@ class Estimate:
 
 
 def resampled(n: int, groups: Int[Tensor, " n"] | None, generator: torch.Generator) -> Int[Tensor, " m"]:
-    """Places of `n` images drawn anew with replacement: images where there are no `groups`, else whole groups (patients), so that images of
-    one patient, which are alike, do not count as independent.
+    """Return the places of `n` images drawn with replacement. With `groups` (patients) whole groups are drawn, because images of one
+    patient are alike and do not count as independent.
 
-    Raises ValueError for fewer than two of what is drawn, whose spread nobody can know, and groups that are not one an image.
+    Raises ValueError for fewer than two images or groups, whose spread is unknown, and unless there is one group for each image.
     """
     if groups is None:
         if n < 2:
             raise ValueError(f"an interval needs two images or more, got {n}")
         return torch.randint(n, (n,), generator=generator)
     if len(groups) != n:
-        raise ValueError(f"`groups` must say the patient of each image, got {len(groups)} for {n} images")
+        raise ValueError(f"`groups` must give the patient of each image, got {len(groups)} for {n} images")
     _, place, counts = groups.unique(return_inverse=True, return_counts=True)
     if len(counts) < 2:
         raise ValueError(f"an interval needs two patients or more, got {len(counts)}")
@@ -41,11 +41,11 @@ def resampled(n: int, groups: Int[Tensor, " n"] | None, generator: torch.Generat
 
 @dataclass(frozen=True)
 class Resampling:
-    """The bootstrap behind the intervals: `draws` bootstrap samples keyed by `seed`; `fake_groups` (N,), `real_groups` (M,): whose image
-    each is, None where each stands for itself.
+    """The bootstrap behind the intervals: `draws` samples keyed by `seed`. `fake_groups` (N,) and `real_groups` (M,) give the patient of
+    each image; None makes each image a patient of its own.
 
     Source: Efron & Tibshirani 1993, chapters 13 (percentile interval) and 8.2 (resampling of groups). Raises ValueError for fewer than 20
-    draws, which have no 2.5th percentile to speak of.
+    draws, which have no 2.5th percentile.
     """
 
     draws: int = 200
@@ -58,20 +58,20 @@ class Resampling:
             raise ValueError(f"`draws` must be 20 or more for a 95 % interval, got {self.draws}")
 
     def of_mean(self, values: Float[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> Estimate:
-        """Mean of one value an image, with the percentile interval of the mean over bootstrap samples. Raises ValueError for NaN."""
+        """Return the mean of one value an image, with the percentile interval over bootstrap samples. Raises ValueError for NaN."""
         if not values.isfinite().all():
-            raise ValueError("values must be finite to have a mean; they hold NaN or infinity")
+            raise ValueError("values must be finite to have a mean; they contain NaN or infinity")
         values, generator = values.detach().cpu().double(), torch.Generator().manual_seed(self.seed)
         means = torch.stack([values[resampled(len(values), groups, generator)].mean() for _ in range(self.draws)])
         low, high = self._ends(means)
         return Estimate(float(values.mean()), low, high)
 
     def of_sets(self, statistic: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor) -> Estimate:
-        """A statistic of two sets (N, …) and (M, …), both resampled; the interval is that of the bootstrap about its own mean, moved to the
-        value.
+        """Return a statistic of two sets (N, …) and (M, …), both resampled, with the interval of the bootstrap about its own mean, shifted
+        to the value.
 
-        A resample repeats images, which moves a distance between distributions up by itself: of the draws only their spread can be used,
-        not their place (Efron & Tibshirani 1993, section 10.2: the bootstrap estimate of bias).
+        A resample repeats images, which alone increases a distance between distributions. So only the spread of the draws is used, not
+        their mean (Efron & Tibshirani 1993, section 10.2: the bootstrap estimate of bias).
         """
 
         def drawn(generator: torch.Generator) -> Tensor:
@@ -81,14 +81,17 @@ class Resampling:
         return self._about(statistic(fake, real), drawn)
 
     def of_pairs(self, statistic: Callable[[Tensor], Tensor], n: int) -> Estimate:
-        """A statistic of places (m,) among `n` images that belong together, such as each method's of one truth; resampled as one by
-        `real_groups`, the interval as in `of_sets`. So a difference of two distances is free of what both have of the same patients."""
+        """Return a statistic of places (m,) among `n` images that belong together, such as two methods' results for one truth. All are
+        resampled as one by `real_groups`, with the interval as in `of_sets`, so a difference of two distances is free of what both owe to
+        the same patients.
+        """
         return self._about(statistic(torch.arange(n)), lambda generator: statistic(resampled(n, self.real_groups, generator)))
 
     def of_samples(self, statistic: Callable[..., Tensor], samples: Sequence[Tensor], groups: Sequence[Tensor | None]) -> list[Estimate]:
-        """Values (K,) of a statistic of any number of sets, each resampled by its own groups, with the percentile interval of each value.
+        """Return values (K,) of a statistic of several sets, each resampled by its own groups, with the percentile interval of each value.
 
-        For quantiles, shares and ranks, which repeated images hardly move. All K values meet the same draws, so a difference is paired.
+        Use it for quantiles, shares and ranks, which repeated images hardly change. All K values share the same draws, so a difference is
+        paired.
         """
         generator = torch.Generator().manual_seed(self.seed)
         draws = []
@@ -99,7 +102,7 @@ class Resampling:
         return [Estimate(float(value), *own) for value, own in zip(statistic(*samples), ends, strict=True)]
 
     def _about(self, value: Tensor, drawn: Callable[[torch.Generator], Tensor]) -> Estimate:
-        """The value, with the spread of as many draws about their own mean."""
+        """Return the value with the spread of the draws about their own mean."""
         generator = torch.Generator().manual_seed(self.seed)
         values = torch.tensor([float(drawn(generator)) for _ in range(self.draws)], dtype=torch.float64)
         low, high = self._ends(values - values.mean())

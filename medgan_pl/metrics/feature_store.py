@@ -1,4 +1,4 @@
-"""Features of whole sets of images, those of reals remembered from one judgement to the next."""
+"""Features of whole sets of images; those of reals are cached on disk from one judgement to the next."""
 
 import json
 import os
@@ -15,16 +15,17 @@ from medgan_pl.metrics.extractors.features import Extractor
 
 
 def mirrored(images: Tensor) -> Tensor:
-    """Left for right: the last axis, in 2-D and 3-D."""
+    """Return the images with left and right exchanged: the last axis flipped, in 2-D and 3-D."""
     return images.flip(-1)
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Features (N, F) float32 on the CPU of whole sets; `folder` remembers them by what the images and the extractor are.
+    """Computes features (N, F) float32, on the CPU, of whole sets, and caches them in `folder` by the keys of the images and the rules of
+    the extractor.
 
-    `batch_size`: images at once on `device`. `announce(what)` is told before work begins that takes time. Raises ValueError, with the set,
-    for features that are not finite.
+    `batch_size`: images at once on `device`. `announce(text)` is called before work that takes time. Raises ValueError, naming the set, for
+    features that are not finite.
     """
 
     folder: Path
@@ -33,7 +34,7 @@ class FeatureStore:
     announce: Callable[[str], None] = lambda what: None
 
     def __call__(self, extractor: Extractor, images: ImageSet, what: str, mirror: bool = False) -> Tensor:
-        """`what` names the set on the screen and in an error; `mirror`: of the images' mirror images."""
+        """Return the features of `images`, with `mirror` of their mirror images; `what` names the set on the screen and in errors."""
         if mirror:
             images = images.changed(mirrored, "mirrored")
         path = images.key and self.folder / f"{digest(images.key, json.dumps(extractor.rules, sort_keys=True))}.npy"
@@ -54,9 +55,9 @@ class FeatureStore:
 
 
 def remember(path: Path, values: np.ndarray) -> None:
-    """Beside, then in place: another judgement may be writing the same."""
+    """Write to a temporary file and rename it: another judgement may be writing the same values."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
         np.save(file, values)
-    beside.replace(path)
+    temporary.replace(path)

@@ -29,7 +29,7 @@ TABLES = ("subject", "data", "spaces", "settings", "run", "verdicts")
 
 @dataclass(frozen=True)
 class Judgement:
-    """The content of metrics.json, key by key as the head of this file says."""
+    """The content of metrics.json; the keys are explained at the head of this file."""
 
     subject: dict[str, Any]
     data: dict[str, Any]
@@ -55,7 +55,7 @@ class Judgement:
 
     @classmethod
     def from_plain(cls, content: Any) -> "Judgement":
-        """Return the judgement in plain containers, which may come out of any file.
+        """Return the judgement of plain containers, which may come from any file.
 
         Raises ValueError for content of another format, a metric that is not in the catalogue, and numbers that are not finite; KeyError
         for a missing key.
@@ -67,8 +67,8 @@ class Judgement:
 
 
 def validate(content: Any) -> None:
-    """Raise ValueError unless plain containers are a judgement; KeyError for a missing key."""
-    require(isinstance(content, dict), f"it must hold names and values, got {shown(content)}")
+    """Raise ValueError unless the plain containers are a judgement, KeyError for a missing key."""
+    require(isinstance(content, dict), f"it must have names and values, got {shown(content)}")
     require(content["format"] == FORMAT, f"its format must be {FORMAT}, got {shown(content['format'])}: use the version that wrote it")
     require(isinstance(content["results"], list), f"'results' must be a list of rows, got {shown(content['results'])}")
     for row in content["results"]:
@@ -76,7 +76,7 @@ def validate(content: Any) -> None:
     for name, value in walk(content, MAX_VALUES):
         require(not isinstance(value, float) or math.isfinite(value), f"{shown(name)} must be finite, got {value}")
     for key in TABLES:
-        require(isinstance(content[key], dict), f"{key!r} must hold names and values, got {shown(content[key])}")
+        require(isinstance(content[key], dict), f"{key!r} must have names and values, got {shown(content[key])}")
     for key in ("created", "version"):
         require(isinstance(content.get(key, ""), str), f"{key!r} must be a text, got {shown(content.get(key))}")
     notes = content.get("notes", [])
@@ -84,8 +84,8 @@ def validate(content: Any) -> None:
 
 
 def validate_row(row: Any) -> None:
-    """Raise ValueError unless a row of plain values is a result of the catalogue; KeyError for a missing key."""
-    require(isinstance(row, dict), f"a result must hold names and values, got {shown(row)}")
+    """Raise ValueError unless the row of plain values is a result of the catalogue, KeyError for a missing key."""
+    require(isinstance(row, dict), f"a result must have names and values, got {shown(row)}")
     require(isinstance(row["key"], str) and row["key"] in CATALOGUE, f"it has a result of an unknown kind, {shown(row['key'])}")
     name = shown(row.get("name", row["key"]))
     texts = ("name", "space", "label", "undefined", "unordered", "unit")
@@ -96,15 +96,18 @@ def validate_row(row: Any) -> None:
             ends is None or (isinstance(ends, dict) and set(ends) == {"value", "low", "high"}),
             f"{key} of {name} must be value, low and high",
         )
-        _hold_numbers((ends or {}).values(), f"{key} of {name}")
+        _require_numbers((ends or {}).values(), f"{key} of {name}")
     ladder = row.get("ladder", {})
-    require(isinstance(ladder, dict), f"the ladder of {name} must hold severity levels and numbers, got {shown(ladder)}")
+    require(isinstance(ladder, dict), f"the ladder of {name} must have severity levels and numbers, got {shown(ladder)}")
     noise = row.get("noise")
-    _hold_numbers([*ladder.values(), *([] if noise is None else [noise])], f"the ladder and the noise of {name}")
+    _require_numbers([*ladder.values(), *([] if noise is None else [noise])], f"the ladder and the noise of {name}")
     require(all(type(row.get(key, 0)) is int for key in ("n_fake", "n_real")), f"the counts of {name} must be whole numbers")
 
 
-def _hold_numbers(values: Iterable[Any], what: str) -> None:
-    """Raise ValueError unless all values are finite numbers; JSON's true and false are none."""
+def _require_numbers(values: Iterable[Any], what: str) -> None:
+    """Raise ValueError unless all values are finite numbers; JSON's true and false are not."""
     bad = [value for value in values if type(value) not in (int, float) or not math.isfinite(value)]
-    require(not bad, f"{what} must be finite numbers, got {', '.join(map(shown, bad))}; if it cannot be measured, say why in 'undefined'")
+    require(
+        not bad,
+        f"{what} must be finite numbers, got {', '.join(map(shown, bad))}; if it cannot be measured, give the reason in 'undefined'",
+    )

@@ -1,7 +1,7 @@
-"""Privacy: whether generated images are training images again. Distances between embeddings (N, F) of any space; small is a copy.
+"""Privacy: copies of training images among generated ones, by distances between embeddings (N, F) in any space; a small distance is a copy.
 
-What a distance means is learnt from held-out patients: they are as near to the training images as a stranger comes by chance. A held-out
-image that is itself among the training images, under another name, is no stranger; see `twins`.
+Held-out patients calibrate the distances: they are as near to the training images as an unseen patient is by chance. A held-out image that
+equals a training image under another name does not count as unseen; see `twins`.
 """
 
 import math
@@ -19,8 +19,8 @@ from medgan_pl.metrics.neighbours import nearest, nearest_other
 
 Distances = Float[Tensor, " n"]
 
-QUANTILE = 0.01  # of the strangers, who are this near by chance
-MIN_IMAGES = 10  # images, of each set, before an interval of a median or a rank is worth the name
+QUANTILE = 0.01  # of held-out images, which are this near by chance
+MIN_IMAGES = 10  # images of each set; with fewer an interval of a median or a rank means nothing
 ROUNDING = 1e-9  # 0.01 × 2,900 is 28.999…
 BLANK = 1e-6  # root mean square about the mean, in units of [-1, 1]: what float32 leaves of a constant image
 TWIN = 1e-3  # of the median distance: an equal image, embedded in another batch, is off by rounding, some 1e-4 of it
@@ -28,11 +28,11 @@ CAUGHT_COPIES, CAUGHT_ADVANTAGE = 5 * QUANTILE, 0.02  # see `leaks`
 
 
 class PixelFeatures(Extractor):
-    """The image itself, small: averaged by area to at most 32 a side (16 in 3-D), its mean taken off, scaled to length 1.
+    """Small pixels as features: the image averaged by area to at most 32 a side (16 in 3-D), minus its mean, scaled to length 1.
 
-    Images (B, C, *S) in [-1, 1] -> (B, C · sides), so that distance² = 2 (1 - correlation): brightness and contrast do not count, and fine
-    grain and shifts by a part of the small pixel hardly. Sides of 32 (16) or less stay; those not a multiple are averaged over windows
-    that overlap by a pixel. An image without contrast gives zeros: 0 from another such, 1 from any other.
+    Images (B, C, *S) in [-1, 1] -> (B, C · sides), so that distance² = 2 (1 - correlation). Brightness and contrast do not count; fine
+    grain and shifts by a part of the small pixel hardly do. Sides of 32 (16) or less stay; other sides that are not a multiple are averaged
+    over windows that overlap by a pixel. An image without contrast gives zeros: distance 0 to another such image, 1 to any other.
     Raises ValueError for another number of axes.
     """
 
@@ -62,7 +62,8 @@ class PixelFeatures(Extractor):
 
 
 def nearest_of_views(views: Sequence[Float[Tensor, "n f"]], train: Float[Tensor, "m f"]) -> tuple[Distances, Int[Tensor, " n"]]:
-    """Distance, float64, and place of the training image nearest to each image in any of its `views`, such as itself and its mirror image.
+    """Return the distance (float64) and place of the training image nearest to each image in any of its `views`, such as the image and its
+    mirror image.
 
     Raises ValueError for no view, views of unequal shape, and as `neighbours.nearest`.
     """
@@ -74,26 +75,27 @@ def nearest_of_views(views: Sequence[Float[Tensor, "n f"]], train: Float[Tensor,
 
 
 def closest_pairs(distance: Distances, place: Int[Tensor, " n"], n: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """The `n` images nearest to training, the nearest first, and their training images' places; all, where they are fewer."""
+    """Return the `n` images nearest to training, the nearest first, and the places of their training images; all if there are fewer."""
     rows = distance.argsort(stable=True)[:n]
     return rows, place[rows]
 
 
 def twins(distance: Distances) -> Bool[Tensor, " n"]:
-    """Find the held-out images that are at no distance from a training image but rounding: the same image under another name.
+    """Return which held-out images equal a training image but for rounding: the same image under another name.
 
-    They are left out wherever a distance is to say what a stranger's is: with more than 1 % of them, nothing could come nearer than 0. They
-    also mean that the split leaks, which the reader should be told.
+    They are left out when held-out distances calibrate: with more than 1 % of them, nothing could be nearer than 0. They also mean that the
+    split leaks, which a report must state.
     """
     return distance <= TWIN * distance.mean()
 
 
 def nearest_ratio(fake_distance: Distances, held_out_distance: Float[Tensor, " m"], resampling: Resampling) -> Estimate:
-    """`nn_ratio`: median distance of the fakes to training over that of held-out reals, `twins` left out. 0 up; 1 is a stranger's.
+    """Return `nn_ratio`: the median distance of the fakes to training, divided by that of held-out reals without `twins`; 0 up, 1 is like a
+    held-out real.
 
-    Fakes and held-outs (`resampling.real_groups`) are both drawn anew. Raises ValueError for fewer than 10 of either, NaN or infinity.
+    Fakes and held-out reals (`resampling.real_groups`) are both resampled. Raises ValueError for fewer than 10 of either, NaN or infinity.
     """
-    fake, held_out, resampling = _strangers(fake_distance, held_out_distance, resampling)
+    fake, held_out, resampling = _without_twins(fake_distance, held_out_distance, resampling)
     if min(len(fake), len(held_out)) < MIN_IMAGES:
         raise ValueError(
             f"a ratio of medians needs {MIN_IMAGES} fakes and {MIN_IMAGES} held-out images that are not in the training set, "
@@ -109,25 +111,28 @@ def nearest_ratio(fake_distance: Distances, held_out_distance: Float[Tensor, " m
 def copies(
     fake_distance: Distances, held_out_distance: Float[Tensor, " m"], resampling: Resampling, quantile: float = QUANTILE
 ) -> Estimate:
-    """`copies`: share of the fakes that are nearer to training than all but `quantile` of the held-out reals, `twins` left out; 0 to 1.
+    """Return `copies`: the share of the fakes that are nearer to training than all but `quantile` of the held-out reals without `twins`; 0
+    to 1.
 
-    The threshold is the k-th smallest of m held-out distances, k = ⌊`quantile` m⌋: of fakes that are strangers too, k / (m + 1) fall below
-    it on average, whatever the distribution. Nearer is <, and the threshold is above 0: a fake equal to a training image always counts,
-    one exactly as near as a stranger does not.
-    Interval: fakes and held-outs (`resampling.real_groups`) are both drawn anew, and with them the threshold. It cannot be drawn below the
-    smallest distance seen: with 100 held-outs the interval holds the true share in some 80 to 90 of 100 cases, with 200 in about 95.
-    Raises ValueError for fewer held-outs than 1 / `quantile`, 100 for 1 % (k would be 0), fewer than 10 fakes, NaN or infinity.
+    The threshold is the k-th smallest of m held-out distances, k = ⌊`quantile` m⌋: of fakes like unseen patients, k / (m + 1) are below it
+    on average, for any distribution. "Nearer" is <, and the threshold is above 0: a fake that equals a training image always counts, one
+    exactly as near as the k-th held-out image does not.
+    Interval: fakes and held-out reals (`resampling.real_groups`) are both resampled, and with them the threshold. The threshold cannot be
+    below the smallest distance seen: with 100 held-out reals the interval contains the true share in some 80 to 90 of 100 cases, with 200
+    in about 95.
+    Raises ValueError for fewer held-out reals than 1 / `quantile`, 100 for 1 % (k would be 0), fewer than 10 fakes, NaN or infinity.
     """
     return _share_below(fake_distance, held_out_distance, resampling, quantile)
 
 
 def duplicates(fake: Float[Tensor, "n f"], held_out: Float[Tensor, "m f"], resampling: Resampling, quantile: float = QUANTILE) -> Estimate:
-    """`duplicates`: share of fakes (embeddings) nearer to another fake than all but `quantile` of held-out reals are to another; 0 to 1.
+    """Return `duplicates`: the share of fakes (embeddings) nearer to another fake than all but `quantile` of held-out reals are to another;
+    0 to 1.
 
-    The more images, the nearer the nearest: both sets are cut to the smaller count. Images of one patient are alike, and hundreds of a few
-    patients stand for a few: of each patient one image is kept (of `fake_groups` too, for reals in the place of fakes). Both by
-    permutations keyed by `resampling.seed`. Threshold, twins and interval as in `copies`; but the two of a pair share their distance and
-    are drawn as if they did not, so that where all duplicates are pairs the interval is up to √2 too narrow.
+    More images have nearer neighbors, so both sets are cut to the smaller count. Images of one patient are alike, so one image of each
+    patient is kept (of `fake_groups` too, for reals in place of fakes). Both cuts use permutations keyed by `resampling.seed`. Threshold,
+    twins and interval are as in `copies`, but the two images of a pair share their distance and are resampled as independent: if all
+    duplicates are pairs, the interval is up to √2 too narrow.
     Raises ValueError for fewer than 1 / `quantile` fakes or held-out patients, 100 for 1 %, unequal F, NaN or infinity.
     """
     generator = torch.Generator().manual_seed(resampling.seed)
@@ -144,50 +149,50 @@ def duplicates(fake: Float[Tensor, "n f"], held_out: Float[Tensor, "m f"], resam
 
 
 def leaks(copies: Estimate | None, advantage: Estimate | None) -> str:
-    """Return what was caught, in plain sentences, by `copies` at 1 % and by `mia_advantage` (None where not defined); "" where nothing was.
+    """Return a sentence for each leak found, by `copies` at 1 % and by `mia_advantage` (None if not defined); "" if there is none.
 
-    - The lower end of `copies` is above 0.05, five times chance. Of 300 simulated honest generators in each of 20 settings (100 to 1,000
-      held-outs, 100 to 2,000 fakes) at most 0.3 % were flagged; at three times chance 2.3 %. With 10 % of copies among 200 fakes or more
-      all but 0.3 % were caught. Five leaves room for blur, which brings images nearer without copying: honest chest films (Kermany et al.
-      2018) under a blur of 1/32 of their side came to 0.06.
-    - The lower end of the advantage is above 0.02: by chance that is past the end of a 95 % interval and some way on, in less than 1 of 100
-      honest cases with a few hundred patients; and a smaller gain is of little use to an attacker.
-    A generator that repeats training images in less than about 5 % of its own passes here: look at the closest pairs.
+    - Copies: the lower end is above 0.05, five times chance. Of 300 simulated honest generators in each of 20 settings (100 to 1,000
+      held-out reals, 100 to 2,000 fakes) at most 0.3 % were flagged; at three times chance 2.3 %. With 10 % of copies among 200 fakes or
+      more, all but 0.3 % were found. Five times leaves room for blur, which brings images nearer without copying: honest chest films
+      (Kermany et al. 2018) under a blur of 1/32 of their side reached 0.06.
+    - Advantage: the lower end is above 0.02. By chance this happens in less than 1 of 100 honest cases with a few hundred patients, and a
+      smaller gain is of little use to an attacker.
+    A generator that repeats training images in less than about 5 % of its own is not detected: look at the closest pairs.
     """
-    caught = []
+    found = []
     if copies is not None and copies.low > CAUGHT_COPIES:
         value, low, high = (f"{100 * share:.0f} %" for share in (copies.value, copies.low, copies.high))
-        caught.append(
+        found.append(
             f"{value} ({low} to {high}) of the generated images are nearer to a training image than all but {100 * QUANTILE:g} % of "
             "unseen patients are: training images are repeated."
         )
     if advantage is not None and advantage.low > CAUGHT_ADVANTAGE:
-        caught.append(
-            f"An attacker can tell who was in the training set: the AUC is {advantage.value:.2f} ({advantage.low:.2f} to "
+        found.append(
+            f"An attacker can infer who was in the training set: the AUC is {advantage.value:.2f} ({advantage.low:.2f} to "
             f"{advantage.high:.2f}) above that of the control."
         )
-    return " ".join(caught)
+    return " ".join(found)
 
 
-def _strangers(fake: Tensor, held_out: Tensor, resampling: Resampling) -> tuple[Tensor, Tensor, Resampling]:
-    """The distances in float64, and what is to be drawn, without the held-outs that are `twins`."""
+def _without_twins(fake: Tensor, held_out: Tensor, resampling: Resampling) -> tuple[Tensor, Tensor, Resampling]:
+    """Return the distances in float64 and the resampling, without the held-out images that are `twins`."""
     if not (torch.isfinite(fake).all() and torch.isfinite(held_out).all()):
-        raise ValueError("distances must be finite; they hold NaN or infinity")
+        raise ValueError("distances must be finite; they contain NaN or infinity")
     kept, groups = ~twins(held_out), resampling.real_groups
     resampling = replace(resampling, real_groups=None if groups is None else groups[kept])
     return fake.double(), held_out.double()[kept], resampling
 
 
 def _share_below(fake: Tensor, held_out: Tensor, resampling: Resampling, quantile: float) -> Estimate:
-    fake, held_out, resampling = _strangers(fake, held_out, resampling)
+    fake, held_out, resampling = _without_twins(fake, held_out, resampling)
     if len(fake) < MIN_IMAGES or len(held_out) < _min_patients(quantile):
         raise ValueError(
-            f"a {100 * quantile:g} % quantile needs {MIN_IMAGES} fakes and {_min_patients(quantile)} held-out images, or more, not "
-            f"in the set they are compared with; got {len(fake)} and {len(held_out)}"
+            f"a {100 * quantile:g} % quantile needs {MIN_IMAGES} fakes and {_min_patients(quantile)} held-out images or more that are "
+            f"not in the set they are compared with; got {len(fake)} and {len(held_out)}"
         )
 
     def share(fake: Tensor, held_out: Tensor) -> Tensor:
-        rank = max(1, math.floor(quantile * len(held_out) + ROUNDING))  # patients drawn anew can be fewer images
+        rank = max(1, math.floor(quantile * len(held_out) + ROUNDING))  # resampled patients can have fewer images
         return (fake < held_out.kthvalue(rank).values).double().mean()[None]
 
     return resampling.of_samples(share, (fake, held_out), (resampling.fake_groups, resampling.real_groups))[0]
@@ -200,7 +205,7 @@ def _min_patients(quantile: float) -> int:
 
 
 def _one_each(n: int, groups: Tensor | None, generator: torch.Generator) -> Tensor:
-    """Places of `n` images in random order; of those of one group only the first."""
+    """Return the places of `n` images in random order, of each group only the first."""
     order = torch.randperm(n, generator=generator)
     if groups is None:
         return order

@@ -1,10 +1,10 @@
-"""Nearest neighbours among features, found piece by piece, and what is told by them: precision and recall, density and coverage.
+"""Nearest neighbors among features, found block by block, and two measures by them: precision and recall, density and coverage.
 
-Distances are found as |a|² + |b|² - 2 a·b, a matrix product, in float64 on the CPU, after the mean of all rows is taken off. That errs by
-at most (F + 4) 2⁻⁵² (|a|² + |b|²), lengths counted from the mean (Higham 2002, section 3.1): nothing between strangers, but it hides the 0
-between equal rows. So it only chooses. Each distance that is given, and each so near to the border of a ball, is measured directly, as
-√ Σ (a - b)². A neighbour can be the wrong one only where two distances² differ by less than that bound.
-Memory: centred copies of the features in float64, and a few pieces of `BLOCK_BYTES`.
+Distances are computed as |a|² + |b|² - 2 a·b, a matrix product, in float64 on the CPU, after the mean of all rows is subtracted. The error
+is at most (F + 4) 2⁻⁵² (|a|² + |b|²), lengths measured from the mean (Higham 2002, section 3.1): negligible between different images, but
+it hides the 0 between equal rows. So these distances only select. Each distance that is returned, and each that is close to the border of a
+ball, is computed directly as √ Σ (a - b)². A neighbor can be the wrong one only if two distances² differ by less than that bound.
+Memory: centered copies of the features in float64, and a few blocks of `BLOCK_BYTES`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,15 +17,15 @@ from torch import Tensor
 
 from medgan_pl.metrics.estimate import Estimate, Resampling
 
-BLOCK_BYTES = 2**26  # of one piece of the matrix of distances
+BLOCK_BYTES = 2**26  # of one block of the matrix of distances
 TIE = 1e-12  # relative: distances² this near to each other differ by rounding alone
 
 
 def kth_distances(x: Float[Tensor, "n f"], k: int) -> Float[Tensor, " n"]:
-    """Distance of each row to its `k`-th nearest other row, itself left out; float64. Raises ValueError for N <= `k`, NaN or infinity."""
+    """Return the distance (float64) of each row to its `k`-th nearest other row. Raises ValueError for N <= `k`, NaN or infinity."""
     if len(x) <= k:
         raise ValueError(f"the {k}-th nearest other row needs {k + 1} rows or more, got {len(x)}")
-    (x,) = _centred(x)
+    (x,) = _centered(x)
     found = []
     for block in _blocks(x, x):
         block.squares[torch.arange(len(block.rows)), block.rows] = torch.inf
@@ -40,13 +40,14 @@ def nearest(
     query_groups: Int[Tensor, " n"] | None = None,
     base_groups: Int[Tensor, " m"] | None = None,
 ) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Distance (float64) and place in `base` of the row nearest to each row of `query`; given groups, of the nearest of another group.
+    """Return the distance (float64) and the place in `base` of the row nearest to each row of `query`; with groups, nearest of another
+    group.
 
-    Raises ValueError for NaN, infinity, unequal F, an empty set, groups of one set only, and a query to which no other group is left.
+    Raises ValueError for NaN, infinity, unequal F, an empty set, groups of one set only, and a query row without a row of another group.
     """
     if (query_groups is None) != (base_groups is None):
         raise ValueError("`query_groups` and `base_groups` must both be given, or neither")
-    query, base = _centred(query, base)
+    query, base = _centered(query, base)
     distances, places = [], []
     for block in _blocks(query, base):
         if query_groups is not None:
@@ -60,34 +61,34 @@ def nearest(
 
 
 def nearest_other(x: Float[Tensor, "n f"], groups: Int[Tensor, " n"] | None = None) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """`nearest` within one set: the nearest other row, of another group where `groups` are given. Raises ValueError as `nearest`."""
+    """Return `nearest` within one set: the nearest other row, of another group if `groups` are given. Raises ValueError as `nearest`."""
     groups = torch.arange(len(x)) if groups is None else groups
     return nearest(x, x, groups, groups)
 
 
-class _Neighbourhoods(ABC):
-    """The base of the two measures of this file: one number an image, averaged over the fakes (first key) and over the reals (second)."""
+class _Neighborhoods(ABC):
+    """The base of the two measures of this file: one number an image, averaged over the fakes (first key) and the reals (second key)."""
 
     keys: tuple[str, str]
 
     def __init__(self, k: int) -> None:
         if k < 1:
-            raise ValueError(f"`k` must be 1 neighbour or more, got {k}")
+            raise ValueError(f"`k` must be 1 neighbor or more, got {k}")
         self.k = k
 
     @abstractmethod
     def _per_image(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """One number for each fake (N,) and one for each real (M,), float64."""
+        """Return one number for each fake (N,) and one for each real (M,), float64."""
 
     def __call__(self, fake: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> dict[str, Tensor]:
         return dict(zip(self.keys, (values.mean() for values in self._per_image(fake, real)), strict=True))
 
     def estimates(self, fake: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], resampling: Resampling) -> dict[str, Estimate]:
-        """The values with their intervals: the numbers of the images are drawn anew, the neighbourhoods stay as they are.
+        """Return the values with their intervals: the numbers of the images are resampled, the neighborhoods are kept.
 
-        In a resample a quarter of the images stand twice or more; a twin at distance 0 shrinks the distance of the k-th neighbour, to 0
-        where there are k twins: neighbourhoods found anew would measure the repetition. So the interval lacks what the neighbourhoods
-        themselves vary from one sample to the next, and is somewhat narrow.
+        In a resample a quarter of the images occur twice or more; a twin at distance 0 shrinks the distance of the k-th neighbor, to 0 with
+        k twins. New neighborhoods would measure this repetition. So the interval does not include the variation of the neighborhoods from
+        one sample to the next, and is somewhat narrow.
         """
         groups = resampling.fake_groups, resampling.real_groups
         per_image = self._per_image(fake, real)
@@ -99,12 +100,12 @@ class _Neighbourhoods(ABC):
         return kth_distances(x, self.k)
 
 
-class PrecisionRecall(_Neighbourhoods):
+class PrecisionRecall(_Neighborhoods):
     """Precision, the share of fakes inside the ball of any real, and recall, the share of reals inside the ball of any fake; 0 to 1.
 
-    The ball of an image reaches to its `k`-th nearest neighbour among its own kind, that one included. A measure (see `measure.Measure`) of
+    The ball of an image reaches to its `k`-th nearest neighbor of its own kind, which is included. A measure (see `measure.Measure`) of
     {"precision": …, "recall": …}. Both grow with the number of images: compare at equal N and M. Images of one patient are near to one
-    another, which shrinks the balls: of volumes and series give few images a patient.
+    another, which shrinks the balls: use few images a patient of volumes and series.
     Raises ValueError for `k` or fewer fakes or reals, unequal F, NaN or infinity.
 
     Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), eqs. 1 and 2, with their k = 3.
@@ -116,25 +117,25 @@ class PrecisionRecall(_Neighbourhoods):
         super().__init__(k)
 
     def _per_image(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        centred_fake, centred_real = _centred(fake, real)
+        centered_fake, centered_real = _centered(fake, real)
         fake_radii, real_radii = self._radii("fake", fake), self._radii("real", real)
         precise, recalled = [], torch.zeros(len(real), dtype=torch.bool)
-        for block in _blocks(centred_fake, centred_real):
+        for block in _blocks(centered_fake, centered_real):
             precise.append(block.within(real_radii[None]).any(1))
             recalled |= block.within(fake_radii[block.rows, None]).any(0)
         return torch.cat(precise).double(), recalled.double()
 
 
-class DensityCoverage(_Neighbourhoods):
-    """Density, in how many balls of reals a fake lies over `k` (0 up, about 1 for reals), and coverage, the share of reals whose ball holds
-    a fake (0 to 1).
+class DensityCoverage(_Neighborhoods):
+    """Density, the number of balls of reals that contain a fake, divided by k (0 up, about 1 for reals), and coverage, the share of reals
+    whose ball contains a fake (0 to 1).
 
-    The ball of a real reaches to its `k`-th nearest neighbour among the reals, that one included. A measure (see `measure.Measure`) of
-    {"density": …, "coverage": …}. Of equal distributions and as many fakes as reals coverage is 1 - 2⁻ᵏ on average, not 1. On images of one
-    patient see `PrecisionRecall`. Raises ValueError for `k` or fewer reals, no fake, unequal F, NaN or infinity.
+    The ball of a real reaches to its `k`-th nearest neighbor among the reals, which is included. A measure (see `measure.Measure`) of
+    {"density": …, "coverage": …}. For equal distributions and as many fakes as reals, coverage is 1 - 2⁻ᵏ on average, not 1. For several
+    images of one patient see `PrecisionRecall`. Raises ValueError for `k` or fewer reals, no fake, unequal F, NaN or infinity.
 
     Source: Naeem et al. 2020 (arXiv 2002.09797), section 3.2, with their k = 5. An outlier among the reals, whose ball is large, adds one
-    ball in density, but makes precision 1 wherever it reaches.
+    ball to density, but makes precision 1 wherever it reaches.
     """
 
     keys = ("density", "coverage")
@@ -143,24 +144,24 @@ class DensityCoverage(_Neighbourhoods):
         super().__init__(k)
 
     def _per_image(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        centred_fake, centred_real = _centred(fake, real)
+        centered_fake, centered_real = _centered(fake, real)
         radii = self._radii("real", real)
         balls, covered = [], torch.zeros(len(real), dtype=torch.bool)
-        for block in _blocks(centred_fake, centred_real):
+        for block in _blocks(centered_fake, centered_real):
             inside = block.within(radii[None])
             balls.append(inside.sum(1))
             covered |= inside.any(0)
         return torch.cat(balls).double() / self.k, covered.double()
 
 
-def _centred(*sets: Tensor) -> list[Tensor]:
-    """The sets in float64 on the CPU, less the mean of all their rows: close to 0, little is lost when lengths are squared."""
+def _centered(*sets: Tensor) -> list[Tensor]:
+    """Return the sets in float64 on the CPU minus the mean of all their rows: close to 0, squared lengths lose little precision."""
     if any(x.ndim != 2 or x.shape[1] != sets[0].shape[1] or not x.numel() for x in sets):
         raise ValueError(
             f"features must be (rows, F) with one F, one row or more of each, got {', '.join(str(tuple(x.shape)) for x in sets)}"
         )
     if not all(torch.isfinite(x).all() for x in sets):
-        raise ValueError("features must be finite; they hold NaN or infinity")
+        raise ValueError("features must be finite; they contain NaN or infinity")
     sets = tuple(x.detach().cpu() for x in sets)
     mean = sum(x.sum(0, dtype=torch.float64) for x in sets) / sum(len(x) for x in sets)
     return [x.to(torch.float64, copy=True).sub_(mean) for x in sets]
@@ -168,7 +169,7 @@ def _centred(*sets: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Block:
-    """Squared distances (B, M), by the fast form, of the rows `rows` (B,) of `query` to all of `base`; `lengths` are |a|² and |b|²."""
+    """Squared distances (B, M), by the matrix product, of rows `rows` (B,) of `query` to all of `base`; `lengths` are |a|² and |b|²."""
 
     rows: Tensor
     squares: Tensor
@@ -177,13 +178,13 @@ class _Block:
     lengths: tuple[Tensor, Tensor]
 
     def measured(self, i: Tensor, j: Tensor) -> Tensor:
-        """(P,) squared distances, summed directly, of the block's i-th query to the j-th base."""
+        """Return (P,) squared distances, computed directly, of the block's i-th query to the j-th base."""
         step = max(1, BLOCK_BYTES // (8 * self.base.shape[1]))
         pairs = zip(self.rows[i].split(step), j.split(step), strict=True)
         return torch.cat([(self.query[a] - self.base[b]).square_().sum(1) for a, b in pairs])
 
     def within(self, radii: Float[Tensor, "b_or_1 m_or_1"]) -> Bool[Tensor, "b m"]:
-        """Return whether the distances are at most `radii`, one a query (B, 1) or one a base (1, M)."""
+        """Return which distances are at most `radii`, one a query (B, 1) or one a base (1, M)."""
         limits = radii.square().expand_as(self.squares)
         gap = self.squares - limits
         inside = gap <= 0
@@ -194,7 +195,7 @@ class _Block:
 
 
 def _blocks(query: Tensor, base: Tensor) -> Iterator[_Block]:
-    """The squared distances of all pairs, `BLOCK_BYTES` at a time."""
+    """Yield the squared distances of all pairs, `BLOCK_BYTES` at a time."""
     base_lengths = torch.linalg.vecdot(base, base)
     for rows in torch.arange(len(query)).split(max(1, BLOCK_BYTES // (8 * len(base)))):
         part = query[rows]

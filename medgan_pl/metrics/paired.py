@@ -1,4 +1,4 @@
-"""Paired tasks, where fake i is to be real i: errors of grey values, structural similarity, overlap and outlines of masks."""
+"""Paired tasks, in which fake i should equal real i: errors of gray values, structural similarity, overlap and outlines of masks."""
 
 import warnings
 from abc import abstractmethod
@@ -17,23 +17,24 @@ from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.models.losses.structure import WINDOW, similarity
 
 RANGE = 2.0  # of images in [-1, 1]
-MAX_DB = 100.0  # equal images, and errors under 1/100,000 of the range
+MAX_DB = 100.0  # for equal images, and errors under 1/100,000 of the range
 
 
 def mae(
     fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."], half_range: float = 1.0
 ) -> Float[Tensor, " fake_count"]:
-    """Mean absolute error of each image, both (N, C, *S) in [-1, 1], times `half_range`: native units (HU) for a step of 1, half of what
-    lies between the native values of -1 and 1. Raises ValueError for unequal shapes, NaN and infinity."""
+    """Return the mean absolute error of each image, both (N, C, *S) in [-1, 1], times `half_range`: native units (HU) for a step of 1, half
+    the difference between the native values of -1 and 1. Raises ValueError for unequal shapes, NaN and infinity."""
     _validate(fake, real)
     return half_range * (fake.double() - real.double()).abs().flatten(1).mean(1).float()
 
 
 def psnr(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
-    """Peak signal-to-noise ratio of each image in dB, both (N, C, *S) in [-1, 1]: 10 log10(2² / mean squared error), at most 100.
+    """Return the peak signal-to-noise ratio of each image in dB, both (N, C, *S) in [-1, 1]: 10 log10(2² / mean squared error), at most
+    100.
 
-    The range is the whole of [-1, 1], 2, not what one image holds, so that images compare; channels and pixels weigh alike. Equal images
-    would be infinite and so have no mean: they count 100 dB. Raises ValueError for unequal shapes, NaN and infinity.
+    The range is that of [-1, 1], 2, not that of one image, so that images can be compared. Channels and pixels have equal weight. Equal
+    images would be infinite and have no mean: they count 100 dB. Raises ValueError for unequal shapes, NaN and infinity.
     """
     _validate(fake, real)
     error = (fake.double() - real.double()).square().flatten(1).mean(1)
@@ -41,13 +42,13 @@ def psnr(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count 
 
 
 def ssim(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
-    """Structural similarity of each image, both (N, C, *S) in [-1, 1], 2-D or 3-D: 1 equal, about 0 unlike, below 0 inverted.
+    """Return the structural similarity of each image, both (N, C, *S) in [-1, 1], 2-D or 3-D: 1 equal, about 0 unlike, below 0 inverted.
 
-    Mean over channels and pixels of l · cs (see `diversity.ms_ssim`) in a Gaussian window of 11 pixels that lies inside the image, images
-    brought to [0, 1] first. In float64: in float32 a bright flat area would be off by 1e-4.
+    It is the mean over channels and pixels of l · cs (see `diversity.ms_ssim`) in a Gaussian window of 11 pixels inside the image, after
+    mapping images to [0, 1]. In float64: in float32 a bright flat area would be off by 1e-4.
     Raises ValueError for unequal shapes, NaN, infinity, other than 2 or 3 axes, and a side under 11.
 
-    Source: Wang et al. 2004 (doi 10.1109/TIP.2003.819861), section III.B. That of scikit-image with gaussian_weights=True, sigma=1.5,
+    Source: Wang et al. 2004 (doi 10.1109/TIP.2003.819861), section III.B. It equals scikit-image with gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=1.
     """
     _validate(fake, real)
@@ -62,9 +63,10 @@ def _ssim(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def dice(fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
-    """Dice overlap of each pair of masks (N, 1, *S) of 0 and 1: 2 |A ∩ B| / (|A| + |B|), from 0 to 1.
+    """Return the Dice overlap of each pair of masks (N, 1, *S) of 0 and 1: 2 |A ∩ B| / (|A| + |B|), from 0 to 1.
 
-    Both empty: 1, since the finding is rightly absent; one empty: 0. Raises ValueError for unequal shapes and other values than 0 and 1.
+    It is 1 if both are empty, since the structure is rightly absent, and 0 if one is. Raises ValueError for unequal shapes and values other
+    than 0 and 1.
     """
     a, b = (mask.flatten(1).double() for mask in _masks(fake, real))
     total = a.sum(1) + b.sum(1)
@@ -74,11 +76,12 @@ def dice(fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_coun
 def hausdorff_95(
     fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."], spacing_mm: Sequence[float] | None = None
 ) -> Float[Tensor, " fake_count"]:
-    """Hausdorff distance, 95th percentile, of each pair of masks (N, 1, *S) of 0 and 1, by MONAI; NaN, not defined, where a mask is empty.
+    """Return the Hausdorff distance, 95th percentile, of each pair of masks (N, 1, *S) of 0 and 1, by MONAI; NaN (not defined) if a mask is
+    empty.
 
-    From each voxel of one outline to the nearest of the other, the 95th percentile of these, the greater of both directions; in mm where
-    `spacing_mm`, the size of a voxel along each axis, is given, else in voxels.
-    Raises ValueError for unequal shapes, other values than 0 and 1, and a spacing that is not one positive number an axis.
+    It is the 95th percentile of the distances from each voxel of one outline to the nearest of the other, the larger of both directions; in
+    mm if `spacing_mm`, the size of a voxel along each axis, is given, else in voxels.
+    Raises ValueError for unequal shapes, values other than 0 and 1, and a spacing that is not one positive number an axis.
     """
     a, b = _masks(fake, real)
     _validate_spacing(spacing_mm, a.ndim - 2)
@@ -95,10 +98,10 @@ def hausdorff_95(
 
 
 class OfPairs(Metric):
-    """Means of values that each pair of images has by itself; `keys` says what stands in a column of `values`.
+    """Means of values that each pair of images has by itself; `keys` names the columns of `values`.
 
-    The values of all images are kept, a few numbers each, and gathered over ranks; no result depends on the size of batches.
-    `compute` and `estimates` raise ValueError where no images came.
+    The values of all images are kept, a few numbers each, and gathered over ranks; no result depends on the batch size. `compute` and
+    `estimates` raise ValueError if there were no images.
     """
 
     full_state_update = False
@@ -114,7 +117,7 @@ class OfPairs(Metric):
 
     @abstractmethod
     def measured(self, fake: Tensor, real: Tensor) -> Tensor:
-        """(B, C, *S) each -> (B, keys), NaN where a value is not defined."""
+        """Return (B, keys) of two batches (B, C, *S), NaN where a value is not defined."""
 
     def update(self, fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."]) -> None:
         with torch.no_grad():
@@ -122,20 +125,20 @@ class OfPairs(Metric):
 
     @property
     def values(self) -> Tensor:
-        """(N, keys) in the order of `update`, NaN where a value is not defined."""
+        """Return (N, keys) in the order of `update`, NaN where a value is not defined."""
         if not self.update_called:
-            raise ValueError(f"{type(self).__name__} needs images: call update(fake, real) first; none came")
+            raise ValueError(f"{type(self).__name__} needs images: call update(fake, real) first; got none")
         return dim_zero_cat(self.rows)
 
     def compute(self) -> dict[str, Tensor]:
-        """Means over images; NaN where a value is defined for none."""
+        """Return the means over images, NaN for a value that is defined for no image."""
         return dict(zip(self.keys, self.values.nanmean(0), strict=True))
 
     def estimates(self, resampling: Resampling) -> dict[str, Estimate]:
-        """The means with their intervals; a key that is defined for no image is left out.
+        """Return the means with their intervals, without keys that are defined for no image.
 
-        Pairs are resampled whole: by `real_groups` (N,), in the order of `update`, where there are any. Raises ValueError for groups of
-        another number.
+        Pairs are resampled whole: by `real_groups` (N,), in the order of `update`, if there are any. Raises ValueError for another number
+        of groups.
         """
         values, groups = self.values.cpu(), resampling.real_groups
         if groups is not None and groups.shape != (len(values),):
@@ -148,23 +151,23 @@ class OfPairs(Metric):
         return found
 
     def undefined(self) -> dict[str, int]:
-        """For each key, how many pairs have no such value and are left out of its mean."""
+        """Return for each key how many pairs have no such value and are left out of its mean."""
         return dict(zip(self.keys, self.values.isnan().sum(0).tolist(), strict=True))
 
     def _wrap_compute(self, compute: Callable) -> Callable:
-        """torchmetrics only warns when nothing has been seen; the mean of nothing is an error."""
+        """Raise ValueError in `compute` before any update; torchmetrics would only warn."""
         wrapped = super()._wrap_compute(compute)
 
         def guarded() -> dict[str, Tensor]:
             if not self.update_called:
-                raise ValueError(f"{type(self).__name__}.compute needs images: call update(fake, real) first; none came")
+                raise ValueError(f"{type(self).__name__}.compute needs images: call update(fake, real) first; got none")
             return wrapped()
 
         return guarded
 
 
 class Paired(OfPairs):
-    """Each fake held against its own real, both (B, C, *S) in [-1, 1]: {"mae", "psnr", "ssim", "ms_ssim_paired"}, means over images.
+    """Errors of each fake against its own real, both (B, C, *S) in [-1, 1]: {"mae", "psnr", "ssim", "ms_ssim_paired"}, means over images.
 
     `half_range`: as in `mae`, 700 for a window of [-1000, 400] HU; 1, the default, leaves the error in the units of [-1, 1].
     Raises ValueError for unequal shapes, NaN, infinity, and a side under 11, which has no structural similarity.
@@ -184,10 +187,10 @@ class Paired(OfPairs):
 
 
 class PairedMasks(OfPairs):
-    """Each mask held against its own real one, both (B, 1, *S) of 0 and 1: {"dice", "hd95"}, means over images.
+    """Overlap of each mask with its own real one, both (B, 1, *S) of 0 and 1: {"dice", "hd95"}, means over images.
 
-    `spacing_mm`: as in `hausdorff_95`, one for all images. An empty mask leaves `hd95` not defined: such pairs are left out of its mean
-    and counted by `undefined`, so read it beside Dice, which holds them against the fakes. Raises ValueError as `dice` and `hausdorff_95`.
+    `spacing_mm`: as in `hausdorff_95`, one for all images. `hd95` is not defined for an empty mask: such pairs are left out of its mean and
+    counted by `undefined`, so read it together with Dice, which counts them. Raises ValueError as `dice` and `hausdorff_95`.
     """
 
     keys = ("dice", "hd95")
@@ -201,11 +204,11 @@ class PairedMasks(OfPairs):
 
 
 class Segments(OfPairs):
-    """Segmentations held against their truth, both (B, K, *S) in [-1, 1], a channel for each of `structures`, inside above 0: {"dice",
-    "dice_<structure>"}, means over images, `dice` that over structures too; with `outlines` "hd95_<structure>" as well, which is slow.
+    """Overlap of segmentations with their truth, both (B, K, *S) in [-1, 1], a channel for each of `structures`, inside above 0: {"dice",
+    "dice_<structure>"}, means over images, `dice` also over structures; with `outlines` also "hd95_<structure>", which is slow.
 
-    `spacing_mm`: as in `hausdorff_95`, one for all images; where a mask is empty `hd95` is not defined, as in `PairedMasks`. Raises
-    ValueError for another number of channels.
+    `spacing_mm`: as in `hausdorff_95`, one for all images; `hd95` is not defined for an empty mask, as in `PairedMasks`. Raises ValueError
+    for another number of channels.
     """
 
     def __init__(self, *, structures: Sequence[str], outlines: bool = False, spacing_mm: Sequence[float] | None = None) -> None:
@@ -231,14 +234,14 @@ def _in_parts(values: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Te
 def _validate(fake: Tensor, real: Tensor) -> None:
     if fake.shape != real.shape or not len(fake) or fake.ndim < 3:
         shapes = f"fake {tuple(fake.shape)} and real {tuple(real.shape)}"
-        raise ValueError(f"fake and real must be pairs, as many and of one shape (N, C, *S), got {shapes}")
+        raise ValueError(f"fake and real must be pairs, equal in number and shape (N, C, *S), got {shapes}")
     for kind, images in (("fake", fake), ("real", real)):
         if not torch.isfinite(images).all():
-            raise ValueError(f"the {kind} images given to the metric hold NaN or infinity; has the training diverged?")
+            raise ValueError(f"the {kind} images given to the metric contain NaN or infinity; has the training diverged?")
 
 
 def _masks(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as float, 0 and 1."""
+    """Return both as float, 0 and 1."""
     _validate(fake, real)
     for kind, mask in (("fake", fake), ("real", real)):
         if mask.shape[1] != 1 or not torch.isin(mask.float(), torch.tensor([0.0, 1.0], device=mask.device)).all():

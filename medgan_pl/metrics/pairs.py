@@ -10,12 +10,12 @@ from medgan_pl.metrics.result import Result
 
 
 def measure_pairs(metric: OfPairs, fake: Images, truth: Images, groups: Tensor | None, *, draws: int, batch_size: int) -> list[Result]:
-    """Return one result for each key of `metric`, each fake image held against the truth at its place.
+    """Return one result for each key of `metric`, comparing each fake image with the truth at its place.
 
     - `groups`: (N,) the patient of each truth, None if each image is a patient of its own; intervals are over patients.
     - `draws`: bootstrap samples. `batch_size`: images at once.
 
-    A key that is defined for no pair, or that the metric refuses, comes back undefined, with the reason.
+    A key that is defined for no pair, or that the metric refuses, is returned undefined, with the reason.
     """
     try:
         for rows in torch.arange(len(truth)).split(batch_size):

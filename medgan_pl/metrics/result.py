@@ -12,10 +12,10 @@ class Result:
 
     - `key`: its name in the catalogue. `space`: the extractor it was measured in, "" for none. `label`: its class, "" for all.
     - `estimate`: None if it is not defined, and then `undefined` gives the reason.
-    - `n_fake`, `n_real`: the numbers of images it is computed from. `unit`: "" if the catalogue says it or there is none.
+    - `n_fake`, `n_real`: the numbers of images it is computed from. `unit`: "" if the catalogue gives it or there is none.
     - `floor`: the same number for held-out reals in place of the fakes.
     - `ladder`: severity level -> the value for degraded reals, the mildest first. `noise`: the value for noise in place of images.
-    - `unordered`: a sentence on what the ladder shows this metric not to see; "" if it orders all levels, or there is no ladder.
+    - `unordered`: a sentence on the levels that this metric does not order; "" if it orders all levels, or there is no ladder.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        """fd_random, fd_random/PNEUMONIA, mia_advantage_pixels."""
+        """Return the name, such as fd_random, fd_random/PNEUMONIA, mia_advantage_pixels."""
         return self.key + (f"_{self.space}" if self.space else "") + (f"/{self.label}" if self.label else "")
 
     def plain(self) -> dict[str, Any]:

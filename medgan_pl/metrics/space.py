@@ -1,4 +1,4 @@
-"""Fakes compared with reals in the space of one extractor, by any number of measures."""
+"""The comparison of fakes with reals in the space of one extractor, by any number of measures."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +14,7 @@ from medgan_pl.metrics.measure import Measure
 
 
 class FeatureSpace(Metric):
-    """All `measures` of fakes against reals in the features of one `extractor`, frozen here; no gradient flows.
+    """Applies all `measures` to fakes and reals in the features of one `extractor`, which is frozen here; no gradient flows.
 
     Measures that the catalogue marks as `validated` are computed too.
 
@@ -32,7 +32,7 @@ class FeatureSpace(Metric):
     def __init__(self, extractor: Extractor, measures: Mapping[str, Measure]) -> None:
         super().__init__()
         if not measures:
-            raise ValueError("`measures` must hold one measure or more, such as medgan_pl.metrics.distances.Frechet; got none")
+            raise ValueError("`measures` must have one measure or more, such as medgan_pl.metrics.distances.Frechet; got none")
         self.extractor = extractor.requires_grad_(False).eval()
         given = {key for measure in measures.values() for key in measure.keys}
         more = {each.keys[0]: each for each in catalogue.measures(validated=True) if not given & set(each.keys)}
@@ -47,7 +47,7 @@ class FeatureSpace(Metric):
             )
         for kind, images in (("fake", fake), ("real", real)):
             if not torch.isfinite(images).all():
-                raise ValueError(f"the {kind} images given to the metric hold NaN or infinity; has the training diverged?")
+                raise ValueError(f"the {kind} images given to the metric contain NaN or infinity; has the training diverged?")
         with torch.no_grad():
             self.fake.append(self.extractor(fake))
             self.real.append(self.extractor(real))
@@ -63,12 +63,12 @@ class FeatureSpace(Metric):
         return self
 
     def _wrap_compute(self, compute: Callable) -> Callable:
-        """torchmetrics only warns when nothing has been seen; a judgement of nothing is an error."""
+        """Raise ValueError in `compute` before any update; torchmetrics would only warn."""
         wrapped = super()._wrap_compute(compute)
 
         def guarded() -> dict[str, Tensor]:
             if not self.update_called:
-                raise ValueError("FeatureSpace.compute needs images: call update(fake, real) first; none came")
+                raise ValueError("FeatureSpace.compute needs images: call update(fake, real) first; got none")
             return wrapped()
 
         return guarded

@@ -138,7 +138,7 @@ def test_what_the_metric_refuses():
         Diversity(n=1)
     with pytest.raises(ValueError, match=r"fake \(2, 1, 16, 16\) and real \(3, 1, 16, 16\)"):
         Diversity().update(FAKE[:2], REAL[:3])
-    with pytest.raises(ValueError, match="the fake images given to the metric hold NaN"):
+    with pytest.raises(ValueError, match="the fake images given to the metric contain NaN"):
         Diversity().update(FAKE[:2] * torch.nan, REAL[:2])
     with pytest.raises(ValueError, match="call update"):
         Diversity().compute()

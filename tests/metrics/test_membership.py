@@ -53,7 +53,7 @@ def test_an_honest_generator_gives_nothing_away_and_a_copier_does(seed):
     assert leaks(None, honest["mia_advantage"]) == ""
     copier = attacked(train, test, control, train[torch.arange(600) % 300] + 0.2 * normal(600, seed))
     assert copier["mia_auc"].low > 0.9
-    assert "An attacker can tell" in leaks(None, copier["mia_advantage"])
+    assert "An attacker can infer" in leaks(None, copier["mia_advantage"])
 
 
 def test_the_control_takes_out_what_is_odd_in_the_test_patients():

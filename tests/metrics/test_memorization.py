@@ -240,5 +240,5 @@ def test_leaks_in_words():
     nothing, copied, gained = Estimate(0.06, 0.05, 0.09), Estimate(0.12, 0.08, 0.2), Estimate(0.1, 0.03, 0.2)
     assert leaks(None, None) == leaks(nothing, Estimate(0.2, 0.02, 0.4)) == ""
     assert leaks(copied, None).startswith("12 % (8 % to 20 %) of the generated images are nearer to a training image")
-    assert leaks(nothing, gained).startswith("An attacker can tell who was in the training set: the AUC is 0.10 (0.03 to 0.20) above")
+    assert leaks(nothing, gained).startswith("An attacker can infer who was in the training set: the AUC is 0.10 (0.03 to 0.20) above")
     assert leaks(copied, gained) == f"{leaks(copied, None)} {leaks(None, gained)}"

@@ -219,9 +219,9 @@ def test_what_it_refuses():
     for function in (mae, psnr, ssim, Paired().update):
         with pytest.raises(ValueError, match=r"fake \(2, 1, 16, 16\) and real \(3, 1, 16, 16\)"):
             function(fake[:2], real)
-        with pytest.raises(ValueError, match="the fake images given to the metric hold NaN"):
+        with pytest.raises(ValueError, match="the fake images given to the metric contain NaN"):
             function(fake * torch.nan, real)
-        with pytest.raises(ValueError, match="the real images given to the metric hold NaN"):
+        with pytest.raises(ValueError, match="the real images given to the metric contain NaN"):
             function(fake, real * torch.inf)
     with pytest.raises(ValueError, match="must be pairs"):
         Paired().update(fake[:0], real[:0])

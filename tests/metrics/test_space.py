@@ -106,7 +106,7 @@ def test_errors():
         metric.update(pictures(2, 0, (3, 16, 16)), pictures(2, 0, (3, 16, 16)))
     broken = pictures(2, 0)
     broken[1, 0, 3, 3] = float("nan")
-    with pytest.raises(ValueError, match="the fake images given to the metric hold NaN"):
+    with pytest.raises(ValueError, match="the fake images given to the metric contain NaN"):
         metric.update(broken, pictures(2, 0))
     with pytest.raises(ValueError, match="the real images"):
         metric.update(pictures(2, 0), broken)

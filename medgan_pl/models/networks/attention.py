@@ -9,27 +9,28 @@ from torch import Tensor, nn
 
 from medgan_pl.models.networks.layers import CONV, MAX_POOL
 
-MAX_PIXELS = {2: 32**2, 3: 16**3}  # that look at each other; the paper's best was 32² of 128²
+MAX_PIXELS = {2: 32**2, 3: 16**3}  # largest attended map; the paper's best was 32² of 128²
 
 
 def attended(sizes: Sequence[int], halvings: int) -> int:
-    """After how many of `halvings` the attention stands: at the largest map, from half the size down, of at most 32² or 16³ pixels; else at
-    the smallest there is. (64, 64) gives 1, (128, 128) gives 2, and so does (64, 64, 64)."""
-    most = MAX_PIXELS[len(sizes)]
-    fitting = [level for level in range(1, halvings + 1) if math.prod(axis // 2**level for axis in sizes) <= most]
+    """Return after how many of `halvings` to place the attention: at the largest map of at most 32² or 16³ pixels, from half the size down.
+
+    If every map is larger, it is the smallest one. (64, 64) gives 1; (128, 128) and (64, 64, 64) give 2.
+    """
+    max_pixels = MAX_PIXELS[len(sizes)]
+    fitting = [level for level in range(1, halvings + 1) if math.prod(axis // 2**level for axis in sizes) <= max_pixels]
     return fitting[0] if fitting else halvings
 
 
 class SelfAttention(nn.Module):
-    """Each pixel adds a weighted mean of all pixels, weighted by how well their keys fit its query: x (B, C, *S) -> (B, C, *S).
+    """Add to each pixel a mean of all pixels, weighted by how well their keys fit its query: x (B, C, *S) -> (B, C, *S).
 
-    y_j = x_j + γ v(Σ_i β_ij h(x_i)), β_ij = softmax over i of f(x_i) · g(x_j); f, g, h are 1×1 convolutions to C / 8 channels, v one back
-    to C, and γ starts at 0: the network begins as if there were no attention.
+    y_j = x_j + γ v(Σ_i β_ij h(x_i)), β_ij = softmax over i of f(x_i) · g(x_j). f, g and h are 1×1 convolutions to C / 8 channels, v is one
+    back to C. γ starts at 0, so that the network starts without attention.
 
-    Keys and values are maxima over 2 pixels an axis where S has as many, so the weights are |S| × |S| / 4 numbers an image, in 3-D / 8.
+    Keys and values are max-pooled by 2 along each axis if S has 2 pixels there. The weights are |S| × |S| / 4 numbers an image (3-D: / 8).
 
-    Source: section 3, eq. 1 to 3; the sub-sampling stands in the authors' code and not in the paper. As there, keys and queries are not
-    scaled.
+    Source: section 3, eq. 1 to 3. The pooling is in the authors' code, not in the paper. Keys and queries are not scaled, as there.
     """
 
     def __init__(self, spatial_dims: int, channels: int) -> None:

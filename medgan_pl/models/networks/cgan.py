@@ -1,6 +1,6 @@
-"""The conditional pair in its first form: the condition goes in beside the noise and beside the image (Mirza & Osindero 2014).
+"""The first conditional GAN: the condition is joined to the noise and to the image (Mirza & Osindero 2014).
 
-Their layers are dense; ours are dense at the beginning and convolutional towards the image.
+Their layers are dense; ours are dense first and then convolutional.
 """
 
 import math
@@ -15,9 +15,10 @@ from medgan_pl.models.networks.layers import Condition, Embedding, ProjectionHea
 
 
 def doublings(sizes: Sequence[int]) -> tuple[int, tuple[int, ...]]:
-    """Return how many transposed convolutions of stride 2 lead to the image, 4 where the size allows, and the sizes they start from.
+    """Return the number of transposed convolutions of stride 2, at most 4, and the size that they start from.
 
-    As many as divide each axis and leave 2 pixels of it: (64, 64) gives 4, (4, 4); (16, 24) gives 3, (2, 3). ValueError for an odd axis.
+    Each halving must divide each axis and leave 2 pixels: (64, 64) gives 4, (4, 4); (16, 24) gives 3, (2, 3).
+    Raise ValueError if an axis is odd.
     """
     fitting = [n for n in range(5) if all(axis % 2**n == 0 and axis >= 2 * 2**n for axis in sizes)]
     if fitting[-1] == 0:
@@ -27,14 +28,13 @@ def doublings(sizes: Sequence[int]) -> tuple[int, tuple[int, ...]]:
 
 
 class CGANGenerator(nn.Module):
-    """(z, condition) -> image (B, channels, *size) in [-1, 1]: two dense blocks with batch norm, then four transposed convolutions.
+    """Map (z, condition) to an image (B, channels, *size) in [-1, 1]: two dense blocks with batch norm, then four transposed convolutions.
 
-    z (B, latent). A size is 16 × that of the first map; one that 16 does not divide has fewer transposed convolutions (`doublings`), and
-    more weights in the second dense block. Channels are `width` at half the size and double towards the first map. In training the batch
-    must hold two images or more.
+    z (B, latent). If 16 does not divide the size, there are fewer transposed convolutions (`doublings`) and more weights in the second
+    dense block. Channels are `width` at half the size and double towards the first map. A training batch needs at least two images.
 
-    Source: Mirza & Osindero 2014 (arXiv 1411.1784), section 3.2 and 4.1: noise and condition are joined and pass hidden layers. Theirs are
-    two dense ones of ReLU; the convolutions are of Radford et al. 2016.
+    Source: Mirza & Osindero 2014 (arXiv 1411.1784), sections 3.2 and 4.1: noise and condition are joined. Their two hidden layers are dense
+    with ReLU; the convolutions are from Radford et al. 2016.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class CGANGenerator(nn.Module):
 
 
 def dense(before: int, after: int) -> list[nn.Module]:
-    """A fully connected block."""
+    """Return a fully connected block."""
     return [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
 
 
 class CGANDiscriminator(nn.Module):
-    """(image, condition) -> logits (B,): the condition as one more channel of the image, then strided convolutions.
+    """Map (image, condition) to logits (B,): the condition is one more channel of the image; strided convolutions follow.
 
-    image (B, channels, *size) in [-1, 1]. The channel is a learned image for each number of the condition, added up; so the condition is
-    told at the entrance and not projected on what comes out (`head` gets none). It begins near 0, as the convolutions do: from N(0, 1) it
-    is noise over the image, and G takes longer to learn. Batch norm is in all but the first convolution.
+    image (B, channels, *size) in [-1, 1]. The channel is the sum of a learned image for each number of the condition, so `head` gets no
+    condition. It starts near 0, as the convolutions do: from N(0, 1) it is noise over the image, and G learns more slowly. Batch norm is
+    in all but the first convolution.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class CGANDiscriminator(nn.Module):
         super().__init__()
         sizes = space(size, spatial_dims)
         steps, base = doublings(sizes)
-        told = conditions(classes, covariates)
-        self.map = nn.Sequential(Embedding(told, math.prod(sizes), 0.02), nn.Unflatten(1, (1, *sizes))) if told else None
-        self.body = nn.Sequential(*halving(spatial_dims, channels + bool(told), width, steps, batch_norm=batch_norm), nn.Flatten())
+        count = conditions(classes, covariates)
+        self.map = nn.Sequential(Embedding(count, math.prod(sizes), 0.02), nn.Unflatten(1, (1, *sizes))) if count else None
+        self.body = nn.Sequential(*halving(spatial_dims, channels + bool(count), width, steps, batch_norm=batch_norm), nn.Flatten())
         self.verdict = head(width * 2 ** (steps - 1) * math.prod(base), 0, ())
         init_weights(self)
 
     def forward(self, image: Float[Tensor, "b c *space"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b ..."]:
-        told = image if self.map is None else torch.cat([image, self.map(condition)], 1)
-        return self.verdict(self.body(told))
+        inputs = image if self.map is None else torch.cat([image, self.map(condition)], 1)
+        return self.verdict(self.body(inputs))

@@ -1,4 +1,4 @@
-"""A network compiled for training, beside the network itself."""
+"""A network compiled for training; the network itself is unchanged."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,20 +10,19 @@ from torch.nn.utils.parametrize import is_parametrized
 
 
 class Compiled:
-    """Calls a network through `torch.compile`: the same results to rounding, the same weights, buffers, modes and hooks.
+    """Call a network by `torch.compile`: the same results to rounding, the same weights, buffers, modes and hooks.
 
-    It is no module and owns nothing: the network stays where it was, its state_dict too. It can be differentiated once; a gradient
-    penalty, which differentiates twice, takes the network itself.
+    It is no module and owns no weights; the network and its state_dict stay as they are. It can be differentiated once. A gradient
+    penalty differentiates twice and must use the network itself.
 
-    A learning and a frozen network are compiled each on its own. Dynamo keeps what it compiled by code object, and its guards have not
-    always seen that weights ask for gradients again (pytorch #139476): a D that was frozen first would never learn. So each phase has a
-    code object of its own, and so has each network, which counts its own recompilations. A second size of batch is compiled once more,
-    for any size.
+    A training and a frozen network are compiled separately. Dynamo caches by code object, and its guards may miss that weights need
+    gradients again (pytorch #139476): a D that was frozen first would never learn. So each phase of each network has its own code object
+    and counts its own recompilations. A second batch size causes one more compilation, for any size.
 
-    Raises ValueError for a network with spectral norm: inductor (torch 2.15) lets a second pass, as D's on reals and fakes, overwrite the
-    vectors of the power iteration that the backward pass of the first still needs, wherever a kernel is 1 pixel wide.
+    Raise ValueError for a network with spectral norm: where a kernel is 1 pixel wide, inductor (torch 2.15) lets D's second forward pass
+    overwrite the power iteration's vectors that the first backward pass still needs.
 
-    - `compiling`: what torch.compile takes by keyword; without any, inductor with eager's random numbers, so that dropout draws the same.
+    - `compiling`: keyword arguments of torch.compile; by default inductor with eager's random numbers, so that dropout draws the same.
     """
 
     def __init__(self, network: nn.Module, **compiling: Any) -> None:
@@ -43,12 +42,12 @@ class Compiled:
 
     def __getattr__(self, name: str) -> Any:
         """Return any other attribute of the network, such as the maps of a discriminator; not compiled."""
-        if name == "network":  # of a copy that has none yet
+        if name == "network":  # a copy has none yet
             raise AttributeError(name)
         return getattr(self.network, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Compiled, **self.compiling), (self.network,)  # a copy plays the copied network, and compiles anew
+        return partial(Compiled, **self.compiling), (self.network,)  # a copy calls the copied network and compiles anew
 
     def _compile(self) -> Callable[..., Tensor]:
         network = self.network
@@ -56,5 +55,5 @@ class Compiled:
         def play(*inputs: Tensor | None) -> Tensor:
             return network(*inputs)
 
-        play.__code__ = play.__code__.replace()  # replaced by nothing: an equal one with a cache of its own
+        play.__code__ = play.__code__.replace()  # an equal code object with its own cache
         return torch.compile(play, **self.compiling)

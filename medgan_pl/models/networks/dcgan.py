@@ -10,7 +10,7 @@ from medgan_pl.models.networks.layers import BATCH_NORM, CONV, CONV_TRANSPOSE, C
 
 
 def init_weights(network: nn.Module) -> None:
-    """Weights from N(0, 0.02), batch-norm gains from N(1, 0.02), biases 0 (Radford et al. 2016, sec. 4)."""
+    """Draw weights from N(0, 0.02) and batch-norm gains from N(1, 0.02); set biases to 0 (Radford et al. 2016, sec. 4)."""
     for layer in network.modules():
         if isinstance(layer, (*CONV.values(), *CONV_TRANSPOSE.values(), nn.Linear)):
             nn.init.normal_(layer.weight, 0.0, 0.02)
@@ -38,7 +38,7 @@ def last(spatial_dims: int, width: int, channels: int) -> list[nn.Module]:
 def halving(spatial_dims: int, channels: int, width: int, steps: int, *, batch_norm: bool) -> list[nn.Module]:
     """Return convolutions of stride 2 with LeakyReLU, from the image's `channels` to `width`, which doubles at each further step.
 
-    `batch_norm`: in all but the first.
+    `batch_norm`: use it in all but the first.
     """
     conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
     layers: list[nn.Module] = [conv(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
@@ -51,7 +51,7 @@ def halving(spatial_dims: int, channels: int, width: int, steps: int, *, batch_n
 
 
 class DCGANGenerator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size) in [-1, 1]; channels double at each halving, from `width` at the half size."""
+    """Map z (B, latent) to an image (B, channels, *size) in [-1, 1]; channels double at each halving, from `width` at half the size."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] -> logits (B,); the mirror of the generator, batch norm in all but its first layer."""
+    """Map an image (B, channels, *size) in [-1, 1] to logits (B,); mirrors the generator, with batch norm in all but the first layer."""
 
     def __init__(
         self,

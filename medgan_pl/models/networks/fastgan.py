@@ -1,6 +1,6 @@
 """Generator and discriminator for 100 to 2,000 images (FastGAN: Liu et al. 2021, arXiv 2101.04775), 2-D and 3-D.
 
-One convolution a resolution; channels are `width` at the full size, double at each halving, and stop at 8 × `width`.
+Each resolution has one convolution. Channels are `width` at the full size and double at each halving, up to 8 × `width`.
 """
 
 import math
@@ -25,13 +25,13 @@ from medgan_pl.models.networks.layers import (
 from medgan_pl.models.networks.resnet import channels_at, init_weights
 
 ADAPTIVE_POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
-FARTHEST = 4  # halvings that an excitation leaps and a decoder undoes: 8 to 128 pixels in the paper
+FARTHEST = 4  # halvings that an excitation skips and a decoder undoes: 8 to 128 pixels in the paper
 
-Views = dict[str, tuple[Tensor, Tensor]]  # what a decoder made, and what it should have
+Views = dict[str, tuple[Tensor, Tensor]]  # a decoder's image and its target
 
 
 class GatedUpBlock(nn.Sequential):
-    """Doubles every axis: up, 3-convolution, batch norm, gated linear unit (Dauphin et al. 2017, arXiv 1612.08083)."""
+    """Double every axis: up, 3-convolution, batch norm, gated linear unit (Dauphin et al. 2017, arXiv 1612.08083)."""
 
     def __init__(self, spatial_dims: int, before: int, after: int) -> None:
         conv = CONV[spatial_dims](before, 2 * after, 3, padding=1, bias=False)
@@ -39,10 +39,10 @@ class GatedUpBlock(nn.Sequential):
 
 
 class Excitation(nn.Module):
-    """Skip-layer excitation: y = x_high · σ(F(x_low)), a gate for each channel (section 3.1).
+    """Apply skip-layer excitation: y = x_high · σ(F(x_low)), a gate for each channel (section 3.1).
 
-    F pools x_low (B, low, *S) to 4 places an axis, and two convolutions make (B, high, 1, …) of them: deep layers steer fine ones without
-    the cost of a sum of equal shapes, and gradients reach them by a short way.
+    F pools x_low (B, low, *S) to 4 places an axis, and two convolutions map them to (B, high, 1, …). Deep layers so control fine ones
+    without a sum of equal shapes, and gradients have a short path to them.
     """
 
     def __init__(self, spatial_dims: int, low: int, high: int) -> None:
@@ -56,10 +56,10 @@ class Excitation(nn.Module):
 
 
 class FastGenerator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size) in [-1, 1].
+    """Map z (B, latent) to an image (B, channels, *size) in [-1, 1].
 
-    The excitations leap FARTHEST halvings, from 4 to 64 pixels, 8 to 128, 16 to 256, so that the last of them shapes the full size; an
-    image of fewer has one, from its first layer to its last. Source: section 3.1 and figure 3.
+    The excitations skip FARTHEST halvings, from 4 to 64 pixels, 8 to 128, 16 to 256; the last one acts on the full size. An image with
+    fewer halvings has one excitation, from its first layer to its last. Source: section 3.1 and figure 3.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class FastGenerator(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Halves every axis, the mean of two ways: convolutions 4 (stride 2) and 3, beside the average of 2 and a 1×1 (figure 4)."""
+    """Halve every axis by the mean of two branches: convolutions 4 (stride 2) and 3; an average of 2 and a 1×1 (figure 4)."""
 
     def __init__(self, spatial_dims: int, before: int, after: int, *, batch_norm: bool) -> None:
         super().__init__()
@@ -106,8 +106,8 @@ class DownBlock(nn.Module):
             return [layer, BATCH_NORM[spatial_dims](after) if batch_norm else nn.Identity(), nn.LeakyReLU(0.2)]
 
         bias = not batch_norm
-        through = then(conv(before, after, 4, 2, 1, bias=bias)) + then(conv(after, after, 3, padding=1, bias=bias))
-        self.through = nn.Sequential(*through)
+        layers = then(conv(before, after, 4, 2, 1, bias=bias)) + then(conv(after, after, 3, padding=1, bias=bias))
+        self.through = nn.Sequential(*layers)
         self.beside = nn.Sequential(AVERAGE_POOL[spatial_dims](2), *then(conv(before, after, 1, bias=bias)))
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *halved"]:
@@ -115,7 +115,7 @@ class DownBlock(nn.Module):
 
 
 class Decoder(nn.Sequential):
-    """Features (B, before, *S) -> image (B, channels, 2**doublings × *S) in [-1, 1]; small: it teaches the features, not itself."""
+    """Map features (B, before, *S) to an image (B, channels, 2**doublings × *S) in [-1, 1]; small, so that the features must learn."""
 
     def __init__(self, spatial_dims: int, before: int, channels: int, doublings: int, width: int) -> None:
         plan = [before] + [max(width, before // 2**i) for i in range(1, doublings + 1)]
@@ -124,15 +124,15 @@ class Decoder(nn.Sequential):
 
 
 class FastDiscriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] -> logits (B, places), one for each place of the last features, 4 to 7 along the shortest axis.
+    """Map an image (B, channels, *size) in [-1, 1] to logits (B, places), one a place of the last features, 4 to 7 on the short axis.
 
-    With `place` (B, axes) in [0, 1) also what two decoders make of its features, each beside what it should have made: `whole`, the image
-    from the last features, and `part`, half of each axis from the features before them, cut at `place`; both as (B, channels, *s), the
-    image averaged down to what the decoder reaches. D so has to know the whole image and its detail, not one give-away.
+    With `place` (B, axes) in [0, 1) it also returns two reconstructions with their targets: `whole`, the image from the last features, and
+    `part`, half of each axis from the features before them, cut at `place`. Both are (B, channels, *s); the targets are the image averaged
+    down to the decoder's size. D so must represent the whole image and its detail, not a single artifact.
 
-    Source: section 3.2 and figure 4. There the last features have 8 places an axis, those before 16, of which an eighth of each axis is
-    cut; at 32 pixels that would be less than one place. A convolution of 3 and the head make the logits at every place, where the paper's
-    1 and 4 leave 5 × 5. `batch_norm` and `spectral_norm` are each on or off.
+    Source: section 3.2 and figure 4. There the last features have 8 places an axis and those before 16, and an eighth of each axis is
+    cut; at 32 pixels that would be less than one place. Our logits come from a convolution of 3 and the head at every place; the paper's
+    convolutions of 1 and 4 leave 5 × 5. `batch_norm` and `spectral_norm` are each on or off.
     """
 
     def __init__(
@@ -155,8 +155,8 @@ class FastDiscriminator(nn.Module):
         norm = BATCH_NORM[spatial_dims](plan[-1]) if batch_norm else nn.Identity()
         self.last = nn.Sequential(CONV[spatial_dims](plan[-1], plan[-1], 3, padding=1, bias=not batch_norm), norm, nn.LeakyReLU(0.2))
         self.verdict = head(plan[-1], classes, covariates)
-        before = max(1, halvings - 1)  # blocks behind the features that `part` is cut from
-        self.scale = 2**before  # pixels of a place there
+        before = max(1, halvings - 1)  # blocks before the features that `part` is cut from
+        self.scale = 2**before  # pixels of a place in these features
         self.whole = Decoder(spatial_dims, plan[-1], channels, min(FARTHEST, halvings), width)
         self.part = Decoder(spatial_dims, plan[before], channels, min(FARTHEST, before), width)
         init_weights(self)
@@ -173,8 +173,8 @@ class FastDiscriminator(nn.Module):
         for block in self.blocks:
             features.append(block(features[-1]))
         h = self.last(features[-1]).flatten(2).transpose(1, 2)  # (B, places, C)
-        told = None if condition is None else condition.repeat_interleave(h.shape[1], 0)
-        logits = self.verdict(h.flatten(0, 1), told).unflatten(0, h.shape[:2])
+        repeated = None if condition is None else condition.repeat_interleave(h.shape[1], 0)
+        logits = self.verdict(h.flatten(0, 1), repeated).unflatten(0, h.shape[:2])
         if place is None:
             return logits
         return logits, self._views(image, features[max(1, len(features) - 2)], features[-1], place)

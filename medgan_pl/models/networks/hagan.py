@@ -1,8 +1,8 @@
-"""Generator and discriminator of volumes that learn from a slab of each at a time (HA-GAN: Sun et al. 2022, arXiv 2008.01910), 3-D only.
+"""Generator and discriminator of volumes, trained on a slab of each volume at a time (HA-GAN: Sun et al. 2022, arXiv 2008.01910), 3-D.
 
-A cell is a voxel of the feature volume, CELL voxels of the image wide along each axis. A slab is `cells // slabs` cells along the first
-axis, at least one, and the whole of the others; where it lies is a number in [0, 1) for each volume (`first_cell`). Channels are `width` at
-the full size, double at each halving, and stop at 8 × `width`.
+A cell is a voxel of the feature volume: CELL voxels of the image along each axis. A slab has `cells // slabs` cells along the first axis,
+at least one, and covers the other axes. Its place is a number in [0, 1) for each volume (`first_cell`). Channels are `width` at the full
+size and double at each halving, up to 8 × `width`.
 """
 
 import math
@@ -23,44 +23,47 @@ Place = Float[Tensor, "b 1"]
 
 
 def cells_of(size: int | Sequence[int], spatial_dims: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """Halvings, the sizes they leave, and the cells along each axis; ValueError in 2-D, and for a size that does not halve so often."""
+    """Return the halvings, the sizes after them, and the cells along each axis.
+
+    Raise ValueError in 2-D, and for a size that cannot be halved that often.
+    """
     if spatial_dims != 3:
-        raise ValueError(f"`image.spatial_dims` must be 3 for model=hagan, which spares volumes, got {spatial_dims}; use model=fastgan")
+        raise ValueError(f"`image.spatial_dims` must be 3 for model=hagan, got {spatial_dims}; use model=fastgan")
     sizes = space(size, spatial_dims)
     halvings, base = halve(sizes, smallest=4 if min(sizes) >= 16 else 2)  # from 8 voxels, at least LEVEL times
     return halvings, base, tuple(axis // CELL for axis in sizes)
 
 
 def thickness(cells: int, slabs: int) -> int:
-    """Cells of a slab along the first axis. ValueError unless `slabs` is at least 1."""
+    """Return the number of cells of a slab along the first axis. Raise ValueError unless `slabs` is at least 1."""
     if slabs < 1:
         raise ValueError(f"`slabs` must be at least 1, got {slabs}")
     return max(1, cells // slabs)
 
 
 def first_cell(place: Place, cells: int, thick: int) -> Int[Tensor, " b"]:
-    """The first cell of a slab: each that leaves room for it as likely as the others."""
+    """Return the first cell of a slab. All cells that leave room for the slab are equally likely."""
     return (place[:, 0] * (cells - thick + 1)).long()
 
 
 def slab_of(volume: Float[Tensor, "b c *space"], place: Place, slabs: int) -> Float[Tensor, "b c *slab"]:
-    """The slab of each image (B, C, D, H, W) at its `place`."""
+    """Return the slab of each image (B, C, D, H, W) at its `place`."""
     cells = volume.shape[2] // CELL
     thick = thickness(cells, slabs)
     return window(volume, 2, first_cell(place, cells, thick) * CELL, thick * CELL)
 
 
 class HierarchicalGenerator(nn.Module):
-    """z (B, latent) -> volume (B, channels, D, H, W) in [-1, 1]; with `place` its slab there and the volume at 1/CELL of each axis instead.
+    """Map z (B, latent) to a volume (B, channels, D, H, W) in [-1, 1]; with `place`, to its slab there and the volume at 1/CELL an axis.
 
-    z becomes a feature volume of 4 × `width` channels, a voxel a cell; from it one head makes the low-resolution volume, whole, and
-    another, in training, the slab. Both see the same features, so slabs learnt one at a time fit together.
+    z becomes a feature volume of 4 × `width` channels, one voxel a cell. One head makes the whole low-resolution volume from it; in
+    training another head makes the slab. Both use the same features, so that slabs learned one at a time fit together.
 
-    The whole volume is made a slab after another, so that its memory is that of one (under no_grad; in training mode all at once, for
-    batch normalization). No seam can show: the head pads the feature volume, by one cell of zeros at either end of the first axis, and
-    nothing along it after that; so a slab is made of its own cells and one neighbor on each side, its whole receptive field, and equals
-    that part of the whole to rounding. The paper's head pads each slab by itself, and so meets other borders in use than in training.
-    Batch normalization for its group normalization, whose mean over a slab is not that over the volume. Nearest-neighbor doubling.
+    The whole volume is generated slab by slab, in the memory of one slab (under no_grad; in training mode all at once, for batch
+    normalization). There are no seams: the head pads the feature volume by one cell of zeros at both ends of the first axis and never
+    again along it. A slab is computed from its own cells and one neighbor on each side, its whole receptive field, and equals that part
+    of the volume to rounding. The paper's head pads each slab, and so has other borders in inference than in training. We use batch
+    normalization, as the mean of the paper's group normalization over a slab is not that over the volume. Doubling is nearest-neighbor.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class HierarchicalGenerator(nn.Module):
         self.low = nn.Sequential(
             conv(middle, half, 3, padding=1, bias=False), norm(half), nn.ReLU(), conv(half, channels, 3, padding=1), nn.Tanh()
         )
-        across = {"kernel_size": 3, "padding": (0, 1, 1)}  # along the first axis each takes a voxel off either end
+        across = {"kernel_size": 3, "padding": (0, 1, 1)}  # each removes a voxel at both ends of the first axis
         double = nn.Upsample(scale_factor=2)
         first = [double, conv(middle, half, **across, bias=False), norm(half), nn.ReLU()]  # of n + 2 cells, 2n + 2
         second = [double, conv(half, width, **across, bias=False), norm(width), nn.ReLU()]  # 4n + 2
@@ -109,8 +112,10 @@ class HierarchicalGenerator(nn.Module):
 
 
 class Tower(nn.Module):
-    """image (B, channels, *sizes) -> logits (B, …): 4-convolutions that halve every axis of more than 4, to channels from 2 × `width` on,
-    then a 3-convolution and the head on all that is left."""
+    """Map an image (B, channels, *sizes) to logits (B, …).
+
+    4-convolutions halve every axis of more than 4, with channels from 2 × `width` on; a 3-convolution and the head follow.
+    """
 
     def __init__(self, channels: int, sizes: Sequence[int], width: int, head: Callable[[int], nn.Module]) -> None:
         super().__init__()
@@ -132,11 +137,10 @@ class Tower(nn.Module):
 
 
 class HierarchicalDiscriminator(nn.Module):
-    """Two discriminators: a low-resolution volume (B, channels, *cells), or with `place` a slab that lies there -> logits (B,).
+    """Two discriminators map a low-resolution volume (B, channels, *cells), or with `place` the slab there, to logits (B,).
 
-    A slab comes with a channel more, the height of each of its voxels in the volume, -1 to 1: the authors add the place to the last
-    features, where it can tell less of what belongs there.
-    `spectral_norm`, the paper's, is on or off; there is no other normalization.
+    A slab has one more channel: the height of each voxel in the volume, -1 to 1. The authors add the place to the last features, where it
+    is less informative. `spectral_norm`, as in the paper, is on or off; there is no other normalization.
     """
 
     def __init__(

@@ -1,5 +1,4 @@
-"""Layers and functions that the families share: choosing the dimension, checking sizes, the conditional head, spectral norm, freezing,
-memory layout."""
+"""Layers and functions that the networks share: 2-D or 3-D layers, sizes, conditional heads, spectral norm, freezing, memory layout."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def space(size: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
-    """`size` in pixels as one number an axis: 64 in 2-D is (64, 64). ValueError if it cannot be."""
+    """Return `size` in pixels as one number an axis: 64 in 2-D is (64, 64). Raise ValueError if that is impossible."""
     if spatial_dims not in CONV:
         raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}")
     sizes = (size,) * spatial_dims if isinstance(size, int) else tuple(size)
@@ -30,9 +29,9 @@ def space(size: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
 
 
 def halve(sizes: Sequence[int], smallest: int = 4) -> tuple[int, tuple[int, ...]]:
-    """Return how often the shortest axis halves before it is under `smallest`, and the sizes that are left: (64, 48) gives 3, (8, 6).
+    """Return how often the shortest axis halves and stays at least `smallest`, and the sizes then: (64, 48) gives 3, (8, 6).
 
-    ValueError if an axis is not a multiple of 2 ** halvings.
+    Raise ValueError if an axis is not a multiple of 2 ** halvings.
     """
     halvings = int(math.log2(min(sizes) / smallest))
     step = 2**halvings
@@ -51,14 +50,14 @@ def window(x: Float[Tensor, "b ..."], axis: int, first: Int[Tensor, " b"], lengt
 
 
 def conditions(classes: int, covariates: Sequence[str]) -> int:
-    """Numbers of a condition: one a class, and two a covariate, its value and whether it is unknown (games/synthesis.py makes them)."""
+    """Return how many numbers a condition has: one a class, and two a covariate, its value and its unknown flag (games/synthesis.py)."""
     return classes + 2 * len(covariates)
 
 
 class Embedding(nn.Module):
-    """A learned linear map of the condition, without a bias: condition (B, K) -> (B, features); weight (K, features) from N(0, `spread`²).
+    """Map a condition (B, K) linearly, without a bias, to (B, features); the weight (K, features) starts from N(0, `spread`²).
 
-    For a class written as one number 1 among zeros it is the row of a look-up table; an unknown class, all zeros, is the zero vector.
+    A one-hot class selects one row of the weight. An unknown class is all zeros and gives the zero vector.
     """
 
     def __init__(self, inputs: int, features: int, spread: float = 1.0) -> None:
@@ -70,11 +69,11 @@ class Embedding(nn.Module):
 
 
 class Condition(nn.Module):
-    """Joins a condition to the noise: (z, condition) -> (z, e(condition)); without one it passes z on.
+    """Join a condition to the noise: (z, condition) -> (z, e(condition)). Without a condition it returns z.
 
-    Shapes: z (B, latent), condition (B, K) -> (B, `features`), where `features` is `latent`, or twice that with a condition.
-    e(condition) begins with a length of 1 beside the √latent of z. As long as z it would pull at as many weights as z, but the same way for
-    all images of a class: within some hundred steps batch norm sees little but the class, and G draws one image of each.
+    z (B, latent), condition (B, K) -> (B, `features`), where `features` is `latent`, or twice that with a condition.
+    e(condition) starts with length 1, z has length √latent. If both were as long, the class would dominate batch norm within some hundred
+    steps, and G would draw one image of each class.
     """
 
     def __init__(self, latent: int, classes: int, covariates: Sequence[str] = ()) -> None:
@@ -88,17 +87,16 @@ class Condition(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """The last layer of a discriminator: features to one logit, with the projection of the condition (Miyato & Koyama 2018, eq. 3).
+    """Map features to one logit, with the projection of the condition: D's last layer (Miyato & Koyama 2018, eq. 3).
 
-    logit = w · h + e(condition) · h; h (B, features) -> (B,), unbounded, higher = more real. Raises ValueError for a condition that is
-    missing.
+    logit = w · h + e(condition) · h; h (B, features) -> (B,), unbounded, higher = more real. Raise ValueError if the condition is missing.
     """
 
     def __init__(self, features: int, classes: int, covariates: Sequence[str] = ()) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1)
         inputs = conditions(classes, covariates)
-        # As small as a linear layer's weights: at N(0, 1) the projection has nearly all of D's gradient, and R1 flattens D for good.
+        # As small as a linear layer's weights: at N(0, 1) the projection takes nearly all of D's gradient, and R1 keeps D flat.
         self.projection = Embedding(inputs, features, features**-0.5) if inputs else None
 
     def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, " b"]:
@@ -106,32 +104,31 @@ class ProjectionHead(nn.Module):
         if self.projection is None:
             return logits
         if condition is None:
-            raise ValueError("a conditional discriminator must be told the condition; game=auxiliary, which tells none, needs model=acgan")
+            raise ValueError("a conditional discriminator needs the condition, got none; game=auxiliary gives none and needs model=acgan")
         return logits + (self.projection(condition) * h).sum(1)
 
 
 class AuxiliaryHead(nn.Module):
-    """A last layer that names the condition in place of being told it (AC-GAN: Odena et al. 2017, arXiv 1610.09585, section 3).
+    """Predict the condition instead of receiving it: D's last layer in AC-GAN (Odena et al. 2017, arXiv 1610.09585, section 3).
 
-    h (B, features) -> (B, 1 + classes + covariates): the logit, a logit for each class, an estimate of each standardized covariate; the
-    game `auxiliary` (games/auxiliary.py) knows which is which. ValueError without classes and covariates: there is nothing to name; and
-    for a condition: it would be no answer.
+    h (B, features) -> (B, 1 + classes + covariates): the logit, a logit for each class, an estimate of each standardized covariate. The
+    game `auxiliary` (games/auxiliary.py) splits them. Raise ValueError without classes and covariates, and for a given condition.
     """
 
     def __init__(self, features: int, classes: int, covariates: Sequence[str] = ()) -> None:
         super().__init__()
         if not classes and not covariates:
-            raise ValueError("an auxiliary classifier needs something to tell: set model.classes or model.covariates")
+            raise ValueError("an auxiliary classifier needs a condition to predict: set model.classes or model.covariates")
         self.linear = nn.Linear(features, 1 + classes + len(covariates))
 
     def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b told"]:
         if condition is not None:
-            raise ValueError("a discriminator that names the condition must not be told it; model=acgan needs game=auxiliary")
+            raise ValueError("a discriminator that predicts the condition must not receive it; model=acgan needs game=auxiliary")
         return self.linear(h)
 
 
 def apply_spectral_norm(network: nn.Module) -> None:
-    """Divides the weight of every convolution, linear layer and embedding by its largest singular value (Miyato et al. 2018)."""
+    """Divide the weight of every convolution, linear layer and embedding by its largest singular value (Miyato et al. 2018)."""
     for layer in list(network.modules()):
         if isinstance(layer, (*CONV.values(), nn.Linear, Embedding)):
             spectral_norm(layer)
@@ -139,9 +136,9 @@ def apply_spectral_norm(network: nn.Module) -> None:
 
 @contextmanager
 def frozen(network: nn.Module, but: Sequence[nn.Parameter] = ()) -> Iterator[None]:
-    """Inside, the network's weights, `but` those named, ask for no gradient: it judges, it does not learn.
+    """Freeze the network's weights inside the context, except those in `but`.
 
-    Frozen weights also stay out of autocast's cache, which would otherwise show G the discriminator from before its step.
+    Frozen weights also stay out of autocast's cache, which would otherwise give G the discriminator from before its step.
     """
     awake = {id(weight) for weight in but}
     learning = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in awake]
@@ -155,7 +152,7 @@ def frozen(network: nn.Module, but: Sequence[nn.Parameter] = ()) -> Iterator[Non
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """Stores the weights of convolutions channels last, which the CPU and tensor cores read faster; values and shapes stay."""
+    """Store the weights of convolutions channels last, which the CPU and tensor cores read faster; values and shapes stay."""
     for layer in network.modules():
         for dims, layout in ((2, torch.channels_last), (3, torch.channels_last_3d)):
             if isinstance(layer, (CONV[dims], CONV_TRANSPOSE[dims])):

@@ -10,7 +10,7 @@ from medgan_pl.models.networks.layers import Condition, ProjectionHead, apply_sp
 
 
 class MLPGenerator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size) in [-1, 1]."""
+    """Map z (B, latent) to an image (B, channels, *size) in [-1, 1]."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class MLPGenerator(nn.Module):
 
 
 class MLPDiscriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] -> logits (B,)."""
+    """Map an image (B, channels, *size) in [-1, 1] to logits (B,)."""
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
 """The layers of a style-based pair: equalized layers, convolutions that a style modulates, filtered resampling, minibatch deviation.
 
-Equalized: weights are drawn from N(0, 1) and scaled by gain / √inputs when they are used, so that Adam moves all layers alike (Karras et
-al. 2018, arXiv 1710.10196, section 4.1). A leaky ReLU of slope 0.2 loses about half of the power of what it is given, and √2 gives it back;
-it passes a factor above 0 through, so the √2 stands in the scale of the layer before it and costs nothing. None of this is a compiled
-operation; each layer is a convolution and two or three passes over its result.
+Equalized layers draw weights from N(0, 1) and scale them by gain / √inputs when they are used, so that Adam moves all layers alike (Karras
+et al. 2018, arXiv 1710.10196, section 4.1). A leaky ReLU of slope 0.2 loses about half of its input's power; a factor √2 restores it, as
+part of the scale of the layer before, at no cost. None of this is a compiled operation; each layer is a convolution and two or three
+passes over its result.
 """
 
 import math
@@ -17,18 +17,18 @@ from medgan_pl.models.networks.layers import CONV, CONV_TRANSPOSE
 
 CONVOLVE = {2: F.conv2d, 3: F.conv3d}
 SLOPE, GAIN = 0.2, math.sqrt(2)
-GROUP = 4  # images whose spread is taken together
+GROUP = 4  # images of one standard deviation
 
 
 def along(values: Tensor, x: Tensor) -> Tensor:
-    """A value a channel, (C,) or (B, C), shaped and typed to go with x (B, C, *S)."""
+    """Return one value a channel, (C,) or (B, C), in the type of x (B, C, *S) and shaped to broadcast with it."""
     return values.to(x.dtype).view(-1, x.shape[1], *[1] * (x.ndim - 2))
 
 
 class EqualisedLinear(nn.Module):
-    """y = gain · (rate · (W / √inputs) x + rate · b): x (B, inputs) -> y (B, outputs) in float32, also under autocast; it is tiny.
+    """Compute y = gain · (rate · (W / √inputs) x + rate · b): x (B, inputs) -> y (B, outputs) in float32, also under autocast; it is tiny.
 
-    `rate`: factor on the learning rate, by weights that are drawn as much larger: 0.01 in the mapping network. `bias`: what b starts as.
+    `rate`: factor on the learning rate, 0.01 in the mapping network; weights start larger by 1 / rate. `bias`: initial value of b.
 
     Source: Karras et al. 2018 (arXiv 1710.10196), section 4.1; the rate: Karras et al. 2019 (arXiv 1812.04948), appendix C.
     """
@@ -45,16 +45,16 @@ class EqualisedLinear(nn.Module):
 
 
 class EqualisedConv(nn.Module):
-    """gain · (W / √inputs * x + b), W of `kernel` pixels a side: x (B, inputs, *S) -> (B, outputs, *S').
+    """Compute gain · (W / √inputs * x + b), W of `kernel` pixels a side: x (B, inputs, *S) -> (B, outputs, *S').
 
-    `down` halves every axis: it filters first (`Blur`), and steps by 2.
+    `down` halves every axis: it filters (`Blur`) and then uses stride 2.
     """
 
     def __init__(
         self, spatial_dims: int, inputs: int, outputs: int, kernel: int, *, down: bool = False, gain: float = GAIN, bias: bool = True
     ) -> None:
         super().__init__()
-        wide = down and kernel > 1  # the filter leaves a pixel more than 2 S for it; a kernel of 1 lets the filter itself step
+        wide = down and kernel > 1  # the filter then returns one pixel more than 2 S; with a kernel of 1 the filter has the stride
         stride, padding = (2 if wide else 1), (0 if wide else kernel // 2)
         self.conv = CONV[spatial_dims](inputs, outputs, kernel, stride, padding, bias=bias)
         nn.init.normal_(self.conv.weight)
@@ -70,7 +70,7 @@ class EqualisedConv(nn.Module):
 
 
 class Blur(nn.Module):
-    """The filter [1, 3, 3, 1] along each axis, of sum `gain`, zeros outside, so that resampling does not alias: (B, C, *S) -> (B, C, *S').
+    """Filter by [1, 3, 3, 1] along each axis, of sum `gain`, zeros outside, so that resampling does not alias: (B, C, *S) -> (B, C, *S').
 
     Source: Karras et al. 2020 (arXiv 1912.04958), appendix B; Zhang 2019 (arXiv 1904.11486).
     """
@@ -87,7 +87,7 @@ class Blur(nn.Module):
 
 
 def binomial(spatial_dims: int) -> Tensor:
-    """[1, 3, 3, 1] / 8 along each axis, (4, …)."""
+    """Return the kernel [1, 3, 3, 1] / 8 along each axis, (4, …)."""
     line = kernel = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     for _ in range(spatial_dims - 1):
         kernel = kernel.unsqueeze(-1) * line
@@ -95,17 +95,16 @@ def binomial(spatial_dims: int) -> Tensor:
 
 
 class ModulatedConv(nn.Module):
-    """A 3-pixel convolution whose weights each image scales by its style, then noise, bias and leaky ReLU: (x, w) -> (B, outputs, *S').
+    """Convolve by 3 pixels with weights scaled by each image's style, then add noise and bias, leaky ReLU: (x, w) -> (B, outputs, *S').
 
-    w'_jik = s_i W_jik, w''_jik = w'_jik / √(Σ_ik w'_jik² + ε): modulation, then demodulation, which brings each channel of the result back
-    to unit variance; s = A(w), W from N(0, 1). Computed as d_j · conv(s_i x_i, W) with d_j = 1 / √(Σ_i s_i² Σ_k W_jik² + ε): the same
-    numbers, by one convolution of the whole batch, where weights of each image's own would need one with as many groups as images. s and
-    d are float32 under autocast.
+    w'_jik = s_i W_jik (modulation), w''_jik = w'_jik / √(Σ_ik w'_jik² + ε) (demodulation, back to unit variance a channel); s = A(w), W
+    from N(0, 1). It is computed as d_j · conv(s_i x_i, W) with d_j = 1 / √(Σ_i s_i² Σ_k W_jik² + ε): the same numbers, but one convolution
+    of the whole batch in place of one with as many groups as images. s and d are float32 under autocast.
 
-    x (B, inputs, *S), w (B, latent), noise (B, 1, *S') or None -> (B, outputs, *S'), S' = 2 S where it goes `up`: a transposed
-    convolution of step 2, filtered by [1, 3, 3, 1]. A learned factor, 0 at first, scales the noise.
+    x (B, inputs, *S), w (B, latent), noise (B, 1, *S') or None -> (B, outputs, *S'). With `up`, S' = 2 S by a transposed convolution of
+    stride 2, filtered by [1, 3, 3, 1]. A learned factor, initially 0, scales the noise.
 
-    Source: Karras et al. 2020 (arXiv 1912.04958), eq. 1 and 3, figure 2d; theirs is one factor of the noise a layer too.
+    Source: Karras et al. 2020 (arXiv 1912.04958), eq. 1 and 3, figure 2d; they too have one noise factor a layer.
     """
 
     def __init__(self, spatial_dims: int, inputs: int, outputs: int, latent: int, *, up: bool = False) -> None:
@@ -118,7 +117,7 @@ class ModulatedConv(nn.Module):
         nn.init.normal_(self.conv.weight)
         self.blur = Blur(spatial_dims, padding=1, gain=2**spatial_dims) if up else nn.Identity()
         self.bias, self.strength = nn.Parameter(torch.zeros(outputs)), nn.Parameter(torch.zeros(()))
-        self.scale = 1 / math.sqrt(inputs * 3**spatial_dims)  # it cancels in d, and keeps what is convolved within the reach of float16
+        self.scale = 1 / math.sqrt(inputs * 3**spatial_dims)  # it cancels in d; it keeps the convolved values within the range of float16
         self.up = up
 
     def forward(
@@ -132,16 +131,16 @@ class ModulatedConv(nn.Module):
         return F.leaky_relu(y, SLOPE)
 
     def demodulation(self, style: Tensor) -> Tensor:
-        """√2 · d, (B, outputs)."""
+        """Return √2 · d, (B, outputs)."""
         with torch.autocast(style.device.type, enabled=False):
             squares = self.conv.weight.float().square().flatten(2).sum(2)  # (inputs, outputs) of a transposed convolution
             return GAIN * (style.square() @ (squares if self.up else squares.T) + 1e-8).rsqrt()
 
 
 class ToImage(nn.Module):
-    """A modulated, not demodulated convolution of 1 pixel: x (B, inputs, *S), w (B, latent) -> (B, channels, *S) float32.
+    """Convolve by 1 pixel with modulation, without demodulation: x (B, inputs, *S), w (B, latent) -> (B, channels, *S) float32.
 
-    A weight for each image, as one product of matrices an image: x is read once and never copied. `gain` scales what it starts with.
+    Each image has its own weight, in one matrix product an image: x is read once and never copied. `gain` scales the initial output.
 
     Source: Karras et al. 2020 (arXiv 1912.04958), appendix B.
     """
@@ -160,12 +159,11 @@ class ToImage(nn.Module):
 
 
 def minibatch_deviation(x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b 1 *space"]:
-    """Return how much the images of a group differ: at each place of each channel the standard deviation over the group, averaged, as one
-    map.
+    """Return how much the images of a group differ: the standard deviation over the group at each place and channel, averaged, as a map.
 
-    Groups are the batch cut in order into ceil(B / 4) parts of nearly equal size: B a multiple of 4 gives fours. So a batch played in parts
-    (`accumulate`) of a multiple of 4 images is judged as it is whole; in other parts it is cut into other groups, of the same statistics.
-    Of a group of one the deviation is 1e-4, the root of what keeps its slope finite.
+    The batch is cut in order into ceil(B / 4) groups of nearly equal size; B a multiple of 4 gives fours. A batch accumulated in parts of
+    a multiple of 4 images has the same groups as the whole batch; in other parts it has other groups with the same statistics.
+    A group of one has the deviation 1e-4, the root of the constant that keeps the gradient finite.
 
     Source: Karras et al. 2018 (arXiv 1710.10196), section 3, over the whole batch; groups of 4 as in arXiv 2006.06676, there strided.
     """
@@ -179,6 +177,6 @@ def minibatch_deviation(x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b 1 *s
 
 
 def spread_within(groups: Float[Tensor, "groups images features"]) -> Float[Tensor, " groups"]:
-    """The standard deviation over the images of each group, averaged over features; `var` is slower for so few images."""
+    """Return the standard deviation over the images of each group, averaged over features; `var` is slower for so few images."""
     variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
     return (variance + 1e-8).sqrt().mean(1)

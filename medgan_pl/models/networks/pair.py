@@ -1,4 +1,4 @@
-"""Two networks as one player: of two domains each has its own."""
+"""Two networks as one player, one for each of two domains."""
 
 import torch
 from jaxtyping import Float, Int
@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 class Pair(nn.Module):
-    """image (B, C, *S), domain (B,) of {0, 1} -> what `to_a` makes of the rows of domain 0, and `to_b` of those of domain 1.
+    """Apply `to_a` to the rows of domain 0 and `to_b` to the rows of domain 1; image (B, C, *S), domain (B,) of {0, 1}.
 
-    Of generators the domain is where an image is to go, of discriminators where it stands, or is to have come. The two networks must make
-    tensors of one shape. A network whose domain is not in the batch is not called.
+    A generator's domain is the target domain of an image; a discriminator's is the image's own domain. Both networks must return tensors
+    of one shape. A network whose domain is not in the batch is not called.
 
     Source: Zhu et al. 2017 (arXiv 1703.10593), figure 3: G is `to_b`, F is `to_a`, D_X judges `to_a`, D_Y `to_b`.
     """

@@ -1,4 +1,4 @@
-"""A translator with projection heads, by which places of an image are compared (CUT: Park et al. 2020, arXiv 2007.15651)."""
+"""A translator with projection heads that embed places of an image (CUT: Park et al. 2020, arXiv 2007.15651)."""
 
 import copy
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from medgan_pl.models.networks.resnet import init_weights
 
 
 class PatchTranslator(nn.Module):
-    """A translator, which makes the images, and a head for each of its `features`; image (B, channels, *S) -> image (B, C, *S).
+    """Translate an image (B, channels, *S) to (B, C, *S) by `translator`, with a projection head for each map of its `features`.
 
-    - `translator`: with `features(image)`, a list of maps (B, C', *S') of its encoder. `channels`, `size`: of the images it is given.
+    - `translator`: has `features(image)`, a list of maps (B, C', *S') of its encoder. `channels`, `size`: of its input images.
     - `features`: numbers of an embedding, and units of the one hidden layer of a head.
 
-    The heads are trained, averaged and saved with the translator, and serve the loss alone. Source: section 3.2, H_l.
+    The heads are trained, averaged and saved with the translator; only the loss uses them. Source: section 3.2, H_l.
     """
 
     def __init__(self, *, translator: nn.Module, spatial_dims: int, channels: int, size: int | Sequence[int], features: int = 256) -> None:
         super().__init__()
         self.translator, self.heads = translator, nn.ModuleList()
-        with torch.no_grad():  # shapes alone, without a number computed
+        with torch.no_grad():  # only shapes, no computation
             maps = copy.deepcopy(translator).to("meta").features(torch.empty(1, channels, *space(size, spatial_dims), device="meta"))
         for h in maps:
             self.heads.append(nn.Sequential(nn.Linear(h.shape[1], features), nn.ReLU(), nn.Linear(features, features)))
@@ -46,7 +46,7 @@ class PatchTranslator(nn.Module):
     def patches(
         self, image: Float[Tensor, "b s *space"], numbers: Float[Tensor, "b places"]
     ) -> list[tuple[Float[Tensor, "b some features"], Int[Tensor, "b some"]]]:
-        """Return, for each map, embeddings of length 1 at the places that `numbers`, in [0, 1), mean, and which places these are."""
+        """Return for each map the embeddings, of length 1, at the places given by `numbers` in [0, 1), and the indices of these places."""
         found = []
         for h, head in zip(self.translator.features(image), self.heads, strict=True):
             h = h.flatten(2)  # (B, C, N)
@@ -57,7 +57,7 @@ class PatchTranslator(nn.Module):
 
 
 def places_of(numbers: Float[Tensor, "b places"], count: int) -> Int[Tensor, "b some"]:
-    """Return which of `count` places the numbers, in [0, 1), mean; all places, each once, where there are no more than numbers."""
+    """Return the index, below `count`, of each number in [0, 1); all indices once if there are at most as many places as numbers."""
     if count <= numbers.shape[1]:
         return torch.arange(count, device=numbers.device).expand(len(numbers), -1)
     return (numbers * count).long().clamp(max=count - 1)  # in float32 the product may round up to count

@@ -12,7 +12,7 @@ from medgan_pl.models.networks.resnet import channels_at, init_weights
 
 
 class Patches(nn.Sequential):
-    """(B, inputs, *S) -> logits (B, 1, *P): `layers` 4-convolutions of step 2, one of step 1, and one that judges; each layer one child."""
+    """Map (B, inputs, *S) to logits (B, 1, *P): `layers` 4-convolutions of stride 2, one of stride 1, one to logits; one child a layer."""
 
     def __init__(self, spatial_dims: int, inputs: int, width: int, layers: int, batch_norm: bool) -> None:
         super().__init__()
@@ -27,14 +27,14 @@ class Patches(nn.Sequential):
 
 
 class PatchDiscriminator(nn.Module):
-    """images (B, channels + source_channels, *S) in [-1, 1] -> logits (B, scales, *P), one for each patch at each scale.
+    """Map images (B, channels + source_channels, *S) in [-1, 1] to logits (B, scales, *P), one for each patch at each scale.
 
-    What an image is judged beside, such as its source, follows it in further channels. With 3 `layers` a patch is 70 pixels wide, with 2
-    34, with 1 16. Channels are `width` after the first layer, double at each, and stop at 8 × `width`. Each further scale is a network of
-    its own, of half the resolution; its logits are repeated to the finest scale's number, so that scales weigh alike in a mean.
-    `batch_norm`, of all layers but the first, and `spectral_norm` are each on or off.
+    The source of an image follows it in further channels. A patch is 70 pixels wide with 3 `layers`, 34 with 2, 16 with 1. Channels are
+    `width` after the first layer and double at each, up to 8 × `width`. Each further scale is a network of its own at half the resolution;
+    its logits are repeated to the finest scale's number, so that scales have equal weight in a mean. `batch_norm` (in all layers but the
+    first) and `spectral_norm` are each on or off.
 
-    Raises ValueError for layers < 1, scales < 1, an image of an axis below 3 · 2**(layers + scales - 1), and for a condition.
+    Raise ValueError for layers < 1, scales < 1, an image axis below 3 · 2**(layers + scales - 1), or a condition.
 
     Source: Isola et al. 2017 (arXiv 1611.07004), appendix 6.1.2; scales: Wang et al. 2018 (arXiv 1711.11585), section 3.2. Xavier-uniform
     weights (networks/resnet.py).
@@ -67,12 +67,12 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c *space"], condition: None = None) -> Float[Tensor, "b scales *patches"]:
         if condition is not None:
-            raise ValueError("PatchDiscriminator takes no condition; what an image is judged beside comes in further channels")
+            raise ValueError("PatchDiscriminator takes no condition; give the source in further channels")
         logits = [maps[-1] for maps in self._maps(images)]
         return torch.cat([logits[0]] + [F.interpolate(coarse, logits[0].shape[2:]) for coarse in logits[1:]], 1)
 
     def features(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
-        """The maps (B, C, *S') of all layers but the logits, from the first to the last, from the finest scale to the coarsest."""
+        """Return the maps (B, C, *S') of all layers before the logits, first to last, from the finest scale to the coarsest."""
         return [features for maps in self._maps(images) for features in maps[:-1]]
 
     def _maps(self, images: Tensor) -> list[list[Tensor]]:

@@ -1,9 +1,9 @@
 """R3GAN: a generator and a discriminator without normalization, of grouped residual blocks, for any number of halvings.
 
-Source: Huang, Gokaslan, Kuleshov & Tompkin 2025 (arXiv 2501.05441), section 4 and the appendix on details; written from the paper. Played
-with objective=relative and penalty=r1r2_each_step (conf/model/r3gan.yaml has the whole recipe).
+Source: Huang, Gokaslan, Kuleshov & Tompkin 2025 (arXiv 2501.05441), section 4 and the appendix on details; written from the paper. It is
+trained with objective=relative and penalty=r1r2_each_step (conf/model/r3gan.yaml has the whole recipe).
 
-Channels are `width` at the full size, double at each halving, and stop at 8 × `width`: theirs at 256² are width 96, latent 64.
+Channels are `width` at the full size and double at each halving, up to 8 × `width`. The paper has width 96 and latent 64 at 256².
 """
 
 import math
@@ -19,22 +19,22 @@ from medgan_pl.models.networks.layers import CONV, Condition, ProjectionHead, ha
 from medgan_pl.models.networks.resampling import Double, halved
 from medgan_pl.models.networks.resnet import channels_at
 
-SLOPE = 0.2  # of the leaky rectifiers
-GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through one (He et al. 2015, eq. 15)
+SLOPE = 0.2  # of leaky rectifiers
+GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance after a leaky rectifier (He et al. 2015, eq. 15)
 
 
 def groups_of(channels: int, group_width: int) -> int:
-    """Into how many groups `channels` can be cut so that each holds at least `group_width`: 128 by 16 gives 8, 40 by 16 gives 2."""
+    """Return the largest number of equal groups of `channels` with at least `group_width` each: 128 by 16 gives 8, 40 by 16 gives 2."""
     return next(groups for groups in range(max(1, channels // group_width), 0, -1) if channels % groups == 0)
 
 
 class Block(nn.Module):
-    """x + project(act(grouped 3×3(act(expand(x))))): an inverted bottleneck of `expansion` × `channels`; biases inside, none at its end.
+    """Compute x + project(act(grouped 3×3(act(expand(x))))): an inverted bottleneck of `expansion` × `channels`; no bias in the last layer.
 
-    Fix-up (Zhang, Dauphin & Ma 2019, arXiv 1901.09321, section 3) scales all of the m = 3 layers of a branch but the last by
+    Fix-up (Zhang, Dauphin & Ma 2019, arXiv 1901.09321, section 3) scales the m = 3 layers of a branch except the last by
     L ** (-1 / (2m - 2)), with L = `depth` blocks in the network, and sets the last to zero, so that every block starts as the identity. Its
     scalar multipliers are left out, as in R3GAN. `awake` is the gain of the last layer in place of 0: at 1 a branch starts with 1/L of the
-    variance of what enters it.
+    variance of its input.
     """
 
     def __init__(self, spatial_dims: int, channels: int, *, expansion: int, group_width: int, depth: int, awake: float) -> None:
@@ -53,10 +53,10 @@ class Block(nn.Module):
 
 
 class Basis(nn.Module):
-    """The first layer of G: a learned image of the smallest size, each of its channels scaled by an affine map of z that begins near 1.
+    """Scale each channel of a learned image of the smallest size by an affine map of z that starts near 1: the first layer of G.
 
-    z (B, features) -> (B, channels, *base). The paper's map has no bias. Blocks begin as the identity, so what G makes of z and of -z would
-    then begin as negatives of each other, with a mean of 0 everywhere; medical images are all variations of one strong mean image.
+    z (B, features) -> (B, channels, *base). The paper's map has no bias. Blocks start as the identity, so without a bias G(z) = -G(-z) at
+    the start, with a mean of 0 everywhere; medical images are variations of one strong mean image.
     """
 
     def __init__(self, features: int, channels: int, base: Sequence[int]) -> None:
@@ -72,7 +72,7 @@ class Basis(nn.Module):
 
 
 class Gather(nn.Module):
-    """The mirror of `Basis` in D: a depthwise convolution as large as what it looks at; (B, channels, *base) -> (B, channels)."""
+    """Mirror `Basis` in D: a depthwise convolution as large as its input; (B, channels, *base) -> (B, channels)."""
 
     def __init__(self, channels: int, base: Sequence[int]) -> None:
         super().__init__()
@@ -83,14 +83,14 @@ class Gather(nn.Module):
 
 
 def keep_variance(layer: nn.Module, gain: float = 1.0) -> None:
-    """Normal weights of deviation `gain` / √fan-in, biases 0: what goes in with variance 1 comes out with gain²."""
+    """Draw normal weights of deviation `gain` / √fan-in, set biases to 0: an input of variance 1 gives an output of variance gain²."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 def widen(spatial_dims: int, before: int, after: int) -> nn.Module:
-    """A 1×1 convolution from one number of channels to another; nothing where they are the same."""
+    """Return a 1×1 convolution from one number of channels to another, or the identity if they are equal."""
     if before == after:
         return nn.Identity()
     layer = CONV[spatial_dims](before, after, 1, bias=False)
@@ -99,18 +99,18 @@ def widen(spatial_dims: int, before: int, after: int) -> nn.Module:
 
 
 def stage(blocks: int, spatial_dims: int, channels: int, **block: float) -> nn.Sequential:
-    """The residual blocks of one resolution."""
+    """Return the residual blocks of one resolution."""
     return nn.Sequential(*[Block(spatial_dims, channels, **block) for _ in range(blocks)])
 
 
 class R3Generator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size); in evaluation mode in [-1, 1].
+    """Map z (B, latent) to an image (B, channels, *size), in evaluation mode in [-1, 1].
 
-    There is no tanh, as in the paper: black and white margins are then within reach of finite weights. In training what leaves [-1, 1] goes
-    to D as it is, which teaches G to come back (a clamp would have no gradient there); in evaluation mode it is clamped.
+    There is no tanh, as in the paper, so that finite weights can reach black and white. In training, D sees values outside [-1, 1] as they
+    are and so corrects G (a clamp would have no gradient there); in evaluation mode they are clamped.
 
     - `blocks`: of each resolution. `expansion`: of the channels within a block. `group_width`: channels of a group of its 3×3 convolution.
-    - `awake`: gain of the last layer of each block at the start; 0 is the paper's fix-up, 1 lets short runs learn from the first step.
+    - `awake`: initial gain of the last layer of each block; 0 is the paper's fix-up, with 1 short runs learn from the first step.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class R3Generator(nn.Module):
         self.condition = Condition(latent, classes, covariates)
         self.start = Basis(self.condition.features, plan[0], base)
         layers = [stage(blocks, spatial_dims, plan[0], **block)]
-        for before, after in pairwise(plan):  # convolve before doubling: the two commute, and it is a fraction of the work
+        for before, after in pairwise(plan):  # convolve before doubling: they commute, and it is less work
             layers += [widen(spatial_dims, before, after), Double(spatial_dims), stage(blocks, spatial_dims, after, **block)]
         self.stages = nn.Sequential(*layers)
         self.to_image = CONV[spatial_dims](plan[-1], channels, 1)
@@ -147,7 +147,7 @@ class R3Generator(nn.Module):
 
 
 class R3Discriminator(nn.Module):
-    """image (B, channels, *size) -> logits (B,). `blocks`, `expansion`, `group_width`, `awake` as in the generator."""
+    """Map an image (B, channels, *size) to logits (B,). `blocks`, `expansion`, `group_width`, `awake` as in the generator."""
 
     def __init__(
         self,

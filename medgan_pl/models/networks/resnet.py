@@ -1,6 +1,6 @@
 """Residual generator and discriminator in the shape of SNGAN (Miyato et al. 2018, appendix B.4), for any number of halvings.
 
-One block a resolution; channels are `width` at the full size, double at each halving, and stop at 8 × `width`.
+Each resolution has one block. Channels are `width` at the full size and double at each halving, up to 8 × `width`.
 """
 
 import math
@@ -16,14 +16,14 @@ from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, Con
 
 
 def channels_at(level: int, width: int) -> int:
-    """Channels after `level` halvings of the full size."""
+    """Return the number of channels after `level` halvings of the full size."""
     return width * 2 ** min(level, 3)
 
 
 class ResidualUpBlock(nn.Module):
-    """Doubles every axis: norm, ReLU, up, conv, norm, ReLU, conv, beside a skip of a 1×1 convolution and the same doubling.
+    """Double every axis: norm, ReLU, up, conv, norm, ReLU, conv, plus a skip of a 1×1 convolution and the same doubling.
 
-    The skip convolves before it doubles: the two commute, and it is a quarter of the work (an eighth in 3-D).
+    The skip convolves before it doubles: they commute, and it is a quarter of the work (an eighth in 3-D).
     """
 
     def __init__(self, spatial_dims: int, before: int, after: int) -> None:
@@ -39,10 +39,10 @@ class ResidualUpBlock(nn.Module):
 
 
 class ResidualDownBlock(nn.Module):
-    """Halves every axis: (norm, LeakyReLU), conv, (norm), LeakyReLU, conv of stride 2, beside a skip averaged and then convolved 1×1.
+    """Halve every axis: (norm, LeakyReLU), conv, (norm), LeakyReLU, conv of stride 2, plus a skip of averaging and a 1×1 convolution.
 
-    The block that reads the image (`first`) starts with its convolution: an image is no activation to be rectified. SNGAN convolves at the
-    full size and averages; the strided 4×4 convolution does both in under half the work.
+    The block that reads the image (`first`) starts with its convolution, as an image must not be rectified. SNGAN convolves at the full
+    size and averages; the strided 4×4 convolution does both in under half the work.
     """
 
     def __init__(self, spatial_dims: int, before: int, after: int, *, batch_norm: bool, first: bool) -> None:
@@ -62,7 +62,7 @@ class ResidualDownBlock(nn.Module):
 
 
 def init_weights(network: nn.Module) -> None:
-    """Xavier-uniform weights (Glorot & Bengio 2010), gain √2 where a rectifier follows or leads, 1 on skips and linear layers; biases 0."""
+    """Draw Xavier-uniform weights (Glorot & Bengio 2010): gain √2 next to a rectifier, 1 on skips and linear layers; biases 0."""
     for layer in network.modules():
         if isinstance(layer, (*CONV.values(), nn.Linear)):
             gain = math.sqrt(2) if isinstance(layer, tuple(CONV.values())) and layer.kernel_size[0] > 1 else 1.0
@@ -72,10 +72,10 @@ def init_weights(network: nn.Module) -> None:
 
 
 class ResNetGenerator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size) in [-1, 1].
+    """Map z (B, latent) to an image (B, channels, *size) in [-1, 1].
 
-    `attention` puts self-attention between two blocks, where `attended` says (networks/attention.py). `spectral_norm` is of all but the
-    embedding of the condition: batch norm takes away what the others lose in size, and the condition would be lost beside z.
+    `attention` puts self-attention between two blocks, at the level of `attended` (networks/attention.py). `spectral_norm` applies to all
+    layers but the embedding of the condition: batch norm corrects the scale of the others, but a small condition would be lost next to z.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] -> logits (B,). `batch_norm`, `spectral_norm` and `attention` are each on or off.
+    """Map an image (B, channels, *size) in [-1, 1] to logits (B,). `batch_norm`, `spectral_norm` and `attention` are each on or off.
 
-    The last map is averaged over its pixels, under `spectral_norm` summed, as SNGAN does: there no weight can grow to make up for the mean,
+    The last map is averaged over its pixels. Under `spectral_norm` it is summed, as in SNGAN: no weight could grow to compensate the mean,
     and the logits would stay far inside the hinge's margin.
     """
 

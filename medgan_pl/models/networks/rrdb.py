@@ -12,12 +12,12 @@ from medgan_pl.models.networks.layers import CONV
 from medgan_pl.models.networks.r3gan import GAIN, SLOPE, keep_variance
 from medgan_pl.models.networks.translator import Ending, each_axis, enlarged
 
-SHARE = 0.2  # of a branch in the sum (section 3.1, β)
-SMALL = 0.1  # of the usual deviation of a branch's weights at the start (section 3.1, smaller initialisation)
+SHARE = 0.2  # factor on a branch in the sum (section 3.1, β)
+SMALL = 0.1  # factor on the usual initial deviation of a branch's weights (section 3.1, smaller initialization)
 
 
 class DenseBlock(nn.Module):
-    """x + β · c5(x, a1, …, a4), each a_i of `growth` channels made of all before it; (B, C, *S) -> (B, C, *S)."""
+    """Compute x + β · c5(x, a1, …, a4), each a_i of `growth` channels from all before it; (B, C, *S) -> (B, C, *S)."""
 
     def __init__(self, spatial_dims: int, channels: int, growth: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class DenseBlock(nn.Module):
 
 
 class ResidualDense(nn.Sequential):
-    """x + β · (three dense blocks); (B, C, *S) -> (B, C, *S)."""
+    """Compute x + β · (three dense blocks); (B, C, *S) -> (B, C, *S)."""
 
     def __init__(self, spatial_dims: int, channels: int, growth: int) -> None:
         super().__init__(*[DenseBlock(spatial_dims, channels, growth) for _ in range(3)])
@@ -44,21 +44,21 @@ class ResidualDense(nn.Sequential):
 
 
 def doublings(factors: Sequence[int]) -> list[tuple[float, ...]]:
-    """Return by what each doubling scales an axis: (4, 2) is (2, 2) and then (2, 1)."""
+    """Return the scale of each axis at each doubling: (4, 2) gives (2, 2) and then (2, 1)."""
     return [tuple(2.0 if factor > 2**step else 1.0 for factor in factors) for step in range(int(math.log2(max(factors))))]
 
 
 class RRDBGenerator(nn.Module):
-    """source (B, source_channels, *S / factor) in [-1, 1] -> image (B, channels, *S) in [-1, 1], for any S.
+    """Map a source (B, source_channels, *S / factor) in [-1, 1] to an image (B, channels, *S) in [-1, 1], for any S.
 
     It works at the source's size: `blocks` residual dense blocks of `width` channels, then doublings that repeat each value and convolve.
-    A pixel depends on those of the source up to 4 + 15 · `blocks` away, 64 for 4 blocks.
+    A pixel depends on source pixels up to 4 + 15 · `blocks` away, 64 for 4 blocks.
 
     - `growth`: channels that each layer of a dense block adds. Paper: 23 blocks, width 64, growth 32.
     - `factor`: 1, 2 or 4, one number or one an axis.
-    - `residual`: begins as linear interpolation and learns what to change; see `Ending` in networks/translator.py.
+    - `residual`: start as linear interpolation and learn the change; see `Ending` in networks/translator.py.
 
-    Raises ValueError for blocks < 1, another factor, and for `residual` with fewer source channels than channels.
+    Raise ValueError for blocks < 1, another factor, or `residual` with fewer source channels than channels.
 
     Source: section 3.1; He-normal weights (He et al. 2015), a tenth as large within the blocks. Where we differ: the
     skip from the interpolated source, and tanh.

@@ -1,4 +1,4 @@
-"""Layers that both players have: the same tensors, in G and in D; and a pair made for it, a U-shaped G whose encoder is D's trunk."""
+"""Layers whose tensors G and D share, and a pair for it: a U-shaped G whose encoder is D's trunk."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from medgan_pl.models.networks.resnet import channels_at
 
 
 class Share(Protocol):
-    """Gives two players layers in common: the optimizer of `owner` steps them, in the turns of `borrower` too if `both`."""
+    """Share layers between two players: the optimizer of `owner` steps them, with `both` in the turns of `borrower` too."""
 
     owner: str
     borrower: str
@@ -27,11 +27,10 @@ class Share(Protocol):
 
 @dataclass(frozen=True)
 class SharedTrunk:
-    """Makes the `trunk` of the borrower (G) that of the owner (D). The owner's optimizer steps it in the owner's turns alone, or, with
-    `both`, in the borrower's turns too.
+    """Replace the `trunk` of the borrower (G) by that of the owner (D).
 
-    In G's turn the trunk learns as a part of G; as a part of the judge it is frozen, like the rest of D.
-    Raises ValueError for players without a `trunk`, or with trunks of other shapes.
+    The owner's optimizer steps it in the owner's turns, with `both` in the borrower's turns too. In G's turn the trunk learns as a part of
+    G; as a part of D it is frozen, like the rest of D. Raise ValueError for players without a `trunk`, or with trunks of different shapes.
     """
 
     both: bool = False
@@ -56,13 +55,13 @@ def common(generator: nn.Module, discriminator: nn.Module) -> list[nn.Parameter]
 
 
 class Trunk(nn.Module):
-    """image (B, channels, *S) -> features at the full size and after each of `halvings`: [(B, width, *S), (B, 2 × width, *S/2), …].
+    """Map an image (B, channels, *S) to features at the full size and after each halving: [(B, width, *S), (B, 2 × width, *S/2), …].
 
-    A 3×3 convolution, then one of 4×4 and stride 2 for each halving, LeakyReLU behind each; channels as `channels_at`.
-    The trunk sees reals, fakes and what G makes of noise, in turn. Batch norm would normalize each of them by the others' statistics, in
-    evaluation by a mixture of all that no batch has. So each image is normalized by itself, over channels and pixels together (layer norm,
-    Ba et al. 2016, arXiv 1607.06450; for convolutions group norm of one group, Wu & He 2018), which also leaves gradient penalties what
-    they are, of one image. The first two layers have none, so that D can see how bright an image is.
+    A 3×3 convolution, then one of 4×4 and stride 2 for each halving, each with LeakyReLU; channels as `channels_at`.
+    The trunk sees reals, fakes and G's first images. Batch norm would mix their statistics, in evaluation to a mixture that no batch has.
+    So each image is normalized by itself, over channels and pixels (layer norm, Ba et al. 2016, arXiv 1607.06450; for convolutions group
+    norm of one group, Wu & He 2018); gradient penalties then still concern single images. The first two layers have no norm, so that D can
+    see an image's brightness.
     """
 
     def __init__(self, spatial_dims: int, channels: int, width: int, halvings: int) -> None:
@@ -83,12 +82,11 @@ class Trunk(nn.Module):
 
 
 class SharedGenerator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size) in [-1, 1]: noise becomes a first image, the trunk encodes it, transposed convolutions
-    decode it, each with the trunk's features of its size beside it (a U-Net, Ronneberger et al. 2015, arXiv 1505.04597).
+    """Map z (B, latent) to an image (B, channels, *size) in [-1, 1]: a first image from noise, the trunk as encoder, and a decoder.
 
-    The first image is made at the half size by one layer of (z, condition), and doubled. Both are given once more to the middle, since the
-    trunk, which D trains to tell images apart and not to pass noise on, may have lost them. The decoder sees fakes alone and has batch
-    norm.
+    The decoder has transposed convolutions and skips from the trunk (a U-Net, Ronneberger et al. 2015, arXiv 1505.04597). One layer makes
+    the first image from (z, condition) at half the size, and it is doubled. z and condition also enter the middle, since the trunk, which
+    D trains to classify images, may lose them. The decoder sees only fakes and has batch norm.
     """
 
     def __init__(
@@ -117,7 +115,7 @@ class SharedGenerator(nn.Module):
             before, after = channels_at(level, width), channels_at(level - 1, width)
             self.ups.append(nn.Sequential(transpose(2 * before, after, 4, 2, 1, bias=False), norm(after), nn.ReLU()))
         self.to_image = nn.Sequential(CONV[spatial_dims](2 * width, channels, 3, padding=1), nn.Tanh())
-        init_weights(self)  # before the trunk, which has no batch norm to make up for weights as small as DCGAN's
+        init_weights(self)  # before the trunk, which has no batch norm to compensate weights as small as DCGAN's
         self.trunk = Trunk(spatial_dims, channels, width, halvings)
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b c *space"]:
@@ -130,7 +128,7 @@ class SharedGenerator(nn.Module):
 
 
 class SharedDiscriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] -> logits (B,): the trunk and one layer."""
+    """Map an image (B, channels, *size) in [-1, 1] to logits (B,) by the trunk and one layer."""
 
     def __init__(
         self,

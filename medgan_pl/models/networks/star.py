@@ -1,9 +1,8 @@
-"""One generator for any number of domains, its style from noise or from a reference image (StarGAN v2: Choi et al. 2020, arXiv 1912.01865).
+"""One generator for any number of domains, with style from noise or a reference image (StarGAN v2: Choi et al. 2020, arXiv 1912.01865).
 
-Written from the paper, 2-D and 3-D. Channels are `width` at the full size, double at each halving, and stop at 8 × `width`. Where we
-differ: images end in tanh, as every image here lies in [-1, 1]; no mask of a face's landmarks, but the source itself may be what G adds
-to; Xavier-uniform weights (networks/resnet.py) where they are He's. Domains are counted from 0; one out of range, or below 0, is torch's
-RuntimeError.
+Written from the paper, 2-D and 3-D. Channels are `width` at the full size and double at each halving, up to 8 × `width`. We differ:
+images end in tanh, as every image here is in [-1, 1]; there is no mask of a face's landmarks, but G may add to the source; weights are
+Xavier-uniform (networks/resnet.py), not He's. Domains are counted from 0; torch raises RuntimeError for one out of range.
 """
 
 import math
@@ -21,16 +20,16 @@ from medgan_pl.models.networks.modulated import EqualisedLinear
 from medgan_pl.models.networks.resnet import ResidualDownBlock, channels_at, init_weights
 from medgan_pl.models.networks.translator import BoundedEnding
 
-DEEPEST = 4  # halvings of the generator: 16 places are left of 256 (appendix, table of the generator)
+DEEPEST = 4  # halvings of the generator: from 256 to 16 places (appendix, table of the generator)
 
 
 def of_domain(each: Float[Tensor, "b domains features"], domain: Int[Tensor, " b"]) -> Float[Tensor, "b features"]:
-    """Select for each row what belongs to its domain; by `gather`, to which a domain below 0, unknown, is an error and not the last one."""
+    """Select the features of each row's domain, by `gather`, for which a domain below 0 (unknown) is an error and not the last one."""
     return each.gather(1, domain[:, None, None].expand(-1, 1, each.shape[2])).squeeze(1)
 
 
 class AdaptiveNorm(nn.Module):
-    """(1 + γ(s)) · instance norm(x) + β(s), γ and β linear in the style; x (B, C, *S), s (B, style). Huang & Belongie 2017, eq. 8."""
+    """Compute (1 + γ(s)) · instance norm(x) + β(s), γ, β linear in the style; x (B, C, *S), s (B, style). Huang & Belongie 2017, eq. 8."""
 
     def __init__(self, channels: int, style: int) -> None:
         super().__init__()
@@ -42,7 +41,7 @@ class AdaptiveNorm(nn.Module):
 
 
 class PlainNorm(nn.Module):
-    """Instance norm with a learned scale and shift, whatever the style."""
+    """Apply instance norm with a learned scale and shift; the style has no effect."""
 
     def __init__(self, channels: int, style: int) -> None:
         super().__init__()
@@ -53,9 +52,9 @@ class PlainNorm(nn.Module):
 
 
 class StyledBlock(nn.Module):
-    """(skip(x) + conv(act(norm(conv(act(norm(x))))))) / √2; halves every axis with `down`, doubles it with `up`.
+    """Compute (skip(x) + conv(act(norm(conv(act(norm(x))))))) / √2; `down` halves every axis, `up` doubles it.
 
-    Halving averages, doubling repeats each value; the skip has a 1×1 convolution where channels change. √2: Karras et al. 2020.
+    Halving averages, doubling repeats each value; the skip has a 1×1 convolution if channels change. √2: Karras et al. 2020.
     """
 
     def __init__(
@@ -76,12 +75,11 @@ class StyledBlock(nn.Module):
 
 
 class StarGenerator(nn.Module):
-    """image (B, channels, *size) and style (B, style) -> image (B, channels, *size) in [-1, 1] in the style's domain.
+    """Map an image (B, channels, *size) and a style (B, style) to an image (B, channels, *size) in [-1, 1] in the style's domain.
 
-    Blocks down to 8 places of the shortest axis, but at most DEEPEST halvings, two there, two more with the style, and blocks up with the
-    style, which comes in by `AdaptiveNorm` alone. Instance norms look at the whole image: it is to be given whole, not in windows.
-    With `residual` it begins as the identity, whatever the style, and learns what to change (`translator.BoundedEnding`): for domains
-    that show the same organ, whose shapes need then not be drawn anew.
+    Blocks halve down to 8 places of the shortest axis, at most DEEPEST times; two blocks follow there, two more with the style, and blocks
+    up with the style, which enters only by `AdaptiveNorm`. Instance norms need the whole image, not windows. With `residual` it starts as
+    the identity for every style and learns the change (`translator.BoundedEnding`): for domains that show the same organ.
     """
 
     def __init__(
@@ -109,9 +107,9 @@ class StarGenerator(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z (B, latent) from N(0, 1) and domain (B,) -> style (B, style): four common layers of `hidden` units, four of each domain's own.
+    """Map z (B, latent) from N(0, 1) and domain (B,) to style (B, style): four common layers of `hidden` units, four for each domain.
 
-    Equalized, at a hundredth of the learning rate, as the paper has it (1e-6 beside 1e-4). Always float32.
+    Layers are equalized, at a hundredth of the learning rate, as in the paper (1e-6 and 1e-4). Always float32.
     """
 
     def __init__(self, *, domains: int, latent: int = 16, style: int = 64, hidden: int = 256) -> None:
@@ -133,7 +131,7 @@ class Mapping(nn.Module):
 
 
 class Trunk(nn.Sequential):
-    """image (B, channels, *size) -> (B, features): residual halvings to 4 places, a convolution of 4, the mean of the places it leaves."""
+    """Map an image (B, channels, *size) to (B, features): residual halvings to 4 places, a convolution of 4, the mean over its places."""
 
     def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int) -> None:
         halvings, _ = halve(space(size, spatial_dims))
@@ -148,7 +146,7 @@ class Trunk(nn.Sequential):
 
 
 class StyleEncoder(nn.Module):
-    """image (B, channels, *size) and its domain (B,) -> its style (B, style), by a trunk for all and a linear layer for each domain."""
+    """Map an image (B, channels, *size) and its domain (B,) to its style (B, style), by a common trunk and a linear layer a domain."""
 
     def __init__(
         self, *, spatial_dims: int, channels: int, size: int | Sequence[int], domains: int, width: int = 32, style: int = 64
@@ -164,11 +162,11 @@ class StyleEncoder(nn.Module):
 
 
 class StarNetworks(nn.Module):
-    """The networks that are trained and averaged as one generator: G, the mapping from noise to style and the encoder from image to style.
+    """G, the mapping from noise to style and the encoder from image to style are trained and averaged as one generator.
 
     - `latent`: numbers of noise z; `style`: of a style; `hidden`: units of a layer of the mapping; `residual`: see `StarGenerator`.
 
-    Raises ValueError for fewer than 2 domains.
+    Raise ValueError for fewer than 2 domains.
     """
 
     def __init__(
@@ -195,20 +193,20 @@ class StarNetworks(nn.Module):
         self.factors, self.multiple = (1,) * spatial_dims, self.generator.multiple
 
     def translate(self, image: Float[Tensor, "b c *space"], style: Float[Tensor, "b s"]) -> Float[Tensor, "b c *space"]:
-        """The image in the domain, and the manner, of the style."""
+        """Return the image in the style and its domain."""
         return self.generator(image, style)
 
     def style_of_noise(self, z: Float[Tensor, "b latent"], domain: Int[Tensor, " b"]) -> Float[Tensor, "b s"]:
-        """A style of the domain."""
+        """Return a style of the domain."""
         return self.mapping(z, domain)
 
     def style_of_image(self, image: Float[Tensor, "b c *space"], domain: Int[Tensor, " b"]) -> Float[Tensor, "b s"]:
-        """The style of an image of the domain."""
+        """Return the style of an image of the domain."""
         return self.encoder(image, domain)
 
 
 class StarDiscriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] and domain (B,) -> logits (B,): whether it is a real image of that domain."""
+    """Map an image (B, channels, *size) in [-1, 1] and a domain (B,) to logits (B,): high for a real image of that domain."""
 
     def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], domains: int, width: int = 32) -> None:
         super().__init__()

@@ -21,29 +21,29 @@ from medgan_pl.models.networks.layers import Embedding, ProjectionHead, conditio
 from medgan_pl.models.networks.modulated import GAIN, SLOPE, EqualisedConv, EqualisedLinear, ModulatedConv, ToImage, minibatch_deviation
 from medgan_pl.models.networks.resampling import Double
 
-CLOSE = 0.005  # of the way that the average w moves to the mean of a batch (Karras et al. 2019, arXiv 1812.04948: decay 0.995)
+CLOSE = 0.005  # share of the distance by which the average w moves to a batch's mean (Karras et al. 2019, arXiv 1812.04948: decay 0.995)
 
 
 def channels_at(level: int, width: int, max_channels: int) -> int:
-    """Channels after `level` halvings of the full size."""
+    """Return the number of channels after `level` halvings of the full size."""
     return min(width * 2**level, max_channels)
 
 
 def sizes_of(size: int | Sequence[int], spatial_dims: int) -> list[tuple[int, ...]]:
-    """The size of each layer that takes noise, from the first: one at the base, two at each doubling."""
+    """Return the size of each layer with noise, from the first: one at the base, two at each doubling."""
     halvings, base = halve(space(size, spatial_dims))
     return [base] + [tuple(axis * 2**level for axis in base) for level in range(1, halvings + 1) for _ in range(2)]
 
 
 def count_noise(size: int | Sequence[int], spatial_dims: int) -> int:
-    """Numbers of noise of one image, of all layers together."""
+    """Return how many numbers of noise one image has in all layers together."""
     return sum(map(math.prod, sizes_of(size, spatial_dims)))
 
 
 class MappingNetwork(nn.Module):
-    """f: (z, condition) -> w (B, latent), `layers` equalized layers of `latent` units at a hundredth of the learning rate.
+    """Map (z, condition) to w (B, latent) by `layers` equalized layers of `latent` units at a hundredth of the learning rate.
 
-    z is brought to a mean square of 1; the embedded condition, of about that, is joined to it. Always float32.
+    z is scaled to a mean square of 1; the embedded condition, with about the same, is joined to it. Always float32.
 
     Source: Karras et al. 2019 (arXiv 1812.04948), section 2 and appendix C; joined conditions: ADA, appendix C.
     """
@@ -68,7 +68,7 @@ class MappingNetwork(nn.Module):
 
 
 class StyleBlock(nn.Module):
-    """Doubles every axis of the features, convolves them again, and adds to the doubled image what it makes of them."""
+    """Double every axis of the features, convolve them again, and add their image to the doubled image."""
 
     def __init__(self, spatial_dims: int, before: int, after: int, channels: int, latent: int, gain: float) -> None:
         super().__init__()
@@ -79,16 +79,16 @@ class StyleBlock(nn.Module):
     def forward(self, x: Tensor, image: Tensor, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
         x = self.up(x, styles[0], noise[0])
         x = self.conv(x, styles[1], noise[1])
-        with torch.autocast(x.device.type, enabled=False):  # the image gathers in float32
+        with torch.autocast(x.device.type, enabled=False):  # sum the image in float32
             image = self.doubling(image)
         return x, image + self.to_image(x, styles[2])
 
 
 class SynthesisNetwork(nn.Module):
-    """g: a w for each layer (B, `layers`, latent), noise (B, N) or None -> image (B, channels, *size) in [-1, 1].
+    """Map a w for each layer (B, `layers`, latent) and noise (B, N) or None to an image (B, channels, *size) in [-1, 1].
 
-    From a learned constant of the base size: two convolutions at each size, and the sum of what each size makes of its features (the skips
-    of 1912.04958, figure 7). `layers` is 2 a size; the layer that makes a size's image shares its w with the next convolution.
+    It starts from a learned constant of the base size. Each size has two convolutions; the images of all sizes are summed (the skips of
+    1912.04958, figure 7). `layers` is 2 a size; the layer that makes a size's image shares its w with the next convolution.
     """
 
     def __init__(self, *, spatial_dims: int, channels: int, size: int | Sequence[int], width: int, latent: int, max_channels: int) -> None:
@@ -97,7 +97,7 @@ class SynthesisNetwork(nn.Module):
         halvings, base = halve(space(size, spatial_dims))
         plan = [channels_at(level, width, max_channels) for level in range(halvings, -1, -1)]
         self.layers = 2 * len(plan)
-        gain = 1 / math.sqrt(len(plan))  # so that the sum, and not each part of it, is of unit variance before tanh
+        gain = 1 / math.sqrt(len(plan))  # the sum, not each term, has unit variance before tanh
         self.constant = nn.Parameter(torch.randn(1, plan[0], *base))
         self.conv = ModulatedConv(spatial_dims, plan[0], plan[0], latent)
         self.to_image = ToImage(plan[0], channels, latent, gain=gain)
@@ -114,7 +114,7 @@ class SynthesisNetwork(nn.Module):
         return image.tanh()
 
     def maps(self, noise: Tensor | None) -> list[Tensor | None]:
-        """The noise of each layer, (B, 1, *S)."""
+        """Return the noise of each layer, (B, 1, *S)."""
         if noise is None:
             return [None] * len(self.noise_sizes)
         parts = noise.split([math.prod(sizes) for sizes in self.noise_sizes], 1)
@@ -122,12 +122,12 @@ class SynthesisNetwork(nn.Module):
 
 
 class StyleGAN2Generator(nn.Module):
-    """z (B, latent) -> image (B, channels, *size) in [-1, 1], by way of w = f(z, condition) (`mapping`) and g(w) (`synthesis`).
+    """Map z (B, latent) to an image (B, channels, *size) in [-1, 1] by w = f(z, condition) (`mapping`) and g(w) (`synthesis`).
 
-    - `noise` (B, N), N as `count_noise` has it: of each pixel of each layer, N(0, 1), given by the game, so that an image is a function of
-      its batch; None adds none. `z_mixed` (B, latent), `crossover` (B,) in [0, ∞): from that share of the layers on, the w of `z_mixed` in
-      place of that of z; 1 or more never.
-    - `truncation`: set on a generator that draws, ψ in [0, 1]: w' = w̄ + ψ (w - w̄), nearer to the average w̄: cleaner and less varied.
+    - `noise` (B, N), N from `count_noise`: N(0, 1) for each pixel of each layer, given by the game, so that an image is a function of its
+      batch; None adds none. `z_mixed` (B, latent), `crossover` (B,) in [0, ∞): layers from that share on use the w of `z_mixed` in place
+      of that of z; from 1 on none does.
+    - `truncation`: ψ in [0, 1], set for drawing: w' = w̄ + ψ (w - w̄); images near the average w̄ are cleaner and less varied.
       w̄ (`w_average`) follows the mean w of each training batch, over all conditions.
 
     Source: see the head of this file; truncation and mixing: Karras et al. 2019 (arXiv 1812.04948), sections 3.1 and 2, appendix B.
@@ -170,18 +170,18 @@ class StyleGAN2Generator(nn.Module):
             w = self.w_average + self.truncation * (w - self.w_average)
         styles = self.every_layer(w)
         if z_mixed is not None and crossover is not None:
-            first = 1 + (crossover * (self.layers - 1)).floor()  # the first layer of the other w: at least one is of either
+            first = 1 + (crossover * (self.layers - 1)).floor()  # the first layer of the other w; each w has at least one layer
             other = torch.arange(self.layers, device=z.device) >= first.unsqueeze(1)  # (B, layers)
             styles = torch.where(other.unsqueeze(2), self.mapping(z_mixed, condition).unsqueeze(1), styles)
         return self.synthesis(styles, noise)
 
     def every_layer(self, w: Float[Tensor, "b latent"]) -> Float[Tensor, "b layers latent"]:
-        """The same w for every layer."""
+        """Return the same w for every layer."""
         return w.unsqueeze(1).expand(-1, self.layers, -1)
 
 
 class ResidualDown(nn.Module):
-    """Halves every axis: two 3-pixel convolutions, the second of step 2, beside a filtered 1-pixel skip; their sum is divided by √2."""
+    """Halve every axis: two 3-pixel convolutions, the second of stride 2, plus a filtered 1-pixel skip; their sum is divided by √2."""
 
     def __init__(self, spatial_dims: int, before: int, after: int) -> None:
         super().__init__()
@@ -194,10 +194,10 @@ class ResidualDown(nn.Module):
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """image (B, channels, *size) in [-1, 1] -> logits (B,): residual, with the deviation of the minibatch at the base size.
+    """Map an image (B, channels, *size) in [-1, 1] to logits (B,): residual, with the minibatch deviation at the base size.
 
-    A logit so depends on the images beside it, in its group of four (`minibatch_deviation`); `deviation` false judges each alone. The
-    features come to `head` divided by the root of their number, and its layers start from N(0, 1): equalized like the others.
+    A logit depends on the other images of its group of four (`minibatch_deviation`), unless `deviation` is false. The features reach
+    `head` divided by the root of their number, and its layers start from N(0, 1): equalized like the others.
 
     Source: Karras et al. 2020 (arXiv 1912.04958), figure 7 and appendix B; the projection of a condition: ADA, appendix C.
     """

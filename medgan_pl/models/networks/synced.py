@@ -1,7 +1,6 @@
-"""Batch normalization over the batches of all ranks, which can be differentiated twice: a penalty on D's gradient needs it.
+"""Batch normalization over the batches of all ranks that can be differentiated twice, as a penalty on D's gradient needs.
 
-torch's SyncBatchNorm takes no tensors on the CPU, and its backward pass has no derivative (pytorch #61222): R1 through a D with batch
-normalization fails under it.
+torch's SyncBatchNorm refuses CPU tensors, and its backward pass has no derivative (pytorch #61222), so that R1 fails with it.
 """
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SumOverRanks(torch.autograd.Function):
-    """The sum over ranks of tensors of one shape. Each rank's loss depends on every rank's tensor, so the gradient is their sum in turn."""
+    """Sum tensors of one shape over ranks. Each rank's loss depends on every rank's tensor, so the gradient is summed over ranks too."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -26,7 +25,7 @@ class SumOverRanks(torch.autograd.Function):
 
 
 class Moments(torch.autograd.Function):
-    """Mean and biased variance (C,) of x (B, C, *S). What autograd would do by itself, with one pass over x backwards in place of four."""
+    """Compute mean and biased variance (C,) of x (B, C, *S); as autograd, but its backward pass reads x once in place of four times."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,21 +43,21 @@ class Moments(torch.autograd.Function):
 
 
 def along(values: Tensor, x: Tensor) -> Tensor:
-    """A value a channel (C,), shaped (1, C, 1, …) to go with x (B, C, *S)."""
+    """Return one value a channel (C,), shaped (1, C, 1, …) to broadcast with x (B, C, *S)."""
     return values.view(1, -1, *[1] * (x.ndim - 2))
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """nn.BatchNorm1d, 2d or 3d with the mean and variance of all ranks' images together; x (B, C, *S) -> (B, C, *S).
+    """Normalize x (B, C, *S) like nn.BatchNorm1d, 2d or 3d, by the mean and variance of all ranks' images together.
 
-    y = (x - μ) / √(σ² + eps) · weight + bias over the joint batch, whatever B is on each rank (Ioffe & Szegedy 2015, arXiv 1502.03167,
-    algorithm 1). With losses averaged over ranks, as DDP does, gradients and their derivatives are those of one process that holds it all.
+    y = (x - μ) / √(σ² + eps) · weight + bias over the joint batch; B may differ between ranks (Ioffe & Szegedy 2015, arXiv 1502.03167,
+    algorithm 1). With losses averaged over ranks, as in DDP, gradients and their derivatives equal those of one process with all images.
     Statistics are float32 or finer under autocast. In evaluation mode, and in one process, it is nn.BatchNorm.
     """
 
     def _check_input_dim(self, x: Tensor) -> None:
         if x.ndim < 2:
-            raise ValueError(f"batch normalisation needs (B, C, *S), got {tuple(x.shape)}")
+            raise ValueError(f"batch normalization needs (B, C, *S), got {tuple(x.shape)}")
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
@@ -76,7 +75,7 @@ class SyncedBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """Moves the running statistics, the variance by its unbiased estimate, as nn.BatchNorm does."""
+        """Update the running statistics, the variance by its unbiased estimate, as nn.BatchNorm does."""
         if not self.track_running_stats:
             return
         self.num_batches_tracked += 1
@@ -86,13 +85,13 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 def joint_statistics(x: Float[Tensor, "b c *space"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"], Float[Tensor, ""]]:
-    """Mean, biased variance and count of values a channel over all ranks; the same to the bit on every rank.
+    """Return mean, biased variance and count of values a channel over all ranks, bit-equal on every rank.
 
-    Each rank's own moments are merged (Chan, Golub & LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample
-    variances): E[x²] - E[x]² would lose a small variance beside a large mean.
+    The moments of the ranks are merged (Chan, Golub & LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample
+    variances): E[x²] - E[x]² would lose a small variance under a large mean.
     """
     mean, variance = Moments.apply(x)
-    # A table with a row for each rank, all but the own 0: the sum is exact, so its order does not matter, and one exchange brings all.
+    # A table with a row for each rank, 0 in all rows but its own: the sum is exact in any order and needs one exchange.
     table = x.new_zeros(dist.get_world_size(), 3, x.shape[1])
     table[dist.get_rank()] = torch.stack([torch.full_like(mean, x.numel() / x.shape[1]), mean, variance])
     counts, means, variances = SumOverRanks.apply(table).unbind(1)  # (world, C) each
@@ -103,8 +102,8 @@ def joint_statistics(x: Float[Tensor, "b c *space"]) -> tuple[Float[Tensor, " c"
 
 
 def synced(network: nn.Module) -> nn.Module:
-    """`network` itself, its batch norms from now on taken over all ranks; weights, statistics, their names and hooks stay as they are."""
+    """Return `network` itself with its batch norms now over all ranks; weights, statistics, their names and hooks stay as they are."""
     for layer in network.modules():
         if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-            layer.__class__ = SyncedBatchNorm  # not a new layer: optimizers, averages and shared layers keep hold of this one
+            layer.__class__ = SyncedBatchNorm  # not a new layer: optimizers, EMA and shared layers refer to this one
     return network

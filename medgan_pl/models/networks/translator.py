@@ -1,8 +1,8 @@
-"""From image to image by residual blocks at a quarter of the size (Johnson et al. 2016; Zhu et al. 2017), and what all such networks share.
+"""Image translation by residual blocks at a quarter of the size (Johnson et al. 2016; Zhu et al. 2017), and parts that translators share.
 
-All take sources of any size, in use another than in training. What they make of a window is what they make of the whole image, away from
-the window's border and where it begins at a multiple of the network's `multiple` pixels of the image, as long as no norm looks at the
-whole: batch norm in evaluation mode and channel norm do not, instance norm does.
+All take sources of any size, in inference also a different one than in training. The output for a window equals that for the whole image
+away from the window's border, if the window starts at a multiple of the network's `multiple` pixels and no norm depends on the whole
+image: batch norm in evaluation mode and channel norm do not, instance norm does.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,29 +17,31 @@ from medgan_pl.models.networks.resnet import init_weights
 
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
-FARTHEST = 0.99  # of a source's value from 0 in a tanh: atanh(1) is infinite, and near it no h could bring a black pixel back
+FARTHEST = 0.99  # largest source value for atanh: atanh(1) is infinite, and near it no h could change a black pixel
 
 Norm = Callable[[int, int], nn.Module]
 
 
 def batch_norm(spatial_dims: int, channels: int) -> nn.Module:
-    """Over the batch; in evaluation mode a fixed scale and shift, so that windows of one image fit together. Ioffe & Szegedy 2015."""
+    """Return a norm over the batch; in evaluation mode it is fixed, so that windows of one image fit together. Ioffe & Szegedy 2015."""
     return BATCH_NORM[spatial_dims](channels)
 
 
 def instance_norm(spatial_dims: int, channels: int) -> nn.Module:
-    """Over the places of each image, always: for batches of one, where images are used whole. Ulyanov et al. 2016 (arXiv 1607.08022)."""
+    """Return a norm over the places of each image, for batches of one and whole images. Ulyanov et al. 2016 (arXiv 1607.08022)."""
     return INSTANCE_NORM[spatial_dims](channels, affine=True)
 
 
 def no_norm(spatial_dims: int, channels: int) -> nn.Module:
-    """None."""
+    """Return the identity."""
     return nn.Identity()
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Over the channels of each place: for batches of one or of mixed domains, and windows fit together. Ba et al. 2016 (arXiv 1607.06450),
-    used in this way by Liu et al. 2022 (arXiv 2201.03545) and Zamir et al. 2022 (arXiv 2111.09881)."""
+    """Normalize over the channels of each place: for batches of one or of mixed domains; windows fit together.
+
+    Ba et al. 2016 (arXiv 1607.06450), used like this by Liu et al. 2022 (arXiv 2201.03545) and Zamir et al. 2022 (arXiv 2111.09881).
+    """
 
     def __init__(self, spatial_dims: int, channels: int) -> None:
         super().__init__(channels)
@@ -49,24 +51,24 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def each_axis(factor: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
-    """By how much each axis is enlarged: 4 in 2-D is (4, 4), (4, 1, 1) takes four slices out of one. ValueError if it cannot be."""
+    """Return the factor of each axis: 4 in 2-D is (4, 4); (4, 1, 1) makes four slices of one. Raise ValueError if that is impossible."""
     if spatial_dims not in CONV:
         raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}")
     factors = (factor,) * spatial_dims if isinstance(factor, int) else tuple(factor)
     if len(factors) != spatial_dims or min(factors) < 1:
-        raise ValueError(f"`factor` must be one whole number from 1 on, or {spatial_dims} of them, got {factor}")
+        raise ValueError(f"`factor` must be one integer of at least 1, or {spatial_dims} of them, got {factor}")
     return factors
 
 
 def enlarged(source: Float[Tensor, "b c *small"], factors: Sequence[int]) -> Float[Tensor, "b c *space"]:
-    """The source at the size of the image, by linear interpolation."""
+    """Return the source at the size of the image, by linear interpolation."""
     if max(factors) == 1:
         return source
     return F.interpolate(source, scale_factor=tuple(map(float, factors)), mode=LINEAR[len(factors)], align_corners=False)
 
 
 def padded(x: Float[Tensor, "b c *space"], multiple: int) -> Float[Tensor, "b c *padded"]:
-    """Repeats the last value of each axis up to a multiple; at the end only, so that the grid of the halvings stays where it was."""
+    """Pad each axis to a multiple by its last value; only at the end, so that the grid of the halvings does not move."""
     missing = [-axis % multiple for axis in x.shape[2:]]
     return F.pad(x, [n for lacking in reversed(missing) for n in (0, lacking)], mode="replicate") if any(missing) else x
 
@@ -74,7 +76,7 @@ def padded(x: Float[Tensor, "b c *space"], multiple: int) -> Float[Tensor, "b c 
 def convolution(
     spatial_dims: int, before: int, after: int, norm: Norm, kernel: int = 3, stride: int = 1, padding_mode: str = "zeros"
 ) -> nn.Sequential:
-    """Convolution, norm, LeakyReLU; a norm has a bias of its own."""
+    """Return convolution, norm and LeakyReLU; the convolution has a bias only without a norm."""
     then = norm(spatial_dims, after)
     bias = isinstance(then, nn.Identity)
     conv = CONV[spatial_dims](before, after, kernel, stride, padding=(kernel - 1) // 2, bias=bias, padding_mode=padding_mode)
@@ -82,20 +84,20 @@ def convolution(
 
 
 class Ending(nn.Module):
-    """The last convolution: features h (B, width, *S) and the source (B, S', *S) -> image (B, channels, *S) in [-1, 1].
+    """Map features h (B, width, *S) and the source (B, S', *S) to an image (B, channels, *S) in [-1, 1] by the last convolution.
 
-    tanh(conv(h)); with `residual` what is to be added to the source's first `channels` channels, source + conv(h), cut off at ±1, and the
-    convolution begins with zeros: the network begins as the identity. Places beyond the source's size are cut off.
+    It returns tanh(conv(h)). With `residual` it returns source + conv(h), with the source's first `channels` channels, clamped to ±1; the
+    convolution starts at zero, so that the network starts as the identity. Places beyond the source's size are cut off.
 
-    Where the sum is cut off its gradient is not, so that what was driven beyond ±1 can come back. Sum and no tanh of it: that hardly moves
-    where a source is near ±1, and a noise that was clipped to black and white would stay.
+    The clamp passes the gradient unchanged, so that values beyond ±1 can return. A tanh of the sum would hardly move where the source is
+    near ±1, and noise that was clipped to black and white would stay.
 
-    Source: what is added is learnt, not the image: Zhang et al. 2017 (arXiv 1608.03981), section III; the gradient through the cut:
-    Bengio et al. 2013 (arXiv 1308.3432), the straight-through estimator.
+    Source: learning the residual: Zhang et al. 2017 (arXiv 1608.03981), section III; the gradient of the clamp: Bengio et al. 2013
+    (arXiv 1308.3432), the straight-through estimator.
     """
 
-    # What the convolution of a residual network is called in a checkpoint: not as that of `BoundedEnding`, which all had once, so that
-    # their weights are not taken for these.
+    # The name of a residual network's convolution in a checkpoint. It differs from that of `BoundedEnding`, which all networks once had, so
+    # that old weights are not loaded here.
     name: ClassVar[str] = "change"
 
     def __init__(self, spatial_dims: int, width: int, channels: int, source_channels: int, *, residual: bool, kernel: int = 3) -> None:
@@ -113,7 +115,7 @@ class Ending(nn.Module):
 
     @property
     def last(self) -> nn.Module:
-        """The convolution."""
+        """Return the convolution."""
         return next(self.children())
 
     def forward(self, h: Float[Tensor, "b w *padded"], source: Float[Tensor, "b s *space"]) -> Float[Tensor, "b c *space"]:
@@ -127,8 +129,11 @@ class Ending(nn.Module):
 
 
 class BoundedEnding(Ending):
-    """An ending whose `residual` is tanh(atanh(source) + conv(h)), with the source clamped to ±FARTHEST, for games without pairs. No truth
-    pulls back what D drives beyond ±1 there; the tanh keeps it in range. It begins as the identity, up to 0.01 at ±1."""
+    """Like `Ending`, but `residual` returns tanh(atanh(source) + conv(h)), with the source clamped to ±FARTHEST.
+
+    It is for games without pairs: no target corrects values beyond ±1 there, and a tanh keeps their gradient. It starts as the identity, up
+    to 0.01 at ±1.
+    """
 
     name = "conv"
 
@@ -137,7 +142,7 @@ class BoundedEnding(Ending):
 
 
 class ResidualBlock(nn.Module):
-    """x + norm(conv(act(norm(conv(x))))); nothing is rectified after the sum."""
+    """Compute x + norm(conv(act(norm(conv(x))))); nothing is rectified after the sum."""
 
     def __init__(self, spatial_dims: int, channels: int, norm: Norm) -> None:
         super().__init__()
@@ -149,20 +154,20 @@ class ResidualBlock(nn.Module):
 
 
 class TranslatorGenerator(nn.Module):
-    """source (B, source_channels, *S / factor) in [-1, 1] -> image (B, channels, *S) in [-1, 1], for any S.
+    """Map a source (B, source_channels, *S / factor) in [-1, 1] to an image (B, channels, *S) in [-1, 1], for any S.
 
     A 7-convolution of `width` channels, two halvings to 4 × `width`, `blocks` residual blocks, two doublings, a 7-convolution. A pixel
-    depends on those of the (enlarged) source up to 15 + 8 · `blocks` away, 87 for 9 blocks.
+    depends on pixels of the (enlarged) source up to 15 + 8 · `blocks` away, 87 for 9 blocks.
 
-    - `factor`: above 1, one number or one an axis, the source is first enlarged by linear interpolation.
-    - `residual`: begins as the identity and learns what to change; see `Ending`. `ending`: `BoundedEnding` for games without pairs.
-    - `norm`: what makes the norm of (spatial_dims, channels): `batch_norm`, `instance_norm`, `ChannelNorm` or `no_norm`.
+    - `factor`: one number or one an axis; if above 1, the source is first enlarged by linear interpolation.
+    - `residual`: start as the identity and learn the change; see `Ending`. `ending`: `BoundedEnding` for games without pairs.
+    - `norm`: makes the norm from (spatial_dims, channels): `batch_norm`, `instance_norm`, `ChannelNorm` or `no_norm`.
 
-    Raises ValueError for blocks < 1, a factor below 1, and for `residual` with fewer source channels than channels.
+    Raise ValueError for blocks < 1, a factor below 1, or `residual` with fewer source channels than channels.
 
-    Source: Johnson et al. 2016 (arXiv 1603.08155) and Zhu et al. 2017 (arXiv 1703.10593), appendix 7.2. Where we differ: doublings repeat
-    each value and convolve, for transposed convolutions leave a checkerboard (Odena et al. 2016); LeakyReLU; padding by the border's value
-    where they reflect it, at the first and the last layer; batch norm (see the head of this file).
+    Source: Johnson et al. 2016 (arXiv 1603.08155) and Zhu et al. 2017 (arXiv 1703.10593), appendix 7.2. We differ: doublings repeat each
+    value and convolve, as transposed convolutions leave a checkerboard (Odena et al. 2016); LeakyReLU; the first and the last layer pad by
+    the border's value, theirs reflect; batch norm (see the head of this file).
     """
 
     multiple = 4
@@ -202,9 +207,9 @@ class TranslatorGenerator(nn.Module):
         return self.end(self.decoder(h), source)
 
     def features(self, source: Float[Tensor, "b s *small"]) -> list[Tensor]:
-        """Five maps (B, C, *S') of the encoder: the source itself, after each halving, after the first and the middle block, the 5th of 9.
+        """Return five maps (B, C, *S') of the encoder: the source, after each halving, after the first and the middle block (the 5th of 9).
 
-        Source: Park et al. 2020 (arXiv 2007.15651), for the contrastive loss between patches of a source and of its image.
+        Source: Park et al. 2020 (arXiv 2007.15651), for the contrastive loss between patches of a source and its image.
         """
         maps = [padded(enlarged(source, self.factors), self.multiple)]
         for layer in self.encoder:

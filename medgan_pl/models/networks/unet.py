@@ -1,4 +1,4 @@
-"""From image to image by an encoder and a decoder with skips between equal sizes (Ronneberger et al. 2015; Isola et al. 2017)."""
+"""Image translation by an encoder and a decoder with skips between equal sizes (Ronneberger et al. 2015; Isola et al. 2017)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,9 +14,9 @@ from medgan_pl.models.networks.translator import Ending, Norm, batch_norm, convo
 
 
 class SkipUpBlock(nn.Module):
-    """Doubles every axis of x, joins the skip and convolves twice: x (B, deep, *S), skip (B, shallow, *2S) -> (B, shallow, *2S).
+    """Double every axis of x, join the skip and convolve twice: x (B, deep, *S), skip (B, shallow, *2S) -> (B, shallow, *2S).
 
-    A 1×1 convolution narrows x before each value is repeated: the two commute, and it is a quarter of the work (an eighth in 3-D).
+    A 1×1 convolution narrows x before each value is repeated: they commute, and it is a quarter of the work (an eighth in 3-D).
     """
 
     def __init__(self, spatial_dims: int, deep: int, shallow: int, norm: Norm, dropout: float) -> None:
@@ -33,22 +33,21 @@ class SkipUpBlock(nn.Module):
 
 
 class UNetGenerator(nn.Module):
-    """source (B, source_channels, *S / factor) in [-1, 1] -> image (B, channels, *S) in [-1, 1], for any S.
+    """Map a source (B, source_channels, *S / factor) in [-1, 1] to an image (B, channels, *S) in [-1, 1], for any S.
 
-    `levels` halvings, two convolutions at each size; channels are `width` at the full size, double at each halving, up to 8 × `width`.
-    Sizes that are no multiple of 2**levels are padded by their last values, and the padding is cut off again. A pixel depends on those of
+    `levels` halvings, two convolutions at each size. Channels are `width` at the full size and double at each halving, up to 8 × `width`.
+    Sizes that are no multiple of 2**levels are padded by their last values, and the padding is cut off again. A pixel depends on pixels of
     the (enlarged) source up to 6 · 2**levels - 3 away, 93 for 4 levels.
 
-    - `dropout`: share of values dropped in the deeper half of the decoder's levels; what stays random there is what G is unsure of.
-    - `factor`: above 1, one number or one an axis, the source is first enlarged by linear interpolation.
-    - `residual`: begins as the identity and learns what to change; see `Ending` in networks/translator.py.
-    - `norm`: what makes the norm of (spatial_dims, channels); those of networks/translator.py. Its head says which let windows of an image
-      fit together.
+    - `dropout`: share of values dropped in the deeper half of the decoder's levels; the remaining randomness shows G's uncertainty.
+    - `factor`: one number or one an axis; if above 1, the source is first enlarged by linear interpolation.
+    - `residual`: start as the identity and learn the change; see `Ending` in networks/translator.py.
+    - `norm`: makes the norm from (spatial_dims, channels); see networks/translator.py, also for which norms let windows fit together.
 
-    Raises ValueError for levels < 1, dropout outside [0, 1), a factor below 1, and for `residual` with fewer source channels than channels.
+    Raise ValueError for levels < 1, dropout outside [0, 1), a factor below 1, or `residual` with fewer source channels than channels.
 
-    Source: Ronneberger et al. 2015 (arXiv 1505.04597), figure 1; from Isola et al. 2017 (arXiv 1611.07004), appendix 6.1.1, the strided
-    4-convolutions, the norm, LeakyReLU and dropout. Where we differ: padded, so that sizes stay; nearest doublings, without a checkerboard.
+    Source: Ronneberger et al. 2015 (arXiv 1505.04597), figure 1; the strided 4-convolutions, the norm, LeakyReLU and dropout are from
+    Isola et al. 2017 (arXiv 1611.07004), appendix 6.1.1. We differ: padded, so that sizes stay; nearest doublings, without a checkerboard.
     """
 
     def __init__(

@@ -144,9 +144,9 @@ def test_a_d_that_names_nothing_is_refused() -> None:
     assert game().critic(Judge(AuxiliaryHead(4, 3)), batch())(real).shape == (3,)
     with pytest.raises(ValueError, match=r"answers with 4 numbers an image, .* got \(\); take model=acgan"):
         game().critic(Judge(ProjectionHead(4, 0)), batch())(real)
-    with pytest.raises(ValueError, match="must be told the condition; game=auxiliary, which tells none, needs model=acgan"):
+    with pytest.raises(ValueError, match="needs the condition, got none; game=auxiliary gives none and needs model=acgan"):
         game().critic(Judge(ProjectionHead(4, 3)), batch())(real)
-    with pytest.raises(ValueError, match="must not be told it; model=acgan needs game=auxiliary"):
+    with pytest.raises(ValueError, match="must not receive it; model=acgan needs game=auxiliary"):
         Synthesis.critic(game(), Judge(AuxiliaryHead(4, 3)), batch())(real)
-    with pytest.raises(ValueError, match="something to tell"):
+    with pytest.raises(ValueError, match="needs a condition to predict"):
         AuxiliaryHead(4, 0)

@@ -279,7 +279,7 @@ def test_memory_layout_and_synchronised_norms_change_nothing(spatial_dims) -> No
         (UNET, {"dropout": 1.0}, "dropout < 1"),
         (UNET, {"spatial_dims": 1}, "`spatial_dims` must be 2 or 3, got 1"),
         (RESNET, {"blocks": 0}, "`blocks` must be at least 1"),
-        (RESNET, {"factor": 0}, "`factor` must be one whole number from 1 on, or 2 of them, got 0"),
+        (RESNET, {"factor": 0}, "`factor` must be one integer of at least 1, or 2 of them, got 0"),
         (RESNET, {"factor": [2, 2, 2]}, "`factor` must be"),
         (RRDB, {"factor": 3}, "`factor` must be 1, 2 or 4, got 3"),
         (RRDB, {"blocks": 0}, "`blocks` must be at least 1"),
