@@ -1,6 +1,8 @@
 """What all tests share. Shapes written in annotations are checked here and only here, by jaxtyping with beartype (typecheck.py)."""
 
+import copy
 import importlib
+import io
 import logging
 import os
 import sys
@@ -14,7 +16,9 @@ import typecheck  # noqa: F401  (before anything of the package is imported)
 from command_line import TINY, command
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from written_checkpoint import checkpoint_bytes, saved
 
+import medgan_pl
 from medgan_pl.core.console import configuration_folder
 
 torch.set_num_threads(1)  # two wait for each other on a busy machine, and the tests are too small to gain
@@ -63,6 +67,31 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command("train", "model=resnet_gan", "data=chest_xray", *TINY)
     (run,) = (place / "outputs").glob("*/*")
     return run
+
+
+@pytest.fixture(scope="session")
+def written() -> bytes:
+    """A small whole checkpoint, but for what only a resumed run needs."""
+    return checkpoint_bytes()
+
+
+@pytest.fixture
+def whole(written: bytes) -> dict[str, Any]:
+    """The content of that checkpoint, to be changed."""
+    return copy.deepcopy(torch.load(io.BytesIO(written), weights_only=True))
+
+
+@pytest.fixture
+def refused(whole: dict[str, Any]) -> Callable[..., None]:
+    """Loads the changed content from a file, and expects ValueError with these words."""
+
+    def refused(match: str) -> None:
+        Path("evil.ckpt").write_bytes(saved(whole))
+        with pytest.raises(ValueError, match=match) as caught:
+            medgan_pl.load("evil.ckpt")
+        assert len(str(caught.value)) < 2000
+
+    return refused
 
 
 @pytest.fixture
