@@ -26,7 +26,7 @@ from medgan_pl.models import turn
 from medgan_pl.models.build import build_module
 from medgan_pl.models.module import AdversarialModule
 from medgan_pl.models.state import RunState
-from medgan_pl.train.checkpoints import SIGNALS, Checkpoints, Stopped, newest
+from medgan_pl.train.checkpoints import SIGNALS, Checkpoints, Stopped, WholeFiles, newest
 from medgan_pl.train.checks import check_same_place, check_same_run
 from medgan_pl.train.resume import checkpoint_to_resume
 
@@ -134,6 +134,24 @@ def test_a_new_folder_takes_what_it_is_told(state, resume, found) -> None:
     Path("here/checkpoints/last.ckpt.new").touch()  # a kill in the first save
     answer = checkpoint_to_resume(resume, Path("here"))
     assert (answer and answer.state.images) == found
+
+
+def test_weights_without_the_progress_of_a_run_are_not_resumed(written) -> None:
+    Path("weights.ckpt").write_bytes(written)
+    with pytest.raises(ValueError, match=r"`resume` must be a checkpoint of a run in training; weights\.ckpt holds weights without"):
+        checkpoint_to_resume("weights.ckpt", Path("here"))
+
+
+def test_a_checkpoint_that_was_read_is_handed_out_once_and_not_kept(state, tmp_path) -> None:
+    lay(tmp_path, state, last=30, best=20)
+    files = WholeFiles()
+    files.found = found = newest(tmp_path)
+    assert files.load_checkpoint(str(found.path))["state_dict"].keys() == state["state_dict"].keys()
+    assert (found.content, found.state.images, files.found) == ({}, 30, None)
+    files.found = found  # a run that goes back to it reads the file again
+    assert files.load_checkpoint(str(found.path))["medgan_pl"]["images"] == 30
+    files.found = newest(tmp_path)
+    assert files.load_checkpoint(tmp_path / "best.ckpt")["medgan_pl"]["images"] == 20
 
 
 # What a save that is cut short leaves ------------------------------------------------------------------------------------------------

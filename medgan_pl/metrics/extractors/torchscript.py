@@ -61,7 +61,7 @@ def load_torchscript(
 ) -> NetworkFeatures:  # fmt: skip
     """The extractor of a file that torch.jit.save wrote. Such a file is a program, and loading it may run it: take none from a stranger.
 
-    A function, and the class takes no path: what a checkpoint's configuration may build are classes (`trust.check_targets`), so a
+    A function, and the class takes no path: what a checkpoint's configuration may build are classes (`allowed.check_targets`), so a
     checkpoint of a stranger cannot have such a file loaded. A command line can, to judge or as a perceptual loss (`build.PROGRAMS`).
     Raises FileNotFoundError for no file, ValueError for one that is no TorchScript.
     """
