@@ -1,11 +1,19 @@
 """What the tests of the command line share: a tiny run, real processes, and what a run wrote."""
 
+import atexit
 import csv
+import json
+import os
+import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -20,14 +28,70 @@ TINY = (
     "log_every=16",
     "validate_every=32",
     "callbacks.samples.n=9",
+    "callbacks.curves=null",  # they take longer to draw than such a run to train; the run of `finished` has them
     "trainer=cpu",
 )
 
 
-def command(module: str, *arguments: str, code: int = 0, seconds: float = 240) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", f"medgan_pl.{module}", *arguments], capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+@cache
+def preloaded() -> "subprocess.Popen[str]":
+    """The process that forks for each command line. It ends with the tests, when its standard input closes."""
+    place = os.environ | {"OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("preloaded.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=place
     )
+    atexit.register(server.stdin.close)
+    return server
+
+
+def ask(request: dict[str, Any]) -> Any:
+    server = preloaded()
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    answer = server.stdout.readline()
+    assert answer, "the process that forks for each command line has died"
+    return json.loads(answer)
+
+
+class Process:
+    """A command line that runs in a process and a session of its own, as from a shell. Its output goes to the files `out` and `err`."""
+
+    def __init__(
+        self, module: str, *arguments: str, out: Path, err: Path | None = None, cwd: Path | None = None, **environment: str
+    ) -> None:
+        place = {"OMP_NUM_THREADS": "1"} | dict(os.environ) | environment
+        request = {"module": f"medgan_pl.{module}", "arguments": arguments, "env": place}
+        paths = {"cwd": cwd or Path.cwd(), "out": out.absolute(), "err": (err or out).absolute()}
+        self.pid: int = ask(request | {name: str(path) for name, path in paths.items()})
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while it runs."""
+        if self.returncode is None:
+            self.returncode = ask({"pid": self.pid, "wait": False})
+        return self.returncode
+
+    def wait(self, timeout: float = 240) -> int:
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                self.send_signal(signal.SIGKILL)
+                raise TimeoutError(f"the command ran longer than {timeout} s and was killed")
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, signum: int) -> None:
+        os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def command(module: str, *arguments: str, code: int = 0, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        given = Process(module, *arguments, out=out, err=err).wait(seconds)
+        done = subprocess.CompletedProcess(arguments, given, out.read_text(), err.read_text())
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

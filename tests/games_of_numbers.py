@@ -35,6 +35,7 @@ class Numbers(IterableDataset):
 class NumbersData(pl.LightningDataModule):
     classes = ("even", "odd")
     phantom = True
+    marks_holes = False
     fingerprint = "numbers"
     inverse = Inverse(((-1.0, 1.0),), "numbers", "CR", None, None)
     inverses: ClassVar[dict[str, Inverse]] = {}

@@ -2,7 +2,7 @@
 
 import torch
 
-from medgan_pl.metrics.utility.teaching import Labelled, Masked
+from medgan_pl.metrics.utility.teaching import Labeled, Masked
 
 
 def noise(count, shape, seed):
@@ -16,7 +16,7 @@ def sided(count=60, *, seed=0, spatial_dims=2, side=16, classes=2):
     for image, label in zip(images, labels.tolist(), strict=True):
         if label < 2:
             image[(0, *middle, slice(2, side // 3) if label == 0 else slice(-side // 3, -2))] += 1
-    return Labelled(images.clamp(-1, 1), labels)
+    return Labeled(images.clamp(-1, 1), labels)
 
 
 def squares(count=60, *, seed=0, side=32, spatial_dims=2, empty=True):

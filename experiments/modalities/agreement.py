@@ -30,7 +30,7 @@ from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.paired import Paired
 from medgan_pl.metrics.pairs import measure_pairs
 from medgan_pl.metrics.utility.classifier import Classifier, fit_classifier, predict
-from medgan_pl.metrics.utility.teaching import Labelled
+from medgan_pl.metrics.utility.teaching import Labeled
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -101,7 +101,7 @@ def taught(data: "DomainsDataModule", config: "DictConfig") -> Classifier:
 
     train = real_set(data, data.rows["train"])
     settings = instantiate(config.classifier)
-    return fit_classifier([Labelled(train, train.labels)], len(data.classes), settings, config.seed, chosen_device(config.device))
+    return fit_classifier([Labeled(train, train.labels)], len(data.classes), settings, config.seed, chosen_device(config.device))
 
 
 def share(network: Classifier, images: ImageSet, wanted: Tensor | int, config: "DictConfig") -> Estimate:

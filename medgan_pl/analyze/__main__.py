@@ -1,4 +1,4 @@
-"""Use what a trained pair knows: `python -m medgan_pl.analyze analysis=inversion checkpoint=… input=…`; `--help` is the manual."""
+"""Analyze images with a trained generator: `python -m medgan_pl.analyze analysis=inversion checkpoint=… input=…`; see `--help`."""
 
 from medgan_pl.analyze.run import analyze
 from medgan_pl.core.command import enter

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.allowed import DATA_PACKAGES, check_targets
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import reading
 from medgan_pl.models.load import style_based
 
@@ -23,13 +24,12 @@ class Inversion:
     """Search for the style whose image is nearest to a given one, image by image (Karras et al. 2020, arXiv 1912.04958, sec. 5).
 
     - `steps`: steps of the search. `rate`: its highest learning rate.
-    - `each_layer`: one w for each layer (W+), which comes nearer by images that the generator would not draw.
-    - `features`: weight of the distance between features, beside that between pixels.
+    - `each_layer`: one w for each layer (W+), which comes nearer with images that the generator would not draw.
+    - `features`: weight of the distance between features, added to that between pixels.
     """
 
     def __init__(self, *, steps: int = 1000, rate: float = 0.1, features: float = 1.0, each_layer: bool = False) -> None:
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"`steps` must be a whole number of at least 1, got {steps}")
+        whole_number("steps", steps, 1)
         if not all(isinstance(value, int | float) for value in (rate, features)) or not (rate > 0 and features >= 0):
             raise ValueError(f"`rate` must be above 0 and `features` at least 0, got {rate} and {features}")
         if not isinstance(each_layer, bool):
@@ -54,7 +54,7 @@ class Inversion:
         for start in range(0, len(targets), config.batch_size):
             part = targets[start : start + config.batch_size].to(module.device)
             search = Search(network, part, extractors, center, spread, each_layer=self.each_layer, features=self.features)
-            torch.manual_seed(config.seed)  # of the noise of the search: no image's depends on those beside it
+            torch.manual_seed(config.seed)  # of the noise of the search, so that no image depends on the others of its batch
             for step in track(range(self.steps), description="searching", transient=True):
                 search.step(step / self.steps, self.rate)
             for target, found, w, near in zip(part, search.images(), search.w.detach(), search.left(), strict=True):
@@ -71,8 +71,8 @@ class Inversion:
 
 
 def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", list[str]]:
-    """At most n images (N, C, *S) in [-1, 1] of a file, a folder or a .csv, brought to the generator as its training data were, and what
-    they are called. FileNotFoundError for no such file; ValueError for weights that do not say how images are read."""
+    """Return at most n images (N, C, *S) in [-1, 1] of a file, a folder or a .csv, prepared like the generator's training data, and their
+    names. Raises FileNotFoundError for no such file; ValueError for weights without the settings to read images."""
     from hydra.utils import instantiate
 
     stored = module.config["data"]
@@ -84,7 +84,7 @@ def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", lis
     check_targets(node, DATA_PACKAGES)
     whole = path.is_dir() or path.suffix.lower() == ".csv"
     with TemporaryDirectory() as folder:
-        root = path if whole else Path(folder, "image.csv")  # a list of one: no folder is walked, and no rule for folders holds
+        root = path if whole else Path(folder, "image.csv")  # a list of one: no folder is searched, and no rule for folders applies
         if not whole:
             with root.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([["image"], [path.absolute()]])
@@ -96,7 +96,7 @@ def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", lis
 
 
 def extractors_for(images: "Tensor", config: "DictConfig") -> "list[Extractor]":
-    """The extractors of the configuration, for images of these axes and channels."""
+    """Return the extractors of the configuration, for images of these axes and channels."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -106,15 +106,15 @@ def extractors_for(images: "Tensor", config: "DictConfig") -> "list[Extractor]":
 
 
 def styles(module: "AdversarialModule", network: "StyleGAN2Generator", seed: int) -> tuple["Tensor", float]:
-    """The mean w̄ (latent,) of 10,000 styles, over all conditions, and their spread √E‖w - w̄‖²."""
+    """Return the mean w̄ (latent,) of 10,000 styles, over all conditions, and their spread √E‖w - w̄‖²."""
     import torch
 
     from medgan_pl.core.keys import Purpose, key_randomness
 
     key_randomness(seed, 0, 0, Purpose.SAMPLES)
     game, count, device = module.game, 10_000, module.device
-    told = {"label": torch.arange(count, device=device) % max(1, game.classes)}
-    told["covariates"] = torch.randn(count, len(game.covariates), device=device)
+    conditions = {"label": torch.arange(count, device=device) % max(1, game.classes)}
+    conditions["covariates"] = torch.randn(count, len(game.covariates), device=device)
     with torch.no_grad():
-        w = network.mapping(game.noise(count, game.latent, device), game.condition(told))
+        w = network.mapping(game.noise(count, game.latent, device), game.condition(conditions))
         return w.mean(0), float((w - w.mean(0)).square().sum(1).mean().sqrt())

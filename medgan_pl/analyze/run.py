@@ -1,9 +1,10 @@
-"""Run the analysis that the configuration names on a trained pair and given images."""
+"""Run the analysis of the configuration on a trained generator and given images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def analyze(config: "DictConfig") -> None:
-    """Load the checkpoint and hand it, with the settings of the command, to the analysis."""
+    """Load the checkpoint and run the analysis on it with the settings of the command."""
     quiet_libraries()
     from hydra.utils import instantiate
 
@@ -21,8 +22,7 @@ def analyze(config: "DictConfig") -> None:
                 f"`{name}` must be given: python -m medgan_pl.analyze analysis=inversion checkpoint=…/checkpoints/best.ckpt input=film.png"
             )
     for name in ("n", "batch_size"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
+        whole_number(name, config[name], 1)
     analysis = instantiate(config.analysis, _convert_="all")
     module = load(str(config.checkpoint), chosen_device(config.device))
     analysis.run(module, config, Path(str(config.output)))

@@ -1,4 +1,4 @@
-"""The style whose image is nearest to a given one, by gradient descent."""
+"""Search for the style whose image is nearest to a given one, by gradient descent."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from medgan_pl.models.networks.stylegan2 import StyleGAN2Generator
 
 
 class Search:
-    """Adam on w, from the average `centre` on, with noise that fades, for images near `targets` (B, C, *S) in [-1, 1].
+    """Adam on w, starting at the average `center`, with noise that decays, for images near `targets` (B, C, *S) in [-1, 1].
 
-    - Distance: of pixels at each halving of the image, and at weight `features` of what the `extractors` make of it, (B, F) each; squared,
-      and in units of what it is for the average image, so that each image and each distance counts alike.
-    - `each_layer`: a w for each layer (W+) in place of one for all; `w` is (B, 1 or layers, latent).
+    - Distance: between pixels at each halving of the image and, with weight `features`, between the features (B, F) of each of
+      `extractors`; squared, in units of the distance of the average image, so that each image and each distance has equal weight.
+    - `each_layer`: a w for each layer (W+) instead of one for all; `w` is (B, 1 or layers, latent).
     - `spread`: σ = √E‖w - w̄‖² of the generator's w. Noise on w: N(0, (0.05 σ t²)²) a number, t from 1 to 0 over the first three quarters.
 
     Source: Karras et al. 2020 (arXiv 1912.04958), appendix D, where the distance is LPIPS and the noise of the layers is searched for too;
@@ -25,10 +25,10 @@ class Search:
 
     def __init__(
         self, network: StyleGAN2Generator, targets: Float[Tensor, "b c *space"], extractors: Sequence[nn.Module],
-        centre: Float[Tensor, " latent"], spread: float, *, each_layer: bool = False, features: float = 1.0,
+        center: Float[Tensor, " latent"], spread: float, *, each_layer: bool = False, features: float = 1.0,
     ) -> None:  # fmt: skip
         self.network, self.extractors, self.spread = network, extractors, spread
-        self.w = centre.expand(len(targets), network.layers if each_layer else 1, -1).clone().requires_grad_()
+        self.w = center.expand(len(targets), network.layers if each_layer else 1, -1).clone().requires_grad_()
         self.adam = torch.optim.Adam([self.w])
         self.weights = torch.tensor([1.0, *[features / max(1, len(extractors))] * len(extractors)], device=targets.device)
         with torch.no_grad():
@@ -39,7 +39,7 @@ class Search:
         return self.network.synthesis(w.expand(-1, self.network.layers, -1))
 
     def looks(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
-        """Return what is compared, (B, F) each: the pixels at every halving down to 8 a side, then the features of each extractor."""
+        """Return the compared values, (B, F) each: the pixels at every halving down to 8 a side, then the features of each extractor."""
         levels, halve = [images], AVERAGE_POOL[images.ndim - 2](2)
         while min(levels[-1].shape[2:]) >= 16:
             levels.append(halve(levels[-1]))
@@ -47,13 +47,13 @@ class Search:
         return [pixels, *(extractor(images) for extractor in self.extractors)]
 
     def apart(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b kinds"]:
-        """Squared distances to the targets."""
+        """Return the squared distances to the targets."""
         return torch.stack([(a - b).square().sum(1) for a, b in zip(self.looks(images), self.wanted, strict=True)], 1)
 
     def step(self, done: float, rate: float) -> None:
-        """One step at the share `done` of the search: the rate rises over the first twentieth and falls over the last quarter."""
+        """Take one step at the share `done` of the search: the rate rises over the first twentieth and falls over the last quarter."""
         self.adam.param_groups[0]["lr"] = rate * min(1, done / 0.05) * (1 - math.cos(math.pi * min(1, (1 - done) / 0.25))) / 2
-        # The same for all images, so that what is found for one does not depend on those beside it.
+        # The same noise for all images, so that the result for one does not depend on the others.
         noise = 0.05 * self.spread * max(0, 1 - done / 0.75) ** 2 * torch.randn_like(self.w[:1])
         (self.apart(self.draw(self.w + noise)) / self.units @ self.weights).sum().backward()
         self.adam.step()
@@ -66,5 +66,5 @@ class Search:
 
     @torch.no_grad()
     def left(self) -> Float[Tensor, "b kinds"]:
-        """Return each distance that is left, as a share of that of the average image."""
+        """Return each remaining distance as a share of that of the average image."""
         return self.apart(self.images()) / self.units

@@ -1,4 +1,4 @@
-"""The plane of quality and variety: each run a point with its intervals, held-out reals a star."""
+"""The plot of quality against variety: each run is a point with its intervals, held-out reals are a star."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan_pl.compare.ranking import Ranked, rules
+from medgan_pl.compare.ranking import Ranked, measurement
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.result import Result
 
-MAX_RUNS = 40  # runs drawn, the best first: more cannot be told apart
+MAX_RUNS = 40  # runs drawn, the best first; more cannot be distinguished
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run at its place in the ranking, `x` the number of quality and `y` that of variety."""
+    """A ranked run with its place, and its results of quality `x` and variety `y`."""
 
     place: int
     run: Ranked
@@ -24,21 +24,21 @@ class Point:
 
 
 def points(runs: Sequence[Ranked], wanted: Sequence[str]) -> list[Point]:
-    """The ranked runs with both numbers, measured alike; none where no run has both.
+    """Return the ranked runs with both numbers, measured alike; none if no run has both.
 
-    `wanted`: two keys of the catalogue, taken from the space of the score or, where it has none, from the first space that has both; or
-    two whole names of results. ValueError for other than two.
+    `wanted`: two keys of the catalogue, taken from the space of the score or, if it has none, from the first space that has both; or two
+    whole names of results. Raises ValueError for another number.
     """
     if len(wanted) != 2 or not all(isinstance(name, str) for name in wanted):
         raise ValueError(f"`plane` must be two results, such as [density,coverage] or [precision,recall], got {list(wanted)}")
-    spaces = dict.fromkeys(result.space for run in runs for result in (run.result, *run.judged.results.values()))
+    spaces = dict.fromkeys(result.space for run in runs for result in (run.result, *run.evaluated.results.values()))
     for names in (list(wanted), *([f"{name}_{space}" for name in wanted] for space in spaces if space)):
         found: list[Point] = []
         for place, run in enumerate(runs, 1):
-            pair = [run.judged.results.get(name) for name in names]
+            pair = [run.evaluated.results.get(name) for name in names]
             if all(result and result.estimate for result in pair):
                 alike = not found or all(
-                    rules(run.judged, own) == rules(found[0].run.judged, first)
+                    measurement(run.evaluated, own) == measurement(found[0].run.evaluated, first)
                     for own, first in zip(pair, (found[0].x, found[0].y), strict=True)
                 )
                 found += [Point(place, run, *pair)] if alike else []
@@ -48,19 +48,19 @@ def points(runs: Sequence[Ranked], wanted: Sequence[str]) -> list[Point]:
 
 
 def draw(found: Sequence[Point], path: Path) -> None:
-    """Writes the picture: numbered points, whose names stand beside it in order, bars over the 95 % intervals."""
+    """Write the picture: numbered points with bars over the 95 % intervals, and their names in order in the legend."""
     from matplotlib.figure import Figure
 
     longest = max(len(label(point)) for point in found)
     figure = Figure(figsize=(6.5 + 0.085 * min(longest, 60), max(5.2, 1.2 + 0.24 * len(found))), layout="constrained")
     axes = figure.add_subplot()
-    for point, aside in zip(found, asides(found), strict=True):
-        colour, marker = ("C3", "X") if point.run.caught else ("C0" if point.run.tied or point.place == 1 else "0.4", "o")
+    for point, offset in zip(found, label_offsets(found), strict=True):
+        color, marker = ("C3", "X") if point.run.caught else ("C0" if point.run.tied or point.place == 1 else "0.4", "o")
         x, y = point.x.estimate, point.y.estimate
-        bars = {"xerr": reach(point.x), "yerr": reach(point.y), "ecolor": colour, "elinewidth": 1, "alpha": 0.9}
-        axes.errorbar(x.value, y.value, marker=marker, markersize=7, color=colour, linestyle="", label=label(point), **bars)
-        words = {"ha": "center", "va": "center", "fontsize": 10, "weight": "bold", "color": colour}
-        axes.annotate(str(point.place), (x.value, y.value), aside, textcoords="offset points", **words)
+        bars = {"xerr": error_bar(point.x), "yerr": error_bar(point.y), "ecolor": color, "elinewidth": 1, "alpha": 0.9}
+        axes.errorbar(x.value, y.value, marker=marker, markersize=7, color=color, linestyle="", label=label(point), **bars)
+        words = {"ha": "center", "va": "center", "fontsize": 10, "weight": "bold", "color": color}
+        axes.annotate(str(point.place), (x.value, y.value), offset, textcoords="offset points", **words)
     x, y = found[0].x.floor, found[0].y.floor
     if x and y:
         axes.plot(x.value, y.value, marker="*", markersize=18, color="C2", linestyle="", label="held-out reals", zorder=1.5)
@@ -74,8 +74,8 @@ def draw(found: Sequence[Point], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def asides(found: Sequence[Point]) -> list[tuple[float, float]]:
-    """Return where the number of each point is printed, in points from it: away from its neighbours, the nearest pushing hardest."""
+def label_offsets(found: Sequence[Point]) -> list[tuple[float, float]]:
+    """Return the offset of each point's number, in points: away from its neighbors, most from the nearest."""
     places = np.array([[point.x.estimate.value, point.y.estimate.value] for point in found])
     spread = np.ptp(places, axis=0)
     places = places / np.where(spread > 0, spread, 1)
@@ -85,11 +85,11 @@ def asides(found: Sequence[Point]) -> list[tuple[float, float]]:
 
 
 def label(point: Point) -> str:
-    name = point.run.judged.name
-    return f"{point.place}  {name if len(name) <= 60 else '…' + name[-59:]}".replace("$", r"\$")  # which would begin a formula
+    name = point.run.evaluated.name
+    return f"{point.place}  {name if len(name) <= 60 else '…' + name[-59:]}".replace("$", r"\$")  # a dollar sign would begin a formula
 
 
-def reach(result: Result) -> list[list[float]]:
-    """From the value down and up to the ends of its interval."""
+def error_bar(result: Result) -> list[list[float]]:
+    """Return the distances from the value down and up to the ends of its interval."""
     estimate = result.estimate
     return [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The paths on the command line, and the rest: what begins with a dash, and key=value where no file has that name."""
+    """Return the paths on the command line, and the options: arguments with a dash or plus, and key=value unless a file has that name."""
     options = [
         argument
         for argument in arguments
@@ -23,10 +23,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def compare(paths: Sequence[Path], config: "DictConfig") -> None:
-    """Prints the table, and writes it as Markdown and CSV with the plane into `output`."""
-    from medgan_pl.compare.judged import find, read
+    """Print the table, and write it as Markdown and CSV, with the plot of quality against variety, to `output`."""
+    from medgan_pl.compare.evaluated import find, read
     from medgan_pl.compare.plane import draw, points
-    from medgan_pl.compare.ranking import rank, spoken
+    from medgan_pl.compare.ranking import rank, summary
 
     if not paths:
         raise ValueError("paths of runs must be given: python -m medgan_pl.compare outputs/*")
@@ -38,12 +38,12 @@ def compare(paths: Sequence[Path], config: "DictConfig") -> None:
     not_judged = {names[run]: how_to_judge(run) for run, report in found.items() if report is None}
     judged = [read(report, names[run]) for run, report in found.items() if report is not None]
     if not judged:
-        told = "\n  ".join(f"{name}: {how}" for name, how in not_judged.items())
-        raise ValueError(f"runs must be judged before they are compared; none of these has a report:\n  {told}")
+        commands = "\n  ".join(f"{name}: {how}" for name, how in not_judged.items())
+        raise ValueError(f"runs must be judged before they are compared; none of these has a report:\n  {commands}")
     ranking = rank(judged, score)
     ranking.unranked.update(not_judged)
     in_plane = points(ranking.runs, list(config.plane))
-    lines = spoken(ranking)
+    lines = summary(ranking)
     if not in_plane:
         lines.append(f"plane.png was not drawn: no ranked run has both {' and '.join(config.plane)}.")
     print(as_text(ranking, lines))
@@ -57,7 +57,7 @@ def compare(paths: Sequence[Path], config: "DictConfig") -> None:
 
 
 def short_names(runs: Sequence[Path]) -> dict[Path, str]:
-    """Each run's path without what all have in common; of one run alone the last two folders."""
+    """Return each run's path without the part that all have in common; for a single run the last two folders."""
     places = {run: run.resolve() for run in runs}
     shared = Path(commonpath([place.parent for place in places.values()])) if len(runs) > 1 else next(iter(places.values())).parent.parent
     return {run: printable(str(place.relative_to(shared))) for run, place in places.items()}

@@ -1,4 +1,4 @@
-"""Ranks judged runs: `python -m medgan_pl.compare outputs/* score=fd_random`."""
+"""The comparison as text, Markdown and CSV."""
 
 import csv
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def cells(ranking: "Ranking") -> list[list[str]]:
-    """The table in texts, its head first: the ranked runs, then the others."""
-    from medgan_pl.compare.ranking import differing, told
+    """Return the table of the ranked runs as texts, its head first."""
+    from medgan_pl.compare.ranking import differences, with_interval
 
-    settings = differing([run.judged for run in ranking.runs])
+    settings = differences([run.evaluated for run in ranking.runs])
     rows = [["", "run", f"{ranking.score} (95 % interval)", "floor", "privacy", "differs in"]]
     for place, run in enumerate(ranking.runs, 1):
         floor = f"{run.result.floor.value:.4g}" if run.result.floor else ""
-        privacy = "CAUGHT COPYING" if run.caught else run.judged.privacy[0]
-        own = " ".join(f"{key}={value}" for key, value in settings[run.judged.name].items())
-        rows.append([f"{place}{' =' if run.tied else ''}", run.judged.name, told(run.estimate), floor, privacy, own])
+        privacy = "CAUGHT COPYING" if run.caught else run.evaluated.privacy[0]
+        own = " ".join(f"{key}={value}" for key, value in settings[run.evaluated.name].items())
+        rows.append([f"{place}{' =' if run.tied else ''}", run.evaluated.name, with_interval(run.estimate), floor, privacy, own])
     rows = [[printable(cell) for cell in row] for row in rows]
     return [row if any(each[-1] for each in rows[1:]) else row[:-1] for row in rows]
 
@@ -32,26 +32,26 @@ def as_text(ranking: "Ranking", lines: Sequence[str]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     table.insert(1, "  ".join("-" * width for width in widths))
-    left = [f"not ranked  {name}: {printable(why)}" for name, why in ranking.unranked.items()]
-    return "\n".join([*table, "", *(printable(line) for line in lines), *left])
+    unranked = [f"not ranked  {name}: {printable(why)}" for name, why in ranking.unranked.items()]
+    return "\n".join([*table, "", *(printable(line) for line in lines), *unranked])
 
 
 def as_markdown(ranking: "Ranking", lines: Sequence[str], picture: bool) -> str:
-    head, *rows = [[marked(cell) for cell in row] for row in cells(ranking)]
+    head, *rows = [[markdown(cell) for cell in row] for row in cells(ranking)]
     table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-    parts = [f"# Comparison by {marked(ranking.score)}", "\n".join(table), *(marked(printable(line)) for line in lines)]
+    parts = [f"# Comparison by {markdown(ranking.score)}", "\n".join(table), *(markdown(printable(line)) for line in lines)]
     if ranking.unranked:
-        left = [f"- {marked(name)}: {marked(printable(why))}" for name, why in ranking.unranked.items()]
+        left = [f"- {markdown(name)}: {markdown(printable(why))}" for name, why in ranking.unranked.items()]
         parts.append("\n".join(["Not ranked:", "", *left]))
     if picture:
-        parts.append("![Each run in the plane of quality and variety](plane.png)")
+        parts.append("![Each run by quality and variety](plane.png)")
     return "\n\n".join(parts) + "\n"
 
 
 def write_csv(ranking: "Ranking", path: Path) -> None:
-    from medgan_pl.compare.ranking import differing
+    from medgan_pl.compare.ranking import differences
 
-    settings = differing([run.judged for run in ranking.runs])
+    settings = differences([run.evaluated for run in ranking.runs])
     keys = list(next(iter(settings.values()), {}))
     own = ("place", "tied", "run", "score", "value", "low", "high", "floor", "floor_low", "floor_high", "n_fake", "n_real", "privacy")
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -59,13 +59,20 @@ def write_csv(ranking: "Ranking", path: Path) -> None:
         writer.writeheader()
         for place, run in enumerate(ranking.runs, 1):
             estimate, floor, result = run.estimate, run.result.floor, run.result
-            row = {"place": place, "tied": "yes" if run.tied else "no", "run": inert(run.judged.name), "score": inert(ranking.score)}
+            row = {
+                "place": place,
+                "tied": "yes" if run.tied else "no",
+                "run": csv_cell(run.evaluated.name),
+                "score": csv_cell(ranking.score),
+            }
             row |= {"value": estimate.value, "low": estimate.low, "high": estimate.high}
             row |= {"floor": floor.value, "floor_low": floor.low, "floor_high": floor.high} if floor else {}
-            row |= {"n_fake": result.n_fake, "n_real": result.n_real, "privacy": inert(run.judged.privacy[0])}
-            row |= {"path": inert(str(run.judged.path))} | {f"set:{key}": inert(value) for key, value in settings[run.judged.name].items()}
+            row |= {"n_fake": result.n_fake, "n_real": result.n_real, "privacy": csv_cell(run.evaluated.privacy[0])}
+            row |= {"path": csv_cell(str(run.evaluated.path))} | {
+                f"set:{key}": csv_cell(value) for key, value in settings[run.evaluated.name].items()
+            }
             writer.writerow(row)
-        writer.writerows({"run": inert(name), "why_not_ranked": inert(why)} for name, why in ranking.unranked.items())
+        writer.writerows({"run": csv_cell(name), "why_not_ranked": csv_cell(why)} for name, why in ranking.unranked.items())
 
 
 def printable(text: str) -> str:
@@ -73,12 +80,12 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
-def marked(text: str) -> str:
+def markdown(text: str) -> str:
     """Return the text escaped for Markdown, so that nothing in it makes a cell, a link or HTML."""
     return "".join(f"\\{letter}" if letter in r"\|`*[]<>" else letter for letter in text)
 
 
-def inert(text: str) -> str:
+def csv_cell(text: str) -> str:
     """Return the text as a cell that no spreadsheet reads as a formula; a number stays a number."""
     text = printable(text)
     try:

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,14 +109,18 @@ def chosen_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
+@lru_cache
 def default_option(group: str) -> Any:
-    """Return the content of the option of a group that conf/config.yaml takes by default, None for a group without one."""
+    """Return the content of the option of a group that conf/config.yaml takes by default, None for a group without one.
+
+    `group` may say its place too, as in schedule@schedule_d. The content is shared: do not change it.
+    """
     from omegaconf import OmegaConf
 
     folder = configuration_folder()
     defaults = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)["defaults"]
     chosen = next((each[group] for each in defaults if isinstance(each, dict) and each.get(group)), None)
-    return chosen and OmegaConf.to_container(OmegaConf.load(folder / group / f"{chosen}.yaml"), resolve=False)
+    return chosen and OmegaConf.to_container(OmegaConf.load(folder / group.partition("@")[0] / f"{chosen}.yaml"), resolve=False)
 
 
 def instantiate(node: Any, **changes: Any) -> Any:

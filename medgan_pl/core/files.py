@@ -1,9 +1,14 @@
-"""Reading and writing files whole."""
+"""Read and write whole files."""
 
 import csv
+import glob
 import hashlib
 import json
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +26,62 @@ def read_table(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
     return columns
 
 
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; what the block writes there, a file or a folder, replaces `path` at its end.
+
+    A kill or a lost node leaves the old content or the new, never half of one: the content is on the disk before it gets its name.
+    Several processes may write the same file, because no two get the same temporary path. An error in the block leaves the old content
+    and removes the temporary one; only a kill leaves that, see `remove_leftovers`. A folder cannot replace a folder in one step: a kill
+    between the two steps leaves neither in place.
+    """
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        sync(temporary)
+        if temporary.is_dir() and path.is_dir():
+            old = temporary_path(path)
+            os.replace(path, old)
+            os.replace(temporary, path)
+            remove(old)
+        else:
+            os.replace(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a new path beside `path`. Its name is random, because two nodes of a cluster may give two processes the same id."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or of each file of a folder, is on the disk."""
+    for each in path.iterdir() if path.is_dir() else [path]:
+        with each.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it exists and can be removed."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what kills in `atomically(path)` left. Call it only where one process at a time writes `path`."""
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+        remove(leftover)
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Beside, then in place: a kill leaves the old file or the new one, never half of one."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    """Write a file `atomically`."""
+    with atomically(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def sha256(path: Path) -> str:
@@ -42,8 +98,6 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Beside, then in place, since other ranks may be doing the same."""
+    """Write JSON `atomically`, since other ranks may write the same. Make the folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(content))
-    aside.replace(path)
+    write_whole(path, json.dumps(content).encode())

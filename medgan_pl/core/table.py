@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medgan_pl.core.files import atomically, remove_leftovers
+
 log = logging.getLogger(__name__)
 
 
@@ -54,16 +56,13 @@ class Table:
         self.stale = self.stale or not done
 
     def write(self) -> None:
-        """Whole and beside, then in place: a kill leaves the old table or the new one, never half of one."""
+        """Write the whole table anew: a kill leaves the old table or the new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".part")
-        with beside.open("w", newline="") as file:
+        remove_leftovers(self.path)
+        with atomically(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path)
 
 
 @contextmanager

@@ -238,6 +238,11 @@ class ImageDataModule(StreamedDataModule):
         self.covariates, self.values = covariates, covariates.standardised(self.known)
 
     @property
+    def marks_holes(self) -> bool:
+        """True if the source of each image is that image but where its last channel marks a hole."""
+        return self.degrade is not None and self.degrade.keeps_the_rest and "source" not in self.companions
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the images, their order, classes, covariates and splits: equal for the same data set wherever it lies."""
         return fingerprint(self.classes, self.records, self.covariate_names)

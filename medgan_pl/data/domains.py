@@ -46,6 +46,7 @@ class DomainsDataModule(StreamedDataModule):
     covariate_names: tuple[str, ...] = ()
     covariates = Covariates()
     values = degrade = None
+    marks_holes = False
 
     def __init__(
         self,

@@ -34,9 +34,10 @@ class Data(Protocol):
     - `inverse`: the way back from [-1, 1] to native units and space, None for data that are not images. `inverses`: the same by the name of
       the domain, empty for data of one domain. `pipelines`: the way from a scan to an image by the name of the domain, or under "" for
       data of one domain; empty for data that are not images.
+    - `marks_holes`: True if the source of each image is that image but where its last channel marks a hole.
     - `fingerprint`: equal for equal data, classes and splits, wherever they lie. A resumed run needs the same fingerprint.
 
-    `classes`, `phantom` and `covariate_names` are known at once, the rest after `setup`.
+    `classes`, `phantom`, `covariate_names` and `marks_holes` are known at once, the rest after `setup`.
     """
 
     batch_size: int
@@ -47,6 +48,7 @@ class Data(Protocol):
     inverse: Inverse | None
     inverses: Mapping[str, Inverse]
     pipelines: Mapping[str, Pipeline]
+    marks_holes: bool
     fingerprint: str
 
     def prepare_data(self) -> None:

@@ -1,4 +1,4 @@
-"""Fidelity and diversity of the fakes, beside a floor of held-out reals and a ladder of degraded reals."""
+"""Fidelity and diversity of the fakes, with a floor of held-out reals and a ladder of degraded reals."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from medgan_pl.metrics.measure import Measure
 from medgan_pl.metrics.result import Result
 from medgan_pl.models.losses.structure import WINDOW
 
-MIN_IMAGES = 20  # of each side: with fewer an interval says nothing
+MIN_IMAGES = 20  # of each side; with fewer an interval means nothing
 MAX_PAIRS = 256  # of images, for the similarity of pairs
 
 
@@ -26,7 +26,7 @@ class Sets:
     """The sets of a judgement.
 
     - `fake`: the images that are judged.
-    - `reference`: the reals that fakes are held against.
+    - `reference`: the reals that fakes are compared with.
     - `floor`: other held-out patients, measured in place of the fakes.
     - `train`: the reals that the generator was trained on, None if they are not known.
     - `classes`: names of the labels.
@@ -141,7 +141,7 @@ def measure_crowds(measure: Measure, crowds: Crowds, against: Resampling, of_flo
 
 
 def judge_pair_similarity(sets: Sets, ladder: Ladder, draws: int) -> list[Result]:
-    """Return MS-SSIM between pairs of fakes, beside that between pairs of held-out reals, of all images and of each class."""
+    """Return MS-SSIM between pairs of fakes, with that between pairs of held-out reals as floor, of all images and of each class."""
     results = []
     for label, part in sets.each():
         why = part.too_few()
@@ -161,5 +161,5 @@ def judge_pair_similarity(sets: Sets, ladder: Ladder, draws: int) -> list[Result
 
 def similarity_of(images: ImageSet, draws: int) -> Estimate:
     """Return the mean MS-SSIM over at most MAX_PAIRS pairs: of images drawn at random, each with the next, the last with the first."""
-    chosen = torch.randperm(len(images), generator=keyed(0))[:MAX_PAIRS]  # of few images too: neighbours are often of one patient
+    chosen = torch.randperm(len(images), generator=keyed(0))[:MAX_PAIRS]  # of few images too: neighbors are often of one patient
     return Resampling(draws).of_mean(pair_similarity(images[chosen]))

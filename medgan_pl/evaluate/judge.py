@@ -1,4 +1,4 @@
-"""The whole judgement: each question in turn, with a reason for what cannot be answered, and the pictures that go with the numbers."""
+"""The whole judgement: each question in turn, with a reason for what cannot be measured, and the pictures for the report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -63,8 +63,7 @@ class Findings:
 class Judge:
     """Judges `sets` in the space of each of `extractors`.
 
-    - `membership_unknown_because`: why it is not known which images were used in training; "" if it is known, and then copies are looked
-      for.
+    - `membership_unknown_because`: why it is not known which images were used in training; "" if it is known: then copies are searched.
     - `discriminator`: the scores of a set of images by D, None without a D.
     - `announce`: called with a line of text before each step that takes time.
     """
@@ -129,7 +128,7 @@ class Judge:
                 if count <= columns:
                     found.notes.append(
                         f"{count} images are fewer than the {columns} features of {extractor.name}: the Fréchet distance is mostly bias "
-                        "there, and only its place between floor and ladder can be read."
+                        "there; read only its position between floor and ladder."
                     )
         self.announce("comparing pairs of images")
         found.results += judge_pair_similarity(sets, ladder, options.draws)
@@ -140,12 +139,12 @@ class Judge:
         """Measure privacy in small pixels, where a copy is nearest, and in the first extractor's features; return what leaks."""
         sets, options = self.sets, self.options
         spaces = [PixelFeatures(spatial_dims=sets.reference.first(1).ndim - 2), *self.extractors[:1]]
-        found_here = judge_privacy(
+        privacy = judge_privacy(
             sets, self.membership_unknown_because, spaces, self.features, options.draws, options.pairs, self.discriminator
         )
-        found.results += found_here.results
-        found.closest, found.notes = found_here.closest, found.notes + found_here.notes
+        found.results += privacy.results
+        found.closest, found.notes = privacy.closest, found.notes + privacy.notes
         found.spaces[spaces[0].name] = dict(spaces[0].rules)
-        if any(result.space == DISCRIMINATOR for result in found_here.results):
-            found.spaces[DISCRIMINATOR] = {"scores": "logits of the discriminator, for where it is shared with the generator"}
-        return found_here.leaks
+        if any(result.space == DISCRIMINATOR for result in privacy.results):
+            found.spaces[DISCRIMINATOR] = {"scores": "logits of the discriminator, in case it is shared with the generator"}
+        return privacy.leaks

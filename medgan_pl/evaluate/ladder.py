@@ -1,4 +1,4 @@
-"""The sanity ladder: reals that are degraded step by step. A metric that does not see the steps is not to be trusted."""
+"""The sanity ladder: reals degraded step by step. A metric that does not find each step worse cannot be trusted."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,25 +58,26 @@ def noise_like(reals: ImageSet) -> ImageSet:
 def flagged(result: Result) -> Result:
     """Return the result with `unordered` filled in: the ladders on which this metric does not worsen from level to level.
 
-    Half the length of the floor's interval is taken for chance: a step may go the wrong way by that much, and from the first to the last
-    level the metric must worsen by more.
+    Half the length of the floor's interval counts as chance: a step may go the wrong way by that much, and from the first to the last level
+    the metric must worsen by more.
     """
     if result.floor is None or not result.ladder:
         return result
     floor, slack = result.floor.value, (result.floor.high - result.floor.low) / 2
-    said = []
+    not_followed = []
     for kind, names in LADDERS.items():
         values = [floor, *(result.ladder[name] for name in names if name in result.ladder)]
         worse = badness(values, floor, CATALOGUE[result.key].better)
         ordered = all(after >= before - slack for before, after in pairwise(worse))
         if not ordered or worse[-1] <= worse[0] + slack:
-            said.append(f"{kind} ({', '.join(f'{value:.3g}' for value in values)} from untouched reals to the worst)")
+            not_followed.append(f"{kind} ({', '.join(f'{value:.3g}' for value in values)} from untouched reals to the worst)")
     return replace(
-        result, unordered=f"It does not follow {' nor '.join(said)} on these images: do not rely on it for that." if said else ""
+        result,
+        unordered=f"It does not follow {' nor '.join(not_followed)} on these images: do not rely on it for that." if not_followed else "",
     )
 
 
 def badness(values: Sequence[float], floor: float, better: str) -> list[float]:
-    """Return numbers that are higher the worse the value is, whichever way the metric counts."""
+    """Return numbers that are higher for worse values, whichever direction the metric has."""
     signs = {"lower": 1.0, "higher": -1.0}
     return [abs(value - floor) if better == "floor" else signs[better] * value for value in values]

@@ -1,4 +1,4 @@
-"""Paired tasks: each fake is held against its own truth; see `metrics/paired.py`."""
+"""Paired tasks: each fake is compared with its own truth; see `metrics/paired.py`."""
 
 from dataclasses import replace
 

@@ -68,8 +68,8 @@ def judge_privacy(
         else:
             results += embedded.nearness() + embedded.membership()
             found.closest[extractor.name] = embedded.closest(pairs)
-            said = leaks(*(next(r.estimate for r in results if r.key == key) for key in ("copies", "mia_advantage")))
-            found.leaks += f"By {extractor.name}: {said} " if said else ""
+            sentences = leaks(*(next(r.estimate for r in results if r.key == key) for key in ("copies", "mia_advantage")))
+            found.leaks += f"By {extractor.name}: {sentences} " if sentences else ""
             same = int(twins(embedded.held_out_distance).sum())
             if same:
                 found.notes.append(f"{same} held-out images equal a training image in {extractor.name} features: the split leaks.")
@@ -82,7 +82,7 @@ def judge_privacy(
 
 
 class Embedded:
-    """The sets in the features of one extractor, with the mirror images of all that is looked for."""
+    """The sets in the features of one extractor, with the mirror images of all images that are searched for."""
 
     def __init__(self, sets: Sets, extractor: Extractor, features: FeatureStore, draws: int) -> None:
         self.sets, self.draws = sets, draws

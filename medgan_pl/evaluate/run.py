@@ -1,9 +1,10 @@
-"""Judges a generator, how good, varied, useful and private it is: `python -m medgan_pl.evaluate checkpoint=outputs/…/best.ckpt`."""
+"""Judge a generator by fidelity, diversity, utility and privacy: `python -m medgan_pl.evaluate checkpoint=outputs/…/best.ckpt`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import for_judgement
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def of_the_run(arguments: list[str]) -> list[str]:
-    """The arguments; with a checkpoint those of what lies beside its images, and of its domains, as additions (Hydra's ++): what keys there
-    are its run says (`subjects.checkpoint.data_of_run`), and not the configuration that these are laid on."""
+    """Return the arguments. With a checkpoint, those of the companions of its images and of its domains become additions (Hydra's ++),
+    because the run determines their keys (`targets.checkpoint.data_of_run`), not the configuration."""
     if not any(argument.startswith("checkpoint=") for argument in arguments):
         return arguments
     return [f"++{each}" if each.startswith(("data.beside.", "data.domains.")) else each for each in arguments]
@@ -31,7 +32,7 @@ def run(config: "DictConfig") -> None:
 
 
 def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
-    """Judges, writes the report and prints what it says; the content of metrics.json comes back."""
+    """Judge, write the report, print its main results, and return the content of metrics.json."""
     quiet_libraries()
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -74,14 +75,13 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
 
 
 def check(config: "DictConfig") -> None:
-    from medgan_pl.evaluate.targets.target import whole_number
     from medgan_pl.metrics.catalogue import GROUPS
 
-    groups = set(GROUPS) - {"diversity"}  # which is judged with fidelity, in the same features
+    groups = set(GROUPS) - {"diversity"}  # judged with fidelity, in the same features
     if not config.groups or set(config.groups) - groups:
         raise ValueError(f"`groups` must be some of {', '.join(sorted(groups))}, got {list(config.groups)}")
-    for name, least in {"n": 1, "seed": 0, "draws": 20, "pairs": 0, "batch_size": 1}.items():
-        whole_number(config, name, least)
+    for name, minimum in {"n": 1, "seed": 0, "draws": 20, "pairs": 0, "batch_size": 1}.items():
+        whole_number(name, config[name], minimum)
     if config.wandb not in ("offline", "online", "disabled"):
         raise ValueError(f"`wandb` must be offline, online or disabled, got {config.wandb}")
     if config.output is not None:
@@ -91,7 +91,7 @@ def check(config: "DictConfig") -> None:
 
 
 def pictures_of(target: "Target", found: "Findings") -> "Pictures":
-    """Return the pictures that the report shows: images evenly spaced through each set, not chosen."""
+    """Return the pictures of the report: images evenly spaced through each set, not selected."""
     from medgan_pl.evaluate.report import SHOWN, SHOWN_PER_CLASS, Pairs, Pictures
 
     sets = target.sets
@@ -108,12 +108,12 @@ def pictures_of(target: "Target", found: "Findings") -> "Pictures":
         pairs=[Pairs(space, c.fake, c.fake_train, c.fake_distance) for space, c in found.closest.items()],
         held_out_pairs=[Pairs(space, c.held_out, c.held_out_train, c.held_out_distance) for space, c in found.closest.items()],
         ladder=found.ladder,
-        paired={} if sets.truth is None else {"Made": sets.fake.first(SHOWN_PER_CLASS), "Right": sets.truth.first(SHOWN_PER_CLASS)},
+        paired={} if sets.truth is None else {"Generated": sets.fake.first(SHOWN_PER_CLASS), "Truth": sets.truth.first(SHOWN_PER_CLASS)},
     )
 
 
 def judgement_of(target: "Target", found: "Findings", settings: dict[str, Any]) -> "Judgement":
-    """Return the judgement: what is known of the target, what was found, and the settings."""
+    """Return the judgement: the facts of the target, the findings, and the settings."""
     from datetime import UTC, datetime
 
     from medgan_pl.core.version import __version__
@@ -157,7 +157,7 @@ def data_facts(target: "Target") -> dict[str, Any]:
 
 
 def curves(target: "Target") -> dict[str, tuple[list[float], list[float]]]:
-    """The columns of the run's metrics.csv, where it has one."""
+    """Return the columns of the run's metrics.csv, {} if there is none."""
     from medgan_pl.core.files import read_table
 
     table = target.folder.parent / "metrics.csv"
@@ -165,8 +165,8 @@ def curves(target: "Target") -> dict[str, tuple[list[float], list[float]]]:
 
 
 def log_to_wandb(target: "Target", judgement: dict[str, Any], output: Path, mode: str) -> None:
-    """The numbers of the report, as `report/<name>` in the summary of the run that is judged, or of a run of their own. The page stays
-    here: it shows patients."""
+    """Log the numbers of the report as `report/<name>` in the summary of the judged run, or of a run of their own. The page is not
+    uploaded, because it shows patients."""
     if mode == "disabled":
         return
     import wandb

@@ -7,8 +7,8 @@ from medgan_pl.data.sets import ImageSet, joined
 from medgan_pl.evaluate.fidelity import Sets
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.result import Result
-from medgan_pl.metrics.utility.teaching import Labelled, Masked, Training
-from medgan_pl.metrics.utility.utility import Usefulness, segment_usefulness, usefulness
+from medgan_pl.metrics.utility.teaching import Labeled, Masked, Training
+from medgan_pl.metrics.utility.utility import Utility, classifier_utility, segmenter_utility
 
 OF_CLASSES = ("auc_real", "auc_synthetic", "auc_both", "auc_gain", "auc_reverse", "agreement")
 OF_MASKS = ("dice_real", "dice_synthetic", "dice_both")
@@ -33,7 +33,7 @@ def judge_utility(sets: Sets, plan: TrainingPlan, announce: Callable[[str], None
     return results
 
 
-def _results(keys: tuple[str, ...], sets: Sets, test: ImageSet, why: str, measure: Callable[[], Usefulness]) -> list[Result]:
+def _results(keys: tuple[str, ...], sets: Sets, test: ImageSet, why: str, measure: Callable[[], Utility]) -> list[Result]:
     """Return the results of `measure`, or undefined ones if `why` is given or the measure refuses."""
     try:
         found = None if why else measure()
@@ -68,15 +68,15 @@ def why_no_masks(sets: Sets, test: ImageSet) -> str:
     return f"needs masks of every side; add {' '.join(f'masks.{name}=DIR' for name in lacking)}" if lacking else ""
 
 
-def by_class(sets: Sets, test: ImageSet, plan: TrainingPlan, announce: Callable[[str], None]) -> Usefulness:
+def by_class(sets: Sets, test: ImageSet, plan: TrainingPlan, announce: Callable[[str], None]) -> Utility:
     """Train classifiers on reals, fakes and both, and test them on `test`."""
     announce(f"training {3 * plan.training.seeds} classifiers")
-    sides = [Labelled(images, images.labels, images.groups) for images in (sets.train, test, sets.fake)]
-    return usefulness(*sides, len(sets.classes), plan.training, Resampling(plan.draws, plan.seed), plan.device)
+    sides = [Labeled(images, images.labels, images.groups) for images in (sets.train, test, sets.fake)]
+    return classifier_utility(*sides, len(sets.classes), plan.training, Resampling(plan.draws, plan.seed), plan.device)
 
 
-def by_mask(sets: Sets, test: ImageSet, plan: TrainingPlan, announce: Callable[[str], None]) -> Usefulness:
+def by_mask(sets: Sets, test: ImageSet, plan: TrainingPlan, announce: Callable[[str], None]) -> Utility:
     """Train segmenters on reals, fakes and both, and test them on `test`."""
     announce(f"training {3 * plan.training.seeds} segmenters")
     sides = [Masked(images, images.masks, images.groups) for images in (sets.train, test, sets.fake)]
-    return segment_usefulness(*sides, plan.training, Resampling(plan.draws, plan.seed), plan.device)
+    return segmenter_utility(*sides, plan.training, Resampling(plan.draws, plan.seed), plan.device)

@@ -1,4 +1,4 @@
-"""The verdicts: a sentence and a mark for each question; the thresholds stand here and in docs/evaluation.md."""
+"""The verdicts: a mark and a sentence for each question. docs/evaluation.md explains the thresholds."""
 
 from collections.abc import Iterable
 
@@ -9,25 +9,25 @@ from medgan_pl.metrics.result import Result
 MARKS = ("bad", "doubtful", "unknown", "good")  # the worst first
 # Of the coverage and recall that held-out reals reach.
 WELL_COVERED, BARELY_COVERED = 0.9, 0.6
-# AUC below the classifier taught by reals.
+# AUC below that of the classifier trained on reals.
 AS_USEFUL, LESS_USEFUL = 0.02, 0.1
 
 Verdict = dict[str, str]
 
 
-def verdicts(results: Iterable[Result], caught: str) -> dict[str, Verdict]:
-    """Group -> {mark, text}, from the results of all images together; `caught`: what was found to leak, "" for nothing."""
+def verdicts(results: Iterable[Result], leaks: str) -> dict[str, Verdict]:
+    """Return group -> {mark, text} by the results of all images together. `leaks`: a sentence for each leak found, "" for none."""
     pooled = [result for result in results if not result.label]
     return {
         "fidelity": fidelity(pooled),
         "diversity": diversity(pooled),
         "use": use(pooled),
-        "privacy": privacy(pooled, caught),
+        "privacy": privacy(pooled, leaks),
         **({"paired": paired(pooled)} if any(result.key == "mae" for result in pooled) else {}),
     }
 
 
-def shown(estimate: Estimate) -> str:
+def number(estimate: Estimate) -> str:
     return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
 
 
@@ -38,26 +38,27 @@ def known(results: list[Result], *keys: str) -> list[Result]:
 def why_not(results: list[Result], *keys: str) -> Verdict:
     reasons = [result.undefined for result in results if result.key in keys and result.undefined]
     masks = {result.key for result in results} == {"dice"}
-    unasked = "masks are held against their own truths, and judged by nothing else" if masks else "it was not asked for"
-    return {"mark": "unknown", "text": f"Not measured: {reasons[0] if reasons else unasked}."}
+    not_requested = "masks are only compared with their own truths" if masks else "it was not requested"
+    return {"mark": "unknown", "text": f"Not measured: {reasons[0] if reasons else not_requested}."}
 
 
 def fidelity(results: list[Result]) -> Verdict:
-    """Good: as near as held-out reals, or nearer than reals on the first rung of every ladder; bad: farther than reals on the last rung of
-    any; the worst of all spaces counts."""
+    """Return "good" for fakes as near as held-out reals, or nearer than reals on the first level of every ladder; "bad" for fakes farther
+    than reals on the last level of any ladder. The worst of all spaces counts."""
     found = [(mark_of_distance(result), result) for result in known(results, "fd") if result.floor]
     if not found:
         return why_not(results, "fd")
     mark, worst = min(found, key=lambda pair: MARKS.index(pair[0]))
-    rungs = {name: worst.ladder[name] for name in worst.ladder}
-    steps = "; ".join(f"under {name}: {value:.3g}" for name, value in rungs.items())
-    say = {
+    levels = "; ".join(f"under {name}: {value:.3g}" for name, value in worst.ladder.items())
+    summary = {
         "good": "Generated images are about as near to unseen patients as other patients are.",
-        "doubtful": "Generated images can be told from real ones, by as much as slightly spoilt reals.",
-        "bad": "Generated images are farther from real ones than badly spoilt reals are.",
+        "doubtful": "Generated images differ from real ones as much as slightly degraded reals do.",
+        "bad": "Generated images differ from real ones more than strongly degraded reals do.",
     }[mark]
-    text = f"{say} Fréchet distance in {worst.space} features {shown(worst.estimate)}; two groups of real patients {shown(worst.floor)}"
-    return {"mark": mark, "text": f"{text}{f'; reals {steps}' if steps else ''}."}
+    text = (
+        f"{summary} Fréchet distance in {worst.space} features {number(worst.estimate)}; two groups of real patients {number(worst.floor)}"
+    )
+    return {"mark": mark, "text": f"{text}{f'; reals {levels}' if levels else ''}."}
 
 
 def mark_of_distance(result: Result) -> str:
@@ -70,20 +71,21 @@ def mark_of_distance(result: Result) -> str:
 
 
 def diversity(results: list[Result]) -> Verdict:
-    """By the smallest share, over spaces, of the coverage and the recall that held-out reals reach."""
+    """Return the verdict by the smallest share, over spaces, of the coverage and the recall that held-out reals reach."""
     found = [(r.estimate.value / r.floor.value, r) for r in known(results, "coverage", "recall") if r.floor and r.floor.value > 0]
     if not found:
         return why_not(results, "coverage", "recall")
     share, worst = min(found, key=lambda pair: pair[0])
     mark = "good" if share >= WELL_COVERED else "doubtful" if share >= BARELY_COVERED else "bad"
-    say = {
+    summary = {
         "good": "Generated images vary about as patients do.",
         "doubtful": "Some kinds of patients are rare among the generated images, or missing.",
-        "bad": "Many kinds of patients are missing among the generated images.",
+        "bad": "Many kinds of patients are missing from the generated images.",
     }[mark]
-    text = f"{say} {worst.key.capitalize()} in {worst.space} features {shown(worst.estimate)}, of real patients {shown(worst.floor)}"
-    alike = [f"; pairs are alike by {shown(r.estimate)}, pairs of reals by {shown(r.floor)}" for r in known(results, "ms_ssim") if r.floor]
-    return {"mark": mark, "text": f"{text}{''.join(alike)}."}
+    text = f"{summary} {worst.key.capitalize()} in {worst.space} features {number(worst.estimate)}, of real patients {number(worst.floor)}"
+    pairs = [r for r in known(results, "ms_ssim") if r.floor]
+    text += "".join(f"; MS-SSIM between generated pairs {number(r.estimate)}, between real pairs {number(r.floor)}" for r in pairs)
+    return {"mark": mark, "text": f"{text}."}
 
 
 def use(results: list[Result]) -> Verdict:
@@ -93,32 +95,39 @@ def use(results: list[Result]) -> Verdict:
             real, synthetic = made[f"{kind}_real"], made[f"{kind}_synthetic"]
             gap = real.value - synthetic.value
             mark = "good" if gap <= AS_USEFUL else "doubtful" if gap <= LESS_USEFUL else "bad"
-            text = f"Taught by generated images alone, a small network reaches {name} {shown(synthetic)} on real patients"
-            text += f"; taught by reals {shown(real)}"
-            gain = f"; generated images beside reals change it by {shown(made['auc_gain'])}" if kind == "auc" and "auc_gain" in made else ""
+            text = f"Trained on generated images alone, a small network reaches {name} {number(synthetic)} on real patients"
+            text += f"; trained on reals {number(real)}"
+            gain = (
+                f"; adding generated images to reals changes it by {number(made['auc_gain'])}"
+                if kind == "auc" and "auc_gain" in made
+                else ""
+            )
             return {"mark": mark, "text": f"{text}{gain}."}
     return why_not(results, "auc_synthetic", "dice_synthetic")
 
 
-def privacy(results: list[Result], caught: str) -> Verdict:
+def privacy(results: list[Result], leaks: str) -> Verdict:
     found = known(results, "copies")
-    if caught:
-        return {"mark": "bad", "text": f"{caught} Do not share these images or this generator."}
+    if leaks:
+        return {"mark": "bad", "text": f"{leaks} Do not share these images or this generator."}
     if not found:
         return why_not(results, "copies")
     gains = [result for result in known(results, "mia_advantage") if result.space in {copies.space for copies in found}]
     names = {"copies": "near-copies", "mia_advantage": "gain of an attacker"}
-    told = "; ".join(f"{names[r.key]} in {r.space} {shown(r.estimate)}" for r in [*found, *gains])
-    return {"mark": "good", "text": f"Neither copies nor a gain of an attacker were found, which is no proof that nothing leaks: {told}."}
+    values = "; ".join(f"{names[r.key]} in {r.space} {number(r.estimate)}" for r in [*found, *gains])
+    return {
+        "mark": "good",
+        "text": f"Neither copies nor a gain of an attacker was found; this does not prove that nothing leaks: {values}.",
+    }
 
 
 def paired(results: list[Result]) -> Verdict:
-    told = "; ".join(
-        f"{r.key.replace('_paired', '').replace('_', '-')} {shown(r.estimate)}" for r in results if r.key in PAIRED and r.estimate
+    values = "; ".join(
+        f"{r.key.replace('_paired', '').replace('_', '-')} {number(r.estimate)}" for r in results if r.key in PAIRED and r.estimate
     )
     return {
         "mark": "unknown",
-        "text": f"Each image held against its own truth, mean over images: {told}. Judge them by what the task needs.",
+        "text": f"Mean over images, each compared with its own truth: {values}. Judge them by what the task needs.",
     }
 
 

@@ -1,11 +1,11 @@
-"""Writes weights for sharing: `python -m medgan_pl.export checkpoint=outputs/…/checkpoints/best.ckpt`."""
+"""Write weights for sharing: `python -m medgan_pl.export checkpoint=outputs/…/checkpoints/best.ckpt`."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.files import atomically
 from medgan_pl.core.safe_load import fingerprint
 from medgan_pl.core.settings import for_weights
 from medgan_pl.models.load import load
@@ -22,14 +22,14 @@ def run(config: "DictConfig") -> None:
     checkpoint = Path(str(config.checkpoint))
     output = checkpoint.with_suffix(".safetensors") if config.output is None else Path(str(config.output))
     export(checkpoint, output, whole=bool(config.whole))
-    print(f"{'all' if config.whole else 'the averaged generator'} of {checkpoint}, {output.stat().st_size:,} bytes, is in {output}")
+    print(f"{'all' if config.whole else 'the EMA generator'} of {checkpoint}, {output.stat().st_size:,} bytes, is in {output}")
 
 
 def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
-    """Writes the averaged generator of a checkpoint, with `whole` both players too, to a .safetensors file, whole or not at all.
+    """Write the EMA generator of a checkpoint, with `whole` both players too, to a .safetensors file, atomically.
 
-    Its metadata holds `medgan_pl`, JSON of: format, config (see `shared`), classes, covariates, inverse, images shown, the SHA-256 of
-    the checkpoint; and `sha256`, see `fingerprint`. ValueError for another suffix, and as `load`.
+    Its metadata has `medgan_pl`, JSON of: format, config (see `for_weights`), classes, covariates, inverse, images shown, the SHA-256 of
+    the checkpoint; and `sha256`, see `fingerprint`. Raises ValueError for another suffix, otherwise as `load`.
     """
     from safetensors.torch import save_file
 
@@ -39,7 +39,7 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         raise ValueError(f"`checkpoint` must be a checkpoint and `output` a .safetensors file, got {checkpoint} and {output}")
     module = load(checkpoint)
     weights = {
-        # Each in memory of its own, in the order of its axes: safetensors takes nothing else. `load` brings back channels_last.
+        # safetensors needs each tensor in memory of its own, in the order of its axes. `load` restores channels_last.
         name: weight.contiguous().clone()
         for name, weight in module.state_dict().items()
         if whole or name.startswith("ema.network.")
@@ -53,8 +53,7 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         covariates=module.covariates,
         checkpoint_sha256=module.origin.sha256,
     )
-    told = json.dumps(state.plain(), sort_keys=True)
+    metadata = json.dumps(state.plain(), sort_keys=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f"{output.name}.part")
-    save_file(weights, beside, {"format": "pt", "medgan_pl": told, "sha256": fingerprint(told, weights)})
-    os.replace(beside, output)
+    with atomically(output) as temporary:
+        save_file(weights, temporary, {"format": "pt", "medgan_pl": metadata, "sha256": fingerprint(metadata, weights)})

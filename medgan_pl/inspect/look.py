@@ -1,4 +1,4 @@
-"""Looks at a data set before a week of training: `python -m medgan_pl.inspect data=ct data.root=/data/ct`; exit 1 if it is unfit."""
+"""Inspect a data set before training: `python -m medgan_pl.inspect data=ct data.root=/data/ct`; exit code 1 if it is unfit."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def inspect(config: "DictConfig") -> bool:
-    """Prints and writes what there is; whether the set is fit to train on comes back."""
+    """Print and write the survey of a data set. Return True if it is fit to train on."""
     quiet_libraries()
     from hydra.utils import instantiate
 
@@ -21,7 +21,7 @@ def inspect(config: "DictConfig") -> bool:
 
     output, root = Path(config.output).resolve(), config.data.root
     if root is not None and output.is_relative_to(Path(root).expanduser().resolve()):
-        raise ValueError(f"`output` must lie outside data.root, or the next look finds this one's pictures; got {output}")
+        raise ValueError(f"`output` must lie outside data.root, or the next inspection finds the pictures of this one; got {output}")
     data: ImageDataModule = instantiate(config.data, _convert_="all")
     if config.descriptions:
         for description, count in data.source.descriptions().most_common():
@@ -52,7 +52,7 @@ def inspect(config: "DictConfig") -> bool:
 
 
 def contact_sheet(data: "ImageDataModule", path: Path, max_images: int = 48) -> None:
-    """One picture of each of at most 48 scans, evenly chosen: the film, the middle of its slices, the middle slice of the volume."""
+    """Draw one picture each of at most 48 scans, evenly spaced: the film, or the middle slice of a series or volume."""
     from medgan_pl.inspect.survey import draw_contact_sheet
 
     usable = [record for record in data.table if record.digest in data.cache.entries]

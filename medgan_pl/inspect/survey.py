@@ -1,4 +1,4 @@
-"""The report of `medgan_pl.inspect` on a data set: each scan and what is odd about it, a histogram, a contact sheet."""
+"""The report of `medgan_pl.inspect` on a data set: each scan with its oddities, a histogram, a contact sheet."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from medgan_pl.data.prepare.cache import Cache
 
 
 def survey(table: Sequence[Record], cache: Cache) -> list[dict[str, Any]]:
-    """For each usable record: name, label, patient (a hash), its facts as it came (`pipelines.facts_of`), unit, levels, images, and
-    `odd`: what may be wrong with it, in words."""
-    found = []
+    """Return for each usable record: name, label, patient (a hash), its facts as stored (`pipelines.facts_of`), unit, levels, images, and
+    `odd`: sentences on what may be wrong with it."""
+    scans = []
     seen: dict[str, str] = {}
     for record in table:
         entry = cache.entries.get(record.digest)
@@ -28,8 +28,8 @@ def survey(table: Sequence[Record], cache: Cache) -> list[dict[str, Any]]:
             odd.append(f"the same image as {first}")
         kept = {key: entry[key] for key in ("unit", "levels", "loss", "loss_unit")}
         images = entry["shape"][0]
-        found.append({"name": record.name, "label": record.label, "patient": record.patient, "images": images, **facts, **kept, "odd": odd})
-    return found
+        scans.append({"name": record.name, "label": record.label, "patient": record.patient, "images": images, **facts, **kept, "odd": odd})
+    return scans
 
 
 def oddities(entry: dict[str, Any]) -> list[str]:
@@ -46,32 +46,32 @@ def oddities(entry: dict[str, Any]) -> list[str]:
     if facts["padding"] > 0.5:
         odd.append(f"{facts['padding']:.0%} of it is padding")
     if facts["spacing_mm"] and max(facts["spacing_mm"]) > 4 * min(facts["spacing_mm"]):
-        odd.append(f"spacing {shown(facts['spacing_mm'])} mm: one axis is much coarser than another")
+        odd.append(f"spacing {sizes(facts['spacing_mm'])} mm: one axis is much coarser than another")
     return odd
 
 
 def share_between(facts: dict[str, Any], levels: Sequence[Sequence[float]]) -> float:
-    """The share of voxels strictly between the outermost levels, to a bin of the histogram."""
+    """Return the share of voxels strictly between the outermost levels, to the precision of a histogram bin."""
     low, high = min(pair[0] for pair in levels), max(pair[1] for pair in levels)
     edges = np.linspace(facts["low"], facts["high"], len(facts["histogram"]) + 1)
     counts = np.array(facts["histogram"])
     return float(counts[(edges[1:] > low) & (edges[:-1] < high)].sum() / max(1, counts.sum()))
 
 
-def shown(values: Sequence[float]) -> str:
+def sizes(values: Sequence[float]) -> str:
     return " × ".join(f"{value:.4g}" for value in values)
 
 
 def table_lines(scans: Sequence[dict[str, Any]]) -> list[str]:
-    """The ranges of the set: sizes, spacing, bits, values; then how often what is odd, and with which file first."""
+    """Return the ranges of the set (sizes, spacing, bits, values), then the oddities of each scan."""
     lines = []
     if scans:
         shapes = Counter(tuple(scan["shape"]) for scan in scans)
-        lines.append("size: " + counted(shapes, lambda shape: shown(shape)))
+        lines.append("size: " + counted(shapes, lambda shape: sizes(shape)))
         spacings = Counter(tuple(round(mm, 4) for mm in scan["spacing_mm"]) if scan["spacing_mm"] else None for scan in scans)
-        lines.append("spacing: " + counted(spacings, lambda mm: f"{shown(mm)} mm" if mm else "not said"))
+        lines.append("spacing: " + counted(spacings, lambda mm: f"{sizes(mm)} mm" if mm else "not given"))
         lines.append("bits: " + counted(Counter(scan["bits"] for scan in scans), lambda bits: str(bits or "floating point")))
-        lines.append("classes: " + counted(Counter(scan["label"] for scan in scans), lambda label: label or "none said"))
+        lines.append("classes: " + counted(Counter(scan["label"] for scan in scans), lambda label: label or "none given"))
         lines.append(f"patients: {len({scan['patient'] for scan in scans})} of {len(scans)} scans")
         low, high = min(scan["low"] for scan in scans), max(scan["high"] for scan in scans)
         middle = median(scan["low"] for scan in scans), median(scan["high"] for scan in scans)
@@ -81,13 +81,13 @@ def table_lines(scans: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def counted(counts: Counter, say: Any, max_shown: int = 5) -> str:
+def counted(counts: Counter, as_text: Any, max_shown: int = 5) -> str:
     more = f", {len(counts) - max_shown} others" if len(counts) > max_shown else ""
-    return ", ".join(f"{say(value)} ({n})" for value, n in counts.most_common(max_shown)) + more
+    return ", ".join(f"{as_text(value)} ({n})" for value, n in counts.most_common(max_shown)) + more
 
 
 def draw_histogram(entries: Sequence[dict[str, Any]], path: Path) -> None:
-    """The values of all scans, in their unit, each scan weighing the same; the median levels as lines."""
+    """Draw the histogram of the values of all scans, in their unit, with equal weight for each scan and the median levels as lines."""
     from matplotlib.figure import Figure
 
     low, high = min(e["facts"]["low"] for e in entries), max(e["facts"]["high"] for e in entries)
@@ -109,7 +109,7 @@ def draw_histogram(entries: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def draw_contact_sheet(records: Sequence[Record], images: Sequence[Tensor], path: Path) -> None:
-    """Pictures (H, W) in [-1, 1], each under the name of its record."""
+    """Draw pictures (H, W) in [-1, 1], each under the name of its record."""
     from matplotlib.figure import Figure
 
     columns = min(8, len(images))

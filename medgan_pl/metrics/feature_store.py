@@ -1,7 +1,6 @@
 """Features of whole sets of images; those of reals are cached on disk from one judgement to the next."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgan_pl.core.files import atomically
 from medgan_pl.data.sets import ImageSet, digest
 from medgan_pl.metrics.extractors.features import Extractor
 
@@ -55,9 +55,7 @@ class FeatureStore:
 
 
 def remember(path: Path, values: np.ndarray) -> None:
-    """Write to a temporary file and rename it: another judgement may be writing the same values."""
+    """Write the values `atomically`: another judgement may be writing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with atomically(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
-    temporary.replace(path)

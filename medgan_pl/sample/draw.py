@@ -1,4 +1,4 @@
-"""Draws images from a checkpoint: `python -m medgan_pl.sample checkpoint=outputs/…/checkpoints/best.ckpt n=64`."""
+"""Draw images from a checkpoint: `python -m medgan_pl.sample checkpoint=outputs/…/checkpoints/best.ckpt n=64`."""
 
 import math
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.models.load import load, style_based
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def sample(config: "DictConfig") -> None:
-    """Writes `n` images with their sidecars and a grid of the first 64; image i of a seed is the same whatever `n` and `batch_size` are."""
+    """Write `n` images with sidecars and a grid of the first 64; image i of a seed does not depend on `n` and `batch_size`."""
     quiet_libraries()
     import torch
     from rich.progress import track
@@ -27,31 +28,29 @@ def sample(config: "DictConfig") -> None:
     from medgan_pl.models.draw import fixed_batch
 
     for name in ("n", "batch_size"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
+        whole_number(name, config[name], 1)
     formats = wanted_formats(config.format)
     if config.checkpoint is None:
         raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")
     module = load(config.checkpoint, chosen_device(config.device))
     if module.game.sourced:
         raise ValueError(
-            "this generator makes images of images, and noise alone gives it none: "
-            "python -m medgan_pl.apply checkpoint=… input=DIR output=DIR"
+            "this generator makes images from images, not from noise; use python -m medgan_pl.apply checkpoint=… input=DIR output=DIR"
         )
     truncate(module, config.truncation)
     labels = wanted_labels(module, config.label, config.n)
     covariates = wanted_covariates(module, config.covariates, config.seed, config.n)
     run = Path(config.checkpoint).resolve().parent.parent
-    # Beside the run it comes from; a checkpoint that was copied elsewhere has no run folder around it.
+    # In the run folder; a checkpoint that was copied elsewhere has none.
     output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
     writer = Writer(module, output, formats, config.seed)
     first = []
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):
         part = labels[start : start + config.batch_size]
-        told = covariates[start : start + config.batch_size]
-        standardised = torch.from_numpy(module.covariates.standardised(told)) if module.covariates.columns else None
+        rows = covariates[start : start + config.batch_size]
+        standardised = torch.from_numpy(module.covariates.standardised(rows)) if module.covariates.columns else None
         images = module.generate(fixed_batch(module, part, config.seed, start, standardised)).float().cpu()
-        for i, (image, label, values) in enumerate(zip(images, part.tolist(), told, strict=True), start):
+        for i, (image, label, values) in enumerate(zip(images, part.tolist(), rows, strict=True), start):
             writer.write(i, image, label, module.covariates.said(values))
         first += list(images[: max(0, 64 - len(first))])
     to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
@@ -59,8 +58,8 @@ def sample(config: "DictConfig") -> None:
 
 
 def truncate(module: "AdversarialModule", truncation: Any) -> None:
-    """Lets the averaged generator draw nearer to its average style, unless `truncation` is None. The configuration says so from then on,
-    and with it the sidecar of every image. ValueError for a number outside 0 to 1 and as `style_based`."""
+    """Draw nearer to the average style of the EMA generator, unless `truncation` is None, and record it in the configuration, and so in the
+    sidecar of every image. Raises ValueError for a number outside 0 to 1, otherwise as `style_based`."""
     if truncation is None:
         return
     if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation <= 1:
@@ -75,12 +74,14 @@ FORMATS = ("png", "png16", "nifti", "dicom")
 def wanted_formats(given: "str | ListConfig") -> list[str]:
     formats = [given] if isinstance(given, str) else list(given)
     if not formats or set(formats) - set(FORMATS) or {"png", "png16"} <= set(formats):
-        raise ValueError(f"`format` must be of {', '.join(FORMATS)}, or several, [png,nifti], but one depth of PNG; got {given}")
+        raise ValueError(
+            f"`format` must be one of {', '.join(FORMATS)}, or several, such as [png,nifti], but one depth of PNG; got {given}"
+        )
     return formats
 
 
 class Writer:
-    """Writes generated images (C, *S) in [-1, 1] in native units and in space, each with its sidecar (`data/export`)."""
+    """Writes generated images (C, *S) in [-1, 1] in native units and with spacing, each with its sidecar (`data/export`)."""
 
     def __init__(self, module: "AdversarialModule", output: Path, formats: list[str], seed: int) -> None:
         from datetime import UTC, datetime
@@ -92,7 +93,7 @@ class Writer:
         shape = (size,) * module.config["image"]["spatial_dims"] if isinstance(size, int) else tuple(size)
         self.affine = self.inverse.affine(shape)
         if "nifti" in formats and self.affine is None:
-            raise ValueError("format=nifti needs a place in space, and films have none; use format=png16 or dicom")
+            raise ValueError("format=nifti needs a position in space, and films have none; use format=png16 or dicom")
         self.conditional = bool(module.config["model"]["classes"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
@@ -125,7 +126,7 @@ class Writer:
 
 
 def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Tensor":
-    """The class of each of `n` images: the one asked for by name or number, or all in turn."""
+    """Return the class of each of `n` images: the requested one (name or number), or all in turn."""
     import torch
 
     classes, names = module.config["model"]["classes"], module.classes
@@ -144,9 +145,10 @@ def wanted_labels(module: "AdversarialModule", label: str | None, n: int) -> "Te
 
 
 def wanted_covariates(module: "AdversarialModule", given: "DictConfig", seed: int, n: int) -> "np.ndarray":
-    """Natural values (n, K) of the model's covariates for each image: those asked for, the others drawn by the number of the image.
+    """Return natural values (n, K) of the model's covariates for each image: the requested ones; the others are drawn by the image's
+    number.
 
-    One that lies outside what the model was mostly trained on is told of; errors as `Covariates.asked`.
+    Warns about a value outside the range of most training images. Raises as `Covariates.asked`.
     """
     from omegaconf import OmegaConf
 
@@ -158,7 +160,7 @@ def wanted_covariates(module: "AdversarialModule", given: "DictConfig", seed: in
         if column.outside(value):
             print(
                 f"WARNING: covariates.{column.name}={value:g} lies outside {column.low:.4g} to {column.high:.4g}, where 98 % or more of "
-                "the training images lay; what is drawn there is a guess",
+                "the training images lie; images drawn there are an extrapolation",
                 file=sys.stderr,
             )
     return module.covariates.for_images(seed, range(n), asked)

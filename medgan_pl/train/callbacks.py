@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.files import read_table
 from medgan_pl.core.keys import Purpose
 from medgan_pl.core.table import log_failures
@@ -55,8 +56,8 @@ class Curves(pl.Callback):
             axes = figure.add_subplot(math.ceil(len(panels) / 3), min(3, len(panels)), place)
             for key in keys:
                 axes.plot(*columns[key], marker="." if len(columns[key][0]) < 30 else None, label=key)
-            if title.startswith("val/") and min(columns[title][1]) > 0:
-                axes.set_yscale("log")
+            if title.startswith("val/") and max(columns[title][1]) > 10 * min(columns[title][1]) > 0:
+                axes.set_yscale("log")  # within one power of ten its labels read badly, and take most of the drawing
             axes.set(title=title, xlabel="images shown")
             axes.grid(alpha=0.3)
             if len(keys) > 1:
@@ -71,8 +72,7 @@ class SampleGrid(pl.Callback):
     source, what is made of it, and in pairs what it should be."""
 
     def __init__(self, folder: str | Path, n: int = 64, seed: int = 0) -> None:
-        if n < 1:
-            raise ValueError(f"`callbacks.samples.n` must be at least 1, got {n}")
+        whole_number("callbacks.samples.n", n, 1)
         self.folder, self.n, self.seed = Path(folder), n, seed
 
     @rank_zero_only

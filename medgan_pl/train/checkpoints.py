@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import threading
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +16,8 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from medgan_pl.core.counts import whole_number
+from medgan_pl.core.files import atomically, remove_leftovers
 from medgan_pl.core.safe_load import Stored, read_checkpoint
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.models.guards import check_finite
@@ -38,7 +39,7 @@ class Stopped(Exception):
 
 
 class WholeFiles(CheckpointIO):
-    """Writes beside, syncs, and moves into place: a kill or a full disk leaves the checkpoint before it whole.
+    """Write checkpoints `atomically`: a kill or a full disk leaves the checkpoint before it whole.
 
     A file that cannot be written is no error here, since the other ranks wait at a barrier behind it: `error` holds it until the next.
     `found`: the checkpoint that the run resumes from, which has been read already. Its content is handed out once; `found` keeps none of
@@ -50,19 +51,13 @@ class WholeFiles(CheckpointIO):
         self.found: Stored[RunState] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        path = Path(path)
-        beside = path.with_name(f"{path.name}.part")
         self.error = None
+        remove_leftovers(Path(path))  # Lightning calls this on rank 0 alone
         try:
-            with beside.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
+            with atomically(Path(path)) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)  # to an open file: to a path, its name would stand in the file
         except (OSError, RuntimeError) as error:  # torch wraps what the disk says in a RuntimeError
             self.error = error
-            with suppress(OSError):
-                beside.unlink()
 
     def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         found, self.found = self.found, None
@@ -111,8 +106,8 @@ class Checkpoints(pl.Callback):
 
     def __init__(self, folder: str | Path, monitor: str, every: int | None = None, stop_after: int | None = None) -> None:
         for name, count in {"save_every": every, "stop_after": stop_after}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"`{name}` must be at least 1, or null for never, got {count}")
+            if count is not None:
+                whole_number(name, count, 1, "null is never")
         self.folder, self.monitor, self.every, self.stop_after = Path(folder), monitor, every, stop_after
         self.sign = -1.0 if higher_is_better(monitor) else 1.0
         self.best, self.worse = self.sign * math.inf, 0  # worse: validations since the best
@@ -217,15 +212,12 @@ class Checkpoints(pl.Callback):
 
 def also(path: Path, name: Path) -> None:
     """Gives a file a second name, in place of what had it; a copy where the disk knows no links. A failure costs only the second name."""
-    beside = name.with_name(f"{name.name}.part")
+    remove_leftovers(name)
     try:
-        beside.unlink(missing_ok=True)
-        try:
-            os.link(path, beside)
-        except OSError:
-            shutil.copyfile(path, beside)
-        os.replace(beside, name)
+        with atomically(name) as temporary:
+            try:
+                os.link(path, temporary)
+            except OSError:
+                shutil.copyfile(path, temporary)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         log.error("cannot write %s: %s; the run goes on", name, error)

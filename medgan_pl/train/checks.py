@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import FILES, difference, select
 
 if TYPE_CHECKING:
+    from medgan_pl.data.protocol import Data
     from medgan_pl.models.state import Progress, RunState
 
 # The least value of what must be a whole number.
@@ -32,11 +34,9 @@ def check_settings(config: dict[str, Any]) -> None:
     for key, least in COUNTS.items():
         if key == "model.latent" and "latent" not in config["model"]:
             continue  # a model that draws nothing
-        value = select(config, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"`{key}` must be a whole number of at least {least}, got {value}")
-    if config["d_per_g"] != "auto" and (not isinstance(config["d_per_g"], int) or config["d_per_g"] < 1):
-        raise ValueError(f"`d_per_g` must be a whole number of at least 1, or auto, got {config['d_per_g']}")
+        whole_number(key, select(config, key), least)
+    if config["d_per_g"] != "auto":
+        whole_number("d_per_g", config["d_per_g"], 1, "or auto")
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")
@@ -65,14 +65,16 @@ def check_files(node: dict[str, Any], where: str) -> None:
             published = f" Published: {node['published']}." if name == "weights" and "published" in node else ""
             raise FileNotFoundError(
                 f"`{key}` must be a file of weights, and there is none at {value}; it is not downloaded for you.{published} Put it there, "
-                f"or say where it lies: {key}=PATH"
+                f"or give its path: {key}=PATH"
             )
 
 
-def check_data(config: dict[str, Any], data: Any) -> None:
+def check_data(config: dict[str, Any], data: "Data") -> None:
     """Raise ValueError if the model or the game does not fit the data. Called before anything is built."""
+    from hydra.utils import get_class
+
     data.check_model(config)
-    check_game(config, data)
+    get_class(config["game"]["_target_"]).check_data(config["game"], data)
     classes, found = config["model"]["classes"], len(data.classes)
     if classes and classes != found:
         names = ", ".join(data.classes) or "none: the data has no labels"
@@ -85,23 +87,6 @@ def check_data(config: dict[str, Any], data: Any) -> None:
             f"`model.covariates` and data.covariates must be the same, got {config['model'].get('covariates', [])} and "
             f"{list(data.covariate_names)}; set model.covariates alone"
         )
-
-
-def check_game(config: dict[str, Any], data: Any) -> None:
-    """Raise ValueError if the game does not use what the data provide, or needs what they lack."""
-    game = config["game"]
-    if config["model"]["classes"] and "classes" not in game:
-        raise ValueError(f"`model.classes` must be 0 for images of images, which know no condition, got {config['model']['classes']}")
-    if game.get("keep_known") and not (data.degrade and data.degrade.keeps_the_rest and "source" not in data.parts):
-        raise ValueError(
-            "game.keep_known=true needs a source that is its image but for the holes it tells of, data.degrade=inpainting or "
-            "missing_slices without data.beside.source; use game.keep_known=false"
-        )
-    if game["_target_"].endswith(".Segmentation") and data.degrade:
-        raise ValueError("game=segmentation takes the image as it is, and data.degrade would not be seen; use degrade@data.degrade=none")
-    domains = config["model"].get("domains")
-    if domains is not None and domains != len(data.classes):
-        raise ValueError(f"`model.domains` must be the number of data.domains, got {domains}; use model.domains={len(data.classes)}")
 
 
 def check_same_run(path: Path, state: "RunState", config: dict[str, Any], force: bool) -> None:

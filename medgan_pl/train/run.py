@@ -76,7 +76,7 @@ def train(config: "DictConfig") -> float:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     check_settings(plain)
     check_secrets(plain)
-    check_read(config, plain)
+    check_read(OmegaConf.to_container(config, resolve=False), plain)
     run_dir = Path(plain["run_dir"])
     # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
     found = checkpoint_to_resume(plain["resume"]["path"], run_dir)

@@ -3,30 +3,33 @@
 import difflib
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import default_option
 from medgan_pl.core.settings import RUNS, joined, setting
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    from medgan_pl.models.games.base import Game
 
 REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
-# Settings that only a game or a network reads, through an interpolation such as ${noise}.
-SHARED = ("noise", "augment", "objective", "penalty", "regularizers", "extras", "share")
+# Settings of conf/config.yaml that nothing but a game reads. A game declares which of them.
+OF_GAMES = ("noise", "augment", "objective", "penalty", "regularizers", "extras")
 
 
-def check_read(config: "DictConfig", plain: dict[str, Any]) -> None:
-    """Raise ValueError, by its key, for a setting that no part of the run reads. `plain` is the resolved `config` in plain containers."""
+def check_read(raw: dict[str, Any], plain: dict[str, Any]) -> None:
+    """Raise ValueError, by its key, for a setting that no part of the run reads.
+
+    Both are the configuration in plain containers: `raw` with its interpolations, `plain` resolved.
+    """
     from hydra.utils import get_class
-    from omegaconf import OmegaConf
 
     check_known(plain)
     game = get_class(plain["game"]["_target_"])
-    raw = OmegaConf.to_container(config, resolve=False)
+    check_game(plain, game)
     if isinstance(raw["module"]["game"], str):  # not so on another rank, which has the resolved configuration of the first
-        check_referenced(plain, set(references(raw)), game.__name__)
+        check_model(plain["model"], {*references(raw["model"]), *references(raw["module"]), *game.settings}, game.__name__)
     for where, data in data_sets(plain["data"]):
         check_data_set(data, where, game.reads, game.__name__, plain["image"]["spatial_dims"])
 
@@ -34,11 +37,17 @@ def check_read(config: "DictConfig", plain: dict[str, Any]) -> None:
 def check_known(plain: dict[str, Any]) -> None:
     """Raise ValueError for a key that a run does not have, whether it was typed as key=value, +key=value or ++key=value."""
     for key in leaves(plain):
-        if setting(key, RUNS) is None:
+        if not is_known(key):
             known = [pattern.removesuffix(".**") for pattern in RUNS if not pattern.startswith("**")]
             near = difflib.get_close_matches(key, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "`python -m medgan_pl.train --help` lists the settings."
             raise ValueError(f"there is no setting `{key}`, so nothing would read it; leave it out. {hint}")
+
+
+@lru_cache(maxsize=4096)
+def is_known(key: str) -> bool:
+    """Return True for a key that a run may have."""
+    return setting(key, RUNS) is not None
 
 
 def leaves(node: dict[str, Any], where: str = "") -> Iterator[str]:
@@ -60,18 +69,19 @@ def references(node: Any) -> Iterator[str]:
             yield from references(value)
 
 
-def check_referenced(plain: dict[str, Any], named: set[str], game: str) -> None:
-    """Raise ValueError for a shared setting, or a number of the model, that no interpolation names and that is not at its default."""
+def check_game(plain: dict[str, Any], game: type["Game"]) -> None:
+    """Raise ValueError for a setting of games that this game does not declare and that is not at its default."""
+    for key in OF_GAMES:
+        if plain[key] and key not in game.settings and plain[key] != default_option(key):
+            raise ValueError(f"nothing reads `{key}` here: {game.__name__} does not use it; leave it out, or choose a game that does")
 
-    def is_read(key: str) -> bool:
-        return any(each == key or each.startswith(f"{key}.") for each in named)
 
-    for key in SHARED:
-        if plain.get(key) and not is_read(key) and plain[key] != default_option(key):
-            raise ValueError(f"nothing reads `{key}` here: {game} does not use it; leave it out, or choose a game that does")
-    for name, value in plain["model"].items():
-        if value and not isinstance(value, dict) and not is_read(f"model.{name}"):
-            raise ValueError(f"nothing reads `model.{name}` here: neither the networks nor {game} use it; leave it out")
+def check_model(model: dict[str, Any], read: set[str], game: str) -> None:
+    """Raise ValueError for a key of the model that is not in `read`, the keys that networks and players name or the game declares."""
+    for name, value in model.items():
+        key = f"model.{name}"
+        if value and not any(each == key or each.startswith(f"{key}.") for each in read):
+            raise ValueError(f"nothing reads `{key}` here: neither the networks nor {game} use it; leave it out")
 
 
 def data_sets(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -64,12 +64,12 @@ def test_a_file_that_an_extra_lacks_is_told_by_its_key(here) -> None:
     code, said = here("train", "experiment=inpainting", *FILMS, *perceptual, "extras.perceptual.extractor.weights=none.pth")
     assert code == 1
     assert "there is none at none.pth; it is not downloaded for you. Published: alexnet-owt-7be5be79.pth, torch" in said
-    assert "say where it lies: extras.perceptual.extractor.weights=PATH\n" in said
+    assert "give its path: extras.perceptual.extractor.weights=PATH\n" in said
     assert "hint" not in said
     Path("none.pth").touch()
     code, said = here("train", "experiment=inpainting", *FILMS, *perceptual, "extras.perceptual.extractor.weights=none.pth")
     assert code == 1
-    assert "none at alex.pth; it is not downloaded for you. Put it there, or say where it lies: extras.perceptual.extractor.linear=" in said
+    assert "none at alex.pth; it is not downloaded for you. Put it there, or give its path: extras.perceptual.extractor.linear=" in said
 
 
 def test_noise_alone_makes_nothing_of_it(inpainted) -> None:
@@ -95,7 +95,7 @@ def test_masks_are_judged_by_overlap_and_outlines(tmp_path) -> None:
     assert (results["hd95/lung"]["estimate"] is None) == ("a mask is empty in each" in results["hd95/lung"]["undefined"])
     assert 0 <= results["dice"]["estimate"]["value"] <= 1
     report = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert "masks are held against their own truths" in report["verdicts"]["fidelity"]["text"]
+    assert "masks are only compared with their own truths" in report["verdicts"]["fidelity"]["text"]
 
 
 def test_domains_are_judged_by_the_last(tmp_path) -> None:
@@ -111,7 +111,7 @@ def test_domains_are_judged_by_the_last(tmp_path) -> None:
     judged(checkpoint, "data.domains.mr.cohort.seed=1")  # of other patients
     assert any("paired: not measured" in note for note in json.loads((tmp_path / "report" / "metrics.json").read_text())["notes"])
     told = command("evaluate", f"checkpoint={checkpoint}", *JUDGED, "data.domains.mr.cohort.seed=1", "groups=[paired]", code=1).stderr
-    assert "`groups` must hold more than paired, which would measure nothing: the domains show other patients" in told
+    assert "`groups` must contain more than paired, which would measure nothing: the domains show other patients" in told
     told = command("evaluate", f"checkpoint={checkpoint}", *JUDGED, "data.domains.mr.rot=/heads", code=1).stderr
     assert "there is no `data.domains.mr.rot` in the data of the run" in told
     module = medgan_pl.load(checkpoint)
@@ -181,8 +181,10 @@ def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:
         (("experiment=dehaze", "model.classes=2"), "nothing reads `model.classes` here"),
         (("experiment=unpaired_ct_mr", "model.classes=2"), "nothing reads `model.classes` here"),
         (("experiment=dehaze", "degrade@data.degrade=none"), "set data.degrade or data.beside.source"),
+        (("experiment=dehaze", "game.keep_known=true"), "game.keep_known=true needs a source that is its image but for the holes"),
+        (("experiment=star_mr", "model.domains=4"), "`model.domains` must be the number of data.domains, got 4; use model.domains=3"),
     ):
-        own = [] if "experiment=unpaired_ct_mr" in arguments else ["data.cohort.patients=30"]
+        own = [] if {"experiment=unpaired_ct_mr", "experiment=star_mr"} & {*arguments} else ["data.cohort.patients=30"]
         code, said = here("train", *arguments, *own, "trainer=cpu", "logger=csv", "data.size=32", "model.width=4")
         assert code == 1, said
         assert message in said

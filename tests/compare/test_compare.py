@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from command_line import picture
 
-from medgan_pl.compare.judged import find, read
+from medgan_pl.compare.evaluated import find, read
 from medgan_pl.compare.plane import points
-from medgan_pl.compare.ranking import differing, rank
+from medgan_pl.compare.ranking import differences, rank
 from medgan_pl.compare.run import split_arguments
-from medgan_pl.compare.tables import inert, marked, printable
+from medgan_pl.compare.tables import csv_cell, markdown, printable
 from medgan_pl.metrics.estimate import Estimate
 from medgan_pl.metrics.judgement import FORMAT
 from medgan_pl.metrics.result import Result
@@ -48,7 +48,7 @@ def judged(**reports: dict[str, Any]) -> list[Any]:
 
 
 def order(ranking: Any) -> list[tuple[str, bool]]:
-    return [(run.judged.name, run.tied) for run in ranking.runs]
+    return [(run.evaluated.name, run.tied) for run in ranking.runs]
 
 
 # Ranking -------------------------------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ DATA = {"split_hash": "ab12", "size": [64, 64], "channels": 1, "spatial_dims": 2
 )
 def test_what_was_measured_otherwise_is_named_and_not_ranked(odd, why) -> None:
     ranking = rank(judged(odd=odd, a=report(fd(1.0)), b=report(fd(2.0))), "fd_random")
-    assert [run.judged.name for run in ranking.runs] == ["a", "b"]
+    assert [run.evaluated.name for run in ranking.runs] == ["a", "b"]
     assert why in ranking.unranked["odd"]
     with pytest.raises(ValueError, match="no two of these were"):
         rank(judged(a=report(fd(1.0)), odd=odd), "fd_random")
@@ -135,7 +135,7 @@ def test_what_has_no_score_is_unranked_with_the_reason() -> None:
 def test_settings_that_differ_are_told_but_for_those_that_change_no_number() -> None:
     configs = [{"optimizer_d": {"lr": lr}, "seed": 1, "run_dir": f"r{lr}", "logger": {"csv": lr}, "module": {"x": lr}} for lr in (0.1, 0.2)]
     runs = judged(a=report(fd(1.0), run=configs[0]), b=report(fd(2.0), run=configs[1]), c=report(fd(2.0)))
-    assert differing(runs) == {"a": {"optimizer_d.lr": "0.1"}, "b": {"optimizer_d.lr": "0.2"}, "c": {}}
+    assert differences(runs) == {"a": {"optimizer_d.lr": "0.1"}, "b": {"optimizer_d.lr": "0.2"}, "c": {}}
 
 
 # The plane -----------------------------------------------------------------------------------------------------------------------------
@@ -225,8 +225,8 @@ def test_a_picture_of_another_comparison_does_not_stay(here) -> None:
     [
         ((), "paths of runs must be given"),
         (("nowhere",), "there is no nowhere"),
-        (("empty",), "empty is none and holds none"),
-        (("text.txt",), "text.txt is none and holds none"),
+        (("empty",), "empty is none and contains none"),
+        (("text.txt",), "text.txt is none and contains none"),
         (("run",), "none of these has a report:\n  "),
         (("broken/report/metrics.json",), "broken/report/metrics.json must be a metrics.json that medgan_pl.evaluate wrote"),
         (("good", "score=fd_inception"), "`score` must be a result that is defined in a report, got fd_inception"),
@@ -323,6 +323,6 @@ def test_texts_out_of_files_cannot_speak_for_others(here) -> None:
     assert {len(line.replace(r"\|", "").split("|")) for line in [head, *table]} == {8}
     with Path("comparison/comparison.csv").open(newline="") as file:
         assert [r["run"] for r in csv.DictReader(file)] == ["'=1+1|<b>", "c", "b"]
-    assert marked("a|[x](y)<b>") == r"a\|\[x\](y)\<b\>"
+    assert markdown("a|[x](y)<b>") == r"a\|\[x\](y)\<b\>"
     assert printable("a\x00b\nc") == "a?b c"
-    assert (inert("-1.5"), inert("-x"), inert("=x"), inert("x=")) == ("-1.5", "'-x", "'=x", "x=")
+    assert (csv_cell("-1.5"), csv_cell("-x"), csv_cell("=x"), csv_cell("x=")) == ("-1.5", "'-x", "'=x", "x=")

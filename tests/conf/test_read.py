@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -57,7 +58,7 @@ def composed(*overrides: str) -> DictConfig:
 
 def check(*overrides: str) -> None:
     config = composed(*overrides)
-    check_read(config, OmegaConf.to_container(config, resolve=True))
+    check_read(*(OmegaConf.to_container(config, resolve=resolve) for resolve in (False, True)))
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -102,13 +103,20 @@ def test_a_real_addition_stays(overrides) -> None:
     check(*overrides)
 
 
+@pytest.mark.parametrize("game", GAMES)
+def test_a_game_declares_the_settings_that_its_file_hands_it(game) -> None:
+    config = OmegaConf.to_container(composed(*GAMES[game]), resolve=False)["game"]
+    named = {key for key in references(config) if not key.startswith(("data.", "image."))}  # what every game may know of its images
+    declared = get_class(config["_target_"])
+    assert named == declared.settings
+    assert {*declared.needs, *(key for keys in declared.needs.values() for key in keys)} <= {*config}
+
+
 # Every option with every game -----------------------------------------------------------------------------------------------------
 
 
 def read_part(config: DictConfig) -> dict[str, Any]:
     """Return what a run is built from: the module with all it names, the data without a part that the game does not read, the rest."""
-    from hydra.utils import get_class
-
     plain = OmegaConf.to_container(config, resolve=True)
     reads = get_class(plain["game"]["_target_"]).reads
     data = {key: value for key, value in plain["data"].items() if key not in ("degrade", "beside")}
@@ -127,7 +135,7 @@ def inert(game: str, places: tuple[str, ...], options: list[str]) -> Iterator[st
             try:
                 config = composed(*GAMES[game], f"{place}={option}")
                 plain = OmegaConf.to_container(config, resolve=True)
-                check_read(config, plain)
+                check_read(OmegaConf.to_container(config, resolve=False), plain)
             except (ValueError, HydraException, OmegaConfBaseException):
                 continue  # refused
             if plain != recorded and read_part(config) == before:
@@ -153,7 +161,7 @@ def test_every_option_changes_the_run_or_is_refused(game, group) -> None:
 
 
 def test_an_inert_option_would_be_found(monkeypatch) -> None:
-    monkeypatch.setattr(unread, "SHARED", ())  # as if nothing refused a noise that no game reads
+    monkeypatch.setattr(unread, "OF_GAMES", ())  # as if nothing refused a noise that no game reads
     assert list(inert("translation", ("noise",), ["uniform"])) == ["translation: noise=uniform"]
 
 

@@ -50,7 +50,7 @@ def test_the_same_images_to_the_bit(best: Path, whole: bool) -> None:
 def test_the_command_and_its_samples(best: Path, here) -> None:
     code, said = here("export", f"checkpoint={best}", "output=x.safetensors")
     assert code == 0, said
-    assert "the averaged generator of" in said
+    assert "the EMA generator of" in said
     for name, source in (("a", best), ("b", "x.safetensors")):
         code, said = here("sample", f"checkpoint={source}", "n=3", f"output={name}", "device=cpu", "seed=5")
         assert code == 0, said

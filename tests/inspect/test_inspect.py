@@ -95,7 +95,7 @@ def test_nothing_is_written_below_the_data(volumes: Path, here, output: str) -> 
     before = sorted(volumes.rglob("*"))
     code, said = here("inspect", "data=ct", f"data.root={volumes}", f"output={output.format(root=volumes)}", *SMALL)
     assert code == 1
-    assert "`output` must lie outside data.root, or the next look finds this one's pictures; got " in said
+    assert "`output` must lie outside data.root, or the next inspection finds the pictures of this one; got " in said
     assert "Traceback" not in said
     assert sorted(volumes.rglob("*")) == before
 

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor, nn
 
+from medgan_pl.core import files
 from medgan_pl.core.files import read_table
 from medgan_pl.models import turn
 from medgan_pl.models.games.base import Losses
@@ -262,20 +263,27 @@ def at(images: int, act: Callable[[], Any]) -> Callable[[AdversarialModule, Loss
     return lambda module, losses: act() if module.images == images else None
 
 
-def test_rows_that_a_full_disk_refuses_are_written_when_there_is_room(play, inject, tmp_path, caplog) -> None:
+def test_rows_that_a_full_disk_refuses_are_written_when_there_is_room(play, inject, tmp_path, monkeypatch, caplog) -> None:
     play(name="calm")
-    table, beside = tmp_path / "run" / "metrics.csv", tmp_path / "run" / "metrics.part"
+    table, temporary_path = tmp_path / "run" / "metrics.csv", files.temporary_path
+
+    def full(path: Path) -> Path:
+        found = temporary_path(path)
+        if path == table:
+            found.symlink_to(FULL)
+        return found
 
     def fill() -> None:
+        """Make the disk full for the table: it can neither grow nor be written anew."""
         held = table.read_bytes()
         table.unlink()
         table.symlink_to(FULL)
-        beside.symlink_to(FULL)
+        monkeypatch.setattr(files, "temporary_path", full)
         tmp_path.joinpath("held").write_bytes(held)
 
     def free() -> None:
+        monkeypatch.setattr(files, "temporary_path", temporary_path)
         table.unlink()
-        beside.unlink()
         table.write_bytes(tmp_path.joinpath("held").read_bytes())
 
     inject(lambda module, losses: {20: fill, 72: free}.get(module.images, int)())

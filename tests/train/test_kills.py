@@ -1,13 +1,11 @@
 """The contract: a run killed at random moments and started again by the same command ends as the run that was never killed, to the bit.
 
-`MEDGAN_KILLS=20 pytest tests/test_kills.py -m slow -s` is the whole proof; it prints what it did.
+`MEDGAN_KILLS=20 pytest tests/train/test_kills.py -m slow -s` is the whole proof; it prints what it did.
 """
 
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import TINY
+from command_line import TINY, Process
 from torch import Tensor
 
 # All that could go another way the second time: batch norm, lazy R1, labels, stages, turns of D by its accuracy, parts of a batch,
@@ -54,19 +52,17 @@ SETTINGS = {
 PATIENCE_S = 240  # for anything to happen on a busy machine
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *arguments: str) -> Process:
     """A run in `folder`/run, in a process group of its own; what it says is added to `folder`/said."""
     folder.mkdir(exist_ok=True)
-    line = [sys.executable, "-m", "medgan_pl.train", *RUN, *arguments, "hydra.run.dir=run"]
-    with (folder / "said").open("ab") as said:
-        return subprocess.Popen(line, cwd=folder, stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True)
+    return Process("train", *RUN, *arguments, "hydra.run.dir=run", cwd=folder, out=folder / "said")
 
 
 def told(folder: Path) -> str:
     return (folder / "said").read_text()
 
 
-def through(process: "subprocess.Popen[bytes]", folder: Path, code: int = 0) -> None:
+def through(process: Process, folder: Path, code: int = 0) -> None:
     assert process.wait(PATIENCE_S) == code, told(folder)
 
 
@@ -76,7 +72,7 @@ def starts(folder: Path) -> int:
     return log.read_text().count("images to show") if log.exists() else 0
 
 
-def wait(process: "subprocess.Popen[bytes]", happened: Callable[[], object]) -> None:
+def wait(process: Process, happened: Callable[[], object]) -> None:
     """Until it has happened, or the run is over."""
     end = time.monotonic() + PATIENCE_S
     while process.poll() is None and not happened():
@@ -84,11 +80,11 @@ def wait(process: "subprocess.Popen[bytes]", happened: Callable[[], object]) -> 
         time.sleep(0.001)
 
 
-def kill(process: "subprocess.Popen[bytes]", folder: Path, before: int, chance: random.Random) -> str:
+def kill(process: Process, folder: Path, before: int, chance: random.Random) -> str:
     """SIGKILL to the run and all its processes at a random moment of a random kind, which comes back; "too late" if it had ended."""
     kind = chance.choices(("start-up", "training", "writing"), (1, 3, 2))[0]
     if kind == "start-up":
-        time.sleep(chance.uniform(0, 12))
+        time.sleep(chance.uniform(0, 3))
     else:
         wait(process, lambda: starts(folder) > before)
         time.sleep(chance.uniform(0, 2.5))
@@ -147,7 +143,7 @@ def prove(folder: Path, kills: int, arguments: tuple[str, ...], seed: int) -> tu
             return moments, found
 
 
-def stop(process: "subprocess.Popen[bytes]", folder: Path, signum: int, to: Callable[[int, int], None]) -> None:
+def stop(process: Process, folder: Path, signum: int, to: Callable[[int, int], None]) -> None:
     """A signal in the middle of training: it ends with what it has saved, by the code of the signal."""
     before, table = starts(folder), folder / "run" / "metrics.csv"
     wait(process, lambda: starts(folder) > before and table.exists())

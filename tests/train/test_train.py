@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import TINY, command, picture, rows, wandb_records
+from command_line import TINY, Process, command, picture, rows, wandb_records
 from omegaconf import OmegaConf
 
 from medgan_pl.core.files import read_table
@@ -106,15 +106,13 @@ def test_the_command_line_that_goes_on_is_itself_one_that_goes_on(finished: Path
 
 def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on() -> None:
     settings = [*TINY, "logger=csv", "total_images=1000000", "log_every=8", "hydra.run.dir=here"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "medgan_pl.train", *settings], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    run = Process("train", *settings, out=Path("said"))
     until = time.monotonic() + 120
     while not (Path("here/metrics.csv").exists() and len(rows(Path("here"))) > 3) and time.monotonic() < until:
         time.sleep(0.1)
     run.send_signal(signal.SIGINT)
-    said, _ = run.communicate(timeout=60)
-    assert run.returncode == 130, said
+    code, said = run.wait(60), Path("said").read_text()
+    assert code == 130, said
     assert "to go on: python -m medgan_pl.train resume=" in said
     state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
     assert state["images"] == int(rows(Path("here"))[-1]["images"])
@@ -164,7 +162,7 @@ def test_slices_volumes_and_patches_train(settings: tuple[str, ...], size: str, 
         (("model.classes=3",), "use model.classes=4"),
         (("image.spatial_dims=3",), "`image.spatial_dims` must be 2 for films, got 3"),
         (("total_images=0",), "`total_images` must be a whole number of at least 1, got 0"),
-        (("seed=x",), "`seed` must be a whole number of at least 0, got x"),
+        (("seed=x",), "`seed` must be a whole number of at least 0, got 'x'"),
         (("data.size=abc",), "data.size must be a number or [H, W]"),
         (("penalty=r1", "penalty.weight=-1"), "`weight` must be above 0, got -1"),
         (("optimizer_d.lr=-1",), "learning rate"),

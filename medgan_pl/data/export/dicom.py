@@ -7,8 +7,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from medgan_pl.core.files import write_whole
+from medgan_pl.core.files import atomically, remove_leftovers, write_whole
 from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16
 from medgan_pl.data.readers.scan import canonical
 
@@ -195,7 +193,7 @@ def drawn(file: Path) -> bool:
 
 
 def write_folder(path: Path, files: dict[str, bytes], own: Callable[[Path], bool] = drawn) -> None:
-    """Write the files to a new folder, then put it in place of `path`.
+    """Write a folder of these files `atomically`.
 
     Raise ValueError if `path` holds a file that is not our `own`: many viewers make one wrong volume of two series.
     """
@@ -203,11 +201,8 @@ def write_folder(path: Path, files: dict[str, bytes], own: Callable[[Path], bool
         raise ValueError(
             f"the folder of a series must be new or hold one drawn before, got {path}, which holds other files; choose another"
         )
-    beside = path.with_name(path.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
-    beside.mkdir()
-    for name, content in files.items():
-        (beside / name).write_bytes(content)
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(beside, path)
+    remove_leftovers(path)
+    with atomically(path) as temporary:
+        temporary.mkdir()
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)

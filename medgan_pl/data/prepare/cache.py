@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medgan_pl.core.console import watched
+from medgan_pl.core.files import sync
 from medgan_pl.data.intensity import Unit
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.journal import append, journal, mend
@@ -132,9 +133,7 @@ def build(tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format, wor
     for error in watched(loader, len(left), "preparing images"):
         if error is not None:
             raise error
-    for name in ("values.bin", "journal.jsonl"):  # before the rename says that they are whole
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
+    sync(folder)  # before the rename says that it is whole
     log.info("prepared %d images or volumes in %.1f s: %s", len(left), time.monotonic() - started, folder.with_suffix(""))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.data.masks import covered
 from medgan_pl.data.prepare.geometry import Fit
 from medgan_pl.data.readers.scan import CANONICAL, MAX_VOXELS, Scan, ScanError, bound
@@ -151,8 +152,7 @@ class Slices(Layout):
             raise ValueError(f"data.slices.axis must be one of {', '.join(PLANES)}, got {axis}")
         if len(part) != 2 or not 0 <= part[0] < part[1] <= 1:
             raise ValueError(f"data.slices.part must be [from, to] with 0 <= from < to <= 1, got {list(part)}")
-        if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-            raise ValueError(f"data.slices.step must be a whole number of 1 or more, got {step}")
+        whole_number("data.slices.step", step, 1)
         if not 0 <= foreground <= 1:
             raise ValueError(f"data.slices.foreground must be a share in 0 to 1, got {foreground}")
         self.size = self.image_size = tuple(size)

@@ -13,7 +13,7 @@ from medgan_pl.metrics.catalogue import GROUPS
 
 
 def page(judgement: Judgement, pictures: Pictures, curves: Mapping[str, Curve]) -> str:
-    """Return the HTML of the whole report.
+    """Return the HTML of the report.
 
     `judgement` has the containers of metrics.json. `curves` maps a column of metrics.csv to its (images, values).
     """

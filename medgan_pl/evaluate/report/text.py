@@ -50,11 +50,11 @@ def minute(created: Any) -> str:
 
 def described(row: Row) -> str:
     """Return the numbers that a drawing of the row shows, in words, for readers who do not see the drawing."""
-    said = [f"{row['name']}: {spelled(row['estimate'])[0] if row['estimate'] else 'not defined'}"]
-    said += [f"held-out reals {spelled(row['floor'])[0]}"] if row["floor"] else []
-    said += [f"{level} {number(value)}" for level, value in row["ladder"].items()]
-    said += [f"noise {number(row['noise'])}"] if row["noise"] is not None else []
-    return "; ".join(said)
+    parts = [f"{row['name']}: {spelled(row['estimate'])[0] if row['estimate'] else 'not defined'}"]
+    parts += [f"held-out reals {spelled(row['floor'])[0]}"] if row["floor"] else []
+    parts += [f"{level} {number(value)}" for level, value in row["ladder"].items()]
+    parts += [f"noise {number(row['noise'])}"] if row["noise"] is not None else []
+    return "; ".join(parts)
 
 
 def pretty(value: Any, indent: int = 0) -> str:

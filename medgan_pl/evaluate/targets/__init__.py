@@ -20,7 +20,7 @@ def open_target(config: "DictConfig", overrides: list[str], device: str, announc
     named = [key for key in ("checkpoint", "fake", "baseline") if config[key] is not None]
     if len(named) != 1:
         raise ValueError(
-            "one of `checkpoint`, `fake` and `baseline` must say who is judged, got "
+            "one of `checkpoint`, `fake` and `baseline` must name what is judged, got "
             f"{' and '.join(named) or 'none'}: python -m medgan_pl.evaluate checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt"
         )
     if named[0] != "fake":

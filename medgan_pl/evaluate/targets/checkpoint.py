@@ -15,7 +15,7 @@ from medgan_pl.data.domain_truth import truth_in_last_domain, truth_unknown_beca
 from medgan_pl.data.of_run import data_of_run
 from medgan_pl.data.sets import ImageSet, held_out, real_set
 from medgan_pl.evaluate.fidelity import Sets
-from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone, split_note, whole_number
+from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone, split_note
 from medgan_pl.metrics.extractors.build import build_extractors
 from medgan_pl.models.fits import check_fits, training_unknown_because
 from medgan_pl.models.generated import discriminator_scores, draw_like, translate, true_targets
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: str, announce: Callable[[str], None]) -> Target:
-    """Return what the averaged generator of `config.checkpoint` makes, with the data of its run as the reals.
+    """Return the images of the EMA generator of `config.checkpoint`, with the data of its run as the reals.
 
     `config.data`, `config.image.spatial_dims` and, for a generator of masks, `config.groups` are set to what is used.
     Raises ValueError for data that do not fit the generator.
@@ -57,7 +57,7 @@ def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: s
     if _between_domains(module) and why_no_truth and "paired" in config.groups:
         notes.append(f"paired: not measured, because {why_no_truth}.")
     if unknown:
-        notes.append(f"Reference and floor may hold images the generator was trained on, and then all numbers look too good: {unknown}.")
+        notes.append(f"Reference and floor may contain images the generator was trained on; then all numbers look too good: {unknown}.")
     shared = path.suffix == ".safetensors"
     return Target(
         facts=_facts(module, path, sets.fake),
@@ -69,7 +69,7 @@ def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: s
         run=for_sidecars(module.config),
         notes=[each for each in notes if each],
         wandb=_run_id(module.origin.wandb),
-        discriminator=None if shared or module.game.sourced else discriminator_scores(module, whole_number(config, "batch_size", 1)),
+        discriminator=None if shared or module.game.sourced else discriminator_scores(module, config.batch_size),
     )
 
 
@@ -82,12 +82,12 @@ def _why_no_truth(module: "AdversarialModule", data: "ImageDataModule") -> str:
     """Return why it is not known what each generated image should be; "" if it is known."""
     if module.game.paired:
         return ""
-    return truth_unknown_because(data) if module.game.sourced else "what is made of noise has no truth"
+    return truth_unknown_because(data) if module.game.sourced else "images made from noise have no truth"
 
 
 @dataclass(frozen=True)
 class _Generated:
-    """The generated images of a module and the reals they are held against."""
+    """The generated images of a module and the reals they are compared with."""
 
     module: "AdversarialModule"
     data: "ImageDataModule"
@@ -107,7 +107,7 @@ class _Generated:
             rows = _rows_of_others(data, reference)
             fake, truth = self.translated(rows), truth_in_last_domain(data, rows) if known_truth else None
         else:
-            n = whole_number(self.config, "n", 1)
+            n = self.config.n
             self.announce(f"generating {n:,} images")
             fake = draw_like(module, train, n, seed=self.config.seed, batch_size=self.config.batch_size)
         structures = data.companions["mask"].structures if module.game.segments else ()
@@ -119,17 +119,17 @@ class _Generated:
 
 
 def _rows_of_last(data: "ImageDataModule", rows: np.ndarray) -> np.ndarray:
-    """Return those of the rows whose image is of the last domain."""
+    """Return the rows whose image is of the last domain."""
     return rows[data.labels[data.image_records[rows]] == len(data.classes) - 1]
 
 
 def _rows_of_others(data: "ImageDataModule", rows: np.ndarray) -> np.ndarray:
-    """Return those of the rows whose image is of any domain but the last."""
+    """Return the rows whose image is of any domain but the last."""
     return rows[data.labels[data.image_records[rows]] != len(data.classes) - 1]
 
 
 def _facts(module: "AdversarialModule", path: Path, fake: ImageSet) -> dict[str, Any]:
-    """Return `subject` of metrics.json. The name is the run's folder and the file: a whole path would tell of the machine."""
+    """Return `subject` of metrics.json. The name is the run's folder and the file: a whole path would reveal the machine."""
     name = "/".join(path.resolve().parts[-3:])
     model = module.config["model"]["generator"]["_target_"].split(".")[-1]
     facts = {"kind": "checkpoint", "name": name, "path": path.name, "sha256": module.origin.sha256, "images_seen": module.images}

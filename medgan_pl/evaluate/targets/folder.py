@@ -1,4 +1,4 @@
-"""Images that any tool made, held against a folder of real ones."""
+"""Images that any tool made, compared with a folder of real ones."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
     differ between the folders, and with `paired` as `matched`.
     """
     if config.real is None:
-        raise ValueError("`real` must be given with `fake`: a folder of real images to hold them against")
+        raise ValueError("`real` must be given with `fake`: a folder of real images to compare them with")
     if not config.paired:
         refuse_pairs_alone(config, "add paired=true, and the truth of each image is the real one of its name")
     modules = {}
@@ -43,7 +43,7 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
             raise ValueError(f"the classes of {side} must be those of real, got {list(other.classes)} and {list(data.classes)}")
     images = {side: with_masks(real_set(each, each.rows["train"]), config.masks[side], each, side) for side, each in modules.items()}
     fake, real, train = replace(images["fake"], groups=None), images["real"], images.get("train")
-    if list(config.groups) == ["paired"]:  # which needs no halves
+    if list(config.groups) == ["paired"]:  # pairs need no halves
         reference = floor = real
     else:
         reference, floor = (real.take(places_of(rows, data)) for rows in halves(data, data.rows["train"]))
@@ -59,15 +59,15 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
 
 
 def notes_on(modules: "dict[str, ImageDataModule]", *, paired: bool) -> list[str]:
-    """Return what a reader must know of the folders: sizes, images in real= and in train= alike, contrasts of pairs."""
+    """Return notes on the folders for the report: sizes, images in both real= and train=, contrasts of pairs."""
     notes = [note for side, each in modules.items() if (note := resized(side, each))]
     data = modules["real"]
     if "train" in modules and (same := len({r.pixels for r in data.records} & {r.pixels for r in modules["train"].records})):
-        notes.append(f"{same} images are in real= and in train= alike: they were not held out, so all numbers look too good.")
+        notes.append(f"{same} images are in both real= and train=: they were not held out, so all numbers look too good.")
     if paired and "window" not in data.pipeline.settings and "full_range" not in data.pipeline.settings:
         notes.append(
-            "Each image was brought to its own contrast before it was held against its truth; intensity@data.intensity=full_range (films) "
-            "or window (CT) keeps the values as they are stored."
+            "Each image was normalized by its own contrast before it was compared with its truth; intensity@data.intensity=full_range "
+            "(films) or window (CT) keeps the stored values."
         )
     return notes
 
@@ -99,5 +99,5 @@ def resized(side: str, data: "ImageDataModule") -> str:
     found = sorted({tuple(entry["facts"]["shape"]) for entry in data.cache.entries.values()})
     if data.spatial_dims != len(found[0]) or found == [tuple(data.size)]:
         return ""
-    shown = ", ".join("×".join(map(str, shape)) for shape in found[:3]) + (f" and {len(found) - 3} other sizes" if len(found) > 3 else "")
-    return f"The images of {side}= are {shown}; they are judged at {'×'.join(map(str, data.size))} (data.size)."
+    sizes = ", ".join("×".join(map(str, shape)) for shape in found[:3]) + (f" and {len(found) - 3} other sizes" if len(found) > 3 else "")
+    return f"The images of {side}= are {sizes}; they are judged at {'×'.join(map(str, data.size))} (data.size)."

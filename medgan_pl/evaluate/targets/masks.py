@@ -1,4 +1,4 @@
-"""The masks in a folder, laid on the images they belong to."""
+"""The masks in a folder, resampled to the images they belong to."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,11 +27,11 @@ def with_masks(images: ImageSet, folder: str | None, data: "ImageDataModule", si
     found = [path for path in sorted(root.rglob("*")) if path.is_file() and data.modality.takes(path) and path.resolve() not in own]
     files = {stem(path.relative_to(root)): path for path in found}
     if len(files) < len(found):
-        raise ValueError(f"masks.{side}={folder} must hold one mask for each name, got {len(found)} files of {len(files)} names")
+        raise ValueError(f"masks.{side}={folder} must have one mask for each name, got {len(found)} files of {len(files)} names")
     missing = [name for name in images.names if stem(Path(name)) not in files]
     if missing:
         raise FileNotFoundError(
-            f"masks.{side}={folder} must hold a mask for each image, named as it is; {len(missing)} of {len(images)} have none, such as "
+            f"masks.{side}={folder} must have a mask for each image, with its name; {len(missing)} of {len(images)} have none, such as "
             f"{missing[0]}"
         )
     shapes = {record.name: data.cache.entries[record.digest]["facts"]["shape"] for record in data.records}

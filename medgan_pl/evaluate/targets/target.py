@@ -1,4 +1,4 @@
-"""An evaluation target: the images that are judged, and the reals they are judged on."""
+"""An evaluation target: the images that are judged, and the reals they are compared with."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """The images that are judged, with all that a judgement needs to know of them.
+    """The images that are judged, with all that a judgement needs to know about them.
 
     - `facts`, `run`, `notes`: `subject`, `run` and `notes` of metrics.json. `data`: the data module of the reals.
     - `extractors`: built before anything is generated, so that a missing file of weights is reported at once.
@@ -41,17 +41,12 @@ class Target:
 def split_note(data: "ImageDataModule") -> str:
     """Return a note if patients are in more than one of the splits that came with the data, else ""."""
     count = straddling([record.patient for record in data.records], [record.split for record in data.records])
-    return f"{count} patients are in more than one split, so all numbers look too good; data.split=patient splits anew." if count else ""
+    return (
+        f"{count} patients are in more than one split, so all numbers look too good; data.split=patient makes a new split." if count else ""
+    )
 
 
 def refuse_pairs_alone(config: "DictConfig", why: str) -> None:
-    """Raise ValueError if nothing but pairs is to be judged; `why` says why there are none."""
+    """Raise ValueError if only pairs are to be judged; `why` is the reason why there are none."""
     if list(config.groups) == ["paired"]:
-        raise ValueError(f"`groups` must hold more than paired, which would measure nothing: {why}")
-
-
-def whole_number(config: "DictConfig", name: str, minimum: int) -> int:
-    """Return a whole number of the configuration. Raises ValueError for anything else and below `minimum`."""
-    if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < minimum:
-        raise ValueError(f"`{name}` must be a whole number of at least {minimum}, got {config[name]}")
-    return config[name]
+        raise ValueError(f"`groups` must contain more than paired, which would measure nothing: {why}")

@@ -1,4 +1,4 @@
-"""Feature extractors: the seam they share, and the one that needs nothing, a fixed random network."""
+"""Feature extractors: their base class, and one that needs neither download nor training, a fixed random network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,29 +9,29 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEVELS = 4  # halvings: a size of 16 ends at one pixel
+LEVELS = 4  # halvings: a side of 16 ends as one pixel
 SLOPE = 0.2  # of the leaky ReLU below zero
-FLOOR = 0.05  # of a standard deviation before its logarithm: a tenth of an ordinary one, so that empty background is not minus infinity
+FLOOR = 0.05  # of a standard deviation before its logarithm: a tenth of a usual one, so that empty background is not minus infinity
 
 
 @runtime_checkable
 class Images(Protocol):
-    """Images that need not be in memory all at once; a tensor is one."""
+    """Images that need not all be in memory at once; a tensor is one."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """(B,) int64 -> (B, C, *S) in [-1, 1], float32."""
+        """Return the images at `rows` (B,) int64: (B, C, *S) in [-1, 1], float32."""
 
 
 class Extractor(nn.Module, ABC):
-    """Images (B, C, *S) in [-1, 1] -> features (B, F) float32: the space in which sets of images are compared.
+    """A feature extractor: images (B, C, *S) in [-1, 1] -> features (B, F) float32, the space in which sets of images are compared.
 
     - `name`: the end of every key measured in it, such as `fd_random`; letters, digits and underscores.
     - `rules`: all that the features depend on besides the image, in plain containers: weights, resizing, gray to RGB, normalization,
-      levels. Written into every result; values under different rules must not be compared, and cached features are found by them.
-    - `teaches`: whether a generator may learn by it (`losses.image.Perceptual`): its features have a gradient to the images, without a fit.
-    - `fit` is called once, with the real training images, before the first image is looked at; most extractors need none.
+      levels. They are written into every result; values under different rules must not be compared, and cached features are found by them.
+    - `teaches`: True if it can be a perceptual loss (`losses.image.Perceptual`): its features have a gradient to the images, without a fit.
+    - `fit` is called once, with the real training images, before the first image; most extractors need none.
     """
 
     name: str
@@ -39,28 +39,28 @@ class Extractor(nn.Module, ABC):
     teaches: ClassVar[bool] = True
 
     def fit(self, images: Images, labels: Tensor | None) -> None:
-        """Learns from real training images and their classes (N,), the same each time, and adds to `rules` what tells one fit from
-        another. Raises ValueError for too few."""
+        """Fit to real training images and their classes (N,), the same each time, and add to `rules` an identifier of the fit. Raises
+        ValueError for too few images."""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b ..."]) -> Float[Tensor, "b features"]:
-        """Raises ValueError for images it was not built for, RuntimeError where `fit` is needed and was not called."""
+        """Return the features. Raises ValueError for images it was not built for, RuntimeError if `fit` is needed and was not called."""
 
 
 class RandomFeatures(Extractor):
-    """Features of a fixed, untrained convolutional network: no download, no taste for photographs, the same in 2-D and 3-D.
+    """Features of a fixed, untrained convolutional network: no download, no bias toward photographs, the same in 2-D and 3-D.
 
     Images (B, `channels`, *S) in [-1, 1], each side 16 or more and never resized -> (B, F) float32, F = 14 × `width`. Four strided
-    convolutions with leaky ReLU; of each channel on each level the mean over space (what is there) and the logarithm of the standard
-    deviation (texture and shape, fine as well as coarse). Half of the filters sum to zero: they are blind to brightness and see edges and
-    grain. The weights come from `seed` on the CPU and are the same on every machine (a GPU may convolve in TF32: about 1e-3 off); no
-    checkpoint holds them.
-    Values with other `seed` or `width`, or of other image sizes, must not be compared.
+    convolutions with leaky ReLU. The features of each channel on each level are the mean over space and the logarithm of the standard
+    deviation (texture and shape, fine and coarse). Half of the filters sum to zero: they ignore brightness and react to edges and grain.
+    The weights come from `seed` on the CPU and are the same on every machine (a GPU may convolve in TF32: about 1e-3 off); they are not in
+    checkpoints.
+    Values with another `seed` or `width`, or of other image sizes, must not be compared.
     Raises ValueError for other channels, another number of axes, or sides below 16.
 
-    Source: Naeem et al. 2020 (arXiv 2002.09797): embeddings by a random network are fair where the data are far from ImageNet.
-    They take the last layer of VGG16. We pool all levels of a small network; the zero sums and the logarithm were chosen on chest films of
-    64²: in units of the distance of two real halves they put blurred and noisy films five times as far away, shuffled ones twice.
+    Source: Naeem et al. 2020 (arXiv 2002.09797): embeddings by a random network are fair if the data are far from ImageNet. They use the
+    last layer of VGG16. We pool all levels of a small network; the zero sums and the logarithm were chosen on chest films of 64²: in units
+    of the distance of two real halves they put blurred and noisy films five times as far away, shuffled ones twice.
     """
 
     name = "random"
@@ -81,7 +81,7 @@ class RandomFeatures(Extractor):
             inputs, outputs = widths[level : level + 2]
             weight = torch.randn(outputs, inputs, *[3] * spatial_dims, generator=generator, device="cpu")
             weight[: outputs // 2] -= weight[: outputs // 2].flatten(2).mean(2).view(-1, inputs, *[1] * spatial_dims)
-            # He et al. 2015 (arXiv 1502.01852), eq. 14: the second moment passes through conv and leaky ReLU about unchanged.
+            # He et al. 2015 (arXiv 1502.01852), eq. 14: conv and leaky ReLU keep the second moment about unchanged.
             weight *= (2 / (1 + SLOPE**2) / weight[0].numel()) ** 0.5
             self.register_buffer(f"weight{level}", weight, persistent=False)
 

@@ -1,4 +1,4 @@
-"""Perceptual features: the layers of AlexNet, each place's channels at unit length, so that distance between images is what eyes see."""
+"""Perceptual features: the layers of AlexNet with channels normalized to unit length, so that distances resemble human perception."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +13,17 @@ from medgan_pl.metrics.extractors.weights import find_weights, fingerprint, load
 
 TAPS = (1, 4, 7, 9, 11)  # the ReLUs of AlexNet's `features`, after each of its five convolutions
 CHANNELS = (64, 192, 384, 256, 256)
-EPSILON = 1e-10  # of a squared length, so that a place where nothing answers stays 0
+EPSILON = 1e-10  # added to a squared length, so that a place without activation stays 0
 
 
 class PerceptualFeatures(ResizedFeatures):
-    """AlexNet's five layers, at each place divided by their length over channels, averaged over `grid` × `grid` cells: F = 1152 grid².
+    """The five layers of AlexNet, at each place divided by their length over channels, averaged over `grid` × `grid` cells: F = 1152 grid².
 
-    The squared distance of two images is then Σ over layers and cells of ‖mean ŷ₀ - mean ŷ‖² / grid², which is at most LPIPS and nears it
-    as the grid grows: LPIPS keeps every place, 193,600 numbers an image at the first layer alone. `linear`: a file of LPIPS' weights of
-    channels, by whose square roots the features are multiplied; without it all count alike.
-    `weights`, `published`, `size_px` and volumes as in `ResizedFeatures`; the means and deviations of ImageNet are LPIPS' own too.
-    Raises ValueError for a grid below 1 or above the 13 places of the last layer at 224 px, and for weights of channels below 0.
+    The squared distance of two images is Σ over layers and cells of ‖mean ŷ₀ - mean ŷ‖² / grid². It is at most LPIPS and approaches it as
+    the grid grows: LPIPS keeps every place, 193,600 numbers an image at the first layer alone. `linear`: a file with LPIPS' weights of
+    channels, by whose square roots the features are multiplied; without it all channels count alike.
+    `weights`, `published`, `size_px` and volumes as in `ResizedFeatures`; the means and deviations of ImageNet are also LPIPS' own.
+    Raises ValueError for a grid below 1 or above 13, the places of the last layer at 224 px, and for weights of channels below 0.
 
     Source: Zhang et al. 2018 (arXiv 1801.03924), eq. 1.
     """
@@ -49,7 +49,7 @@ class PerceptualFeatures(ResizedFeatures):
 
     def embed(self, rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features"]:
         x, features = self.prepared(rgb), []
-        for place, part in enumerate(self.held.network):
+        for place, part in enumerate(self.frozen.network):
             x = part(x)
             if place in TAPS:
                 unit = x / (x.square().sum(1, keepdim=True) + EPSILON).sqrt() * self.get_buffer(f"scale{len(features)}")
@@ -60,7 +60,7 @@ class PerceptualFeatures(ResizedFeatures):
 def _alexnet(path: Path) -> nn.Module:
     from torchvision import models
 
-    with torch.device("meta"):  # its classifier, nine tenths of the weights, is never made
+    with torch.device("meta"):  # the classifier, nine tenths of the weights, is never allocated
         network = models.alexnet(weights=None)
     network.classifier = nn.Identity()
     network.to_empty(device="cpu")
@@ -69,7 +69,8 @@ def _alexnet(path: Path) -> nn.Module:
 
 
 def _scales(state: Mapping[str, Tensor], file: str) -> list[Tensor]:
-    """Square roots of the weights of the channels of each layer, which LPIPS' release calls lin0.model.1.weight to lin4.model.1.weight."""
+    """Return the square roots of the channel weights of each layer, which LPIPS' release names lin0.model.1.weight to
+    lin4.model.1.weight."""
     found = [state.get(f"lin{layer}.model.1.weight", torch.empty(0)).flatten() for layer in range(len(CHANNELS))]
     if [len(weights) for weights in found] != list(CHANNELS) or min(weights.min() for weights in found) < 0:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Extractors with weights that others have trained, and the rules by which every image is brought to them."""
+"""Extractors with pretrained weights, and the rules by which images are prepared for them."""
 
 import io
 from abc import abstractmethod
@@ -13,49 +13,49 @@ from torch.nn import functional as F
 from medgan_pl.metrics.extractors.planes import Planes
 from medgan_pl.metrics.extractors.weights import FrozenNetwork, find_weights, fingerprint, load_weights
 
-IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1], as torchvision states them
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1], as in torchvision
 RGB_RULE = "1 channel repeated to red, green and blue; 3 as they are; of another number each alone as grey, features side by side"
 
 
 def views(images: Float[Tensor, "n c *space"], channels: int = 3) -> Iterator[Float[Tensor, "n {channels} *space"]]:
-    """The images as a network of `channels` can take them: as they are where they have as many, else one channel after the other, each
+    """Yield the images as inputs of a network with `channels`: unchanged if they have as many, otherwise one channel after the other, each
     repeated."""
     if images.shape[1] == channels:
         yield images
         return
-    for grey in images.split(1, 1):
-        yield grey.expand(-1, channels, *grey.shape[2:])
+    for gray in images.split(1, 1):
+        yield gray.expand(-1, channels, *gray.shape[2:])
 
 
 class PretrainedFeatures(Planes):
     """The base of all extractors with a 2-D RGB network: images (B, C, *S) in [-1, 1], 2-D or 3-D -> (B, F) float32.
 
-    1 channel is repeated to 3, 3 are taken as red, green and blue, and of any other number each is shown alone as gray, the features of
-    all side by side. Volumes: see `Planes`.
-    All members look for `weights`, a path, and know where they are `published`; they raise FileNotFoundError for weights that are not
-    there, ValueError for those that are not of the network or cannot be read safely, and for images of other axes than `spatial_dims`.
+    1 channel is repeated to 3, 3 are used as red, green and blue; of any other number each channel is used alone as gray, and the features
+    are concatenated. Volumes: see `Planes`.
+    `weights` is the path of a file, `published` the place where it can be obtained. Raises FileNotFoundError if the file is missing,
+    ValueError if it does not fit the network or cannot be read safely, and for images of other axes than `spatial_dims`.
     """
 
     def __init__(self, *, name: str, network: nn.Module, path: Path, spatial_dims: int, slices: int) -> None:
         super().__init__(spatial_dims=spatial_dims, slices=slices)
-        self.name, self.held = name, FrozenNetwork(network)
+        self.name, self.frozen = name, FrozenNetwork(network)
         self.rules = {"weights": fingerprint(path), "grey": RGB_RULE, "volumes": self.volumes}
 
     @abstractmethod
     def embed(self, rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features"]:
-        """Features of images with three channels in [-1, 1]."""
+        """Return the features of images with three channels in [-1, 1]."""
 
     def look(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         return torch.cat([self.embed(rgb) for rgb in views(images)], 1)
 
 
 class InceptionFeatures(PretrainedFeatures):
-    """The 2,048 pooled features that the FID of the literature is measured in: Inception-v3 as TensorFlow's release of 2015-12-05 has it.
+    """The 2,048 pooled features of the FID of the literature: Inception-v3 of TensorFlow's release of 2015-12-05.
 
-    Images are rounded to 0…255 and resized to 299 × 299 as TensorFlow 1 does, bilinear with no filter against aliasing, by torch-fidelity:
-    values agree with published FIDs, and fine detail of images larger than 299 aliases, as theirs does.
-    Trained on photographs, not on images of patients: report it to be comparable, beside others.
-    Raises ImportError without torch-fidelity, besides what `PretrainedFeatures` tells.
+    Images are rounded to 0…255 and resized to 299 × 299 as in TensorFlow 1, bilinear without antialiasing, by torch-fidelity. So values
+    agree with published FIDs, and fine detail of images larger than 299 aliases as in them.
+    It is trained on photographs, not on images of patients: report it for comparison, together with others.
+    Raises ImportError without torch-fidelity, otherwise as `PretrainedFeatures`.
 
     Source: Heusel et al. 2017 (arXiv 1706.08500); Szegedy et al. 2015 (arXiv 1512.00567).
     """
@@ -71,13 +71,13 @@ class InceptionFeatures(PretrainedFeatures):
         }  # fmt: skip
 
     def embed(self, rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 2048"]:
-        return self.held(((rgb + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))[0]
+        return self.frozen(((rgb + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))[0]
 
 
 class ResizedFeatures(PretrainedFeatures):
-    """Extractors whose network takes squares of `size_px` with a `mean` and standard deviation `sd` of each channel in [0, 1].
+    """Extractors whose network takes squares of `size_px`, normalized by `mean` and standard deviation `sd` of each channel in [0, 1].
 
-    Resizing is bilinear with a filter against aliasing, and stretches what is not square; images larger than `size_px` lose detail by it.
+    Resizing is bilinear with antialiasing and stretches images that are not square; images larger than `size_px` lose detail.
     """
 
     def __init__(
@@ -100,14 +100,14 @@ class ResizedFeatures(PretrainedFeatures):
         return ((square + 1) / 2 - self.mean) / self.sd
 
     def embed(self, rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features"]:
-        return self.held(self.prepared(rgb))
+        return self.frozen(self.prepared(rgb))
 
 
 class TorchvisionFeatures(ResizedFeatures):
-    """The input of the last linear layer of a torchvision classifier: `arch` by its name there, such as resnet50 (F = 2048), with weights
-    of your own or of a release. RadImageNet and SwAV are such files.
+    """The input of the last linear layer of a torchvision classifier. `arch` is its name in torchvision, such as resnet50 (F = 2048); the
+    weights are your own or of a release, such as RadImageNet or SwAV.
 
-    Raises ValueError for a network that torchvision does not have as a classifier, or that has no linear layer.
+    Raises ValueError for a network that is no classifier of torchvision, or has no linear layer.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class TorchvisionFeatures(ResizedFeatures):
 class DinoFeatures(ResizedFeatures):
     """The class token of a vision transformer trained by DINOv2: `arch` is its name in timm, such as vit_large_patch14_dinov2 (F = 1024).
 
-    The release was trained at up to 518 px; its position embedding is resampled by timm (bicubic) to the patches of `size_px`, a
-    multiple of 14. Raises ImportError without timm, ValueError for another size or a name that is no DINOv2 of timm.
+    The release was trained at up to 518 px; timm resamples its position embedding (bicubic) to the patches of `size_px`, a multiple of 14.
+    Raises ImportError without timm, ValueError for another size or a name that is no DINOv2 of timm.
 
-    Source: Oquab et al. 2023 (arXiv 2304.07193). Stein et al. 2023 (arXiv 2306.04675) find its ViT-L/14 the nearest to human judgement of
+    Source: Oquab et al. 2023 (arXiv 2304.07193). Stein et al. 2023 (arXiv 2306.04675) find its ViT-L/14 closest to human judgment of
     generated photographs; they resize by a bicubic filter, we by the bilinear one of all our extractors.
     """
 
@@ -139,7 +139,7 @@ class DinoFeatures(ResizedFeatures):
         self.rules |= {"network": f"timm {arch}, position embedding resampled for {size_px} px", "features": "class token, normalised"}
 
 
-# Building a network draws weights, which the file then replaces: the global generator is left as it was.
+# Building a network draws weights, which the file then replaces; the global generator is restored.
 @torch.random.fork_rng(devices=[])
 def _inception(path: Path) -> nn.Module:
     try:
@@ -148,7 +148,7 @@ def _inception(path: Path) -> nn.Module:
         raise ImportError("extractor=inception needs torch-fidelity: pip install 'medgan_pl[extractors]'") from None
 
     class Unread(FeatureExtractorInceptionV3):
-        """Its constructor reads the weights by pickle, which may run code: it is given an empty file, and we read them safely after."""
+        """Gives the constructor, which would read the weights by pickle and may run code, an empty file; we then read them safely."""
 
         def load_state_dict(self, state_dict, strict=True, assign=False):
             return super().load_state_dict(state_dict, strict=strict and bool(state_dict), assign=assign)
@@ -171,7 +171,7 @@ def _classifier(arch: str, path: Path) -> nn.Module:
     network = models.get_model(arch, weights=None)
     linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
-        raise ValueError(f"`arch` must end in a linear layer, which is taken off; {arch} has none; use resnet50 or densenet121")
+        raise ValueError(f"`arch` must end in a linear layer, which is removed; {arch} has none; use resnet50 or densenet121")
     network.set_submodule(linear[-1], nn.Identity())
     load_weights(network, path)
     return network

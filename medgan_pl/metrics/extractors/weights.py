@@ -1,4 +1,4 @@
-"""Weights of other people: a file is looked for and never downloaded, read without running code, matched to a network and held aside."""
+"""Pretrained weights: files are found, never downloaded, read without running code, and loaded into a frozen network."""
 
 import hashlib
 import pickle
@@ -12,54 +12,56 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-# Where releases put the weights in a file that holds more, and what they put before every name.
+# The entry of the weights in files of releases, and the prefixes of their names.
 ENTRIES = ("state_dict", "model_state_dict", "model", "teacher", "net", "network")
 PREFIXES = ("module", "backbone", "model", "encoder", "net", "network", "teacher", "resnet", "feature_extractor", "encoder_q")
-UNUSED = "num_batches_tracked"  # counts of batch norm, which no output depends on and old files lack
+UNUSED = "num_batches_tracked"  # counts of batch norm; no output depends on them and old files lack them
 
 
 def find_weights(weights: str, *, name: str, published: str, setting: str = "weights") -> Path:
-    """The file at `weights`, a path that may begin with ~, which the extractor `name` is given by `setting`.
+    """Return the path of the file `weights`, which may begin with ~ and is given to the extractor `name` by `setting`.
 
-    Raises FileNotFoundError that says which file is meant (`published`), where it is expected and what to type.
+    Raises FileNotFoundError that names the file (`published`), where it is expected and what to type.
     """
     path = Path(weights).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"the extractor {name} needs a file of weights, and there is none at {path}; it is not downloaded for you. "
-            f"Published: {published}. Put it there, or say where it lies: extractor.{name}.{setting}=PATH"
+            f"Published: {published}. Put it there, or give its path: extractor.{name}.{setting}=PATH"
         )
     return path
 
 
 def fingerprint(path: Path) -> str:
-    """Return an identifier of these weights, whatever the file is called: the start of its SHA-256."""
+    """Return an identifier of the weights that does not depend on the file's name: the start of its SHA-256."""
     with path.open("rb") as file:
         return "sha256 " + hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor, of a .safetensors file or of what torch.save wrote; nothing in the file is run.
+    """Return name -> tensor of a .safetensors file or of one that torch.save wrote; no code in the file is run.
 
-    Raises ValueError for a file that is damaged, that holds Python objects besides tensors and plain containers, or no tensors.
+    Raises ValueError for a damaged file, for Python objects besides tensors and plain containers, and for no tensors.
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)  # it is read, or an error follows
+            warnings.filterwarnings(
+                "ignore", message="Detected pickle protocol", category=UserWarning
+            )  # the file is read, or an error follows
             content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError, ValueError):
         raise ValueError(
-            f"{path} must hold weights alone, tensors by name; it is damaged, or holds Python objects, which would run code and are not "
-            "read. Download it anew, or have the state dict saved by safetensors.torch.save_file"
+            f"{path} must contain only weights, tensors by name; it is damaged, or contains Python objects, which would run code and are "
+            "not read. Download it again, or have the state dict saved by safetensors.torch.save_file"
         ) from None
     tensors = _tensors(content)
     if not tensors:
-        raise ValueError(f"{path} must hold weights: names and tensors; got none")
+        raise ValueError(f"{path} must contain weights: names and tensors; got none")
     return tensors
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The table of weights in what was read: itself, or under one of the usual entries."""
+    """Return the weights in the content of a file: the content itself, or one of the usual entries."""
     if not isinstance(content, dict):
         return {}
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -67,11 +69,12 @@ def _tensors(content: Any) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, path: Path, convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict) -> None:
-    """Reads the file into `network`, all of whose weights it must have; what it has more, such as a classifier, is left.
+    """Read the file into `network`, all of whose weights it must have; weights that the file has in addition, such as a classifier, are
+    ignored.
 
-    Names may stand behind the usual prefixes, and a number may stand for the place of the part: the release of RadImageNet writes
-    backbone.0.weight for conv1.weight. `convert` is given the renamed weights, for shapes that need more than a name.
-    Raises ValueError for weights that are missing or of another shape, naming the first, besides what `read_weights` raises.
+    Names may have the usual prefixes, and a number may stand for the position of a layer: the release of RadImageNet writes
+    backbone.0.weight for conv1.weight. `convert` gets the renamed weights, for shapes that need more than a name.
+    Raises ValueError for weights that are missing or of another shape, naming the first; otherwise as `read_weights`.
     """
     wanted = network.state_dict()
     found = convert(_renamed(read_weights(path), [name for name, _ in network.named_children()], wanted))
@@ -81,15 +84,16 @@ def load_weights(network: nn.Module, path: Path, convert: Callable[[dict[str, Te
         lacks = ", ".join(f"{name} {tuple(wanted[name].shape)}" for name in missing[:3])
         holds = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(found.items())[:3])
         raise ValueError(
-            f"{path} must hold every weight of the network; {len(missing)} of {len(wanted)} are missing or of another shape, "
-            f"such as {lacks}; it holds {len(found)}: {holds}, … Is it the file of this architecture?"
+            f"{path} must contain every weight of the network; {len(missing)} of {len(wanted)} are missing or of another shape, "
+            f"such as {lacks}; it contains {len(found)}: {holds}, … Is it the file of this architecture?"
         )
     network.load_state_dict({**wanted, **fits})
 
 
 def _renamed(state: dict[str, Tensor], parts: list[str], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the names of the network: of all prefixes, and with and without numbers for parts, that which fits most names."""
-    prefixes = {"": None}  # a dict for its order: of equals the first wins, on every run
+    """Return the weights under the names of the network: the variant that fits most names, of all prefixes, with and without numbers for
+    layers."""
+    prefixes = {"": None}  # a dict for its order: of equal fits the first is taken, in every run
     for name in state:
         prefix = ""
         for part in name.split(".")[:-1]:
@@ -110,18 +114,17 @@ def _by_place(name: str, parts: list[str]) -> str:
 
 
 class FrozenNetwork(nn.Module):
-    """A frozen network that moves with the module it is in, and is otherwise no part of it: no checkpoint holds its weights, no optimizer
-    finds them, and it stays in evaluation mode."""
+    """A frozen network in evaluation mode. It moves with its parent module, but its weights are in no checkpoint and reach no optimizer."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         for weight in network.parameters():  # a ScriptModule has no requires_grad_
             weight.requires_grad_(False)
-        self._held = [network.eval()]  # a list: what it holds is not registered
+        self._network = [network.eval()]  # in a list, so that the module is not registered
 
     @property
     def network(self) -> nn.Module:
-        return self._held[0]
+        return self._network[0]
 
     def forward(self, images: Tensor) -> Any:
         return self.network(images)

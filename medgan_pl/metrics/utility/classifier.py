@@ -1,4 +1,4 @@
-"""The small classifier that says what can be learned from a set of images."""
+"""The small classifier that measures what can be learned from a set of images."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from torch.nn import functional as F
 
 from medgan_pl.metrics.extractors.features import Images
 from medgan_pl.metrics.utility.teaching import (
-    SHOWN_AT_ONCE,
+    PREDICTED_AT_ONCE,
     Balanced,
-    Labelled,
+    Labeled,
     SlightAugmentation,
     Training,
-    labelled,
+    labeled,
     same_kind,
     shares,
     small,
-    teach,
+    train_frozen,
     weights_from,
 )
 from medgan_pl.models.networks.layers import CONV
@@ -27,13 +27,13 @@ GROUP = 4  # channels normalized together
 
 
 def stem(channels: int, width: int, spatial_dims: int) -> nn.Sequential:
-    """Images (B, `channels`, *S) -> (B, `width`, *ceil(S / 2))."""
+    """Return the first layer: images (B, `channels`, *S) -> (B, `width`, *ceil(S / 2))."""
     conv = CONV[spatial_dims](channels, width, 3, stride=2, padding=1, bias=False)
     return nn.Sequential(conv, nn.GroupNorm(width // GROUP, width), nn.ReLU())
 
 
 class Halving(nn.Module):
-    """(B, `inputs`, *S) -> (B, `outputs`, *ceil(S / 2)): two convolutions, and a shortcut past them."""
+    """A residual block of two convolutions and a shortcut: (B, `inputs`, *S) -> (B, `outputs`, *ceil(S / 2))."""
 
     def __init__(self, inputs: int, outputs: int, spatial_dims: int) -> None:
         super().__init__()
@@ -49,11 +49,12 @@ class Halving(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A residual network of seven convolutions: images (B, `channels`, *S) in [-1, 1], each side 16 or more, to logits (B, `classes`).
+    """A residual network of seven convolutions (without shortcuts): images (B, `channels`, *S) in [-1, 1], each side 16 or more, to logits
+    (B, `classes`).
 
-    Source: He et al. 2016 (arXiv 1512.03385), with group normalization (Wu & He 2018, arXiv 1803.08494) in place of batch normalization,
-    which would make what is learned from reals depend on the generated images beside them. The first convolution and each block halve; the
-    mean over space goes to one linear layer. Shortcuts not counted.
+    Source: He et al. 2016 (arXiv 1512.03385), with group normalization (Wu & He 2018, arXiv 1803.08494) instead of batch normalization,
+    with which the generated images of a batch would influence what is learned from its reals. The first convolution and each block halve
+    the size; the mean over space goes to one linear layer.
     """
 
     def __init__(self, *, classes: int, spatial_dims: int = 2, channels: int = 1, width: int = 8) -> None:
@@ -69,16 +70,14 @@ class Classifier(nn.Module):
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def fit_classifier(
-    parts: Sequence[Labelled], classes: int, settings: Training, seed: int, device: torch.device | str = "cpu"
-) -> Classifier:
-    """A classifier taught by all `parts`, each of which gives an equal share of every batch, its classes equally often.
+def fit_classifier(parts: Sequence[Labeled], classes: int, settings: Training, seed: int, device: torch.device | str = "cpu") -> Classifier:
+    """Return a classifier trained on all `parts`, each of which gives an equal share of every batch, its classes equally often.
 
-    Images above 64 pixels a side (32 in 3-D) are first averaged down to that, so the cost does not grow with theirs: what shows only
-    in finer detail is not judged. Weights, batches and changes come from `seed` alone, and torch's global generators are left as they were;
-    the same machine gives the same network. Raises ValueError as `labelled` does, and for parts that differ in channels or size.
+    Images above 64 pixels a side (32 in 3-D) are first averaged down to that, so the cost does not grow with their size, and finer detail
+    is not judged. Weights, batches and augmentation come from `seed` alone, and torch's global generators are restored; the same machine
+    gives the same network. Raises ValueError as `labeled`, and for parts that differ in channels or size.
     """
-    ready = [labelled(part, classes, settings.max_images, "training set") for part in parts]
+    ready = [labeled(part, classes, settings.max_images, "training set") for part in parts]
     same_kind({f"part {place}": part.images for place, part in enumerate(ready)})
     first = ready[0].images
     with weights_from(seed):
@@ -91,13 +90,13 @@ def fit_classifier(
         images, labels = (torch.cat([getattr(p, name)[r] for p, r in zip(ready, rows, strict=True)]) for name in ("images", "labels"))
         return SlightAugmentation(images, generator)(images), labels
 
-    teach(network, batch, F.cross_entropy, settings.steps, torch.device(device))
+    train_frozen(network, batch, F.cross_entropy, settings.steps, torch.device(device))
     return network
 
 
 @torch.no_grad()
 def predict(network: Classifier, images: Images) -> Float[Tensor, "n classes"]:
-    """Probabilities of the classes, float64 on the CPU: in float32 sure cases would tie at 1, and ties count half in an AUC."""
+    """Return the class probabilities, float64 on the CPU: in float32 certain cases would tie at 1, and ties count half in an AUC."""
     device = network.head.weight.device
-    parts = [network(part.to(device)).double().softmax(1).cpu() for part in small(images).split(SHOWN_AT_ONCE)]
+    parts = [network(part.to(device)).double().softmax(1).cpu() for part in small(images).split(PREDICTED_AT_ONCE)]
     return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""The small segmenter that says whether masks and images belong together."""
+"""The small segmenter that measures whether masks and images fit together."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from medgan_pl.metrics.utility.teaching import (
     shares,
     small,
     some,
-    teach,
+    train_frozen,
     weights_from,
 )
 from medgan_pl.models.networks.layers import CONV, CONV_TRANSPOSE
@@ -27,7 +27,7 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class Joining(nn.Module):
-    """(B, `inner`, *ceil(S / 2)) and (B, `outer`, *S) -> (B, `outer`, *S): the way up."""
+    """One level of the decoder: (B, `inner`, *ceil(S / 2)) and (B, `outer`, *S) -> (B, `outer`, *S)."""
 
     def __init__(self, inner: int, outer: int, spatial_dims: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Joining(nn.Module):
         )
 
     def forward(self, inner: Float[Tensor, "b c *half"], outer: Float[Tensor, "b d *space"]) -> Float[Tensor, "b d *space"]:
-        # Nearest: the gradient of a linear one is not deterministic on a GPU.
+        # Nearest neighbor: the gradient of linear interpolation is not deterministic on a GPU.
         return self.join(F.interpolate(self.project(inner), size=outer.shape[2:]) + outer)
 
 
@@ -45,8 +45,8 @@ class Segmenter(nn.Module):
     """A small U-Net: images (B, `channels`, *S) in [-1, 1], each side 16 or more, to logits (B, 1, *S).
 
     Source: Ronneberger et al. 2015 (arXiv 1505.04597). Where we differ, for speed: the first convolution halves and the last, transposed,
-    doubles, so that none runs at full size; three levels, whose maps are added and not stacked; group normalization. The way down is the
-    classifier's.
+    doubles, so that none runs at full size; three levels, whose maps are added and not concatenated; group normalization. The encoder is
+    the classifier's.
     """
 
     def __init__(self, *, spatial_dims: int = 2, channels: int = 1, width: int = 8) -> None:
@@ -61,13 +61,13 @@ class Segmenter(nn.Module):
         quarter = self.down[0](half)
         x = self.up[0](self.down[1](quarter), quarter)
         x = self.last(self.up[1](x, half))
-        return x[(..., *[slice(side) for side in images.shape[2:]])]  # odd sides came out one longer
+        return x[(..., *[slice(side) for side in images.shape[2:]])]  # odd sides are one longer here
 
 
 def pairs(data: Masked, rows: Int[Tensor, " rows"], what: str) -> tuple[Tensor, Tensor]:
-    """Images and masks of these rows, small, in memory; of a small pixel the mask says what share lies inside.
+    """Return images and masks of these rows, averaged down, in memory; a small pixel of a mask is the share that lies inside.
 
-    Raises ValueError as `small` does, and for unequal numbers or sizes and masks outside 0 to 1.
+    Raises ValueError as `small`, and for unequal numbers or sizes and masks outside 0 to 1.
     """
     if len(data.images) != len(data.masks) or (data.groups is not None and len(data.groups) != len(data.images)):
         raise ValueError(f"the {what} must have one mask and one group an image, got {len(data.masks)} masks of {len(data.images)}")
@@ -75,25 +75,26 @@ def pairs(data: Masked, rows: Int[Tensor, " rows"], what: str) -> tuple[Tensor, 
     if masks.shape != (len(images), 1, *images.shape[2:]):
         raise ValueError(f"masks must be (B, 1, *S) with the size of the images, got {tuple(masks.shape)} for {tuple(images.shape)}")
     if masks.min() < 0 or masks.max() > 1:
-        raise ValueError(f"the masks of the {what} must hold 0 and 1, got {float(masks.min()):g} to {float(masks.max()):g}")
+        raise ValueError(f"the masks of the {what} must be 0 and 1, got {float(masks.min()):g} to {float(masks.max()):g}")
     return images, masks
 
 
 def masked(data: Masked, max_images: int, what: str) -> tuple[Tensor, Tensor]:
-    """`pairs` to teach from, `max_images` at most; raises ValueError as it does, and for fewer than 20 and empty masks alone."""
+    """Return at most `max_images` `pairs` to train on. Raises ValueError as `pairs`, for fewer than 20, and if all masks are empty."""
     rows = some(len(data.images), max_images)
     if len(rows) < MIN_IMAGES:
-        raise ValueError(f"the {what} must hold {MIN_IMAGES} images or more to teach from, got {len(rows)}")
+        raise ValueError(f"the {what} must have {MIN_IMAGES} images or more to train on, got {len(rows)}")
     images, masks = pairs(data, rows, what)
     if not masks.any():
-        raise ValueError(f"the masks of the {what} must mark something to teach from, got {len(masks)} empty ones")
+        raise ValueError(f"the masks of the {what} must mark something, got {len(masks)} empty ones")
     return images, masks
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
 def fit_segmenter(parts: Sequence[Masked], settings: Training, seed: int, device: torch.device | str = "cpu") -> Segmenter:
-    """A segmenter taught by all `parts`, each of which gives an equal share of every batch; sizes, seeds and errors as `fit_classifier`."""
+    """Return a segmenter trained on all `parts`, each of which gives an equal share of every batch; sizes, seeds and errors as
+    `fit_classifier`."""
     ready = [masked(part, settings.max_images, "training set") for part in parts]
     same_kind({f"part {place}": images for place, (images, _) in enumerate(ready)})
     first = ready[0][0]
@@ -108,14 +109,14 @@ def fit_segmenter(parts: Sequence[Masked], settings: Training, seed: int, device
         change = SlightAugmentation(images, generator)
         return change(images), change.moved(masks)
 
-    teach(network, batch, dice_and_entropy, settings.steps, torch.device(device))
+    train_frozen(network, batch, dice_and_entropy, settings.steps, torch.device(device))
     return network
 
 
 def dice_and_entropy(logits: Float[Tensor, "b 1 *space"], masks: Float[Tensor, "b 1 *space"]) -> Float[Tensor, ""]:
-    """1 - 2 Σ p m / (Σ p + Σ m), over the batch as a whole so that images without the structure count too, plus the mean cross-entropy.
+    """Return 1 - 2 Σ p m / (Σ p + Σ m), over the whole batch so that images without the structure count too, plus the mean cross-entropy.
 
-    Source: Milletari et al. 2016 (arXiv 1606.04797), eq. for D; they square the terms below the line.
+    Source: Milletari et al. 2016 (arXiv 1606.04797), eq. for D; they square the terms in the denominator.
     """
     inside = logits.sigmoid()
     overlap = 2 * (inside * masks).sum() / (inside.sum() + masks.sum())
@@ -124,9 +125,9 @@ def dice_and_entropy(logits: Float[Tensor, "b 1 *space"], masks: Float[Tensor, "
 
 @torch.no_grad()
 def dice_scores(network: Segmenter, data: Masked) -> Float[Tensor, " n"]:
-    """Dice 2 |P ∩ M| / (|P| + |M|) of each image, float64 on the CPU; 1 where prediction and mask both are empty.
+    """Return the Dice 2 |P ∩ M| / (|P| + |M|) of each image, float64 on the CPU; 1 if prediction and mask are both empty.
 
-    Masks are taken at full size, inside from 0.5 on; the logits are brought to it by linear interpolation.
+    Masks are used at full size, inside from 0.5 on; the logits are interpolated linearly to that size.
     Raises ValueError for logits with NaN or infinity: the training diverged.
     """
     device, scores = network.last.weight.device, []
@@ -135,7 +136,7 @@ def dice_scores(network: Segmenter, data: Masked) -> Float[Tensor, " n"]:
         masks = data.masks[rows].to(device) >= 0.5
         logits = network(images[rows].to(device))
         if not torch.isfinite(logits).all():
-            raise ValueError("the segmenter's logits hold NaN or infinity: the training diverged; use fewer or smaller steps")
+            raise ValueError("the segmenter's logits contain NaN or infinity: the training diverged; use fewer or smaller steps")
         found = F.interpolate(logits, size=masks.shape[2:], mode=LINEAR[masks.ndim - 2], align_corners=False) > 0
         both, either = ((found & masks).flatten(1).sum(1), found.flatten(1).sum(1) + masks.flatten(1).sum(1))
         scores.append(torch.where(either == 0, 1.0, 2 * both.double() / either).cpu())

@@ -1,4 +1,4 @@
-"""The training of the small networks behind `utility`: images of bounded size, batches, slight changes, one schedule."""
+"""The training of the small networks of `utility`: images of bounded size, batches, slight augmentation, one schedule."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,21 +12,20 @@ from torch.nn import functional as F
 
 from medgan_pl.metrics.extractors.features import Images
 
-LONGEST = {2: 64, 3: 32}  # pixels a side, by axes: what bounds the cost of a judgement
-SMALLEST = 16
-MIN_IMAGES = 20  # images of a class to teach from; fewer teach the images, not the class
-RATE, WARM_UP = 4e-3, 0.25  # of AdamW at its peak; the share of the steps that lead up to it
+MAX_SIDE = {2: 64, 3: 32}  # pixels a side, by axes; bounds the cost of a judgement
+MIN_SIDE = 16
+MIN_IMAGES = 20  # of a class to train on; with fewer the network learns the images, not the class
+RATE, WARM_UP = 4e-3, 0.25  # of AdamW at its peak; the share of the steps before the peak
 READ_AT_ONCE = 16  # images of any size: 16 volumes of 256³ are 1 GiB
-SHOWN_AT_ONCE = 64  # small images, where nothing is learned
+PREDICTED_AT_ONCE = 64  # small images
 
 
 @dataclass(frozen=True)
 class Training:
-    """The plan by which each network is trained: `steps` of `batch_size` images whatever the number of images, so that only what they
-    show differs.
+    """The plan for training each network: `steps` of `batch_size` images whatever the number of images, so that only their content differs.
 
-    `seeds`: networks a set is taught to, from 0 on; results of fewer than 5 are for trying out, not to be reported. `width`: channels of
-    the first layer, a multiple of 4. `max_images`: of larger training sets this many, drawn once, are used.
+    `seeds`: networks trained on each set, with seeds from 0 on; fewer than 5 are for trials, not for reports. `width`: channels of the
+    first layer, a multiple of 4. `max_images`: the number drawn once from larger training sets.
     Raises ValueError for fewer than 2 seeds, no steps, an odd batch, or another width.
     """
 
@@ -38,18 +37,18 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
-            raise ValueError(f"`seeds` must be 2 or more (5 or more for a report) to show how much chance there is, got {self.seeds}")
+            raise ValueError(f"`seeds` must be 2 or more (5 or more for a report) to measure the effect of chance, got {self.seeds}")
         if self.steps < 1 or self.max_images < MIN_IMAGES:
             raise ValueError(f"`steps` must be 1 and `max_images` {MIN_IMAGES} or more, got {self.steps} and {self.max_images}")
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"`batch_size` must be even, for a half of reals and a half of generated images, got {self.batch_size}")
         if self.width < 4 or self.width % 4:
-            raise ValueError(f"`width` must be a multiple of 4, the channels that are normalised together, got {self.width}")
+            raise ValueError(f"`width` must be a multiple of 4, the channels that are normalized together, got {self.width}")
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """`images` with `labels` (N,) int64, None where none are known; `groups` (N,): whose image each is, None: each stands for itself."""
+class Labeled:
+    """Images with `labels` (N,) int64, None if unknown, and `groups` (N,), the patient of each, None if each image is a patient."""
 
     images: Images
     labels: Tensor | None
@@ -58,7 +57,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Masked:
-    """`images` with `masks` (N, 1, *S) in {0, 1} of the same size; `groups` (N,) as in Labeled."""
+    """Images with `masks` (N, 1, *S) in {0, 1} of the same size; `groups` (N,) as in `Labeled`."""
 
     images: Images
     masks: Images
@@ -66,51 +65,51 @@ class Masked:
 
 
 def small(images: Images, rows: Int[Tensor, " rows"] | None = None) -> Float[Tensor, "n c *space"]:
-    """The images of these `rows`, or all, in memory, float32, on the CPU, averaged over area so that no side is above 64 (32 in 3-D).
+    """Return the images at `rows`, or all, in memory, float32, on the CPU, averaged over area so that no side is above 64 (32 in 3-D).
 
-    Smaller ones stay as they are. All sides shrink by one factor, though to no less than 16. Raises ValueError for no images, NaN or
-    infinity, other than 2 or 3 axes, and a side below 16.
+    Smaller ones are unchanged. All sides shrink by one factor, but to no less than 16. Raises ValueError for no images, NaN or infinity,
+    other than 2 or 3 axes, and a side below 16.
     """
     rows = torch.arange(len(images)) if rows is None else rows
     if not len(rows):
-        raise ValueError("there must be images to teach from and to test on, got none")
+        raise ValueError("there must be images to train on and to test on, got none")
     parts = []
     for few in rows.split(READ_AT_ONCE):  # never all at their full size
         part = images[few].detach().cpu().float()
-        if part.ndim - 2 not in LONGEST or min(part.shape[2:]) < SMALLEST:
-            raise ValueError(f"images must be (B, C, *S) with 2 or 3 sides of {SMALLEST} or more, got {tuple(part.shape)}")
+        if part.ndim - 2 not in MAX_SIDE or min(part.shape[2:]) < MIN_SIDE:
+            raise ValueError(f"images must be (B, C, *S) with 2 or 3 sides of {MIN_SIDE} or more, got {tuple(part.shape)}")
         if not torch.isfinite(part).all():
             raise ValueError(f"images must be finite, got NaN or infinity among images {int(few[0])} to {int(few[-1])}")
-        factor = LONGEST[part.ndim - 2] / max(part.shape[2:])
-        sides = [max(SMALLEST, round(side * factor)) for side in part.shape[2:]]
+        factor = MAX_SIDE[part.ndim - 2] / max(part.shape[2:])
+        sides = [max(MIN_SIDE, round(side * factor)) for side in part.shape[2:]]
         parts.append(F.interpolate(part, size=sides, mode="area") if factor < 1 else part)
     return torch.cat(parts)
 
 
 def some(count: int, max_images: int) -> Int[Tensor, " rows"]:
-    """Rows of `count` images, in order: all, or `max_images` of them drawn once and always the same."""
+    """Return rows of `count` images, in order: all, or `max_images` of them, drawn once and always the same."""
     if count <= max_images:
         return torch.arange(count)
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:max_images].sort().values
 
 
-def labelled(data: Labelled, classes: int, max_images: int, what: str) -> Labelled:
-    """`data` ready to teach from: `max_images` images at most, small, in memory.
+def labeled(data: Labeled, classes: int, max_images: int, what: str) -> Labeled:
+    """Return `data` prepared for training: at most `max_images` images, averaged down, in memory.
 
-    Raises ValueError as `small` does, and for no labels, labels outside 0 to `classes` - 1, and fewer than 20 images of a class.
+    Raises ValueError as `small`, and for no labels, labels outside 0 to `classes` - 1, and fewer than 20 images of a class.
     """
-    labels = checked_labels(data, classes, what)
+    labels = validated_labels(data, classes, what)
     rows = some(len(labels), max_images)
     counts = labels[rows].bincount(minlength=classes).tolist()
     if min(counts) < MIN_IMAGES:
-        raise ValueError(f"the {what} must hold {MIN_IMAGES} or more of each class to teach from, got {counts}; leave out the rare class")
+        raise ValueError(f"the {what} must have {MIN_IMAGES} or more of each class to train on, got {counts}; leave out the rare class")
     return replace(data, images=small(data.images, rows), labels=labels[rows], groups=None if data.groups is None else data.groups[rows])
 
 
-def checked_labels(data: Labelled, classes: int, what: str) -> Int[Tensor, " n"]:
-    """The labels, on the CPU; raises ValueError where there are none or one is not 0 to `classes` - 1."""
+def validated_labels(data: Labeled, classes: int, what: str) -> Int[Tensor, " n"]:
+    """Return the labels, on the CPU. Raises ValueError if there are none or one is not 0 to `classes` - 1."""
     if classes < 2:
-        raise ValueError(f"there must be 2 classes or more to tell apart, got {classes}")
+        raise ValueError(f"there must be 2 classes or more, got {classes}")
     if data.labels is None:
         raise ValueError(f"the {what} must have labels, got none; the classes come from the data set or from conditional generation")
     if data.labels.shape != (len(data.images),) or (data.groups is not None and len(data.groups) != len(data.images)):
@@ -122,22 +121,22 @@ def checked_labels(data: Labelled, classes: int, what: str) -> Int[Tensor, " n"]
 
 
 def same_kind(parts: dict[str, Tensor]) -> None:
-    """Raises ValueError unless all have the same channels and size."""
+    """Raise ValueError unless all have the same channels and size."""
     shapes = {what: tuple(images.shape[1:]) for what, images in parts.items()}
     if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{what} {shape}" for what, shape in shapes.items())
-        raise ValueError(f"all images must have the same channels and size, got {told}")
+        sizes = ", ".join(f"{what} {shape}" for what, shape in shapes.items())
+        raise ValueError(f"all images must have the same channels and size, got {sizes}")
 
 
 class Balanced:
-    """Rows drawn with replacement so that each class comes equally often."""
+    """Draws rows with replacement so that each class occurs equally often."""
 
     def __init__(self, labels: Int[Tensor, " n"], classes: int, generator: torch.Generator) -> None:
         self.order, self.counts = labels.argsort(stable=True), labels.bincount(minlength=classes)
         self.starts, self.generator = self.counts.cumsum(0) - self.counts, generator
 
     def rows(self, count: int) -> Int[Tensor, " count"]:
-        # The first class is drawn too: with 3 classes and a batch of 32 the same one would come once too often each time.
+        # The first class is random: with 3 classes and a batch of 32 the same class would be over-represented in each batch.
         first = torch.randint(len(self.counts), (1,), generator=self.generator)
         wanted = (first + torch.arange(count)) % len(self.counts)
         place = (torch.rand(count, generator=self.generator, dtype=torch.float64) * self.counts[wanted]).long()
@@ -145,7 +144,7 @@ class Balanced:
 
 
 class SlightAugmentation:
-    """One draw of slight changes for a batch like `images`: moves by up to 1/16 of the side, contrast and brightness by up to 10 %.
+    """One draw of slight augmentation for a batch like `images`: shifts by up to 1/16 of the side, contrast and brightness by up to 10 %.
 
     No mirroring: the heart is on the left.
     """
@@ -159,7 +158,7 @@ class SlightAugmentation:
         self.contrast, self.brightness = 1 + 0.1 * uniform(*[1] * (images.ndim - 1)), 0.1 * uniform(*[1] * (images.ndim - 1))
 
     def moved(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-        """Moved by whole pixels; what comes in repeats the border."""
+        """Return the images shifted by whole pixels; the border is repeated."""
         for axis, move in enumerate(self.moves.T, 2):
             side = images.shape[axis]
             place = (torch.arange(side) + move[:, None]).clamp(0, side - 1)  # (B, side)
@@ -172,7 +171,7 @@ class SlightAugmentation:
 
 @contextmanager
 def weights_from(seed: int) -> Iterator[None]:
-    """The initial weights of networks built inside come from `seed`; torch's global generator is left as it was found."""
+    """Draw the initial weights of networks built inside from `seed`, and restore torch's global generator."""
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPU's too
     try:
@@ -181,14 +180,14 @@ def weights_from(seed: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def teach(
+def train_frozen(
     network: nn.Module,
     batch: Callable[[], tuple[Tensor, Tensor]],
     loss: Callable[[Tensor, Tensor], Tensor],
     steps: int,
     device: torch.device,
 ) -> None:
-    """`steps` of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on `loss(network(images), targets)`; then the network is frozen, in
+    """Run `steps` of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on `loss(network(images), targets)`, then freeze the network, in
     evaluation mode, on `device`."""
     network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
@@ -203,13 +202,12 @@ def teach(
 
 
 def share_of_rate(progress: float) -> float:
-    """Return the share of the peak rate when `progress` of the steps, in 0 to 1, is done: up along a line, down along a cosine, 0 at both
-    ends."""
+    """Return the learning rate as a share of its peak at `progress` in 0 to 1: linear up, then along a cosine down, 0 at both ends."""
     if progress < WARM_UP:
         return progress / WARM_UP
     return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 def shares(batch_size: int, parts: Sequence[object]) -> list[int]:
-    """Return how many images of a batch each part gives: equally many, the first ones more where it does not divide."""
+    """Return how many images of a batch each part gives: equally many, with the remainder for the first ones."""
     return [batch_size // len(parts) + (place < batch_size % len(parts)) for place in range(len(parts))]

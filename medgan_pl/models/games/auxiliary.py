@@ -1,6 +1,8 @@
 """Conditional synthesis by a discriminator that names the condition (AC-GAN: Odena et al. 2017, arXiv 1610.09585)."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +24,8 @@ class AuxiliaryClassifier(Synthesis):
 
     Raises ValueError for weight <= 0, fake_weight < 0, and a D that does not answer with 1 + classes + covariates numbers.
     """
+
+    needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType(dict.fromkeys(("weight", "fake_weight"), ("classes", "covariates")))
 
     def __init__(self, *, weight: float = 1.0, fake_weight: float = 0.0, **shared: Any) -> None:
         super().__init__(**shared)

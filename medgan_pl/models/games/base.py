@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.core.keys import Purpose, key_randomness
 from medgan_pl.models.losses.adversarial import accuracy
+
+if TYPE_CHECKING:
+    from medgan_pl.data.protocol import Data
 
 Critic = Callable[[Tensor], Tensor]
 Features = Callable[[Tensor], list[Tensor]]
@@ -90,11 +94,15 @@ class Game(nn.Module, ABC):
     regularisers have, such as an adaptive strength, are buffers, saved with the run. A new game says `draw`, `generate` and `critic`; the
     losses are the adversarial ones, to which it may add its own terms. `paired`: whether the fake of a batch's i-th place is to be the
     real of that place, so that the two can be held against each other, voxel by voxel. `sourced`: whether it makes images of images, which
-    the batch must bring, and not of noise alone. `segments`: whether what it makes are masks, a channel for each structure. `reads`: the
-    keys of the data's batch that the game uses; data that give a source or a mask to a game that does not read it are refused.
+    the batch must bring, and not of noise alone. `segments`: whether what it makes are masks, a channel for each structure.
+
+    A game declares what it reads, and a run refuses the rest by name: `reads`, the keys of the data's batch; `settings`, the keys of the
+    configuration that are its arguments; `needs`, for an argument that may be idle, those of which at least one must be on.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
+    settings: ClassVar[frozenset[str]] = frozenset({"objective", "penalty", "augment", "regularizers"})
+    needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType({})
     players: ClassVar[Sequence[str]] = ("d", "g")  # in order of play; the discriminator before the generator
     generator: ClassVar[str] = "g"  # makes the fakes; the EMA of its weights is validated and sampled
     discriminator: ClassVar[str] = "d"  # judges the fakes; `d_per_g` counts its turns for each of the generator's
@@ -113,6 +121,10 @@ class Game(nn.Module, ABC):
         super().__init__()
         self.objective, self.penalty, self.augment = objective, penalty, augment
         self.regularizers = nn.ModuleDict(regularizers or {})
+
+    @classmethod
+    def check_data(cls, settings: Mapping[str, Any], data: "Data") -> None:
+        """Raise ValueError if the data lack what a game of these `settings` needs. Called before anything is built."""
 
     def draw(self, batch: Batch) -> Batch:
         """The batch with the game's own random inputs added, once a step, so that its parts can be played one after the other."""

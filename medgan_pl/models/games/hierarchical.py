@@ -1,7 +1,7 @@
 """Volumes learnt a slab at a time, beside the whole at low resolution (HA-GAN: Sun et al. 2022, arXiv 2008.01910)."""
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Hierarchical(Synthesis):
     those of networks/hagan.py. Left out is the paper's encoder, a third network that turns images into z and is paid for by reconstruction:
     it serves features and steadies training, and G alone makes the images.
     """
+
+    settings: ClassVar[frozenset[str]] = Synthesis.settings | {"model.slabs"}
 
     def __init__(self, *, slabs: int, **shared: Any) -> None:
         super().__init__(**shared)

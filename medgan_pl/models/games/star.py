@@ -1,15 +1,20 @@
 """Any number of domains by one generator, its style from noise or a reference (StarGAN v2: Choi et al. 2020, arXiv 1912.01865)."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch, from_batch
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.games.unpaired import Unpaired
 from medgan_pl.models.schedules import Constant
+
+if TYPE_CHECKING:
+    from medgan_pl.data.protocol import Data
 
 
 class Star(Unpaired):
@@ -34,6 +39,8 @@ class Star(Unpaired):
     Source: section 2.2, eq. 1 to 5, with their weights for CelebA-HQ; their penalty is R1 of weight 1, their objective non-saturating.
     """
 
+    settings: ClassVar[frozenset[str]] = Unpaired.settings | {"model.domains", "model.latent"}
+    needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType({"schedule_diversity": ("diversity",)})
     strength: Tensor
 
     def __init__(
@@ -49,8 +56,7 @@ class Star(Unpaired):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if domains < 2:
-            raise ValueError(f"`domains` must be at least 2, got {domains}; name them in data.domains")
+        whole_number("domains", domains, 2, "name them in data.domains")
         if min(style, cycle) <= 0 or diversity < 0 or not 0 <= referred <= 1:
             raise ValueError(
                 "`style` and `cycle` must be above 0, `diversity` at least 0 and `referred` in [0, 1], got "
@@ -60,6 +66,13 @@ class Star(Unpaired):
         self.style, self.diversity, self.cycle = style, diversity, cycle
         self.schedule_diversity = schedule_diversity or Constant()
         self.register_buffer("strength", torch.tensor(float(self.schedule_diversity(0, 1))))  # what is left of `diversity`
+
+    @classmethod
+    def check_data(cls, settings: Mapping[str, Any], data: "Data") -> None:
+        """Raise ValueError unless the data have as many domains as the game."""
+        domains, found = settings["domains"], len(data.classes)
+        if domains != found:
+            raise ValueError(f"`model.domains` must be the number of data.domains, got {domains}; use model.domains={found}")
 
     def draw(self, batch: Batch) -> Batch:
         batch = super().draw(batch)

@@ -1,8 +1,9 @@
 """Synthesis with a style-based generator: mixed styles, noise of its own in every layer, the path length penalty (StyleGAN2)."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Style(Synthesis):
     Source: mixing: Karras et al. 2019 (arXiv 1812.04948), section 3.1; the penalty: Karras et al. 2020 (arXiv 1912.04958), eq. 4 and
     appendix B, with every 8th turn; here as in arXiv 2006.06676 every 4th.
     """
+
+    needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType({"path_every": ("path_weight",), "path_decay": ("path_weight",)})
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ class Synthesis(Game):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image", "label", "covariates"})
+    settings: ClassVar[frozenset[str]] = Game.settings | {"noise", "model.latent", "model.classes", "model.covariates"}
 
     def __init__(self, *, latent: int, classes: int = 0, covariates: Sequence[str] = (), noise: Noise | None = None, **shared: Any) -> None:
         super().__init__(**shared)

@@ -4,7 +4,7 @@ What the task is, the data say (data.degrade, data.beside); what G pays besides 
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.data.masks import as_image, keep_known
 from medgan_pl.models.games.base import Critic, Fakes, Features, Game, Losses
+
+if TYPE_CHECKING:
+    from medgan_pl.data.protocol import Data
 
 
 class Translation(Game):
@@ -29,6 +32,7 @@ class Translation(Game):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image", "source"})
+    settings: ClassVar[frozenset[str]] = Game.settings | {"extras"}
     paired: ClassVar[bool] = True
     sourced: ClassVar[bool] = True
 
@@ -43,6 +47,15 @@ class Translation(Game):
                     f"~extras.{name}"
                 )
         self.extras, self.conditional, self.keep_known = nn.ModuleDict(extras), conditional, keep_known
+
+    @classmethod
+    def check_data(cls, settings: Mapping[str, Any], data: "Data") -> None:
+        """Raise ValueError if the game keeps what the source knows, and the source of the data does not say what that is."""
+        if settings.get("keep_known") and not data.marks_holes:
+            raise ValueError(
+                "game.keep_known=true needs a source that is its image but for the holes it tells of, data.degrade=inpainting or "
+                "missing_slices without data.beside.source; use game.keep_known=false"
+            )
 
     def source(self, batch: Batch) -> Tensor:
         """Return the input of G (B, C', *S')."""

@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from medgan_pl.core.console import log, one_message, root_cause
+from medgan_pl.core.files import read_table, write_whole
 from medgan_pl.train.sweeps.tpe import TPE, Tpe
 
 
@@ -24,8 +25,9 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
     """Run one child of a sweep in the folder `run`. Return the best value of `monitor`, or NaN if the child failed.
 
     The outcome is stored in `run`/result.json (unfinished while the child runs and after a kill), and the tables in `sweep` are written
-    again. A child that finished before with the same overrides is not run again. Ctrl-C, signals (SystemExit above 128) and submitit's exit
-    (-1, after it has queued the job again) are passed on, because they end more than the child.
+    again, whole, because children in several processes write the same ones. A child that finished before with the same overrides is not
+    run again. Ctrl-C, signals (SystemExit above 128) and submitit's exit (-1, after it has queued the job again) are passed on, because
+    they end more than the child.
     """
     file = run / "result.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
@@ -33,7 +35,7 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
         log.info("finished before: %s", run)
         return before["best"]
     result: dict[str, Any] = {"status": "unfinished", "overrides": overrides, "best": None, "error": ""}
-    replace(file, json.dumps(result).encode())
+    write_whole(file, json.dumps(result).encode())
     try:
         with env_override({"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.name)}), one_message(run / "train.log"):
             result["best"] = task()
@@ -49,16 +51,9 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
         cause = root_cause(end.__context__ or end if isinstance(end, SystemExit) else end)
         result |= {"status": "failed", "best": None, "error": " ".join(f"{type(cause).__name__}: {cause}".split())}
     finally:
-        replace(file, json.dumps(result).encode())
+        write_whole(file, json.dumps(result).encode())
         tabulate(sweep)
     return math.nan if result["best"] is None else result["best"]
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a temporary file and move it into place, because children in several processes write the same table."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_bytes(data)
-    os.replace(beside, path)
 
 
 # The table and the plot ---------------------------------------------------------------------------------------------------------
@@ -86,9 +81,9 @@ def tabulate(sweep: Path) -> list[dict[str, Any]]:
         writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        replace(sweep / "sweep.csv", table.getvalue().encode())
+        write_whole(sweep / "sweep.csv", table.getvalue().encode())
     if keys and any(row["best"] for row in rows):
-        replace(sweep / "sweep.png", draw(rows, keys))
+        write_whole(sweep / "sweep.png", draw(rows, keys))
     return rows
 
 
@@ -96,7 +91,6 @@ def progress(run: Path) -> tuple[int, float]:
     """Return images shown and minutes of training, from the tables of a run. Unlike a clock, they continue after a resume."""
     if not (run / "speed.csv").is_file():
         return 0, 0.0
-    from medgan_pl.core.files import read_table
     from medgan_pl.train.tables import SPEED
 
     images, speeds = read_table(run / "speed.csv")[SPEED]

@@ -7,9 +7,10 @@ import pydicom
 import pytest
 import SimpleITK
 import torch
+from dicom_check import check_dicom
 from dicom_files import write_series
 
-from medgan_pl.data.export import Facts, Provenance, check_dicom, write_dicom, write_sidecar
+from medgan_pl.data.export import Facts, Provenance, write_dicom, write_sidecar
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.prepare.layouts import PLANES
 from medgan_pl.data.readers.scan import ScanError, centred_affine
@@ -154,8 +155,9 @@ def test_what_cannot_be_written_right_is_not_written(tmp_path, changes, message)
 
 
 def test_a_series_drawn_before_is_replaced_and_a_killed_run_leaves_no_trace(tmp_path):
-    (tmp_path / "x.part").mkdir()
-    (tmp_path / "x.part" / "0099.dcm").write_bytes(b"of a killed run")
+    leftover = tmp_path / "x.00112233.part"
+    leftover.mkdir()
+    (leftover / "0099.dcm").write_bytes(b"of a killed run")
     write_dicom(tmp_path / "x", HU, CT, ORIGIN, modality="CT", affine=STRAIGHT)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert len(list((tmp_path / "x").iterdir())) == 5

@@ -58,7 +58,7 @@ def test_what_nobody_wrote_down_says_so() -> None:
     ):
         assert line in text
     assert "Not recorded: no training images were given." in text
-    assert "It was not measured whether the images give patients away." in text
+    assert "It was not measured whether the images reveal patients." in text
     assert "fake=… real=…" in text
 
 

@@ -72,7 +72,7 @@ def test_by_label_two_classes_come_apart(dims):
 def test_contrastive_finds_the_other_view_better_than_untrained():
     images, others = clouds(100, seed=0), clouds(60, seed=1)
     extractor = DomainFeatures(method="auto", width=8, steps=100, batch_size=50)
-    untrained = extractor.held
+    untrained = extractor.frozen
     extractor.fit(images, None)
     assert extractor.rules["weights"].startswith("contrastive, 100 steps, 100 images")
     trained = retrieved(extractor, others)
@@ -201,8 +201,8 @@ def test_no_part_of_a_checkpoint_and_moves_along():
     holder = nn.ModuleDict({"extractor": extractor})
     assert list(holder.parameters()) == []
     assert holder.state_dict() == {}
-    assert not any(weight.requires_grad for weight in extractor.held.network.parameters())
-    assert {weight.device.type for weight in holder.to("meta")["extractor"].held.network.parameters()} == {"meta"}
+    assert not any(weight.requires_grad for weight in extractor.frozen.network.parameters())
+    assert {weight.device.type for weight in holder.to("meta")["extractor"].frozen.network.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize(("shape", "dims", "channels"), [((2, 1, 16, 16), 2, 1), ((2, 3, 33, 20), 2, 3), ((2, 2, 16, 18, 20), 3, 2)])
@@ -231,7 +231,7 @@ def test_errors():
         DomainFeatures(method="label", **FAST).fit(images, labels * 0)
     with pytest.raises(ValueError, match="method=label needs two classes of 25 images or more, got 0"):
         DomainFeatures(method="label", **FAST).fit(images, None)
-    with pytest.raises(ValueError, match="do the images hold NaN"):
+    with pytest.raises(ValueError, match="do the images contain NaN"):
         extractor.fit(images * float("nan"), None)
     with pytest.raises(ValueError, match=r"sides of 16 or more, got \(16, 1, 15, 16\)"):
         extractor.fit(images[:, :, 1:], None)

@@ -118,7 +118,7 @@ def test_network_is_no_part_of_a_checkpoint_and_moves_along(file_small):
     assert list(holder.parameters()) == []
     assert holder.state_dict() == {}
     holder.train()
-    network = space.extractor.held.network
+    network = space.extractor.frozen.network
     assert not any(part.training for part in network.modules())
     assert not any(weight.requires_grad for weight in network.parameters())
     holder.to("meta")
@@ -197,7 +197,7 @@ def test_wrong_weights_are_named(small, tmp_path):
     with pytest.raises(ValueError, match=r"such as stage2.0.branch1.2.weight \(58, .* Is it the file of this architecture"):
         features_of(path, arch="shufflenet_v2_x1_0")
     torch.save({"one.weight": torch.zeros(2, 3)}, path)
-    with pytest.raises(ValueError, match=r"it holds 1: one.weight \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"it contains 1: one.weight \(2, 3\)"):
         features_of(path)
 
 
@@ -210,7 +210,7 @@ class Evil:
 def test_files_that_run_code_are_refused(tmp_path, write):
     write({"conv1.weight": Evil()}, tmp_path / "file.pth")
     for build in (features_of, lambda path: InceptionFeatures(name="inception", weights=str(path), published="here")):
-        with pytest.raises(ValueError, match=r"file\.pth must hold weights alone"):
+        with pytest.raises(ValueError, match=r"file\.pth must contain only weights"):
             build(tmp_path / "file.pth")
     assert not Path("ran").exists()
 
@@ -220,13 +220,13 @@ def test_files_that_run_code_are_refused(tmp_path, write):
 def test_damaged_files(tmp_path, content, suffix):
     path = tmp_path / f"file.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="must hold weights alone, tensors by name; it is damaged"):
+    with pytest.raises(ValueError, match="must contain only weights, tensors by name; it is damaged"):
         features_of(path)
 
 
 def test_file_without_tensors(tmp_path):
     torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "file.pth")
-    with pytest.raises(ValueError, match="must hold weights: names and tensors; got none"):
+    with pytest.raises(ValueError, match="must contain weights: names and tensors; got none"):
         features_of(tmp_path / "file.pth")
 
 

@@ -15,10 +15,10 @@ from medgan_pl.data.phantom import draw_patient
 from medgan_pl.metrics.distances import frechet_distance
 from medgan_pl.metrics.extractors import radiomics
 from medgan_pl.metrics.extractors.radiomics import (
-    GREY_LEVELS,
+    GRAY_LEVELS,
     RadiomicsFeatures,
     first_order,
-    grey_levels,
+    gray_levels,
     radiomic_features,
     texture,
     wavelet_energies,
@@ -42,7 +42,7 @@ def image(*shape, seed=0):
 
 def test_grey_levels_are_equal_steps_and_hold_both_ends():
     values = np.array([-1.5, -1, -1 + 1.99 / 32, -1 + 2 / 32, 0, 0.999, 1, 2])
-    assert grey_levels(values, -1.0, 1.0).tolist() == [0, 0, 0, 1, 16, 31, 31, 31]
+    assert gray_levels(values, -1.0, 1.0).tolist() == [0, 0, 0, 1, 16, 31, 31, 31]
 
 
 def test_first_order_of_the_digital_phantom_of_ibsi():
@@ -63,8 +63,8 @@ def test_first_order_of_the_digital_phantom_of_ibsi():
 @pytest.mark.parametrize("shape", [(40, 33), (12, 17, 20)])
 def test_first_order_is_scipys(shape):
     x = image(*shape)
-    found = first_order(x, grey_levels(x, -1.0, 1.0))
-    counts = np.histogram(x, bins=GREY_LEVELS, range=(-1, 1))[0]
+    found = first_order(x, gray_levels(x, -1.0, 1.0))
+    counts = np.histogram(x, bins=GRAY_LEVELS, range=(-1, 1))[0]
     x = x.ravel()
     inner = [v for v in x if np.percentile(x, 10) <= v <= np.percentile(x, 90)]
     expected = {
@@ -93,7 +93,7 @@ def pairs(levels, step):
 
 
 def test_texture_by_a_plain_loop():
-    levels = grey_levels(image(14, 11), -1.0, 1.0)
+    levels = gray_levels(image(14, 11), -1.0, 1.0)
     expected = dict.fromkeys(("contrast", "dissimilarity", "homogeneity", "asm", "energy", "correlation", "joint_entropy"), 0.0)
     for step in DIRECTIONS:
         both = pairs(levels, step)
@@ -110,15 +110,15 @@ def test_texture_by_a_plain_loop():
 
 
 def test_texture_is_scikit_images():
-    levels = grey_levels(image(64, 48, seed=3), -1.0, 1.0)
-    matrices = graycomatrix(levels, [1], [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4], levels=GREY_LEVELS, symmetric=True, normed=True)
+    levels = gray_levels(image(64, 48, seed=3), -1.0, 1.0)
+    matrices = graycomatrix(levels, [1], [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4], levels=GRAY_LEVELS, symmetric=True, normed=True)
     found = texture(levels)
     for ours, theirs in (("asm", "ASM"), *((key, key) for key in ("contrast", "dissimilarity", "homogeneity", "energy", "correlation"))):
         assert found[ours] == pytest.approx(graycoprops(matrices, theirs).mean(), rel=1e-10), ours
 
 
 def test_texture_of_a_volume_is_the_mean_over_its_planes():
-    volume = grey_levels(image(40, 12, 14), -1.0, 1.0)
+    volume = gray_levels(image(40, 12, 14), -1.0, 1.0)
     planes = [volume[k] for k in (2, 7, 12, 17, 20, 22, 27, 32, 37)] + [volume[:, 6], volume[:, :, 7]]
     for key, value in texture(volume).items():
         assert value == pytest.approx(np.mean([texture(plane)[key] for plane in planes]), rel=1e-12)

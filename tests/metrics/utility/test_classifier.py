@@ -8,7 +8,7 @@ from planted import noise, sided
 
 from medgan_pl.metrics.utility.classifier import Classifier, fit_classifier, predict
 from medgan_pl.metrics.utility.scores import auc
-from medgan_pl.metrics.utility.teaching import Balanced, Labelled, SlightAugmentation, Training, labelled, share_of_rate, shares, small
+from medgan_pl.metrics.utility.teaching import Balanced, Labeled, SlightAugmentation, Training, labeled, share_of_rate, shares, small
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,7 +59,7 @@ def test_it_learns_inside_inference_mode():
 
 def test_every_part_is_learned_from():
     """The second part alone shows class 1 on the right."""
-    blank = Labelled(noise(60, (1, 16, 16), 5), torch.arange(60) % 2)
+    blank = Labeled(noise(60, (1, 16, 16), 5), torch.arange(60) % 2)
     assert score(fit_classifier([blank, sided()], 2, Training(steps=60, batch_size=16), seed=0), sided(seed=1)) > 0.9
 
 
@@ -92,7 +92,7 @@ class Lazy:
 def test_large_sets_are_read_a_few_at_a_time_and_up_to_a_number():
     train = sided(200)
     lazy = Lazy(train.images)
-    ready = labelled(Labelled(lazy, train.labels, groups=torch.arange(200)), 2, max_images=70, what="set")
+    ready = labeled(Labeled(lazy, train.labels, groups=torch.arange(200)), 2, max_images=70, what="set")
     assert (max(lazy.asked), sum(lazy.asked)) == (16, 70)
     assert torch.equal(ready.images, train.images[ready.groups])
     assert torch.equal(ready.labels, train.labels[ready.groups])
@@ -139,21 +139,21 @@ def test_the_rate_goes_up_and_down():
 
 def test_errors_of_the_data():
     train = sided()
-    rare = Labelled(train.images, (torch.arange(60) >= 50).long())
-    with pytest.raises(ValueError, match="20 or more of each class to teach from, got \\[50, 10\\]"):
+    rare = Labeled(train.images, (torch.arange(60) >= 50).long())
+    with pytest.raises(ValueError, match="20 or more of each class to train on, got \\[50, 10\\]"):
         fit_classifier([rare], 2, QUICK, 0)
     with pytest.raises(ValueError, match="must have labels, got none"):
-        fit_classifier([Labelled(train.images, None)], 2, QUICK, 0)
+        fit_classifier([Labeled(train.images, None)], 2, QUICK, 0)
     with pytest.raises(ValueError, match="labels must lie in 0 to 1, got 0 to 2"):
         fit_classifier([sided(classes=3)], 2, QUICK, 0)
     with pytest.raises(ValueError, match="one label and one group an image, got 59 labels of 60"):
-        fit_classifier([Labelled(train.images, train.labels[1:])], 2, QUICK, 0)
+        fit_classifier([Labeled(train.images, train.labels[1:])], 2, QUICK, 0)
     with pytest.raises(ValueError, match="same channels and size"):
         fit_classifier([train, sided(side=20)], 2, QUICK, 0)
     torn = train.images.clone()
     torn[17, 0, 3, 3] = math.nan
     with pytest.raises(ValueError, match="NaN or infinity among images 16 to 31"):
-        fit_classifier([Labelled(torn, train.labels)], 2, QUICK, 0)
+        fit_classifier([Labeled(torn, train.labels)], 2, QUICK, 0)
     with pytest.raises(ValueError, match="sides of 16 or more, got"):
         small(torch.zeros(3, 1, 15, 32))
     with pytest.raises(ValueError, match="got none"):

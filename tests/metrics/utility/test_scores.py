@@ -122,7 +122,7 @@ def test_errors():
         auc(probabilities(6, 2), torch.ones(6, dtype=torch.int64))
     with pytest.raises(ValueError, match="training diverged"):
         auc(torch.full((6, 2), math.nan), torch.arange(6) % 2)
-    with pytest.raises(ValueError, match="one label a case, got 5"):
+    with pytest.raises(ValueError, match="one label for each case, got 5"):
         auc(probabilities(6, 2), torch.arange(5) % 2)
     with pytest.raises(ValueError, match="more than half of the draws"):
         SeedBootstrap(2, 10, None, Resampling()).estimate(torch.full((2, 201), math.nan, dtype=torch.float64))

@@ -75,7 +75,7 @@ def test_loss_by_hand():
 def test_masks_move_with_the_images(monkeypatch):
     """Where the images are their masks, they still agree pixel by pixel in every batch."""
     train, batches = squares(seed=3), []
-    monkeypatch.setattr(segmenter, "teach", lambda network, batch, *_: batches.extend(batch() for _ in range(10)))
+    monkeypatch.setattr(segmenter, "train_frozen", lambda network, batch, *_: batches.extend(batch() for _ in range(10)))
     pair = Masked(train.masks * 2 - 1, train.masks)
     fit_segmenter([pair, pair], Training(), seed=0)
     for images, masks in batches:

@@ -1,4 +1,4 @@
-"""Good, mislabelled and useless fakes told apart on planted classes; the numbers from given probabilities by hand."""
+"""Good, mislabeled and useless fakes distinguished on planted classes; the numbers from given probabilities by hand."""
 
 import math
 from dataclasses import replace
@@ -11,8 +11,14 @@ from planted import noise, sided, squares
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.utility.scores import SeedBootstrap
-from medgan_pl.metrics.utility.teaching import Labelled, Masked, Training
-from medgan_pl.metrics.utility.utility import TEACHERS, segment_usefulness, segment_usefulness_of, usefulness, usefulness_of
+from medgan_pl.metrics.utility.teaching import Labeled, Masked, Training
+from medgan_pl.metrics.utility.utility import (
+    TRAINING_SETS,
+    classifier_utility,
+    classifier_utility_of,
+    segmenter_utility,
+    segmenter_utility_of,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,7 +46,7 @@ def test():
 
 @pytest.fixture(scope="module")
 def good(train, test):
-    return usefulness(train, test, sided(90, seed=2), 2, QUICK, FEW)
+    return classifier_utility(train, test, sided(90, seed=2), 2, QUICK, FEW)
 
 
 def test_fakes_with_the_right_labels_are_useful(good):
@@ -60,7 +66,7 @@ def test_every_key_is_in_the_catalogue_and_in_its_interval(good):
 
 def test_fakes_with_shuffled_labels_teach_nothing(train, test):
     shuffled = replace(sided(90, seed=2), labels=(torch.arange(90) // 2) % 2)
-    found = usefulness(train, test, shuffled, 2, QUICK, FEW)
+    found = classifier_utility(train, test, shuffled, 2, QUICK, FEW)
     assert found.estimates["auc_real"].value > 0.97
     assert found.floors["auc_synthetic"] == found.estimates["auc_real"]
     for key in ("auc_synthetic", "auc_reverse", "agreement"):
@@ -71,14 +77,14 @@ def test_fakes_with_shuffled_labels_teach_nothing(train, test):
 
 def test_same_again_and_the_global_generator_is_untouched(train, test):
     quick, state = Training(seeds=2, steps=2, batch_size=4), torch.get_rng_state()
-    one, again = (usefulness(train, test, sided(40, seed=2), 2, quick, FEW) for _ in range(2))
+    one, again = (classifier_utility(train, test, sided(40, seed=2), 2, quick, FEW) for _ in range(2))
     assert one == again
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_it_plays_in_three_dimensions_with_three_classes():
     train, test, fake = (sided(60, seed=seed, spatial_dims=3, classes=3) for seed in range(3))
-    found = usefulness(train, test, fake, 3, Training(seeds=2, steps=2, batch_size=4), FEW)
+    found = classifier_utility(train, test, fake, 3, Training(seeds=2, steps=2, batch_size=4), FEW)
     assert all(math.isfinite(estimate.value) for estimate in found.estimates.values())
 
 
@@ -96,10 +102,12 @@ def loop_auc(seen, labels, weights):
 
 def test_the_gain_is_paired_over_seeds_and_patients():
     labels, groups = torch.arange(24) % 2, torch.arange(24) // 3
-    on_test = {teacher: probabilities(3, 24, place) for place, teacher in enumerate(TEACHERS)}
-    cases = Labelled(torch.zeros(24, 1, 16, 16), labels, groups)
+    on_test = {trained_on: probabilities(3, 24, place) for place, trained_on in enumerate(TRAINING_SETS)}
+    cases = Labeled(torch.zeros(24, 1, 16, 16), labels, groups)
     resampling = Resampling(draws=40, seed=9)
-    found = usefulness_of(on_test, cases, probabilities(3, 30, 5), Labelled(torch.zeros(30, 1, 16, 16), torch.arange(30) % 2), resampling)
+    found = classifier_utility_of(
+        on_test, cases, probabilities(3, 30, 5), Labeled(torch.zeros(30, 1, 16, 16), torch.arange(30) % 2), resampling
+    )
     bootstrap = SeedBootstrap(3, 24, groups, resampling)
     gains = np.array(
         [
@@ -111,15 +119,15 @@ def test_the_gain_is_paired_over_seeds_and_patients():
     gain = found.estimates["auc_gain"]
     assert gain.value == pytest.approx(gains[:, 0].mean(), abs=1e-12)
     assert (gain.low, gain.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-12)
-    same = usefulness_of({**on_test, "both": on_test["real"]}, cases, on_test["real"], cases, resampling).estimates["auc_gain"]
+    same = classifier_utility_of({**on_test, "both": on_test["real"]}, cases, on_test["real"], cases, resampling).estimates["auc_gain"]
     assert (same.low, same.value, same.high) == (0, 0, 0)
 
 
 def test_agreement_by_hand():
     """Of class 0 three in four are seen as asked for, of class 1 one in two."""
     seen = torch.tensor([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 2 + [[0.6, 0.4]]).double().expand(2, -1, -1)
-    cases = Labelled(torch.zeros(6, 1, 16, 16), torch.tensor([0, 0, 0, 0, 1, 1]))
-    found = usefulness_of(dict.fromkeys(TEACHERS, seen), cases, seen, cases, Resampling())
+    cases = Labeled(torch.zeros(6, 1, 16, 16), torch.tensor([0, 0, 0, 0, 1, 1]))
+    found = classifier_utility_of(dict.fromkeys(TRAINING_SETS, seen), cases, seen, cases, Resampling())
     assert found.estimates["agreement"].value == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert found.floors["agreement"].value == pytest.approx((3 / 4 + 1 / 2) / 2)
 
@@ -128,23 +136,23 @@ def test_errors_come_before_any_training(train, test):
     endless = Training(steps=10**9)
     one = replace(test, labels=torch.ones(100, dtype=torch.int64))
     with pytest.raises(ValueError, match="2 classes or more, got 100 of class \\[1\\] alone"):
-        usefulness(train, one, train, 2, endless, FEW)
-    with pytest.raises(ValueError, match="generated set must hold 20 or more of each class"):
-        usefulness(train, test, sided(30), 2, endless, FEW)
+        classifier_utility(train, one, train, 2, endless, FEW)
+    with pytest.raises(ValueError, match="generated set must have 20 or more of each class"):
+        classifier_utility(train, test, sided(30), 2, endless, FEW)
     with pytest.raises(ValueError, match="generated set must have labels, got none"):
-        usefulness(train, test, replace(train, labels=None), 2, endless, FEW)
+        classifier_utility(train, test, replace(train, labels=None), 2, endless, FEW)
     with pytest.raises(ValueError, match="same channels and size, got real training \\(1, 16, 16\\)"):
-        usefulness(train, test, sided(80, side=20), 2, endless, FEW)
+        classifier_utility(train, test, sided(80, side=20), 2, endless, FEW)
     with pytest.raises(ValueError, match="NaN"):
-        usefulness(train, replace(test, images=test.images * math.nan), train, 2, endless, FEW)
-    with pytest.raises(ValueError, match="2 classes or more to tell apart, got 1"):
-        usefulness(train, test, train, 1, endless, FEW)
+        classifier_utility(train, replace(test, images=test.images * math.nan), train, 2, endless, FEW)
+    with pytest.raises(ValueError, match="2 classes or more, got 1"):
+        classifier_utility(train, test, train, 1, endless, FEW)
 
 
 def test_masks_that_do_not_fit_their_images_teach_no_segmenter():
     train, test, other = (squares(40, seed=seed, side=16, empty=False) for seed in range(3))
     strange = Masked(noise(40, (1, 16, 16), 7), other.masks)
-    found = segment_usefulness(train, test, strange, Training(seeds=2, steps=50, batch_size=8), FEW)
+    found = segmenter_utility(train, test, strange, Training(seeds=2, steps=50, batch_size=8), FEW)
     assert found.estimates["dice_real"].value > 0.5
     assert found.estimates["dice_synthetic"].value < 0.35
     assert set(found.estimates) == {key for key, entry in CATALOGUE.items() if entry.group == "use" and key.startswith("dice")}
@@ -152,9 +160,9 @@ def test_masks_that_do_not_fit_their_images_teach_no_segmenter():
 
 
 def test_dice_interval_by_hand():
-    dice = {teacher: probabilities(4, 12, place)[:, :, 1] for place, teacher in enumerate(TEACHERS)}
+    dice = {trained_on: probabilities(4, 12, place)[:, :, 1] for place, trained_on in enumerate(TRAINING_SETS)}
     groups, resampling = torch.arange(12) // 3, Resampling(draws=30)
-    found = segment_usefulness_of(dice, groups, resampling).estimates["dice_both"]
+    found = segmenter_utility_of(dice, groups, resampling).estimates["dice_both"]
     bootstrap = SeedBootstrap(4, 12, groups, resampling)
     draws = [
         np.mean([np.average(dice["both"][s], weights=row) for s in seeds.tolist()])

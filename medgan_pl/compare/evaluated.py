@@ -1,4 +1,4 @@
-"""Runs and their reports: found in the folders of a sweep, and read without trust, because a report travels with its run."""
+"""Runs and their reports: found in the folders of a sweep, and validated when read, because reports come from other people too."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,16 +9,16 @@ from medgan_pl.core.untrusted import require
 from medgan_pl.metrics.judgement import Judgement
 from medgan_pl.metrics.result import Result
 
-REPORT = "report/metrics.json"  # in a run folder, where evaluate writes it
+REPORT = "report/metrics.json"  # in a run folder, as evaluate writes it
 OF_A_RUN = ("checkpoints", "overrides.yaml", "train.log")  # any of them makes a folder a run
-OF_A_SWEEP = ("multirun.yaml", "sweep.csv", "sweep.png", "study.db")  # beside the runs in the folder of a sweep, where a * finds them too
+OF_A_SWEEP = ("multirun.yaml", "sweep.csv", "sweep.png", "study.db")  # in the folder of a sweep, where a * matches them too
 DEEPEST = 3  # levels below a folder at which a run may lie: multirun/<date>/<time>/<n>
-MAX_BYTES = 2**26  # of a metrics.json, far above what one has
+MAX_BYTES = 2**26  # of a metrics.json, far above a usual one
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A run and its judgement: `results` by name; `privacy`, the mark of the verdict on privacy and its text."""
+class EvaluatedRun:
+    """A run with its judgement: `results` by name; `privacy`: mark and text of the verdict on privacy."""
 
     name: str
     path: Path
@@ -39,9 +39,9 @@ def find(paths: Iterable[Path]) -> dict[Path, Path | None]:
             raise FileNotFoundError(f"each path must be a run folder, or a folder of runs; there is no {path}")
         if path.is_file() and path.name in OF_A_SWEEP:
             continue
-        runs = below(path)
+        runs = runs_below(path)
         if not runs:
-            raise ValueError(f"each path must be a run folder, a folder of runs, or a metrics.json; {path} is none and holds none")
+            raise ValueError(f"each path must be a run folder, a folder of runs, or a metrics.json; {path} is none and contains none")
         for folder, report in runs:
             known = [run for run, other in found.items() if run.resolve() == folder.resolve() or (report and other == report)]
             if not known:
@@ -49,7 +49,7 @@ def find(paths: Iterable[Path]) -> dict[Path, Path | None]:
     return found
 
 
-def below(path: Path, depth: int = 0) -> list[tuple[Path, Path | None]]:
+def runs_below(path: Path, depth: int = 0) -> list[tuple[Path, Path | None]]:
     """Return the runs at most DEEPEST levels below a path, the path included, with their reports."""
     if path.is_file():
         folder = path.parent
@@ -61,10 +61,10 @@ def below(path: Path, depth: int = 0) -> list[tuple[Path, Path | None]]:
     if any((path / name).exists() for name in OF_A_RUN):
         return [(path, None)]
     folders = sorted((each for each in path.iterdir() if each.is_dir()), key=lambda each: (len(each.name), each.name))
-    return [run for folder in folders for run in below(folder, depth + 1)] if depth < DEEPEST else []
+    return [run for folder in folders for run in runs_below(folder, depth + 1)] if depth < DEEPEST else []
 
 
-def read(path: Path, name: str) -> Judged:
+def read(path: Path, name: str) -> EvaluatedRun:
     """Return the report in a metrics.json. Raises ValueError, with the file and what is wrong, for any other content."""
     try:
         require(path.stat().st_size <= MAX_BYTES, f"it must have at most {MAX_BYTES} bytes")
@@ -74,4 +74,4 @@ def read(path: Path, name: str) -> Judged:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} must be a metrics.json that medgan_pl.evaluate wrote; it is not: {why[:500]}") from error
-    return Judged(name, path, judgement, {result.name: result for result in judgement.results}, privacy)
+    return EvaluatedRun(name, path, judgement, {result.name: result for result in judgement.results}, privacy)
