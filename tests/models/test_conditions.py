@@ -255,10 +255,11 @@ def test_no_value_of_a_patient_is_in_a_file_or_a_line(here, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("MEDGAN_CACHE", str(tmp_path / "work/cache"))
     data = ("data=xray", f"data.root={tmp_path / 'films/t.csv'}")
+    small = [word for word in TINY if not word.startswith("data.cohort")]
     printed = []
     for call in (
         ["inspect", *data, "data.size=16", "data.covariates=[age,blood]", "output=looked"],
-        ["train", *data, *TINY, "model.covariates=[age,blood]", "hydra.run.dir=run"],
+        ["train", *data, *small, "model.covariates=[age,blood]", "hydra.run.dir=run"],
         ["sample", "checkpoint=run/checkpoints/last.ckpt", "n=2", "covariates.age=unknown", "covariates.blood=b", "device=cpu"],
     ):
         code, said = here(*call)
