@@ -154,7 +154,7 @@ def test_what_never_heals_is_tried_again_slower_and_then_told(play, inject, tmp_
     assert rates == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
     assert "2 rollbacks did not help" in str(told.value)
     assert re.findall(r"3 steps in a row .* nan, after 48 images \(learning rates × (.*)\)", str(told.value)) == ["1", "0.5", "0.25"]
-    assert "last.ckpt, 32 images is the last that is good" in str(told.value)
+    assert "last.ckpt, 32 images is the last good one" in str(told.value)
     assert [int(row["images"]) for row in rows(tmp_path / "run")] == [0, 16, 32, 48]
     assert saved(tmp_path)["medgan_pl"]["images"] == 32
 
@@ -325,7 +325,7 @@ def test_a_run_whose_checkpoints_have_no_place_goes_on_and_says_so_at_the_end(pl
         folder.write_text("a file where the folder was")
 
     inject(at(40, lose))
-    with pytest.raises(OSError, match=r"the run is through, and its last checkpoint could not be saved: .*Not a directory"):
+    with pytest.raises(OSError, match=r"the run is complete, and its last checkpoint could not be saved: .*Not a directory"):
         play()
     assert caplog.text.count("cannot save") == 2
     assert [int(row["images"]) for row in rows(tmp_path / "run")] == EVERY_16
