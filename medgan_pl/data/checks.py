@@ -7,7 +7,7 @@ from medgan_pl.data.files.records import Record
 from medgan_pl.data.image_table import Degrade
 from medgan_pl.data.intensity import Intensity
 from medgan_pl.data.prepare.cache import Cache
-from medgan_pl.data.prepare.pipelines import CompanionReader
+from medgan_pl.data.prepare.prepared import CompanionReader
 
 
 def check_windows(degrade: Degrade | None, companions: Mapping[str, CompanionReader], intensity: Intensity) -> None:

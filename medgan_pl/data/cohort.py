@@ -11,9 +11,9 @@ from typing import Any
 from medgan_pl.core.counts import whole_number
 from medgan_pl.data import phantom
 from medgan_pl.data.files.records import Item, Record, tabulate
-from medgan_pl.data.modalities import Modality
+from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Task
-from medgan_pl.data.prepare.pipelines import CompanionReader
+from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.scan import Scan
 
 

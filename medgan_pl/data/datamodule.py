@@ -23,11 +23,12 @@ from medgan_pl.data.files.records import Record, fingerprint
 from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_duplicates
 from medgan_pl.data.image_table import Crops, Degrade, Rows, Table, inverse_of
 from medgan_pl.data.intensity import Intensity, Inverse
-from medgan_pl.data.modalities import Modality
+from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import available_cores, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.layouts import laid_out
-from medgan_pl.data.prepare.pipelines import CompanionReader, Pipeline
+from medgan_pl.data.prepare.pipelines import Pipeline
+from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import FileSource, Source

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.models.augment import Augment
-from medgan_pl.models.games.base import Augmentation
+from medgan_pl.models.games.parts import Augmentation
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.losses.adversarial import NonSaturating
 from medgan_pl.models.losses.penalties import R1R2, NoPenalty
