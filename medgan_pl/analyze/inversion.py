@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from medgan_pl.core.allowed import DATA_PACKAGES, check_targets
 from medgan_pl.core.counts import whole_number
-from medgan_pl.core.safe_load import DATA_PACKAGES, check_targets
 from medgan_pl.core.settings import reading
 from medgan_pl.models.load import style_based
 

@@ -8,6 +8,7 @@ from medgan_pl.core.settings import FILES, difference, select
 
 if TYPE_CHECKING:
     from medgan_pl.data.protocol import Data
+    from medgan_pl.models.state import Progress, RunState
 
 # The least value of what must be a whole number.
 COUNTS = {
@@ -88,12 +89,12 @@ def check_data(config: dict[str, Any], data: "Data") -> None:
         )
 
 
-def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:
+def check_same_run(path: Path, state: "RunState", config: dict[str, Any], force: bool) -> None:
     """Raise ValueError, with each difference, if a setting that a resumed run may not change is not that of the checkpoint.
 
     With `force` only the networks must be the same.
     """
-    own = state["config"]
+    own = state.config
     change = difference(own["model"], config["model"], "model")
     if change:
         raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
@@ -105,10 +106,10 @@ def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], fo
         )
 
 
-def check_same_place(state: dict[str, Any], world: int, device: str, fingerprint: str, force: bool) -> None:
+def check_same_place(progress: "Progress", world: int, device: str, fingerprint: str, force: bool) -> None:
     """Raise ValueError unless the data and splits are those of the checkpoint, and the devices are as many and of the same kind."""
     here = {"devices": world, "kind of device": device, "data set (fingerprint)": fingerprint}
-    there = {"devices": state["world"], "kind of device": state["device"], "data set (fingerprint)": state["fingerprint"]}
+    there = {"devices": progress.world, "kind of device": progress.device, "data set (fingerprint)": progress.fingerprint}
     changes = [f"{key}: {there[key]}, {here[key]}" for key in here if there[key] != here[key]]
     if changes and not force:
         raise ValueError(

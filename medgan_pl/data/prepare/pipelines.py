@@ -12,8 +12,8 @@ from typing import Any
 from monai.transforms import Compose
 from torch import Tensor
 
+from medgan_pl.core.allowed import DATA_PARTS, check_targets
 from medgan_pl.core.command import instantiate
-from medgan_pl.core.safe_load import DATA_PARTS, check_targets
 from medgan_pl.data.degrade.base import Frame
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Intensity, Levels, to_unit
