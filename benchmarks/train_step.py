@@ -27,7 +27,7 @@ from torch.nn.functional import softplus
 
 from benchmarks.runs import Data, module_of, trainer_of
 from medgan_pl.core.command import quiet_libraries
-from medgan_pl.models.games.base import Penalty
+from medgan_pl.models.games.parts import Penalty
 from medgan_pl.models.module import AdversarialModule
 from medgan_pl.models.networks.layers import frozen, to_channels_last
 

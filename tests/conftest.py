@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import io
 import logging
 import os
 import re
@@ -19,7 +20,9 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from written_checkpoint import checkpoint_bytes, saved
 
+import medgan_pl
 from medgan_pl.core.console import configuration_folder
 
 torch.set_num_threads(1)  # two wait for each other on a busy machine, and the tests are too small to gain
@@ -82,6 +85,31 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command("train", "model=resnet_gan", "data=chest_xray", *(word for word in TINY if word != "callbacks.curves=null"))
     (run,) = (place / "outputs").glob("*/*")
     return run
+
+
+@pytest.fixture(scope="session")
+def written() -> bytes:
+    """A small whole checkpoint, but for what only a resumed run needs."""
+    return checkpoint_bytes()
+
+
+@pytest.fixture
+def whole(written: bytes) -> dict[str, Any]:
+    """The content of that checkpoint, to be changed."""
+    return copy.deepcopy(torch.load(io.BytesIO(written), weights_only=True))
+
+
+@pytest.fixture
+def refused(whole: dict[str, Any]) -> Callable[..., None]:
+    """Loads the changed content from a file, and expects ValueError with these words."""
+
+    def refused(match: str) -> None:
+        Path("evil.ckpt").write_bytes(saved(whole))
+        with pytest.raises(ValueError, match=match) as caught:
+            medgan_pl.load("evil.ckpt")
+        assert len(str(caught.value)) < 2000
+
+    return refused
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.core.safe_load import DATA_PACKAGES, check_targets
+from medgan_pl.core.allowed import DATA_PACKAGES, check_targets
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import reading
 from medgan_pl.models.load import style_based
 
@@ -28,8 +29,7 @@ class Inversion:
     """
 
     def __init__(self, *, steps: int = 1000, rate: float = 0.1, features: float = 1.0, each_layer: bool = False) -> None:
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"`steps` must be a whole number of at least 1, got {steps}")
+        whole_number("steps", steps, 1)
         if not all(isinstance(value, int | float) for value in (rate, features)) or not (rate > 0 and features >= 0):
             raise ValueError(f"`rate` must be above 0 and `features` at least 0, got {rate} and {features}")
         if not isinstance(each_layer, bool):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def analyze(config: "DictConfig") -> None:
                 f"`{name}` must be given: python -m medgan_pl.analyze analysis=inversion checkpoint=…/checkpoints/best.ckpt input=film.png"
             )
     for name in ("n", "batch_size"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
+        whole_number(name, config[name], 1)
     analysis = instantiate(config.analysis, _convert_="all")
     module = load(str(config.checkpoint), chosen_device(config.device))
     analysis.run(module, config, Path(str(config.output)))

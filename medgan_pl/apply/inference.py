@@ -1,6 +1,5 @@
 """Inference on whole films and volumes: read a scan, map it to [-1, 1], generate by windows, map back to native units, write its like."""
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan_pl.apply.done import is_done
 from medgan_pl.apply.inputs import masks_of
 from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.reference import Reference, read_reference
@@ -241,17 +241,3 @@ class Inference:
 def labels_of(probabilities: np.ndarray) -> np.ndarray:
     """Return (*S) from (K, *S): 1 to K for the likeliest structure where it is above LIKELY, else 0. Raise ValueError if not finite."""
     return np.where(finite(probabilities.max(0)) > LIKELY, probabilities.argmax(0) + 1, 0)
-
-
-def is_done(target: Path, origin: dict[str, Any]) -> bool:
-    """Return True if a sidecar of this name, with any ending, has this origin, and its file is unchanged."""
-    for ending in ("", ".nii.gz", ".dcm", ".png", ".tif"):
-        path = target.with_name(target.name + ending)
-        sidecar = path.with_name(path.name + ".json")
-        try:
-            known = json.loads(sidecar.read_text(encoding="utf-8")) | {}
-            if all(known.get(key) == value for key, value in (origin | sums_of(path)).items()):
-                return True
-        except (OSError, ValueError, TypeError):  # no sidecar, or that of something else
-            continue
-    return False

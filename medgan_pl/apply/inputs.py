@@ -9,7 +9,7 @@ from medgan_pl.data.files.folders import is_mask, walk
 from medgan_pl.data.files.layouts import companion_name
 from medgan_pl.data.files.names import ITK, bare
 from medgan_pl.data.files.records import Item
-from medgan_pl.data.modalities import Modality
+from medgan_pl.data.modality import Modality
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -57,9 +58,8 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
         if settings[name] is None:
             raise ValueError(f"`{name}` must be given: python -m medgan_pl.apply checkpoint=…/checkpoints/best.ckpt input=DIR output=DIR")
     for name, min_value in {"batch_size": 1, "seed": 0, "uncertainty": 2}.items():
-        value = settings[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < min_value):
-            raise ValueError(f"`{name}` must be a whole number of at least {min_value}, got {value}")
+        if settings[name] is not None:
+            whole_number(name, settings[name], min_value)
     for name in ("resample", "force"):
         if not isinstance(settings[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {settings[name]}")

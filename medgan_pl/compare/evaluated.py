@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medgan_pl.core.safe_load import require
+from medgan_pl.core.untrusted import require
 from medgan_pl.metrics.judgement import Judgement
 from medgan_pl.metrics.result import Result
 

@@ -1,13 +1,32 @@
 """Checks of image data against themselves and against the model that is to learn them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from medgan_pl.data.files.listing import COMPANION_KEYS
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.image_table import Degrade
 from medgan_pl.data.intensity import Intensity
 from medgan_pl.data.prepare.cache import Cache
-from medgan_pl.data.prepare.pipelines import CompanionReader
+from medgan_pl.data.prepare.prepared import CompanionReader
+
+
+def check_channels(channels: int, intensity: Intensity, companions: Mapping[str, CompanionReader]) -> None:
+    """Raise ValueError for channels that are not the intensity's, and for a companion with an unknown key."""
+    if channels != intensity.channels:
+        raise ValueError(
+            f"data.channels must be the channels of the intensity, got {channels}; use data.channels={intensity.channels}, "
+            "or as many data.intensity.windows_hu"
+        )
+    if set(companions) - set(COMPANION_KEYS):
+        raise ValueError(f"data.beside must hold some of {', '.join(COMPANION_KEYS)}, got {', '.join(companions)}")
+
+
+def check_folders(splits: Collection[str], title: str) -> None:
+    """Raise ValueError unless split folders `splits` give images to train and val. `title` names the source."""
+    if not {"train", "val"} <= set(splits):
+        given = f"splits {', '.join(sorted(splits)) or 'none'} in {title}"
+        raise ValueError(f"data.split=folders needs images in train and in val, got {given}; data.split=patient splits anew")
 
 
 def check_windows(degrade: Degrade | None, companions: Mapping[str, CompanionReader], intensity: Intensity) -> None:

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.data import phantom
 from medgan_pl.data.files.records import Item, Record, tabulate
-from medgan_pl.data.modalities import Modality
+from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Task
-from medgan_pl.data.prepare.pipelines import CompanionReader
+from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.scan import Scan
 
 
@@ -27,8 +28,7 @@ class CohortSource:
     nameless = 0
 
     def __init__(self, modality: Modality, patients: int, seed: int, shape: tuple[int, ...], covariates: Sequence[str] = ()) -> None:
-        if patients < 1:
-            raise ValueError(f"data.cohort.patients must be 1 or more, got {patients}")
+        whole_number("data.cohort.patients", patients, 1)
         if len(shape) != modality.spatial_dims or min(shape) < 8:
             raise ValueError(f"data.cohort.shape must be {modality.spatial_dims} counts of 8 or more voxels, got {list(shape)}")
         self.modality, self.patients, self.seed, self.shape = modality, patients, seed, tuple(shape)

@@ -12,29 +12,26 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from medgan_pl.core.batch import Batch
-from medgan_pl.data import summary
-from medgan_pl.data.checks import check_pixels, check_source, check_space, check_units, check_windows, unusable_line
+from medgan_pl.data import checks, summary
 from medgan_pl.data.cohort import CohortSource
 from medgan_pl.data.companion import with_companions
 from medgan_pl.data.files.columns import check_names, tabulated
 from medgan_pl.data.files.covariates import Covariates
-from medgan_pl.data.files.listing import COMPANION_KEYS
 from medgan_pl.data.files.records import Record, fingerprint
 from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_duplicates
 from medgan_pl.data.image_table import Crops, Degrade, Rows, Table, inverse_of
 from medgan_pl.data.intensity import Intensity, Inverse
-from medgan_pl.data.modalities import Modality
+from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import available_cores, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.layouts import laid_out
-from medgan_pl.data.prepare.pipelines import CompanionReader, Pipeline
+from medgan_pl.data.prepare.pipelines import Pipeline
+from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import FileSource, Source
 from medgan_pl.data.stream import Epochs, Stream
 from medgan_pl.data.streamed import StreamedDataModule
-
-log = logging.getLogger(__name__)
 
 
 class ImageDataModule(StreamedDataModule):
@@ -95,7 +92,8 @@ class ImageDataModule(StreamedDataModule):
         self.covariate_names, self.covariates = check_names(covariates), Covariates()
         self.add_companions(intensity, beside or {})
         self.add_pipeline(intensity, size, spacing_mm, crop, slices or {})
-        self.add_cache({"dir": "~/.cache/medgan_pl", "dtype": "uint16", **(cache or {})})
+        settings = {"dir": "~/.cache/medgan_pl", "dtype": "uint16", **(cache or {})}
+        self.cache_dir, self.cache_dtype = Path(settings["dir"]).expanduser(), Format(settings["dtype"]).dtype.name
         named = {"patient_pattern": patient_pattern, "classes": classes == "folders", "files": files}
         self.add_source(root, {"patients": 2000, "seed": 0, "shape": None, **(cohort or {})}, named)
         self.table: list[Record] = []
@@ -104,23 +102,16 @@ class ImageDataModule(StreamedDataModule):
     def check_settings(self, root: Any, classes: Any, mirrored: bool) -> None:
         """Raise ValueError for a setting that is not allowed, see `settings.check`."""
         counts = {"batch_size": (self.batch_size, 1), "workers": (self.workers, 0), "seed": (self.seed, 0), "patches": (self.patches, 0)}
-        if self.max_train is not None:
-            counts["max_train"] = (self.max_train, 1)
+        counts |= {} if self.max_train is None else {"max_train": (self.max_train, 1)}
         check(
             root=root, split=self.split, classes=classes, fractions=self.fractions, max_corrupt=self.max_corrupt,
             duplicates=self.duplicates, mirrored=mirrored, counts=counts,
         )  # fmt: skip
 
     def add_companions(self, intensity: Intensity, companions: Mapping[str, CompanionReader | None]) -> None:
-        """Take the companions. Raises ValueError for channels that are not the intensity's, and for an unknown key."""
-        if self.channels != intensity.channels:
-            raise ValueError(
-                f"data.channels must be the channels of the intensity, got {self.channels}; use data.channels={intensity.channels}, "
-                "or as many data.intensity.windows_hu"
-            )
+        """Take the companions. Raises ValueError as `checks.check_channels`."""
         self.companions = {key: each for key, each in companions.items() if each}
-        if set(self.companions) - set(COMPANION_KEYS):
-            raise ValueError(f"data.beside must hold some of {', '.join(COMPANION_KEYS)}, got {', '.join(self.companions)}")
+        checks.check_channels(self.channels, intensity, self.companions)
         self.parts = {"image": self.channels} | {key: each.channels for key, each in self.companions.items()}
 
     def add_pipeline(self, intensity: Intensity, size: Any, spacing_mm: Any, crop: bool, slices: Mapping[str, Any]) -> None:
@@ -132,12 +123,7 @@ class ImageDataModule(StreamedDataModule):
         self.layout = laid_out(self.modality.spatial_dims, dims, self.size, spacing, crop, slices, self.patches)
         frame = self.degrade and self.degrade.frame(dims)
         self.pipeline = Pipeline(self.layout, intensity, self.modality, self.companions, frame)
-        check_windows(self.degrade, self.companions, intensity)
-
-    def add_cache(self, cache: Mapping[str, str]) -> None:
-        """Choose the folder of the cache and the type of its numbers. Raises ValueError for an unknown type."""
-        self.cache_dir, self.cache_dtype = Path(cache["dir"]).expanduser(), cache["dtype"]
-        Format(self.cache_dtype)
+        checks.check_windows(self.degrade, self.companions, intensity)
 
     def add_source(self, root: str | None, cohort: Mapping[str, Any], files: Mapping[str, Any]) -> None:
         """Open the source of scans. Raises ValueError for split=folders without split folders."""
@@ -150,14 +136,13 @@ class ImageDataModule(StreamedDataModule):
             common = {"folder": self.cache_dir, "splits": self.split == "folders", "covariates": self.covariate_names}
             self.source = FileSource(Path(root).expanduser(), self.modality, **common, **files)
         self.classes = self.source.classes
-        if self.split == "folders" and not {"train", "val"} <= self.source.splits:
-            given = f"splits {', '.join(sorted(self.source.splits)) or 'none'} in {self.source.title}"
-            raise ValueError(f"data.split=folders needs images in train and in val, got {given}; data.split=patient splits anew")
+        if self.split == "folders":
+            checks.check_folders(self.source.splits, self.source.title)
 
     def check_model(self, config: Mapping[str, Any]) -> None:
         """Raise ValueError unless the model takes images of these dimensions, and the source that these data give."""
-        check_source(config["model"], self.parts, self.degrade)
-        check_space(config, self.spatial_dims)
+        checks.check_source(config["model"], self.parts, self.degrade)
+        checks.check_space(config, self.spatial_dims)
 
     def read(self) -> None:
         """Read every scan into the cache and judge nothing. Then `table` holds the records, `unusable` the reasons against the others."""
@@ -178,10 +163,10 @@ class ImageDataModule(StreamedDataModule):
         if self.records:
             return
         self.read()
-        if line := unusable_line(self.unusable, len(self.table) + len(self.source.unusable), self.max_corrupt):
-            rank_zero_only(log.warning)("continuing without %s", line)
+        if line := checks.unusable_line(self.unusable, len(self.table) + len(self.source.unusable), self.max_corrupt):
+            rank_zero_only(logging.getLogger(__name__).warning)("continuing without %s", line)
         cache = self.cache
-        check_units(self.table, cache)
+        checks.check_units(self.table, cache)
         usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
         divided = assigned(usable, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
         records = without_duplicates(divided, drop=self.duplicates == "drop")
@@ -201,15 +186,13 @@ class ImageDataModule(StreamedDataModule):
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
         entries = [cache.entries[r.digest] for r in records if r.split == "train"]
         self.inverse = inverse_of(entries, self.modality.name, self.layout.directions)
-        check_pixels(self.degrade, self.inverse.spacing_mm)
+        checks.check_pixels(self.degrade, self.inverse.spacing_mm)
         self.measure_covariates(records)
-        shape = (sum(self.parts.values()), *self.size)
         digests = [record.digest for record in records]
-        self.gather = (
-            Crops(cache, [digests[row] for row in self.image_records], self.size, self.seed)
-            if self.patches
-            else Rows.of(cache, digests, counts, shape)
-        )
+        if self.patches:
+            self.gather: Rows | Crops = Crops(cache, [digests[row] for row in self.image_records], self.size, self.seed)
+        else:
+            self.gather = Rows.of(cache, digests, counts, (sum(self.parts.values()), *self.size))
         self.records = records
 
     @property
@@ -248,14 +231,10 @@ class ImageDataModule(StreamedDataModule):
         return fingerprint(self.classes, self.records, self.covariate_names)
 
     def describe(self) -> list[str]:
-        """Return plain lines for the log: the source, then `summary.lines`."""
-        unused = self.split == "patient" and self.source.splits
-        given = ["the splits that came with the data are not used; data.split=folders keeps them"] if unused else []
-        held = ["WARNING: data.split=none holds nothing out: validation sees the training images"] if self.split == "none" else []
-        fewer = [f"{self.left_out} scans are left out of train (data.max_train={self.max_train})"] if self.max_train else []
-        told = summary.covariate_lines(self.found, self.covariates, self.known)
-        told += [f"the headers of {n} scans say {name} as it cannot be; it counts as unknown" for name, n in self.source.illegible.items()]
-        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *told, *given, *fewer, *held]
+        """Return plain lines for the log: the source, then the lines of `summary`."""
+        told = summary.covariate_lines(self.found, self.covariates, self.known, self.source.illegible)
+        choice = summary.choice_lines(self.split, self.left_out, self.max_train, given=bool(self.source.splits))
+        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *told, *choice]
 
     def stream(self, rank: int, world: int, start: int) -> Stream:
         return Stream(len(self.rows["train"]), self.batch_size, self.seed, rank, world, start)

@@ -1,16 +1,17 @@
 """The differences between X-ray, CT and MRI: their files, how they are read, the unit of their values, and the embedded cohort."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
 from medgan_pl.data.files.records import Item, is_dicom
 from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, Unit
+from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import CLASSES, TISSUES, Patient, head_ct, head_mri, thorax_ct
 from medgan_pl.data.phantom.film import FILM_MM, film_image
 from medgan_pl.data.phantom.head import check_times
@@ -29,54 +30,6 @@ from medgan_pl.data.readers.series import read_series
 FROM_AIR_HU, NO_TISSUE_HU, FEW = -900, -200, 1
 # Modalities whose single images are slices and no films.
 SLICED = ("CT", "MR", "NM", "PT", "SEG", "US")
-
-
-class Modality(Protocol):
-    """A kind of scan. It keeps each argument of its constructor as an attribute of the same name, so that a checkpoint can store it.
-
-    - `name`: the DICOM name. `spatial_dims`: of its scans. `kinds`: the kinds of file, for messages.
-    - `settings`: all settings that `read` depends on besides the file.
-    - `series`: the regular expression that chooses DICOM series by their description; None: all of the modality.
-    - `classes`: of the embedded cohort, in the order of `label`. `structures`: those of which the cohort has masks.
-    """
-
-    name: str
-    spatial_dims: int
-    kinds: str
-    settings: Mapping[str, Any]
-    classes: tuple[str, ...]
-    structures: tuple[str, ...]
-    series: str | None
-
-    def takes(self, path: Path) -> bool:
-        """Return True if the file may hold such an image, by its name or its first bytes."""
-
-    def gather(self, items: Sequence[Item]) -> Gathered:
-        """Return the scans among files, each with its DICOM patient."""
-
-    def read(self, item: Item) -> Scan:
-        """Return the scan. Raise ScanError for a file with faulty content."""
-
-    def choosing(self, series: str | None) -> "Modality":
-        """Return the modality that takes the DICOM series of this description. Raise ValueError if it has no series."""
-
-    def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
-        """Return what in the values of a scan speaks against this modality, or None. Files that name the modality raise no doubt.
-
-        `low` is the native value that becomes -1.
-        """
-
-    def unit(self, scan: Scan) -> Unit:
-        """Return the unit of the values of a scan."""
-
-    def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
-        """Return the scan of a patient of the embedded cohort."""
-
-    def label(self, patient: Patient) -> int:
-        """Return the class of a patient of the embedded cohort, as an index of `classes`."""
-
-    def masks(self, patient: Patient, shape: tuple[int, ...], names: Sequence[str]) -> np.ndarray:
-        """Return masks on the voxels of `simulate`; see `phantom.structures`."""
 
 
 class XRay:

@@ -5,8 +5,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from medgan_pl.core.allowed import DATA_PACKAGES, DATA_PARTS, check_targets
 from medgan_pl.core.command import read_config
-from medgan_pl.core.safe_load import DATA_PACKAGES, DATA_PARTS, check_targets
 from medgan_pl.core.settings import CHOOSING
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medgan_pl.core.counts import whole_number
+
 
 def check(
     *,
@@ -38,8 +40,7 @@ def check(
             "data.augment.flip=false, or data.laterality=false if a mirrored image could be a patient's"
         )
     for name, (value, minimum) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError(f"data.{name} must be a whole number of {minimum} or more, got {value!r}")
+        whole_number(f"data.{name}", value, minimum)
 
 
 def numbers(name: str, value: Any, count: int, minimum: float, whole: bool = False) -> tuple[Any, ...]:

@@ -17,9 +17,9 @@ from medgan_pl.data.files.digests import content_digests, state
 from medgan_pl.data.files.layouts import companion_files, list_files
 from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
-from medgan_pl.data.modalities import Modality
+from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Task
-from medgan_pl.data.prepare.pipelines import CompanionReader
+from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import Scan, ScanError
 

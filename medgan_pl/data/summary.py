@@ -1,7 +1,7 @@
 """A summary of a data set in plain lines, for the log of a run and for `medgan_pl.inspect`. No line names a patient."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,19 +91,32 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
     return said
 
 
-def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | None) -> list[str]:
-    """Return lines about each column in the training split, and about odd natural values `known` (R, K)."""
+def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | None, illegible: Mapping[str, int]) -> list[str]:
+    """Return lines about each column in the training split, about odd natural values `known` (R, K), and about illegible ones (name ->
+    number of scans)."""
     count = sum(record.split == "train" for record in found.records)
     said = [column.line(count) for column in covariates.columns]
-    if known is None:
-        return said
-    for column, gaps in zip(covariates.columns, np.isnan(known).sum(0), strict=True):
-        if gaps and not column.missing:
-            said.append(
-                f"{column.name} is unknown of {gaps} scans outside the training split and of none in it: what unknown means is never "
-                "learnt, and it counts as the mean"
-            )
-    return said + odd_values(covariates, known)
+    if known is not None:
+        for column, gaps in zip(covariates.columns, np.isnan(known).sum(0), strict=True):
+            if gaps and not column.missing:
+                said.append(
+                    f"{column.name} is unknown of {gaps} scans outside the training split and of none in it: what unknown means is never "
+                    "learnt, and it counts as the mean"
+                )
+        said += odd_values(covariates, known)
+    return said + [f"the headers of {n} scans say {name} as it cannot be; it counts as unknown" for name, n in illegible.items()]
+
+
+def choice_lines(split: str, left_out: int, max_train: int | None, *, given: bool) -> list[str]:
+    """Return lines about the chosen split. `left_out`: scans that `max_train` leaves out of train. `given`: the data came with splits."""
+    said = []
+    if split == "patient" and given:
+        said.append("the splits that came with the data are not used; data.split=folders keeps them")
+    if max_train:
+        said.append(f"{left_out} scans are left out of train (data.max_train={max_train})")
+    if split == "none":
+        said.append("WARNING: data.split=none holds nothing out: validation sees the training images")
+    return said
 
 
 def loss_line(found: Found) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import for_judgement
 
 if TYPE_CHECKING:
@@ -74,14 +75,13 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
 
 
 def check(config: "DictConfig") -> None:
-    from medgan_pl.evaluate.targets.target import whole_number
     from medgan_pl.metrics.catalogue import GROUPS
 
     groups = set(GROUPS) - {"diversity"}  # judged with fidelity, in the same features
     if not config.groups or set(config.groups) - groups:
         raise ValueError(f"`groups` must be some of {', '.join(sorted(groups))}, got {list(config.groups)}")
     for name, minimum in {"n": 1, "seed": 0, "draws": 20, "pairs": 0, "batch_size": 1}.items():
-        whole_number(config, name, minimum)
+        whole_number(name, config[name], minimum)
     if config.wandb not in ("offline", "online", "disabled"):
         raise ValueError(f"`wandb` must be offline, online or disabled, got {config.wandb}")
     if config.output is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
 from medgan_pl.core.files import atomically
-from medgan_pl.core.safe_load import FORMAT, fingerprint
+from medgan_pl.core.safe_load import fingerprint
 from medgan_pl.core.settings import for_weights
 from medgan_pl.models.load import load
 
@@ -33,6 +33,8 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
     """
     from safetensors.torch import save_file
 
+    from medgan_pl.models.state import RunState
+
     if output.suffix != ".safetensors" or checkpoint.suffix == ".safetensors":
         raise ValueError(f"`checkpoint` must be a checkpoint and `output` a .safetensors file, got {checkpoint} and {output}")
     module = load(checkpoint)
@@ -42,9 +44,16 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         for name, weight in module.state_dict().items()
         if whole or name.startswith("ema.network.")
     }
-    state = {"format": FORMAT, "config": for_weights(module.config), "classes": module.classes, "inverse": module.inverse.plain()}
-    state |= {"covariates": module.covariates.plain(), "inverses": {name: each.plain() for name, each in module.inverses.items()}}
-    metadata = json.dumps(state | {"images": module.images, "checkpoint_sha256": module.origin.sha256}, sort_keys=True)
+    state = RunState(
+        config=for_weights(module.config),
+        classes=module.classes,
+        images=module.images,
+        inverse=module.inverse,
+        inverses=module.inverses,
+        covariates=module.covariates,
+        checkpoint_sha256=module.origin.sha256,
+    )
+    metadata = json.dumps(state.plain(), sort_keys=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomically(output) as temporary:
         save_file(weights, temporary, {"format": "pt", "medgan_pl": metadata, "sha256": fingerprint(metadata, weights)})

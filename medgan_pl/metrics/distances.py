@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.metrics.estimate import Estimate, Resampling
 
 A = Float[Tensor, "a_count ..."]
@@ -65,8 +66,8 @@ class Kernel:
     keys = ("kid",)
 
     def __init__(self, subsets: int = 20, subset_size: int = 1000) -> None:
-        if subsets < 1 or subset_size < 2:
-            raise ValueError(f"`subsets` must be 1 or more and `subset_size` 2 or more, got {subsets} and {subset_size}")
+        whole_number("subsets", subsets, 1)
+        whole_number("subset_size", subset_size, 2)
         self.subsets, self.subset_size = subsets, subset_size
 
     def __call__(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.losses.structure import WINDOW, scale_means, scale_weights, scales_within
 
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory and stays in the CPU's cache; no value depends on it
@@ -60,8 +61,7 @@ class Diversity(Metric):
 
     def __init__(self, *, n: int = 64) -> None:
         super().__init__()
-        if n < 2:
-            raise ValueError(f"`n` must be 2 images or more, got {n}")
+        whole_number("n", n, 2)
         self.n = n
         for state in ("fake", "real", "order"):
             self.add_state(state, default=[], dist_reduce_fx="cat")

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from medgan_pl.core.safe_load import MAX_VALUES, require, shown, walk
+from medgan_pl.core.untrusted import MAX_VALUES, require, shown, walk
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.result import Result
 

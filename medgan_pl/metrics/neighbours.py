@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.metrics.estimate import Estimate, Resampling
 
 BLOCK_BYTES = 2**26  # of one block of the matrix of distances
@@ -72,9 +73,7 @@ class _Neighborhoods(ABC):
     keys: tuple[str, str]
 
     def __init__(self, k: int) -> None:
-        if k < 1:
-            raise ValueError(f"`k` must be 1 neighbor or more, got {k}")
-        self.k = k
+        self.k = whole_number("k", k, 1)
 
     @abstractmethod
     def _per_image(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,19 +1,16 @@
 """Paired tasks, in which fake i should equal real i: errors of gray values, structural similarity, overlap and outlines of masks."""
 
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
 from monai.metrics import compute_hausdorff_distance
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from medgan_pl.data.masks import as_mask
 from medgan_pl.metrics.diversity import PIXELS_AT_ONCE, ms_ssim
-from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.of_pairs import OfPairs
 from medgan_pl.models.losses.structure import WINDOW, similarity
 
 RANGE = 2.0  # of images in [-1, 1]
@@ -95,75 +92,6 @@ def hausdorff_95(
             distances = compute_hausdorff_distance(a[both], b[both], include_background=True, percentile=95, spacing=spacing)
         found[both] = distances[:, 0].to(found)
     return found
-
-
-class OfPairs(Metric):
-    """Means of values that each pair of images has by itself; `keys` names the columns of `values`.
-
-    The values of all images are kept, a few numbers each, and gathered over ranks; no result depends on the batch size. `compute` and
-    `estimates` raise ValueError if there were no images.
-    """
-
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = None
-
-    keys: tuple[str, ...]
-    rows: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-
-    @abstractmethod
-    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Return (B, keys) of two batches (B, C, *S), NaN where a value is not defined."""
-
-    def update(self, fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."]) -> None:
-        with torch.no_grad():
-            self.rows.append(self.measured(fake, real))
-
-    @property
-    def values(self) -> Tensor:
-        """Return (N, keys) in the order of `update`, NaN where a value is not defined."""
-        if not self.update_called:
-            raise ValueError(f"{type(self).__name__} needs images: call update(fake, real) first; got none")
-        return dim_zero_cat(self.rows)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the means over images, NaN for a value that is defined for no image."""
-        return dict(zip(self.keys, self.values.nanmean(0), strict=True))
-
-    def estimates(self, resampling: Resampling) -> dict[str, Estimate]:
-        """Return the means with their intervals, without keys that are defined for no image.
-
-        Pairs are resampled whole: by `real_groups` (N,), in the order of `update`, if there are any. Raises ValueError for another number
-        of groups.
-        """
-        values, groups = self.values.cpu(), resampling.real_groups
-        if groups is not None and groups.shape != (len(values),):
-            raise ValueError(f"`real_groups` must name the patient of each of the {len(values)} pairs, got {tuple(groups.shape)}")
-        found = {}
-        for key, column in zip(self.keys, values.T, strict=True):
-            known = ~column.isnan()
-            if known.any():
-                found[key] = resampling.of_mean(column[known], None if groups is None else groups.cpu()[known])
-        return found
-
-    def undefined(self) -> dict[str, int]:
-        """Return for each key how many pairs have no such value and are left out of its mean."""
-        return dict(zip(self.keys, self.values.isnan().sum(0).tolist(), strict=True))
-
-    def _wrap_compute(self, compute: Callable) -> Callable:
-        """Raise ValueError in `compute` before any update; torchmetrics would only warn."""
-        wrapped = super()._wrap_compute(compute)
-
-        def guarded() -> dict[str, Tensor]:
-            if not self.update_called:
-                raise ValueError(f"{type(self).__name__}.compute needs images: call update(fake, real) first; got none")
-            return wrapped()
-
-        return guarded
 
 
 class Paired(OfPairs):

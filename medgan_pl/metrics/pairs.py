@@ -5,7 +5,7 @@ from torch import Tensor
 
 from medgan_pl.metrics.estimate import Resampling
 from medgan_pl.metrics.extractors.features import Images
-from medgan_pl.metrics.paired import OfPairs
+from medgan_pl.metrics.of_pairs import OfPairs
 from medgan_pl.metrics.result import Result
 
 

@@ -7,6 +7,7 @@ whole, and the real and the fake of one row alike.
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -58,6 +59,8 @@ class Augment(nn.Module):
     Both add and multiply gray values, which would move air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
     left out.
     """
+
+    operations: ClassVar = ("flip", "rotate_deg", "scale", "shift", "brightness", "contrast", "cutout")
 
     def __init__(
         self,

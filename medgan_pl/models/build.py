@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.core.safe_load import check_targets
+from medgan_pl.core.allowed import check_targets
 
 if TYPE_CHECKING:
     from medgan_pl.models.module import AdversarialModule

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medgan_pl.core.counts import whole_number
+
 START_SCALE = 2.0**16  # of the loss under float16, and the steps without an overflow before it doubles: the defaults of torch.amp
 CLEAN_STEPS = 2000
 
@@ -30,8 +32,7 @@ class Guard:
     def __init__(self, player: str, *, clip: float | None = None, patience: int = 10) -> None:
         if clip is not None and not clip > 0:
             raise ValueError(f"a clip must be a gradient norm above 0, or null for none, got {clip}")
-        if patience < 1:
-            raise ValueError(f"`guard.patience` must be at least 1 step, got {patience}")
+        whole_number("guard.patience", patience, 1)
         self.player, self.clip, self.patience, self.half = player, clip, patience, False
         self.full_scale, self.clean, self.skipped, self.in_a_row = START_SCALE, 0, 0, 0
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgan_pl.core.allowed import check_target, check_targets
 from medgan_pl.core.console import root_cause
-from medgan_pl.core.safe_load import check_target, check_targets, read_checkpoint_and_digest, read_shared_and_digest, require, shown
+from medgan_pl.core.untrusted import require, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,8 @@ class Origin:
     """
 
     sha256: str
-    fingerprint: Any = None
-    wandb: Any = None
+    fingerprint: str | None = None
+    wandb: str | None = None
 
 
 def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
@@ -39,35 +40,30 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     """
     import torch
 
-    from medgan_pl.data.files.covariates import Covariates
-    from medgan_pl.data.intensity import Inverse
+    from medgan_pl.models.state import read_stored
 
-    path = Path(path)
-    shared = path.suffix == ".safetensors"
-    stored, sha256 = read_shared_and_digest(path) if shared else read_checkpoint_and_digest(path)
-    state = stored["medgan_pl"]
-    weights = {name: weight for name, weight in stored["state_dict"].items() if not name.startswith(("metrics.", "game.extras."))}
+    stored = read_stored(path)
+    state = stored.state
+    weights = {name: weight for name, weight in stored.weights.items() if not name.startswith(("metrics.", "game.extras."))}
     whole = any(name.startswith("networks.") for name in weights)
     try:
-        check_targets(without_terms(state["config"]["module"]))
+        check_targets(without_terms(state.config["module"]))
         if not whole:
-            own = f"networks.{generator_of(state['config'])}."
+            own = f"networks.{generator_of(state.config)}."
             weights |= {name.replace("ema.network.", own, 1): weight for name, weight in weights.items()}
         # First without memory: a width of a billion is a shape there, and a shape must be that of a weight in the file.
         with torch.device("meta"), at_most(4 * len(weights) + 1000):
-            wanted = build(state["config"], whole).state_dict()
+            wanted = build(state.config, whole).state_dict()
             # What a game keeps, such as a running mean of its penalty, serves training alone: shared weights need not have it.
             check_shapes({name: weight for name, weight in wanted.items() if whole or not name.startswith("game.")}, weights)
-        module = build(state["config"], whole)
+        module = build(state.config, whole)
         module.load_state_dict(weights, strict=whole)
     except Exception as error:  # of any type: settings made to harm fail wherever they are used
         raise ValueError(f"the weights in {path} do not fit the settings stored with them: {str(root_cause(error))[:1000]}") from error
-    module.origin = Origin(sha256) if shared else Origin(sha256, state.get("fingerprint"), state.get("wandb"))
-    module.config, module.images, module.classes = state["config"], state["images"], state["classes"]
-    module.inverse = Inverse.from_plain(state["inverse"])
-    module.inverses = {name: Inverse.from_plain(plain) for name, plain in state.get("inverses", {}).items()}
-    module.pipelines = state.get("pipelines", {})  # none in shared weights
-    module.covariates = Covariates.from_plain(state.get("covariates", []))
+    recorded = {} if state.progress is None else {"fingerprint": state.progress.fingerprint, "wandb": state.progress.wandb}
+    module.origin = Origin(stored.sha256, **recorded)
+    module.config = state.config
+    module.take_facts(state)
     return module.to(device).eval()
 
 

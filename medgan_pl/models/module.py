@@ -15,9 +15,6 @@ from torch.optim import Optimizer
 
 from medgan_pl.core.batch import Batch, cut, size_of
 from medgan_pl.core.keys import Purpose, key_randomness
-from medgan_pl.core.safe_load import FORMAT
-from medgan_pl.data.files.covariates import Covariates
-from medgan_pl.data.intensity import Inverse
 from medgan_pl.models.games.base import Game
 from medgan_pl.models.guards import Guard
 from medgan_pl.models.networks.compiled import Compiled
@@ -27,13 +24,14 @@ from medgan_pl.models.networks.shared import Share
 from medgan_pl.models.networks.synced import synced
 from medgan_pl.models.players import Ownership, Player, check_players
 from medgan_pl.models.reporting import Reporting
+from medgan_pl.models.saving import Saving
 from medgan_pl.models.schedules import Pace, Stage, stage_at
 from medgan_pl.models.turn import generate, take_turn
 
 log = logging.getLogger(__name__)
 
 
-class AdversarialModule(Reporting, pl.LightningModule):
+class AdversarialModule(Reporting, Saving, pl.LightningModule):
     """Trains the players of a game in turns, by manual optimization.
 
     In each batch the players of the stage play in the order of `game.players`; the generator plays each `pace`-th time after the
@@ -101,12 +99,8 @@ class AdversarialModule(Reporting, pl.LightningModule):
         self.images = self.turns_since = self.rollbacks = 0  # turns_since: the discriminator's turns since the generator's last
         self.turns = dict.fromkeys(self.players, 0)
         self.rate = 1.0  # factor on all learning rates, lowered by each rollback
-        self.classes: list[str] = []
-        self.inverse: Inverse | None = None  # of the checkpoint it was loaded from: from [-1, 1] to native units and space
-        self.inverses: dict[str, Inverse] = {}  # the same, of each of several domains
-        self.pipelines: dict[str, Any] = {}  # the map of scans to images, as plain values: by domain, or of one data set under ""
-        self.covariates = Covariates()  # of that checkpoint, or of the data it is trained on
         self._shown = 0
+        self.begin_saving()
         self.begin_reporting()
 
     # Turns ----------------------------------------------------------------------------------------------------------------------
@@ -236,45 +230,3 @@ class AdversarialModule(Reporting, pl.LightningModule):
     def generate(self, batch: Batch) -> Tensor:
         """Return fakes (B, C, *S) in [-1, 1] of the EMA generator for a drawn batch."""
         return self.game.generate(self.ema.network, batch)
-
-    # Checkpoint -----------------------------------------------------------------------------------------------------------------
-
-    COUNTERS = ("images", "turns", "turns_since", "rollbacks", "rate")
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        data = self.trainer.datamodule
-        checkpoint.pop("loops")  # Lightning's place in its loops and its counts since this start; ours is `images`
-        checkpoint.update(global_step=0, epoch=0)
-        shared = {id(weight) for weight in self.ownership.shared}
-        for name, weight in self.named_parameters(remove_duplicate=False):
-            if id(weight) in shared:  # twice in the file, in each player: no tensor of a file may claim what another does (trust.py)
-                checkpoint["state_dict"][name] = checkpoint["state_dict"][name].clone()
-        state = {"format": FORMAT} | {name: getattr(self, name) for name in self.COUNTERS}
-        state |= {"stage": self.stage, "guards": {name: guard.state_dict() for name, guard in self.guards.items()}}
-        state |= {"running": self.running.state_dict(self.trainer.strategy.all_gather)}
-        state |= {"world": self.trainer.world_size, "device": self.device.type, "fingerprint": data.fingerprint}
-        state |= {"classes": list(data.classes), "inverse": data.inverse.plain(), "config": self.config}
-        state |= {"covariates": data.covariates.plain(), "inverses": {name: each.plain() for name, each in data.inverses.items()}}
-        state |= {"pipelines": {name: each.plain() for name, each in data.pipelines.items()}}
-        state |= {"row": {key: value for key, value in self.row.items() if key != "images_per_second"}}
-        checkpoint.setdefault("medgan_pl", {}).update(state)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time bounds each start, not all together
-        state = checkpoint["medgan_pl"]
-        rate, rollbacks = self.rate, self.rollbacks
-        for name in self.COUNTERS:
-            setattr(self, name, state[name])
-        self.rate, self.rollbacks = min(rate, self.rate), max(rollbacks, self.rollbacks)  # a rollback sets these before it loads
-        for name, guard in self.guards.items():
-            guard.load_state_dict(state["guards"][name])
-            if rollbacks > state["rollbacks"]:
-                guard.in_a_row = 0  # else one that was saved within a bad streak would be given no chance
-        self.row = dict(state["row"])
-        self.classes, self.inverse = state["classes"], Inverse.from_plain(state["inverse"])
-        self.covariates = Covariates.from_plain(state.get("covariates", []))  # a checkpoint from before them has none
-        if self._trainer is not None:
-            if self.covariates.columns:  # resume.force=true may bring other data; what the networks learnt stays on its scale
-                self.trainer.datamodule.use_covariates(self.covariates)
-            strategy = self.trainer.strategy
-            self.running.load_state_dict(state["running"], self.global_rank, self.trainer.world_size, strategy.root_device)

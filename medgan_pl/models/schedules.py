@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from medgan_pl.core.counts import whole_number
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
@@ -124,8 +126,8 @@ class Pace:
     auto: Saturated = field(default_factory=Saturated)
 
     def __post_init__(self) -> None:
-        if self.d_per_g != "auto" and self.d_per_g < 1:
-            raise ValueError(f"`d_per_g` must be at least 1, or auto, got {self.d_per_g}")
+        if self.d_per_g != "auto":
+            whole_number("d_per_g", self.d_per_g, 1, "or auto")
 
     def may(self, turns: int) -> bool:
         """Return whether G may play after D's `turns`-th turn since G's last; this is known before that turn."""

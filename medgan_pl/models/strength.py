@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from medgan_pl.core.counts import whole_number
+
 Ask = Callable[[], Tensor]
 
 
@@ -70,8 +72,8 @@ class Adaptive(nn.Module):
         super().__init__()
         if not 0.5 < target < 1:
             raise ValueError(f"`target` must be an accuracy between 0.5 (chance) and 1 (perfect), got {target}")
-        if full_images < 1 or every < 1:
-            raise ValueError(f"`full_images` and `every` must be at least 1, got {full_images} and {every}")
+        whole_number("full_images", full_images, 1)
+        whole_number("every", every, 1)
         if probability("start", start) > probability("max_p", max_p):
             raise ValueError(f"`start` must be at most `max_p`, got {start} and {max_p}")
         self.target, self.full_images, self.max_p, self.every = target, full_images, max_p, every

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medgan_pl.core.safe_load import read_checkpoint, read_shared, require, shown
-from medgan_pl.data.export import sha256
+from medgan_pl.core.untrusted import require, shown
 from medgan_pl.models.networks.layers import AuxiliaryHead, Embedding
+from medgan_pl.models.state import read_stored
 
 EMA = "ema.network."
 
@@ -27,13 +27,12 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
             "`init_from` must be a checkpoint, such as outputs/<date>/<time>/checkpoints/best.ckpt, or weights shared as .safetensors; "
             f"got {path}"
         )
-    digest = sha256(path)
-    if config.setdefault("init_from_sha256", digest) != digest:
+    source = read_stored(path)
+    if config.setdefault("init_from_sha256", source.sha256) != source.sha256:
         raise ValueError(f"`init_from` must be the file it was when the run began; {path} has changed since")
-    source = read_shared(path) if path.suffix == ".safetensors" else read_checkpoint(path)
-    before, now = told(source["medgan_pl"]["config"]["model"]), told(config["model"])
-    lines = [f"from {path}: {line}" for line in transfer(source["state_dict"], module, same_condition=before == now)]
-    there, here = source["medgan_pl"]["classes"], list(classes)
+    before, now = told(source.state.config["model"]), told(config["model"])
+    lines = [f"from {path}: {line}" for line in transfer(source.weights, module, same_condition=before == now)]
+    there, here = source.state.classes, list(classes)
     if before != now:
         lines.append(f"its model was told {before} and is told {now} here; what takes that in, or names it, begins anew")
     elif config["model"]["classes"] and there != here:

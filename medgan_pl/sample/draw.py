@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.models.load import load, style_based
 
@@ -27,8 +28,7 @@ def sample(config: "DictConfig") -> None:
     from medgan_pl.models.draw import fixed_batch
 
     for name in ("n", "batch_size"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1, got {config[name]}")
+        whole_number(name, config[name], 1)
     formats = wanted_formats(config.format)
     if config.checkpoint is None:
         raise ValueError("`checkpoint` must be given: python -m medgan_pl.sample checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt")

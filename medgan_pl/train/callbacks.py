@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.files import read_table
 from medgan_pl.core.keys import Purpose
 from medgan_pl.core.table import log_failures
@@ -71,8 +72,7 @@ class SampleGrid(pl.Callback):
     source, what is made of it, and in pairs what it should be."""
 
     def __init__(self, folder: str | Path, n: int = 64, seed: int = 0) -> None:
-        if n < 1:
-            raise ValueError(f"`callbacks.samples.n` must be at least 1, got {n}")
+        whole_number("callbacks.samples.n", n, 1)
         self.folder, self.n, self.seed = Path(folder), n, seed
 
     @rank_zero_only

@@ -16,11 +16,13 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.files import atomically, remove_leftovers
-from medgan_pl.core.safe_load import read_checkpoint
+from medgan_pl.core.safe_load import Stored, read_checkpoint
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.models.guards import check_finite
 from medgan_pl.models.module import AdversarialModule
+from medgan_pl.models.state import RunState
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,13 @@ class WholeFiles(CheckpointIO):
     """Write checkpoints `atomically`: a kill or a full disk leaves the checkpoint before it whole.
 
     A file that cannot be written is no error here, since the other ranks wait at a barrier behind it: `error` holds it until the next.
+    `found`: the checkpoint that the run resumes from, which has been read already. Its content is handed out once; `found` keeps none of
+    it, so that no second copy of the weights stays in memory.
     """
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.found: Stored[RunState] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         self.error = None
@@ -55,7 +60,12 @@ class WholeFiles(CheckpointIO):
             self.error = error
 
     def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_checkpoint(path)
+        found, self.found = self.found, None
+        if found is None or found.path != Path(path) or not found.content:
+            found = read_checkpoint(path, RunState.from_plain)
+        content = dict(found.content)
+        found.content.clear()
+        return content
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
@@ -64,17 +74,17 @@ class WholeFiles(CheckpointIO):
 NAMES = ("last.ckpt", "previous.ckpt", "best.ckpt")
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def newest(folder: Path) -> Stored[RunState] | None:
     """The whole checkpoint of a run's checkpoint folder that has seen the most images, with what it holds; torn ones are told of."""
-    found: list[tuple[Path, dict[str, Any]]] = []
+    found: list[Stored[RunState]] = []
     for path in [folder / name for name in NAMES if (folder / name).is_file()]:
         try:
-            found.append((path, read_checkpoint(path)))
+            found.append(read_checkpoint(path, RunState.from_plain))
         except ValueError as error:
             rank_zero_only(log.warning)("passing over a checkpoint: %s", error)
-        if found and found[0][0].name == NAMES[0]:
+        if found and found[0].path.name == NAMES[0]:
             break  # none is newer than the last
-    return max(found, key=lambda each: each[1]["medgan_pl"]["images"], default=None)
+    return max(found, key=lambda each: each.state.images, default=None)
 
 
 def higher_is_better(monitor: str) -> bool:
@@ -96,8 +106,8 @@ class Checkpoints(pl.Callback):
 
     def __init__(self, folder: str | Path, monitor: str, every: int | None = None, stop_after: int | None = None) -> None:
         for name, count in {"save_every": every, "stop_after": stop_after}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"`{name}` must be at least 1, or null for never, got {count}")
+            if count is not None:
+                whole_number(name, count, 1, "null is never")
         self.folder, self.monitor, self.every, self.stop_after = Path(folder), monitor, every, stop_after
         self.sign = -1.0 if higher_is_better(monitor) else 1.0
         self.best, self.worse = self.sign * math.inf, 0  # worse: validations since the best
@@ -178,7 +188,8 @@ class Checkpoints(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
         runs = [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        checkpoint.setdefault("medgan_pl", {}).update(wandb=runs[0] if runs else None, best=self.best, worse=self.worse)
+        state = module.run_state(wandb=runs[0] if runs else None, best=self.best, worse=self.worse)
+        checkpoint["medgan_pl"] = state.plain()
 
     def save(self, trainer: pl.Trainer, module: AdversarialModule, best: bool = False) -> None:
         check_finite(module.state_dict())

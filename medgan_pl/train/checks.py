@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import FILES, difference, select
 
 if TYPE_CHECKING:
     from medgan_pl.data.protocol import Data
+    from medgan_pl.models.state import Progress, RunState
 
 # The least value of what must be a whole number.
 COUNTS = {
@@ -32,11 +34,9 @@ def check_settings(config: dict[str, Any]) -> None:
     for key, least in COUNTS.items():
         if key == "model.latent" and "latent" not in config["model"]:
             continue  # a model that draws nothing
-        value = select(config, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"`{key}` must be a whole number of at least {least}, got {value}")
-    if config["d_per_g"] != "auto" and (not isinstance(config["d_per_g"], int) or config["d_per_g"] < 1):
-        raise ValueError(f"`d_per_g` must be a whole number of at least 1, or auto, got {config['d_per_g']}")
+        whole_number(key, select(config, key), least)
+    if config["d_per_g"] != "auto":
+        whole_number("d_per_g", config["d_per_g"], 1, "or auto")
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")
@@ -89,12 +89,12 @@ def check_data(config: dict[str, Any], data: "Data") -> None:
         )
 
 
-def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], force: bool) -> None:
+def check_same_run(path: Path, state: "RunState", config: dict[str, Any], force: bool) -> None:
     """Raise ValueError, with each difference, if a setting that a resumed run may not change is not that of the checkpoint.
 
     With `force` only the networks must be the same.
     """
-    own = state["config"]
+    own = state.config
     change = difference(own["model"], config["model"], "model")
     if change:
         raise ValueError(f"the checkpoint {path} must be of this model; it differs (checkpoint, here): {'; '.join(change)}")
@@ -106,10 +106,10 @@ def check_same_run(path: Path, state: dict[str, Any], config: dict[str, Any], fo
         )
 
 
-def check_same_place(state: dict[str, Any], world: int, device: str, fingerprint: str, force: bool) -> None:
+def check_same_place(progress: "Progress", world: int, device: str, fingerprint: str, force: bool) -> None:
     """Raise ValueError unless the data and splits are those of the checkpoint, and the devices are as many and of the same kind."""
     here = {"devices": world, "kind of device": device, "data set (fingerprint)": fingerprint}
-    there = {"devices": state["world"], "kind of device": state["device"], "data set (fingerprint)": state["fingerprint"]}
+    there = {"devices": progress.world, "kind of device": progress.device, "data set (fingerprint)": progress.fingerprint}
     changes = [f"{key}: {there[key]}, {here[key]}" for key in here if there[key] != here[key]]
     if changes and not force:
         raise ValueError(

@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from medgan_pl.core.batch import Batch
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.keys import Purpose
 from medgan_pl.models.losses.adversarial import accuracy
 from medgan_pl.models.module import AdversarialModule
@@ -40,9 +41,7 @@ class Monitors(pl.Callback):
     """
 
     def __init__(self, *, n: int = 64) -> None:
-        if n < 2:
-            raise ValueError(f"`callbacks.monitors.n` must be 2 images or more, got {n}")
-        self.n = n
+        self.n = whole_number("callbacks.monitors.n", n, 2)
         self.in_a_row = {"collapse": 0, "a dead D": 0, "over-fitting of D": 0}  # validations
 
     def state_dict(self) -> dict[str, int]:

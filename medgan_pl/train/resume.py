@@ -2,9 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from medgan_pl.core.safe_load import check_secrets, read_checkpoint
+from medgan_pl.core.credentials import check_secrets
+
+if TYPE_CHECKING:
+    from medgan_pl.core.safe_load import Stored
+    from medgan_pl.models.state import RunState
 
 
 def prepare(arguments: list[str]) -> list[str]:
@@ -61,16 +65,19 @@ def check_launch(arguments: list[str]) -> list[str]:
     return ["hydra.output_subdir=null", "hydra.job_logging.root.level=WARNING"] if rank > 0 else []
 
 
-def checkpoint_to_resume(resume: str, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the checkpoint that `resume.path` means, with its state, or None.
+def checkpoint_to_resume(resume: str, run_dir: Path) -> "Stored[RunState] | None":
+    """Return the checkpoint that `resume.path` means, read whole, or None.
 
     auto is the newest whole checkpoint of this run folder, if there is one; never is none; a run folder is its newest checkpoint; a
-    checkpoint is itself. Raise FileExistsError if another run would start over the one in this folder.
+    checkpoint is itself. Raise FileExistsError if another run would start over the one in this folder, ValueError for a file without the
+    progress of a run.
     """
+    from medgan_pl.core.safe_load import read_checkpoint
+    from medgan_pl.models.state import RunState
     from medgan_pl.train.checkpoints import newest
 
     path = run_dir if resume in ("auto", "never") else Path(resume)
-    found = (path, read_checkpoint(path)) if path.is_file() else None
+    found = read_checkpoint(path, RunState.from_plain) if path.is_file() else None
     if resume != "never":
         found = found or newest(path / "checkpoints")
     if found is None and resume not in ("auto", "never"):
@@ -78,9 +85,11 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> tuple[Path, dict[str, An
             f"`resume` must be a run folder with a whole checkpoint, or a checkpoint; there is none in {path}/checkpoints"
         )
     own = (run_dir / "checkpoints").resolve()
-    if any(own.glob("*.ckpt")) and not (found and found[0].resolve().parent == own):
+    if any(own.glob("*.ckpt")) and not (found and found.path.resolve().parent == own):
         raise FileExistsError(
             f"{run_dir} holds the checkpoints of a run, and resume={resume} would begin another over them"
             f"{', since none of them is whole' if resume == 'auto' else ''}; move that folder away, or choose another hydra.run.dir"
         )
-    return found and (found[0], found[1]["medgan_pl"])
+    if found and found.state.progress is None:
+        raise ValueError(f"`resume` must be a checkpoint of a run in training; {found.path} holds weights without the progress of a run")
+    return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import OTHER_RANK, quiet_libraries
 from medgan_pl.core.console import log, one_message
-from medgan_pl.core.safe_load import check_secrets
+from medgan_pl.core.credentials import check_secrets
 from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_same_place, check_same_run, check_settings
 from medgan_pl.train.resume import checkpoint_to_resume
@@ -23,7 +23,9 @@ from medgan_pl.train.unread import check_read
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from medgan_pl.core.safe_load import Stored
     from medgan_pl.models.guards import Diverged
+    from medgan_pl.models.state import RunState
 
 
 def run(config: "DictConfig") -> float:
@@ -79,11 +81,12 @@ def train(config: "DictConfig") -> float:
     # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
     found = checkpoint_to_resume(plain["resume"]["path"], run_dir)
     if found:
-        check_same_run(*found, plain, plain["resume"]["force"])
-        if found[1]["images"] >= plain["total_images"] or found[1]["worse"] >= (plain["stop_after"] or math.inf):
-            ended = f"the run in {run_dir} has ended, after {found[1]['images']:,} images"
+        check_same_run(found.path, found.state, plain, plain["resume"]["force"])
+        images, progress = found.state.images, found.state.progress
+        if images >= plain["total_images"] or progress.worse >= (plain["stop_after"] or math.inf):
+            ended = f"the run in {run_dir} has ended, after {images:,} images"
             say(f"{ended}; for a longer one: resume.force=true with total_images=… or stop_after=…")
-            return minimised(plain["monitor"], float(found[1]["best"]))
+            return minimised(plain["monitor"], float(progress.best))
     try:
         return Run(config, plain, found).through()
     finally:
@@ -105,7 +108,7 @@ def say(line: str) -> None:
 class Run:
     """A run from its beginning or a checkpoint to its end. It returns to its last checkpoint if it diverges."""
 
-    def __init__(self, config: "DictConfig", plain: dict[str, Any], found: tuple[Path, dict[str, Any]] | None) -> None:
+    def __init__(self, config: "DictConfig", plain: dict[str, Any], found: "Stored[RunState] | None") -> None:
         from hydra.utils import instantiate
 
         self.config, self.plain, self.found = config, plain, found
@@ -114,15 +117,15 @@ class Run:
         check_data(plain, self.data)
         plain["phantom"] = self.data.phantom
         if found:
-            if "init_from_sha256" in found[1]["config"]:
-                plain["init_from_sha256"] = found[1]["config"]["init_from_sha256"]
+            if "init_from_sha256" in found.state.config:
+                plain["init_from_sha256"] = found.state.config["init_from_sha256"]
             if plain["init_from"] is not None:
-                say(f"init_from is not read: the run goes on from {found[0]}")
+                say(f"init_from is not read: the run goes on from {found.path}")
         self.module = self.new_module()
         self.module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
         self.callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items() if node}
-        own = found and found[0].resolve().is_relative_to(self.folder.resolve())  # one that starts from another's is a run of its own
-        self.loggers = build_loggers(plain["logger"], found[1]["wandb"] if own else None)
+        own = found and found.path.resolve().is_relative_to(self.folder.resolve())  # one that starts from another's is a run of its own
+        self.loggers = build_loggers(plain["logger"], found.state.progress.wandb if own else None)
         self.trainer = self.new_trainer()
         self.setbacks: list[str] = []
 
@@ -180,7 +183,8 @@ class Run:
         data.prepare_data()
         data.setup("fit")
         if self.found:
-            check_same_place(self.found[1], trainer.world_size, trainer.strategy.root_device.type, data.fingerprint, self.resume["force"])
+            device, force = trainer.strategy.root_device.type, self.resume["force"]
+            check_same_place(self.found.state.progress, trainer.world_size, device, data.fingerprint, force)
         OmegaConf.save(self.plain, self.folder / "config.yaml")
         if HydraConfig.initialized():
             OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
@@ -201,14 +205,15 @@ class Run:
 
         for logger in self.loggers:
             if isinstance(logger, MetricsTable):
-                logger.forget_after(self.found[1]["images"] if self.found else -1)
+                logger.forget_after(self.found.state.images if self.found else -1)
         self.callbacks["checkpoints"].listen()
         try:
             if self.found is None:
                 self.trainer.validate(self.module, datamodule=self.data, verbose=False)  # the untrained generator: the value to fall from
             else:
-                say(f"going on from {self.found[0]}, after {self.found[1]['images']:,} images")
-            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.found and str(self.found[0]), weights_only=True)
+                say(f"going on from {self.found.path}, after {self.found.state.images:,} images")
+                self.trainer.strategy.checkpoint_io.found = self.found
+            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
         except Stopped as stop:
             self.check_saved(f"the run was {stop}")
             say(f"{stop} after {self.module.images:,} images; to go on: python -m medgan_pl.train resume={self.folder}")
@@ -223,9 +228,8 @@ class Run:
         from medgan_pl.train.checkpoints import newest
 
         guard, before = self.plain["guard"], self.module
-        own = newest(self.folder / "checkpoints")
-        self.found = (own[0], own[1]["medgan_pl"]) if own else self.found  # else from where it began, which may be another's checkpoint
-        start = f"{self.found[0].name}, {self.found[1]['images']:,} images" if self.found else "the beginning"
+        self.found = newest(self.folder / "checkpoints") or self.found  # else from where it began, which may be another's checkpoint
+        start = f"{self.found.path.name}, {self.found.state.images:,} images" if self.found else "the beginning"
         told = f"{error}, after {before.images:,} images"
         self.setbacks.append(f"{told} (learning rates × {before.rate:g})")
         if before.rollbacks >= guard["rollbacks"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import default_option
 from medgan_pl.core.settings import RUNS, joined, setting
+from medgan_pl.train.inert import check_idle, data_sets
 
 if TYPE_CHECKING:
     from medgan_pl.models.games.base import Game
@@ -32,6 +33,7 @@ def check_read(raw: dict[str, Any], plain: dict[str, Any]) -> None:
         check_model(plain["model"], {*references(raw["model"]), *references(raw["module"]), *game.settings}, game.__name__)
     for where, data in data_sets(plain["data"]):
         check_data_set(data, where, game.reads, game.__name__, plain["image"]["spatial_dims"])
+    check_idle(plain, game)
 
 
 def check_known(plain: dict[str, Any]) -> None:
@@ -82,14 +84,6 @@ def check_model(model: dict[str, Any], read: set[str], game: str) -> None:
         key = f"model.{name}"
         if value and not any(each == key or each.startswith(f"{key}.") for each in read):
             raise ValueError(f"nothing reads `{key}` here: neither the networks nor {game} use it; leave it out")
-
-
-def data_sets(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the key and the settings of the data set, or of each of its domains."""
-    if "domains" not in data:
-        yield "data", data
-    for name, domain in data.get("domains", {}).items():
-        yield f"data.domains.{name}", domain
 
 
 def check_data_set(data: dict[str, Any], where: str, reads: frozenset[str], game: str, spatial_dims: int) -> None:

@@ -23,7 +23,6 @@ from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.windows import Windows, scales_to_training, through_spacing
 from medgan_pl.core.command import instantiate
 from medgan_pl.core.console import configuration_folder
-from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.data.degrade import Chain, Gaussian, Shrink
 from medgan_pl.data.export import Facts, Provenance, check, write_nifti
 from medgan_pl.data.export.derived import write_derived
@@ -37,6 +36,7 @@ from medgan_pl.models.build import build_module
 from medgan_pl.models.load import Origin, load
 from medgan_pl.models.networks.layers import BATCH_NORM
 from medgan_pl.models.networks.unet import UNetGenerator
+from medgan_pl.models.state import FORMAT
 
 SHIFT = 0.2  # what a residual generator adds
 SMALL = ("model.width=4", "model.generator.levels=2", "model.discriminator.layers=1", "data.size=16", "logger=csv")

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from medgan_pl.core.command import instantiate
-from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.models.build import build_module
 from medgan_pl.models.load import load
+from medgan_pl.models.state import FORMAT
 
 SIDE = 16
 SMALL = ("model.width=4", f"data.size={SIDE}", "logger=csv")

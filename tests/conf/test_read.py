@@ -1,54 +1,15 @@
-"""What no part of a run reads is refused by name before data are prepared; every option of every group changes a run or is refused."""
-
-from collections.abc import Iterator
-from functools import cache
-from typing import Any
+"""What no part of a run reads is refused by name before data are prepared."""
 
 import pytest
+from games_of_conf import GAMES
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from medgan_pl.core.console import configuration_folder
-from medgan_pl.train import unread
 from medgan_pl.train.unread import check_read, references
 
 FOLDER = configuration_folder()
-
-# Each game with networks and data that suit it.
-GAMES = {
-    "synthesis": ("model=resnet_gan",),
-    "auxiliary": ("model=acgan", "model.classes=2"),
-    "style": ("model=stylegan2",),
-    "hierarchical": ("model=hagan", "data=ct", "image.spatial_dims=3"),
-    "reconstruction": ("model=fastgan",),
-    "translation": ("model=unet_gan", "degrade@data.degrade=dehaze"),
-    "segmentation": ("experiment=lung_segmentation",),
-    "cycle": ("experiment=unpaired_ct_mr",),
-    "contrastive": ("experiment=unpaired_ct_mr", "model=cut", "~game.gradient"),
-    "star": ("experiment=star_mr",),
-}
-
-# Each group with the keys it fills. A model, a game, a data set and an experiment are the run itself.
-GROUPS = {
-    "noise": ("noise",),
-    "augment": ("augment",),
-    "objective": ("objective",),
-    "penalty": ("penalty",),
-    "regularizer": ("regularizer",),
-    "extra": ("extra",),
-    "stages": ("stages",),
-    "metrics": ("metrics",),
-    "optimizers": ("optimizers",),
-    "optimizer": ("optimizer@optimizer_g", "optimizer@optimizer_d"),
-    "schedule": ("schedule@schedule_g", "schedule@schedule_d", "schedule@schedule_penalty", "schedule@beta2"),
-    "degrade": ("degrade@data.degrade",),
-    "beside": ("beside@data.beside.source", "beside@data.beside.mask"),
-    "trainer": ("trainer",),
-    "logger": ("logger",),
-}
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -110,59 +71,6 @@ def test_a_game_declares_the_settings_that_its_file_hands_it(game) -> None:
     declared = get_class(config["_target_"])
     assert named == declared.settings
     assert {*declared.needs, *(key for keys in declared.needs.values() for key in keys)} <= {*config}
-
-
-# Every option with every game -----------------------------------------------------------------------------------------------------
-
-
-def read_part(config: DictConfig) -> dict[str, Any]:
-    """Return what a run is built from: the module with all it names, the data without a part that the game does not read, the rest."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    reads = get_class(plain["game"]["_target_"]).reads
-    data = {key: value for key, value in plain["data"].items() if key not in ("degrade", "beside")}
-    beside = {key: each for key, each in (plain["data"].get("beside") or {}).items() if key in reads}
-    source = plain["data"].get("degrade") if "source" in reads else None
-    rest = {key: plain[key] for key in ("module", "trainer", "logger", "callbacks", "monitor")}
-    return {**rest, "data": data, "beside": beside, "degrade": source}
-
-
-def inert(game: str, places: tuple[str, ...], options: list[str]) -> Iterator[str]:
-    """Yield each option that is recorded with a run of the game, is not refused, and changes nothing that is read."""
-    base = composed(*GAMES[game])
-    before, recorded = read_part(base), OmegaConf.to_container(base, resolve=True)
-    for place in places:
-        for option in options:
-            try:
-                config = composed(*GAMES[game], f"{place}={option}")
-                plain = OmegaConf.to_container(config, resolve=True)
-                check_read(OmegaConf.to_container(config, resolve=False), plain)
-            except (ValueError, HydraException, OmegaConfBaseException):
-                continue  # refused
-            if plain != recorded and read_part(config) == before:
-                yield f"{game}: {place}={option}"
-
-
-@cache
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
-
-
-@pytest.mark.parametrize("game", ["synthesis", "translation", "cycle"])
-def test_no_option_of_noise_and_extras_is_inert(game) -> None:
-    assert not list(inert(game, ("noise",), ["normal", "uniform"]))
-    assert not list(inert(game, ("extra",), ["l1"]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("game", GAMES)
-def test_every_option_changes_the_run_or_is_refused(game, group) -> None:
-    assert not list(inert(game, GROUPS[group], options(group)))
-
-
-def test_an_inert_option_would_be_found(monkeypatch) -> None:
-    monkeypatch.setattr(unread, "OF_GAMES", ())  # as if nothing refused a noise that no game reads
-    assert list(inert("translation", ("noise",), ["uniform"])) == ["translation: noise=uniform"]
 
 
 def test_the_keys_that_an_interpolation_names() -> None:

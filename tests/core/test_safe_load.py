@@ -1,76 +1,28 @@
-"""Files that travel: read without running them, held to their own size, built only from our own classes; and secrets kept out of all."""
+"""Files that travel: read without running them and held to their own size."""
 
 import ast
-import copy
 import io
 import pickle
 import tomllib
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command_line import TINY
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from packaging.requirements import Requirement
-from test_privacy import contents, told
 from torch import nn
+from written_checkpoint import Touches, nested, saved
 
 import medgan_pl
-from medgan_pl.core.console import configuration_folder
-from medgan_pl.core.safe_load import FORMAT, check_secrets, check_targets, read_checkpoint
-from medgan_pl.models.build import build_module
-from medgan_pl.models.load import at_most
+from medgan_pl.core.safe_load import read_checkpoint
+from medgan_pl.models.state import FORMAT, RunState
 
 PACKAGE = Path(medgan_pl.__file__).parent
-SMALL = ("run_dir=run", "data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")
-INVERSE = {"levels": [[0.0, 4095.0]], "unit": "grey levels", "modality": "CR", "spacing_mm": [1.0, 1.0], "directions": None}
-
-
-@pytest.fixture(scope="module")
-def written() -> bytes:
-    """A whole checkpoint, but for what only a run that goes on needs."""
-    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides=[*SMALL]), resolve=True)
-    state = {"format": FORMAT, "config": config, "classes": ["normal"], "images": 64, "inverse": INVERSE}
-    return saved({"state_dict": build_module(config).state_dict(), "medgan_pl": state})
-
-
-def saved(content: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
-@pytest.fixture
-def whole(written: bytes) -> dict[str, Any]:
-    Path("whole.ckpt").write_bytes(written)
-    return copy.deepcopy(read_checkpoint("whole.ckpt"))
-
-
-@pytest.fixture
-def refused(whole: dict[str, Any]) -> Callable[..., None]:
-    def refused(match: str) -> None:
-        Path("evil.ckpt").write_bytes(saved(whole))
-        with pytest.raises(ValueError, match=match) as caught:
-            medgan_pl.load("evil.ckpt")
-        assert len(str(caught.value)) < 2000
-
-    return refused
-
 
 # Code -------------------------------------------------------------------------------------------------------------------------------
-
-
-class Touches:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("ran"),)
 
 
 class Swells:
@@ -175,7 +127,7 @@ def test_a_file_that_is_not_whole_is_refused(written: bytes, harm, match) -> Non
     assert "it is not: " not in match or harm(written) != written
     Path("harmed.ckpt").write_bytes(harm(written))
     with pytest.raises(ValueError, match=rf"harmed.ckpt must be a whole checkpoint written by medgan_pl.train; .*{match}"):
-        read_checkpoint("harmed.ckpt")
+        read_checkpoint("harmed.ckpt", RunState.from_plain)
 
 
 def test_torch_itself_takes_a_flipped_byte(written: bytes) -> None:
@@ -193,14 +145,7 @@ def test_a_part_that_claims_more_than_the_file_is_refused(written: bytes) -> Non
     harmed[directory + 20 : directory + 28] = (2**31).to_bytes(4, "little") * 2
     Path("harmed.ckpt").write_bytes(harmed)
     with pytest.raises(ValueError, match="its parts say they are larger than the file"):
-        read_checkpoint("harmed.ckpt")
-
-
-def nested(depth: int) -> Any:
-    node: Any = 1
-    for _ in range(depth):
-        node = [node, node]  # the same twice: short in the file, 2 ** depth values to walk
-    return node
+        read_checkpoint("harmed.ckpt", RunState.from_plain)
 
 
 @pytest.mark.parametrize(
@@ -224,206 +169,6 @@ def test_what_claims_more_than_it_is_or_is_not_plain_is_refused(whole, refused, 
     refused(match)
 
 
-@pytest.mark.parametrize(
-    ("where", "value", "match"),
-    [
-        ("images", -1, "`images` must be how many"),
-        ("images", True, "`images` must be how many"),
-        ("images", "5", "`images` must be how many"),
-        ("images", 10**40, "`images` must be how many"),
-        ("classes", "normal", "`classes` must be names"),
-        ("classes", [1], "`classes` must be names"),
-        ("config.model.classes", 2, "`model.classes` must be 0 or 1"),
-        ("config", None, "it is not: "),
-        ("config.module", [], "`module` must hold"),
-        ("config.seed", "0", "`seed` must be"),
-        ("config.data.size", 10**12, "`data.size` must be 2 sides"),
-        ("config.data.size", [16], "`data.size` must be 2 sides"),
-        ("config.data.size", "16", "`data.size` must be 2 sides"),
-        ("config.image.spatial_dims", 10**9, "`image.spatial_dims` must be 2 or 3"),
-        ("inverse", {}, "it lacks"),
-        ("inverse", None, "it is not: "),
-        ("inverse.levels", [], "`inverse.levels` must be finite"),
-        ("inverse.levels", None, "`inverse.levels` must be finite"),
-        ("inverse.levels", [[1, 1]], "pairs of a lower and a higher"),
-        ("inverse.levels", [["a", 2]], "`inverse.levels` must be finite"),
-        ("inverse.levels", [[0, float("inf")]], "`inverse.levels` must be finite"),
-        ("inverse.levels", [[float("nan"), 1]], "`inverse.levels` must be finite"),
-        ("inverse.spacing_mm", [1.0, 0.0], "above 0"),
-        ("inverse.spacing_mm", [1.0], "`inverse.spacing_mm` must be finite"),
-        ("inverse.directions", "axial", "`inverse.directions` must be finite"),
-        ("inverse.unit", 3, "must name its unit"),
-        ("inverse.modality", "x" * 65, "must name its unit"),
-    ],
-)
-def test_nonsense_beside_the_weights_is_refused(whole, refused, where, value, match) -> None:
-    put(whole["medgan_pl"], where, value)
-    refused(match)
-
-
-def put(node: dict[str, Any], where: str, value: Any) -> None:
-    *above, last = where.split(".")
-    for key in above:
-        node = node[key]
-    node[last] = value
-
-
-FIRST = "ema.network.start.0.weight"
-
-
-@pytest.mark.parametrize(
-    ("harm", "match"),
-    [
-        (lambda weights: weights.pop(FIRST), "1 weights are in one and not in the other, such as '" + FIRST),
-        (lambda weights: weights.update(more=torch.zeros(1)), "such as 'more'"),
-        (lambda weights: weights.update({FIRST: torch.zeros(3)}), r"'ema.network.start.0.weight' must be \(.*\), got \(3,\)"),
-        (lambda weights: weights.update({FIRST: weights[FIRST].long()}), "of torch.int64"),
-        (lambda weights: weights.clear(), "are in one and not in the other"),
-    ],
-)
-def test_weights_of_other_settings_are_refused(whole, refused, harm, match) -> None:
-    harm(whole["state_dict"])
-    refused(f"do not fit the settings stored with them: .*{match}")
-
-
-# Settings ---------------------------------------------------------------------------------------------------------------------------
-
-LARGE: list[tuple[str, Any, str]] = [
-    ("players.g.network.width", 10**9, "'width' must be at most"),
-    ("players.g.network.width", 2**20, "do not fit the settings"),
-    ("players.g.network.width", 10**600, "'width' must be at most"),
-    ("players.g.network.width", -4, "do not fit the settings"),
-    ("players.g.network.width", "wide", "do not fit the settings"),
-    ("players.g.network.width", 4.5, "do not fit the settings"),
-    ("players.g.network.size", 2**20, "`size` must make at most"),
-    ("players.g.network.size", [2**14, 2**15], "`size` must make at most"),
-    ("players.g.network.size", [8] * 1000, "do not fit the settings"),
-    ("players.g.network.size", 2**14, "do not fit the settings"),
-    ("players.g.network.spatial_dims", 2**20, "do not fit the settings"),
-    ("players.d.network.width", 2**20, "do not fit the settings"),
-    ("game.latent", 10**12, "'latent' must be at most"),
-    ("ema.ramp", [0] * 10_000, "at most 5000 values"),
-    ("ema.ramp", nested(40), "at most 32 levels deep"),
-    ("ema.ramp", nested(14), "at most 5000 values"),
-    ("ema.ramp", "x" * 5000, "at most 4096 letters"),
-    ("ema.ramp", "${oc.env:HOME}", "must be resolved"),
-    ("ema.ramp", {"_args_": [1]}, "`_target_` and `_partial_` alone, got '_args_'"),
-    ("stages", {}, "do not fit the settings"),
-    ("total_images", 2**60, "'total_images' must be at most"),
-]
-
-
-@pytest.mark.parametrize(("where", "value", "match"), LARGE, ids=[f"{where}-{i}" for i, (where, *_) in enumerate(LARGE)])
-def test_settings_too_large_to_build_are_refused(whole, refused, where, value, match) -> None:
-    put(whole["medgan_pl"]["config"]["module"], where, value)
-    refused(match)
-
-
-def test_a_thousand_networks_that_the_file_has_no_weights_for_are_refused(whole, refused) -> None:
-    module = whole["medgan_pl"]["config"]["module"]
-    module["stages"] = {f"stage{i}": module["players"]["g"]["network"] for i in range(500)}
-    refused("the settings ask for more than [0-9]+ weights")
-
-
-def test_a_loop_ends_where_the_weights_do() -> None:
-    layers = []
-    with pytest.raises(ValueError, match="more than 10 weights"), at_most(10):
-        layers.extend(nn.Linear(1, 1) for _ in iter(int, 1))
-    assert len(layers) == 5
-    nn.Linear(1, 1)  # outside it no one counts
-
-
-@pytest.mark.parametrize(
-    "setting", ["model.discriminator.spectral_norm=true", "model=mlp", "model=dcgan", "image.spatial_dims=3", "seed=1"]
-)
-def test_what_a_run_writes_is_loaded(setting: str) -> None:
-    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides=[*SMALL, setting]), resolve=True)
-    module = build_module(config)
-    inverse = INVERSE | {"spacing_mm": [1.0] * config["image"]["spatial_dims"]}
-    state = {"format": FORMAT, "config": config, "classes": [], "images": 0, "inverse": inverse}
-    Path("whole.ckpt").write_bytes(saved({"state_dict": module.state_dict(), "medgan_pl": state}))
-    loaded = medgan_pl.load("whole.ckpt")
-    found = loaded.state_dict()
-    assert {name for name in module.state_dict() if not name.startswith("metrics.")} == found.keys()
-    assert all(torch.equal(weight, found[name]) for name, weight in module.state_dict().items() if name in found)
-    assert (loaded.training, loaded.config) == (False, config)
-
-
-FOREIGN = [
-    "torch.load",
-    "builtins.open",
-    "builtins.eval",
-    "shutil.copy",
-    "os.system",
-    "hydra.utils.get_method",
-    "hydra.utils.get_class",
-    "hydra.utils.instantiate",
-    "functools.partial",
-    "subprocess.Popen",
-    "torch.nn.Linear",
-    "torch.optim.lr_scheduler.LambdaLR",
-    "torch.optim.optimizer.torch.load",
-    "medgan_pl.models.module.math.floor",
-    "medgan_pl.models.module.torch.load",
-    "medgan_pl.models.module.pl.Trainer",
-    "medgan_pl.models.networks.layers.torch.hub.load",
-    "medgan_pl.models.networks.x.y.os.system",
-    "medgan_pl.models.games.base.dataclass",
-    "medgan_pl.models.networks.mlp.Condition",  # ours, under another's name
-    "medgan_pl.models.networks.layers.space",  # a function
-    "medgan_pl.models.networks",
-    "medgan_pl.models.networks.",
-    "medgan_pl.models.networks/../x.Y",
-    "medgan_pl.train.run.train",
-    "medgan_pl.core.safe_load.read_checkpoint",
-    "medgan_pl.networks_of_mine.X",
-    "",
-    None,
-    5,
-    ["torch.load"],
-    {"_target_": "torch.load"},
-]
-
-
-@pytest.mark.parametrize("wrap", [lambda node: node, lambda node: {"a": [{"b": {"_partial_": True, "c": [node]}}]}], ids=["bare", "deep"])
-@pytest.mark.parametrize("target", FOREIGN, ids=str)
-def test_foreign_targets_are_refused(target: Any, wrap) -> None:
-    with pytest.raises(ValueError, match="`_target_` must be the full name of a class"):
-        check_targets(wrap({"_target_": target}))
-
-
-@pytest.mark.parametrize(
-    "node",
-    [
-        {"_args_": ["x"]},
-        {"_recursive_": False},
-        {"_convert_": "all"},
-        {"_partial_": "yes"},
-        {"_call_": 1},
-        {"a": ({},)},
-        {5: 1},
-        {"a": b"x"},
-    ],
-    ids=str,
-)
-def test_other_words_of_hydra_and_other_containers_are_refused(node) -> None:
-    with pytest.raises(ValueError, match=r"must be|may be|must have"):
-        check_targets({"_target_": "medgan_pl.models.networks.ema.EMA", "deep": [node]})
-
-
-def test_hydra_itself_would_have_run_it() -> None:
-    Path("a").write_text("x")
-    for target, arguments in (("shutil.copy", {"src": "a", "dst": "b"}), ("builtins.open", {"file": "c", "mode": "w"})):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = instantiate({"_target_": target, **arguments})
-        if target == "builtins.open":
-            made.close()
-    assert Path("b").exists()
-    assert Path("c").exists()
-
-
 # Versions ---------------------------------------------------------------------------------------------------------------------------
 
 KNOWN_HOLES = [  # the last version that has it
@@ -443,58 +188,3 @@ def test_the_floors_exclude_known_holes(package: str, version: str, hole: str) -
     (wanted,) = [each for each in map(Requirement, project["dependencies"]) if each.name == package]
     assert version not in wanted.specifier, hole
     assert metadata.version(package) in wanted.specifier
-
-
-# Secrets ----------------------------------------------------------------------------------------------------------------------------
-
-KEY = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.mark.parametrize(
-    "node",
-    [
-        {"logger": {"wandb": {"api_key": "x"}}},
-        {"logger": {"wandb": {"name": f"run {KEY}"}}},
-        {"callbacks": [{"HF_TOKEN": 123}]},
-        {KEY: 1},
-        ["model=dcgan", "logger.wandb.api_key=x"],
-        ["+logger.wandb.api_key='x'"],
-        [f"logger.wandb.name={KEY}"],
-        ["+hydra.job.env_set={WANDB_API_KEY: x}"],
-        ["+logger.wandb.api_key=${oc.env:WANDB_API_KEY}"],
-        ["-m", "++a.password=x"],
-    ],
-    ids=str,
-)
-def test_a_secret_is_refused_and_not_shown(node, monkeypatch) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    with pytest.raises(ValueError, match="no secret may stand in the configuration or on the command line") as caught:
-        check_secrets(node)
-    assert KEY not in str(caught.value)
-
-
-@pytest.mark.parametrize("key", [None, "", KEY])
-def test_what_is_no_secret_passes(key, settings, monkeypatch) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    if key is not None:
-        monkeypatch.setenv("WANDB_API_KEY", key)
-    check_secrets(settings())
-    check_secrets(["-m", "logger.wandb.api_key=null", "model=dcgan,mlp", "data.files='T1w$'", "tokens=5", "hydra.run.dir=secret/run"])
-    check_secrets({"api_key": None, "token": "", "password": False})
-
-
-@pytest.mark.parametrize(("mistake", "code"), [((), 0), (("monitor=val/nothing",), 1), (("logger.wandb.api_key=" + KEY,), 1)])
-def test_the_key_of_wandb_stands_in_no_file(mistake, code, here, monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    found, said = here("train", *TINY, "total_images=16", "validate_every=16", "log_every=8", "logger=wandb", "hydra.run.dir=run", *mistake)
-    assert found == code, said
-    assert told([said.encode()], [KEY]) == set()
-    assert told(contents(tmp_path), [KEY]) == set()
-    if any("api_key" in argument for argument in mistake):
-        assert "no secret may stand" in said
-        assert not Path("run").exists()
-    else:
-        assert list(Path("run").glob("wandb/*/*.wandb")), "nothing was written, so nothing is tested"
-        Path("run/planted.txt").write_text(KEY)
-        assert told(contents(tmp_path), [KEY]) == {KEY}  # the search finds it where it stands

@@ -195,6 +195,9 @@ def test_the_cohort_is_drawn_anew_only_when_something_changes():
     drawn = [digests(XRay(), 3, 1, (16, 16)), digests(XRay(), 3, 0, (16, 18)), digests(MRI(), 3, 0, (8, 16, 16))]
     drawn += [digests(CT(), 3, 0, (8, 16, 16)), digests(MRI(tr_ms=4000), 3, 0, (8, 16, 16)), digests(XRay(), 3, 0, (16, 16))]
     assert len({digest for some in drawn for digest in some}) == 18
-    for arguments, words in (((XRay(), 0, 0, (16, 16)), "patients must be 1"), ((CT(), 3, 0, (16, 16)), "3 counts of 8 or more voxels")):
+    for arguments, words in (
+        ((XRay(), 0, 0, (16, 16)), "patients` must be a whole number"),
+        ((CT(), 3, 0, (16, 16)), "3 counts of 8 or more voxels"),
+    ):
         with pytest.raises(ValueError, match=words):
             CohortSource(*arguments)

@@ -195,12 +195,13 @@ def test_no_file_and_no_line_tells_of_a_patient(kind: str, formats: str, tmp_pat
     assert told(contents(tmp_path / "set"), planted()) == {*planted()}  # what is searched for below is there
     words = [*planted(), *derived()]
     data = [f"data={kind}", f"data.root={tmp_path / 'set'}", *DATA]
+    small = [word for word in TINY if not word.startswith("data.cohort")]
     printed = []
     for expected, command in (
         (0, ["inspect", *data, "output=looked"]),
         (1, ["inspect", *data, "output=judged", "data.max_corrupt=0"]),
-        (1, ["train", *data, *TINY, "data.max_corrupt=0", "hydra.run.dir=stopped"]),
-        (0, ["train", *data, *TINY, "hydra.run.dir=run"]),
+        (1, ["train", *data, *small, "data.max_corrupt=0", "hydra.run.dir=stopped"]),
+        (0, ["train", *data, *small, "hydra.run.dir=run"]),
         (0, ["sample", "checkpoint=run/checkpoints/last.ckpt", "n=2", f"format=[{formats}]", "device=cpu"]),
     ):
         code, said = here(*command)

@@ -14,10 +14,11 @@ from test_privacy import contents, told
 from torch import Tensor
 
 import medgan_pl
-from medgan_pl.core.safe_load import FORMAT, fingerprint
+from medgan_pl.core.safe_load import fingerprint
 from medgan_pl.core.settings import for_weights
 from medgan_pl.export.weights import export
 from medgan_pl.models.draw import fixed_batch
+from medgan_pl.models.state import FORMAT
 
 
 @pytest.fixture

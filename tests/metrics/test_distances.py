@@ -153,7 +153,7 @@ def test_kernel_interval_of_large_sets_holds_the_value_of_all():
 
 @pytest.mark.parametrize("arguments", [{"subsets": 0}, {"subset_size": 1}])
 def test_kernel_refuses_subsets_that_are_none(arguments):
-    with pytest.raises(ValueError, match="`subsets`"):
+    with pytest.raises(ValueError, match=r"`subset(s|_size)` must be a whole number"):
         Kernel(**arguments)
 
 

@@ -134,7 +134,7 @@ def test_scramble_is_one_to_one_and_without_pattern():
 
 
 def test_what_the_metric_refuses():
-    with pytest.raises(ValueError, match="`n` must be 2"):
+    with pytest.raises(ValueError, match="`n` must be a whole number of at least 2, got 1"):
         Diversity(n=1)
     with pytest.raises(ValueError, match=r"fake \(2, 1, 16, 16\) and real \(3, 1, 16, 16\)"):
         Diversity().update(FAKE[:2], REAL[:3])

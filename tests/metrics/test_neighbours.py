@@ -166,7 +166,7 @@ def test_what_cannot_be_judged():
                 measure(normal(9), normal(9).index_fill(0, torch.tensor([2]), odd))
         with pytest.raises(ValueError, match="one row or more"):
             measure(normal(0), normal(9))
-    with pytest.raises(ValueError, match="`k` must be 1"):
+    with pytest.raises(ValueError, match="`k` must be a whole number of at least 1"):
         PrecisionRecall(0)
     with pytest.raises(ValueError, match="needs 3 rows or more, got 2"):
         kth_distances(normal(2), 2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.models.augment import Augment
-from medgan_pl.models.games.base import Augmentation
+from medgan_pl.models.games.parts import Augmentation
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.losses.adversarial import NonSaturating
 from medgan_pl.models.losses.penalties import R1R2, NoPenalty
@@ -291,7 +291,7 @@ def test_a_ramp_follows_the_images() -> None:
         (lambda: Fixed(1.2), "`p` must be a probability"),
         (lambda: Ramped(Ramp(start=0.0, end=1.5)), "`ramp.end` must be a probability"),
         (lambda: Adaptive(target=0.4, full_images=10), "`target` must be an accuracy between"),
-        (lambda: Adaptive(target=0.8, full_images=0), "`full_images` and `every` must be at least 1"),
+        (lambda: Adaptive(target=0.8, full_images=0), "`full_images` must be a whole number of at least 1"),
         (lambda: Adaptive(target=0.8, full_images=10, max_p=0.5, start=0.6), "`start` must be at most `max_p`"),
         (lambda: augment(3, shift=0.1)(images(2), torch.rand(4, 4)), "must have 3 axes of space and 4 numbers each"),
     ],

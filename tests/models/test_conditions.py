@@ -14,13 +14,13 @@ from PIL import Image
 from test_privacy import contents, told
 
 import medgan_pl
-from medgan_pl.core.safe_load import check_covariates, read_checkpoint
-from medgan_pl.data.files.covariates import Covariate, Covariates
+from medgan_pl.data.files.covariates import Covariate, Covariates, check_covariates
 from medgan_pl.data.sets import ImageSet
 from medgan_pl.export.weights import export
 from medgan_pl.models.build import build_module
 from medgan_pl.models.draw import fixed_batch
 from medgan_pl.models.generated import discriminator_scores, draw_like
+from medgan_pl.models.state import read_stored
 from medgan_pl.models.transfer import begin_from
 
 FACTS = Covariates((Covariate("age", 50.0, 20.0, 20.0, 80.0, None, 0.0), Covariate("sex", 0.5, 0.5, 0.0, 1.0, ("F", "M"), 0.1)))
@@ -96,7 +96,7 @@ def test_a_model_that_is_told_nothing_is_asked_nothing(finished: Path, here) -> 
 
 
 def test_facts_are_in_the_checkpoint_and_in_shared_weights(last: Path) -> None:
-    stored = read_checkpoint(last)["medgan_pl"]["covariates"]
+    stored = read_stored(last).content["medgan_pl"]["covariates"]
     assert [(column["name"], column["levels"]) for column in stored] == [("age", None), ("sex", ["F", "M"])]
     export(last, Path("x.safetensors"))
     modules = [medgan_pl.load(last), medgan_pl.load("x.safetensors")]
@@ -215,9 +215,9 @@ def test_a_run_that_goes_on_with_other_data_keeps_the_scale_it_has_learnt(run: P
     shutil.copytree(run, "further")
     code, said = here("train", "resume=further", "resume.force=true", "data.cohort.seed=5", "total_images=128")
     assert code == 0, said
-    before, after = (read_checkpoint(folder / "checkpoints/last.ckpt")["medgan_pl"] for folder in (run, Path("further")))
-    assert (after["images"], after["covariates"]) == (128, before["covariates"])
-    assert after["fingerprint"] != before["fingerprint"]
+    before, after = (read_stored(folder / "checkpoints/last.ckpt").state for folder in (run, Path("further")))
+    assert (after.images, after.covariates) == (128, before.covariates)
+    assert after.progress.fingerprint != before.progress.fingerprint
 
 
 def test_the_names_are_set_in_one_place(here) -> None:
@@ -255,10 +255,11 @@ def test_no_value_of_a_patient_is_in_a_file_or_a_line(here, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("MEDGAN_CACHE", str(tmp_path / "work/cache"))
     data = ("data=xray", f"data.root={tmp_path / 'films/t.csv'}")
+    small = [word for word in TINY if not word.startswith("data.cohort")]
     printed = []
     for call in (
         ["inspect", *data, "data.size=16", "data.covariates=[age,blood]", "output=looked"],
-        ["train", *data, *TINY, "model.covariates=[age,blood]", "hydra.run.dir=run"],
+        ["train", *data, *small, "model.covariates=[age,blood]", "hydra.run.dir=run"],
         ["sample", "checkpoint=run/checkpoints/last.ckpt", "n=2", "covariates.age=unknown", "covariates.blood=b", "device=cpu"],
     ):
         code, said = here(*call)
@@ -274,5 +275,5 @@ def test_no_value_of_a_patient_is_in_a_file_or_a_line(here, tmp_path, monkeypatc
     whole = b"".join(files)
     for age in map(float, ages):
         assert not any(struct.pack(form, age) in whole for form in (">d", "<d", "<f", ">f")), age
-    stored = [column["mean"] for column in read_checkpoint("run/checkpoints/last.ckpt")["medgan_pl"]["covariates"]]
+    stored = [column.mean for column in read_stored("run/checkpoints/last.ckpt").state.covariates.columns]
     assert struct.pack(">d", stored[0]) in whole  # so would a number be found

@@ -12,15 +12,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from test_faults import inject, play, spoil  # noqa: F401 - fixtures
-from test_safe_load import INVERSE, Touches
 from torch import Tensor
+from written_checkpoint import INVERSE, Touches
 
 import medgan_pl
 from medgan_pl.core.console import configuration_folder
-from medgan_pl.core.safe_load import FORMAT
 from medgan_pl.export.weights import export
 from medgan_pl.models.build import build_module
 from medgan_pl.models.module import AdversarialModule
+from medgan_pl.models.state import FORMAT
 from medgan_pl.models.transfer import begin_from, counted_back, fitting, layer_of, transfer
 
 SMALL = ("data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")

@@ -65,5 +65,5 @@ def test_a_place_of_a_grid_depends_on_seed_and_place_alone(settings) -> None:
 def test_a_grid_needs_images(settings, n) -> None:
     from hydra.utils import instantiate
 
-    with pytest.raises(Exception, match="n` must be at least 1"):
+    with pytest.raises(Exception, match="n` must be a whole number of at least 1"):
         instantiate(settings(f"callbacks.samples.n={n}")["callbacks"]["samples"])

@@ -25,7 +25,8 @@ from medgan_pl.core.console import configuration_folder
 from medgan_pl.models import turn
 from medgan_pl.models.build import build_module
 from medgan_pl.models.module import AdversarialModule
-from medgan_pl.train.checkpoints import SIGNALS, Checkpoints, Stopped, newest
+from medgan_pl.models.state import RunState
+from medgan_pl.train.checkpoints import SIGNALS, Checkpoints, Stopped, WholeFiles, newest
 from medgan_pl.train.checks import check_same_place, check_same_run
 from medgan_pl.train.resume import checkpoint_to_resume
 
@@ -93,8 +94,8 @@ def test_the_newest_whole_checkpoint_is_found_and_torn_ones_are_told_of(state, t
     for name in ("last.ckpt.new.00112233.part", "last.ckpt.new", "previous.ckpt.00112233.part"):  # what a kill in a save leaves
         (tmp_path / name).write_bytes(b"half")
     answer = newest(tmp_path)
-    assert (answer and answer[0].stem) == found
-    assert answer is None or answer[1]["medgan_pl"]["images"] == images[found]
+    assert (answer and answer.path.stem) == found
+    assert answer is None or answer.state.images == images[found]
     told = [name for name in images if f"passing over a checkpoint: {tmp_path / name}.ckpt" in caplog.text]
     assert told == [name for name in torn.split() if found != "last"]
 
@@ -122,8 +123,8 @@ def test_no_run_is_begun_over_another(state, resume, torn, answer) -> None:
             checkpoint_to_resume(resume, Path("here"))
         return
     found = checkpoint_to_resume(resume, Path("here"))
-    assert str(found[0]) == answer
-    assert found[1]["images"] == (30 if "last" in answer else 20)
+    assert str(found.path) == answer
+    assert found.state.images == (30 if "last" in answer else 20)
 
 
 @pytest.mark.parametrize(("resume", "found"), [("auto", None), ("never", None), ("other", 30), ("other/checkpoints/last.ckpt", 30)])
@@ -132,7 +133,25 @@ def test_a_new_folder_takes_what_it_is_told(state, resume, found) -> None:
     Path("here/checkpoints").mkdir(parents=True)
     Path("here/checkpoints/last.ckpt.new").touch()  # a kill in the first save
     answer = checkpoint_to_resume(resume, Path("here"))
-    assert (answer and answer[1]["images"]) == found
+    assert (answer and answer.state.images) == found
+
+
+def test_weights_without_the_progress_of_a_run_are_not_resumed(written) -> None:
+    Path("weights.ckpt").write_bytes(written)
+    with pytest.raises(ValueError, match=r"`resume` must be a checkpoint of a run in training; weights\.ckpt holds weights without"):
+        checkpoint_to_resume("weights.ckpt", Path("here"))
+
+
+def test_a_checkpoint_that_was_read_is_handed_out_once_and_not_kept(state, tmp_path) -> None:
+    lay(tmp_path, state, last=30, best=20)
+    files = WholeFiles()
+    files.found = found = newest(tmp_path)
+    assert files.load_checkpoint(str(found.path))["state_dict"].keys() == state["state_dict"].keys()
+    assert (found.content, found.state.images, files.found) == ({}, 30, None)
+    files.found = found  # a run that goes back to it reads the file again
+    assert files.load_checkpoint(str(found.path))["medgan_pl"]["images"] == 30
+    files.found = newest(tmp_path)
+    assert files.load_checkpoint(tmp_path / "best.ckpt")["medgan_pl"]["images"] == 20
 
 
 # What a save that is cut short leaves ------------------------------------------------------------------------------------------------
@@ -173,8 +192,8 @@ def test_a_kill_between_any_two_steps_of_writing_changes_nothing(plain, calm, tm
         with pytest.raises(Killed):
             fit(build_module(plain), tmp_path)
     found = newest(tmp_path / "checkpoints")
-    if found is None or found[1]["medgan_pl"]["images"] < 24:
-        fit(build_module(plain), tmp_path, ckpt_path=found and str(found[0]))
+    if found is None or found.state.images < 24:
+        fit(build_module(plain), tmp_path, ckpt_path=found and str(found.path))
     assert kept(tmp_path) == kept(calm)
 
 
@@ -294,9 +313,9 @@ def test_another_configuration_is_refused_with_each_difference(state, changes, t
             node = node[step]
         node[name] = value
     if told is None or force:
-        return check_same_run(Path("last.ckpt"), state["medgan_pl"], config, force)
+        return check_same_run(Path("last.ckpt"), RunState.from_plain(state["medgan_pl"]), config, force)
     with pytest.raises(ValueError, match=f"differs .checkpoint, here.: {told}; resume.force=true"):
-        check_same_run(Path("last.ckpt"), state["medgan_pl"], config, force)
+        check_same_run(Path("last.ckpt"), RunState.from_plain(state["medgan_pl"]), config, force)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -304,7 +323,7 @@ def test_another_model_is_refused_even_by_force(state, force) -> None:
     config = copy.deepcopy(state["medgan_pl"]["config"])
     config["model"]["width"] = 8
     with pytest.raises(ValueError, match=r"must be of this model; it differs .*width: 4, 8"):
-        check_same_run(Path("last.ckpt"), state["medgan_pl"], config, force)
+        check_same_run(Path("last.ckpt"), RunState.from_plain(state["medgan_pl"]), config, force)
 
 
 @pytest.mark.parametrize(
@@ -317,11 +336,11 @@ def test_another_model_is_refused_even_by_force(state, force) -> None:
     ],
 )
 def test_other_devices_and_other_data_are_refused(state, here, told) -> None:
-    check_same_place(state["medgan_pl"], *here, True)
+    check_same_place(RunState.from_plain(state["medgan_pl"]).progress, *here, True)
     if told is None:
-        return check_same_place(state["medgan_pl"], *here, False)
+        return check_same_place(RunState.from_plain(state["medgan_pl"]).progress, *here, False)
     with pytest.raises(ValueError, match=told):
-        check_same_place(state["medgan_pl"], *here, False)
+        check_same_place(RunState.from_plain(state["medgan_pl"]).progress, *here, False)
 
 
 def test_a_run_knows_its_data_its_end_and_its_folder(here) -> None:

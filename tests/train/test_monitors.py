@@ -262,5 +262,5 @@ def test_no_warning(message) -> None:
 
 
 def test_monitors_need_images() -> None:
-    with pytest.raises(ValueError, match="n` must be 2 images or more, got 1"):
+    with pytest.raises(ValueError, match="n` must be a whole number of at least 2, got 1"):
         Monitors(n=1)

@@ -196,7 +196,7 @@ class TestSearch:
         ("change", "message"),
         [
             (("seed=3",), "a search must go on with its own settings"),
-            (("hydra.sweeper.trials=0",), "`hydra.sweeper.trials` must be at least 1, got 0"),
+            (("hydra.sweeper.trials=0",), "`hydra.sweeper.trials` must be a whole number of at least 1, got 0"),
             ((RATES.replace("tag(log,interval(0.01,0.3))", "0.1"), "penalty.weight=0.3"), "must have something to search"),
         ],
     )

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.data.degrade.base import Degradation, Ends, Images, Range, normal
 from medgan_pl.data.degrade.projection import back_project, project
 from medgan_pl.data.intensity import Window, from_unit, to_unit
@@ -29,9 +30,7 @@ class OfCT(Degradation):
         self.photons = Range("photons", photons, 1)
         if not are_numbers([pixel_mm], 1) or pixel_mm <= 0:
             raise ValueError(f"`pixel_mm` must be a number above 0 mm, got {pixel_mm!r}")
-        if not are_numbers([views], 1, int) or views < 8:
-            raise ValueError(f"`views` must be a whole number of at least 8, got {views!r}")
-        self.pixel_mm, self.views = pixel_mm, views
+        self.pixel_mm, self.views = pixel_mm, whole_number("views", views, 8)
 
     def native(self, images: Images) -> Float[Tensor, "b d h w"]:
         """HU of all slices; one of each picture."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.data.degrade.base import Degradation, Ends, Frame, Images, Range
 from medgan_pl.data.settings import are_numbers
 
@@ -37,8 +38,7 @@ class Shrink(Degradation):
     """
 
     def __init__(self, *, factor: int, axes: Sequence[int] | None = None, blur: Ends = 0.0) -> None:
-        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
-            raise ValueError(f"`factor` must be a whole number of at least 2, got {factor}")
+        whole_number("factor", factor, 2)
         if axes is not None and not are_axes(axes):
             raise ValueError(f"`axes` must be some of 0, 1, 2, each once, or null for all, got {axes!r}")
         self.by, self.axes, self.blur = factor, axes, Range("blur", blur, 0)

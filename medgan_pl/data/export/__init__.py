@@ -1,10 +1,9 @@
 """Generated images as files that other software reads and nobody mistakes for a patient."""
 
 from medgan_pl.core.files import sha256
-from medgan_pl.data.export.check import check_dicom
 from medgan_pl.data.export.dicom import write_dicom
 from medgan_pl.data.export.nifti import write_nifti
 from medgan_pl.data.export.origin import Facts, Provenance, write_sidecar
 from medgan_pl.data.export.pictures import write_png
 
-__all__ = ["Facts", "Provenance", "check_dicom", "sha256", "write_dicom", "write_nifti", "write_png", "write_sidecar"]
+__all__ = ["Facts", "Provenance", "sha256", "write_dicom", "write_nifti", "write_png", "write_sidecar"]

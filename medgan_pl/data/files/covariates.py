@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from medgan_pl.core.untrusted import MAX_NODES, is_table, require
+
 # The spellings of an unknown value, in a table and for `medgan_pl.sample`.
 MISSING = ("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-", ".")
 # The percentiles that are stored: the minimum and the maximum would be the values of two patients.
@@ -165,6 +167,31 @@ class Covariates:
     def said(self, values: np.ndarray) -> dict[str, float | str]:
         """Return one image's natural values (K,) by name, as a person writes them."""
         return {column.name: column.said(value) for column, value in zip(self.columns, values.tolist(), strict=True)}
+
+
+def check_covariates(columns: Any, names: Any) -> None:
+    """Raise ValueError unless `columns` are covariates in plain containers, one for each of `names`."""
+    require(isinstance(columns, list) and len(columns) <= MAX_NODES, "`covariates` must be a list of columns")
+    for column in columns:
+        older = {"name", "mean", "sd", "low", "high", "levels", "missing"}
+        keys = older | {"quantiles", "few"}
+        fits = isinstance(column, dict) and column.keys() in (keys, older)
+        require(fits, f"a column of `covariates` must have {', '.join(sorted(keys))}")
+        numbers = [column[key] for key in ("mean", "sd", "low", "high", "missing")]
+        require(
+            is_table(numbers, (5,)) and not any(isinstance(number, bool) for number in numbers), "`covariates` must hold finite numbers"
+        )
+        require(column["sd"] > 0 and column["low"] <= column["high"] and 0 <= column["missing"] <= 1, "`covariates` must have a spread")
+        points, few = column.get("quantiles", []), column.get("few", False)
+        require(
+            points == [] or (is_table(points, (21,)) and points == sorted(points)), "`covariates` must have 21 rising quantiles, or none"
+        )
+        require(isinstance(few, bool) and (bool(points) or not few), "`few` in `covariates` must be true or false, with quantiles")
+        levels = column["levels"]
+        texts = [column["name"], *(levels if isinstance(levels, list) else [])]
+        require(all(isinstance(text, str) and len(text) <= 64 for text in texts), "names in `covariates` must be short")
+        require(levels is None or (isinstance(levels, list) and len(levels) == 2), "`covariates` must have two levels, or none")
+    require([column["name"] for column in columns] == names, "`covariates` must be those of model.covariates")
 
 
 def as_number(text: str) -> float | None:

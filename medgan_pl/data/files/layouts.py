@@ -12,7 +12,7 @@ from medgan_pl.data.files.names import stem
 from medgan_pl.data.files.records import Item, Record, first_of
 
 if TYPE_CHECKING:
-    from medgan_pl.data.prepare.pipelines import CompanionReader
+    from medgan_pl.data.prepare.prepared import CompanionReader
 
 # Each function returns a Listing of its root, or None for a root of another layout. The first that returns one is taken.
 LAYOUTS: tuple[Callable[[Path, Wanted], Listing | None], ...] = (read_csv, read_decathlon, read_folder)

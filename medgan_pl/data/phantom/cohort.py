@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.data.phantom.film import film_image
 from medgan_pl.data.phantom.patient import CLASSES, Patient, draw_patient
 
@@ -18,8 +19,7 @@ class Cohort:
     covariate_names = ("age_years", "male", "bmi", "height_m")
 
     def __init__(self, *, patients: int, seed: int, size_px: tuple[int, int]):
-        if patients < 1:
-            raise ValueError(f"`patients` must be 1 or more, got {patients}")
+        whole_number("patients", patients, 1)
         if len(size_px) != 2 or min(size_px) < 16:
             raise ValueError(f"`size_px` must be two counts (H, W) of 16 or more, got {size_px}; use (64, 64)")
         self.patients, self.seed, self.size_px = patients, seed, (int(size_px[0]), int(size_px[1]))

@@ -22,7 +22,7 @@ from medgan_pl.core.files import sync
 from medgan_pl.data.intensity import Unit
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.journal import append, journal, mend
-from medgan_pl.data.prepare.pipelines import Prepared
+from medgan_pl.data.prepare.prepared import Prepared
 from medgan_pl.data.readers.scan import Scan, ScanError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from medgan_pl.data.build import open_data
 from medgan_pl.data.sets import held_out, keyed, real_set
 from medgan_pl.evaluate.fidelity import Sets
 from medgan_pl.evaluate.ladder import BLURS, blurred, noise_like
-from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone, split_note, whole_number
+from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone, split_note
 from medgan_pl.metrics.extractors.build import build_extractors
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def target_from_baseline(config: "DictConfig", overrides: list[str], device: str
     data = open_data(config.data)
     reference, floor, note = held_out(data)
     train = real_set(data, data.rows["train"])
-    chosen = train.take(torch.randint(len(train), (whole_number(config, "n", 1),), generator=keyed(config.seed)))
+    chosen = train.take(torch.randint(len(train), (config.n,), generator=keyed(config.seed)))
     fake = replace(kinds[config.baseline](chosen), groups=None)
     facts = {"kind": "baseline", "name": config.baseline, "path": ""}
     sets = Sets(fake, real_set(data, reference), real_set(data, floor), train, list(data.classes))

@@ -15,7 +15,7 @@ from medgan_pl.data.domain_truth import truth_in_last_domain, truth_unknown_beca
 from medgan_pl.data.of_run import data_of_run
 from medgan_pl.data.sets import ImageSet, held_out, real_set
 from medgan_pl.evaluate.fidelity import Sets
-from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone, split_note, whole_number
+from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone, split_note
 from medgan_pl.metrics.extractors.build import build_extractors
 from medgan_pl.models.fits import check_fits, training_unknown_because
 from medgan_pl.models.generated import discriminator_scores, draw_like, translate, true_targets
@@ -69,7 +69,7 @@ def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: s
         run=for_sidecars(module.config),
         notes=[each for each in notes if each],
         wandb=_run_id(module.origin.wandb),
-        discriminator=None if shared or module.game.sourced else discriminator_scores(module, whole_number(config, "batch_size", 1)),
+        discriminator=None if shared or module.game.sourced else discriminator_scores(module, config.batch_size),
     )
 
 
@@ -107,7 +107,7 @@ class _Generated:
             rows = _rows_of_others(data, reference)
             fake, truth = self.translated(rows), truth_in_last_domain(data, rows) if known_truth else None
         else:
-            n = whole_number(self.config, "n", 1)
+            n = self.config.n
             self.announce(f"generating {n:,} images")
             fake = draw_like(module, train, n, seed=self.config.seed, batch_size=self.config.batch_size)
         structures = data.companions["mask"].structures if module.game.segments else ()

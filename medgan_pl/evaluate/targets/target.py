@@ -50,10 +50,3 @@ def refuse_pairs_alone(config: "DictConfig", why: str) -> None:
     """Raise ValueError if only pairs are to be judged; `why` is the reason why there are none."""
     if list(config.groups) == ["paired"]:
         raise ValueError(f"`groups` must contain more than paired, which would measure nothing: {why}")
-
-
-def whole_number(config: "DictConfig", name: str, minimum: int) -> int:
-    """Return a whole number of the configuration. Raises ValueError for anything else and below `minimum`."""
-    if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < minimum:
-        raise ValueError(f"`{name}` must be a whole number of at least {minimum}, got {config[name]}")
-    return config[name]

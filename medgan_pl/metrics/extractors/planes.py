@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.metrics.extractors.features import Extractor
 
 
@@ -29,8 +30,7 @@ class Planes(Extractor):
             raise ValueError(
                 f"images of {spatial_dims} axes cannot be shown to a {network_dims}-D network; it may be 2-D for 2 or 3, 3-D for 3"
             )
-        if slices < 1:
-            raise ValueError(f"`slices` must be 1 or more, got {slices}")
+        whole_number("slices", slices, 1)
         self.spatial_dims, self.network_dims, self.slices = spatial_dims, network_dims, slices
 
     @property

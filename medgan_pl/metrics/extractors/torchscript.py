@@ -64,7 +64,7 @@ def load_torchscript(
     """Return the extractor of a file that torch.jit.save wrote. Such a file is a program, and loading it may run it: use no file of a
     stranger.
 
-    This is a function, and the class takes no path: the configuration of a checkpoint may build only classes (`safe_load.check_targets`),
+    This is a function, and the class takes no path: the configuration of a checkpoint may build only classes (`allowed.check_targets`),
     so a stranger's checkpoint cannot load such a file. A command line can, for evaluation or as a perceptual loss (`build.PROGRAMS`).
     Raises FileNotFoundError for no file, ValueError for one that is no TorchScript.
     """

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch
-from medgan_pl.models.games.base import Critic, Losses
+from medgan_pl.models.games.base import Losses
+from medgan_pl.models.games.parts import Critic
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.losses.adversarial import accuracy
 

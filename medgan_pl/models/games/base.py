@@ -4,75 +4,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.core.keys import Purpose, key_randomness
+from medgan_pl.models.games.parts import Augmentation, Critic, Objective, Penalty, Regularizer
 from medgan_pl.models.losses.adversarial import accuracy
 
 if TYPE_CHECKING:
     from medgan_pl.data.protocol import Data
 
-Critic = Callable[[Tensor], Tensor]
-Features = Callable[[Tensor], list[Tensor]]
 Fakes = Tensor | dict[str, Tensor]
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """Two verbs on logits; `paired` where the generator's needs the real logits too. See losses/adversarial.py."""
-
-    paired: bool
-
-    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
-
-    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor: ...
-
-
-@runtime_checkable
-class Penalty(Protocol):
-    """A weighted term on D's gradient, paid in the turns that are `due`; `mixed` where it looks between reals and fakes. See
-    losses/penalties.py."""
-
-    mixed: bool
-
-    def due(self, step: int) -> bool: ...
-
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, t: Tensor | None = None) -> Tensor: ...
-
-
-@runtime_checkable
-class Augmentation(Protocol):
-    """The augmentation of every image on its way to D, real and fake alike; G learns through it. See augment.py."""
-
-    numbers: int  # uniform random numbers it takes for each image; 0 where it does nothing
-
-    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor: ...
-
-    def adapt(self, accuracy: Callable[[], Tensor], images: int, new_images: int, total_images: int) -> None:
-        """Told after each turn of D how many images were shown, in all and in that turn; `accuracy` asks for D's on its batch, over ranks:
-        every rank must ask alike."""
-
-    def watch(self) -> dict[str, float]:
-        """Return what is to be logged, such as the present strength."""
-
-
-@runtime_checkable
-class Regularizer(Protocol):
-    """A weighted term on D's verdicts, a module for the state it may have; see losses/regularizers.py. `critic` stands behind the
-    augmentation, `real` and `fake` before it."""
-
-    numbers: int  # uniform random numbers it takes for each image; 0 where it draws nothing
-
-    def __call__(
-        self, critic: Critic, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, numbers: Tensor | None
-    ) -> Tensor: ...
-
-    def adapt(self, reduce: Callable[[Tensor], Tensor]) -> None:
-        """Told after each turn of D that all parts of its batch were seen; `reduce` takes the mean over ranks, and all must ask alike."""
 
 
 @dataclass

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.core.batch import Batch
-from medgan_pl.models.games.base import Critic, Losses
+from medgan_pl.models.games.base import Losses
+from medgan_pl.models.games.parts import Critic
 from medgan_pl.models.games.unpaired import Unpaired, partners
 
 

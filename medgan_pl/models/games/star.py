@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch, from_batch
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.games.unpaired import Unpaired
 from medgan_pl.models.schedules import Constant
 
@@ -55,8 +56,7 @@ class Star(Unpaired):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if domains < 2:
-            raise ValueError(f"`domains` must be at least 2, got {domains}; name them in data.domains")
+        whole_number("domains", domains, 2, "name them in data.domains")
         if min(style, cycle) <= 0 or diversity < 0 or not 0 <= referred <= 1:
             raise ValueError(
                 "`style` and `cycle` must be above 0, `diversity` at least 0 and `referred` in [0, 1], got "

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch, from_batch
-from medgan_pl.models.games.base import Critic, Game
+from medgan_pl.models.games.base import Game
 from medgan_pl.models.games.noise import Noise, Normal
+from medgan_pl.models.games.parts import Critic
 
 
 class Synthesis(Game):

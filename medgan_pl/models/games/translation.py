@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.data.masks import as_image, keep_known
-from medgan_pl.models.games.base import Critic, Fakes, Features, Game, Losses
+from medgan_pl.models.games.base import Fakes, Game, Losses
+from medgan_pl.models.games.parts import Critic, Features
 
 if TYPE_CHECKING:
     from medgan_pl.data.protocol import Data

@@ -6,7 +6,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from medgan_pl.core.batch import Batch, from_batch
-from medgan_pl.models.games.base import Critic, Game, Losses
+from medgan_pl.models.games.base import Game, Losses
+from medgan_pl.models.games.parts import Critic
 
 
 class Unpaired(Game):

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan_pl.core.counts import whole_number
+
 Critic = Callable[[Tensor], Tensor]
 Real = Float[Tensor, "real_count channels *space"]
 Fake = Float[Tensor, "fake_count ..."]
@@ -83,8 +85,8 @@ class R1R2:
 
     def __post_init__(self) -> None:
         _validate(self.weight, self.every)
-        if self.reference is not None and self.reference < 1:
-            raise ValueError(f"`reference` must be at least 1 number an image, or null, got {self.reference}")
+        if self.reference is not None:
+            whole_number("reference", self.reference, 1, "null is none")
 
     def due(self, step: int) -> bool:
         return step % self.every == 0
@@ -147,5 +149,4 @@ def _squared_norms(critic: Critic, images: Tensor) -> Tensor:
 def _validate(weight: float, every: int) -> None:
     if weight <= 0:
         raise ValueError(f"`weight` must be above 0, got {weight}; for no penalty use penalty=none")
-    if every < 1:
-        raise ValueError(f"`every` must be 1 (each step) or more, got {every}")
+    whole_number("every", every, 1, "1 is each step")

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.networks.layers import BATCH_NORM, CONV, Condition, ProjectionHead, apply_spectral_norm, halve, space, window
 from medgan_pl.models.networks.resnet import ResidualUpBlock, channels_at, init_weights
 
@@ -36,9 +37,7 @@ def cells_of(size: int | Sequence[int], spatial_dims: int) -> tuple[int, tuple[i
 
 def thickness(cells: int, slabs: int) -> int:
     """Return the number of cells of a slab along the first axis. Raise ValueError unless `slabs` is at least 1."""
-    if slabs < 1:
-        raise ValueError(f"`slabs` must be at least 1, got {slabs}")
-    return max(1, cells // slabs)
+    return max(1, cells // whole_number("slabs", slabs, 1))
 
 
 def first_cell(place: Place, cells: int, thick: int) -> Int[Tensor, " b"]:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.networks.layers import AVERAGE_POOL, BATCH_NORM, CONV, apply_spectral_norm
 from medgan_pl.models.networks.resnet import channels_at, init_weights
 
@@ -55,8 +56,8 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         if spatial_dims not in CONV:
             raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}")
-        if layers < 1 or scales < 1:
-            raise ValueError(f"`layers` and `scales` must be at least 1, got {layers} and {scales}; 3 and 1 are usual")
+        whole_number("layers", layers, 1, "3 is usual")
+        whole_number("scales", scales, 1, "1 is usual")
         inputs = channels + source_channels
         self.scales = nn.ModuleList([Patches(spatial_dims, inputs, width, layers, batch_norm) for _ in range(scales)])
         self.halve = AVERAGE_POOL[spatial_dims](2)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.networks.layers import CONV
 from medgan_pl.models.networks.r3gan import GAIN, SLOPE, keep_variance
 from medgan_pl.models.networks.translator import Ending, each_axis, enlarged
@@ -82,8 +83,7 @@ class RRDBGenerator(nn.Module):
         self.factors = each_axis(factor, spatial_dims)
         if not {1, 2, 4}.issuperset(self.factors):
             raise ValueError(f"`factor` must be 1, 2 or 4, got {factor}; UNetGenerator and TranslatorGenerator take any whole number")
-        if blocks < 1:
-            raise ValueError(f"`blocks` must be at least 1, got {blocks}; the paper has 23")
+        whole_number("blocks", blocks, 1, "the paper has 23")
         self.start = CONV[spatial_dims](source_channels, width, 3, padding=1)
         dense = [ResidualDense(spatial_dims, width, growth) for _ in range(blocks)]
         self.trunk = nn.Sequential(*dense, CONV[spatial_dims](width, width, 3, padding=1))

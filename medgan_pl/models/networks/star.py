@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.networks.layers import AVERAGE_POOL, CONV, halve, space
 from medgan_pl.models.networks.modulated import GAIN as RECTIFIED
 from medgan_pl.models.networks.modulated import EqualisedLinear
@@ -183,8 +184,7 @@ class StarNetworks(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        if domains < 2:
-            raise ValueError(f"`domains` must be at least 2, got {domains}; name those of the data, such as [t1,t2,flair]")
+        whole_number("domains", domains, 2, "name those of the data, such as [t1,t2,flair]")
         where = {"spatial_dims": spatial_dims, "channels": channels, "size": size, "width": width, "style": style}
         self.generator = StarGenerator(**where, residual=residual)
         self.mapping = Mapping(domains=domains, latent=latent, style=style, hidden=hidden)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medgan_pl.core.counts import whole_number
 from medgan_pl.models.networks.layers import BATCH_NORM, CONV
 from medgan_pl.models.networks.resnet import init_weights
 
@@ -186,8 +187,7 @@ class TranslatorGenerator(nn.Module):
         ending: Callable[..., Ending] = Ending,
     ) -> None:
         super().__init__()
-        if blocks < 1:
-            raise ValueError(f"`blocks` must be at least 1, got {blocks}; 9 is usual")
+        whole_number("blocks", blocks, 1, "9 is usual")
         self.factors = each_axis(factor, spatial_dims)
         self.encoder = nn.ModuleList([convolution(spatial_dims, source_channels, width, norm, kernel=7, padding_mode="replicate")])
         for level in (1, 2):

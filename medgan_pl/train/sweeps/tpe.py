@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medgan_pl.core.console import one_message
+from medgan_pl.core.counts import whole_number
 
 TPE = "hydra_plugins.medgan_pl.Tpe"
 
@@ -33,8 +34,7 @@ class Tpe(Sweeper):
 
     def __init__(self, *, trials: int, parallel: int, startup: int, seed: int, params: DictConfig | None) -> None:
         for name, count, least in (("trials", trials, 1), ("parallel", parallel, 1), ("startup", startup, 1), ("seed", seed, 0)):
-            if count < least:
-                raise ValueError(f"`hydra.sweeper.{name}` must be at least {least}, got {count}")
+            whole_number(f"hydra.sweeper.{name}", count, least)
         self.trials, self.parallel, self.startup, self.seed, self.params = trials, parallel, startup, seed, params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

@@ -4,13 +4,14 @@ import zlib
 
 import pydicom
 import pytest
+from dicom_check import check_dicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from test_export_dicom import CR, CT, FILM, HU, MR, ORIGIN, SIGNAL, STRAIGHT
 
-from medgan_pl.data.export import check_dicom, write_dicom
+from medgan_pl.data.export import write_dicom
 
 
 def private(one):

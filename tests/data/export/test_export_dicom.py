@@ -7,9 +7,10 @@ import pydicom
 import pytest
 import SimpleITK
 import torch
+from dicom_check import check_dicom
 from dicom_files import write_series
 
-from medgan_pl.data.export import Facts, Provenance, check_dicom, write_dicom, write_sidecar
+from medgan_pl.data.export import Facts, Provenance, write_dicom, write_sidecar
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.prepare.layouts import PLANES
 from medgan_pl.data.readers.scan import ScanError, centred_affine

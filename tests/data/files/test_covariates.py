@@ -14,10 +14,9 @@ from dicom_files import write_film, write_series
 from test_datamodule import films, module, write_films
 from test_sources import hu, source
 
-from medgan_pl.core.safe_load import check_covariates
 from medgan_pl.data.cohort import CohortSource
 from medgan_pl.data.files.columns import check_names, parsed, tabulated
-from medgan_pl.data.files.covariates import Covariate, Covariates
+from medgan_pl.data.files.covariates import Covariate, Covariates, check_covariates
 from medgan_pl.data.files.csv_table import read_csv
 from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.modalities import CT, MRI, XRay

@@ -123,9 +123,9 @@ def test_empty_slices_are_worth_nothing():
         ({"part": (0.5, 0.5)}, "part must be"),
         ({"part": (-0.1, 0.5)}, "part must be"),
         ({"part": (0, 1, 2)}, "part must be"),
-        ({"step": 0}, "step must be a whole number"),
-        ({"step": 1.5}, "step must be a whole number"),
-        ({"step": True}, "step must be a whole number"),
+        ({"step": 0}, "step` must be a whole number"),
+        ({"step": 1.5}, "step` must be a whole number"),
+        ({"step": True}, "step` must be a whole number"),
         ({"foreground": 2}, "foreground must be a share"),
     ],
 )

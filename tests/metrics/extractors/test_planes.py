@@ -77,7 +77,7 @@ def test_float32_whatever_comes():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="`slices` must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="`slices` must be a whole number of at least 1, got 0"):
         Corners(spatial_dims=3, slices=0)
     with pytest.raises(ValueError, match="2 axes cannot be shown to a 3-D network"):
         Corners(spatial_dims=2, slices=1, network_dims=3)

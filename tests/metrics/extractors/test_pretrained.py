@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torchvision import models
 
 import medgan_pl
+from medgan_pl.core.allowed import check_targets
 from medgan_pl.core.console import configuration_folder
-from medgan_pl.core.safe_load import FORMAT, check_targets
 from medgan_pl.metrics.distances import Frechet
 from medgan_pl.metrics.extractors.perceptual import PerceptualFeatures
 from medgan_pl.metrics.extractors.pretrained import DinoFeatures, InceptionFeatures, TorchvisionFeatures, views
@@ -23,6 +23,7 @@ from medgan_pl.metrics.extractors.torchscript import NetworkFeatures, load_torch
 from medgan_pl.metrics.space import FeatureSpace
 from medgan_pl.models.build import build_module
 from medgan_pl.models.losses.image import TEACHERS, Perceptual
+from medgan_pl.models.state import FORMAT
 
 MEAN, SD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 CONF = configuration_folder() / "extractor"

@@ -124,7 +124,7 @@ def test_each_players_losses_reach_only_that_player(objective) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="`domains` must be at least 2"):
+    with pytest.raises(ValueError, match="`domains` must be a whole number of at least 2"):
         game(domains=1)
     for wrong in ({"style": 0.0}, {"cycle": 0.0}, {"diversity": -1.0}, {"referred": 1.5}):
         with pytest.raises(ValueError, match="`referred` in"):

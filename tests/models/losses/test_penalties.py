@@ -110,7 +110,7 @@ def test_a_weight_by_reference_binds_the_same_verdict_alike_at_any_size_and_chan
     ]
     for x in cases:
         assert penalty(verdict, x, x).item() == pytest.approx(R1R2(weight=0.5)(verdict, picture, picture).item(), rel=1e-5)
-    with pytest.raises(ValueError, match="`reference` must be at least 1"):
+    with pytest.raises(ValueError, match="`reference` must be a whole number of at least 1"):
         R1R2(weight=1.0, reference=0)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from medgan_pl.models.augment import Augment
-from medgan_pl.models.games.base import Regularizer
+from medgan_pl.models.games.parts import Regularizer
 from medgan_pl.models.losses.regularizers import Consistency, LeCam
 from medgan_pl.models.strength import Adaptive, Fixed
 

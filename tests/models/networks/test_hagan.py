@@ -82,7 +82,7 @@ def test_the_label_is_really_used() -> None:
         ({"spatial_dims": 2}, r"`image\.spatial_dims` must be 3 for model=hagan"),
         ({"size": (16, 16, 18)}, "multiple of 4 for 2 halvings, got 18"),
         ({"size": (10, 16, 16)}, "multiple of 4 for 2 halvings, got 10"),
-        ({"slabs": 0}, "`slabs` must be at least 1, got 0"),
+        ({"slabs": 0}, "`slabs` must be a whole number of at least 1, got 0"),
     ],
 )
 @pytest.mark.parametrize("player", [HierarchicalGenerator, HierarchicalDiscriminator])

@@ -109,5 +109,5 @@ def test_r1_differentiates_the_discriminator_twice() -> None:
 
 
 def test_one_domain_is_refused() -> None:
-    with pytest.raises(ValueError, match="`domains` must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="`domains` must be a whole number of at least 2, got 1"):
         StarNetworks(spatial_dims=2, channels=1, size=16, domains=1)
