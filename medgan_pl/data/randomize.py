@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch
+from medgan_pl.data.affine import in_shares, rotation
 from medgan_pl.data.masks import as_image, as_mask
 
 
@@ -62,9 +63,6 @@ class Randomize:
 
         factor = torch.exp(uniform() * math.log1p(self.scale))  # (B,)
         angle = uniform() * math.radians(self.rotate_deg)
-        turn = torch.eye(n, device=image.device).repeat(size, 1, 1)
-        turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
-        sides = torch.tensor(image.shape[:1:-1], device=image.device, dtype=turn.dtype)  # x first
-        # A rotation in pixels is one in fractions of the sides for a square only.
-        turn = turn * (sides / sides[:, None]) / factor.view(-1, 1, 1)
+        sides = torch.tensor(image.shape[:1:-1], device=image.device, dtype=angle.dtype)  # x first
+        turn = in_shares(rotation(n, (0, 1), angle), sides) / factor.view(-1, 1, 1)
         return torch.cat([turn, 2 * self.shift * uniform(n, 1)], dim=2).to(image.dtype)

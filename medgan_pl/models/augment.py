@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan_pl.models.resample import Resample, places, product, rotation
+from medgan_pl.data.affine import in_shares, places, product, rotation
+from medgan_pl.models.resample import Resample
 from medgan_pl.models.strength import Ask, Strength
 
 Images = Float[Tensor, "b c *space"]
@@ -147,8 +148,7 @@ class Augment(nn.Module):
                 turn = product(turn, rotation(n, plane, angle))
         if "scale" in drawn:
             turn = turn / (drawn["scale"].to(sides) * math.log1p(self.scale)).exp().unsqueeze(2)
-        # In pixels a turn is a turn; in shares of the sides it is one only for a square.
-        turn = turn * (sides / sides[:, None])
+        turn = in_shares(turn, sides)
         offset = sides.new_zeros(size, n, 1)
         if "shift" in drawn:
             most = (self.shift * sides + 0.5).floor().clamp(min=1)  # each whole number from -most to most is as likely

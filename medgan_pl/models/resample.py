@@ -1,36 +1,10 @@
-"""Moving images: one linear resampling that can be differentiated as often as asked, and the affine maps that say from where."""
+"""One linear resampling of images that can be differentiated as often as asked."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """The product of small matrices (B, i, j) and (B, j, k) in full precision, which torch's own has under neither autocast nor TF32."""
-    return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
-
-
-def rotation(n: int, plane: tuple[int, int], angle: Tensor) -> Tensor:
-    """(B, n, n): turns by `angle` (B,), in radians, in the plane of two of n axes."""
-    turn = torch.eye(n, device=angle.device, dtype=angle.dtype).repeat(len(angle), 1, 1)
-    a, b = plane
-    turn[:, a, a], turn[:, a, b], turn[:, b, a], turn[:, b, b] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
-    return turn
-
-
-def places(motion: Tensor, sides: torch.Size) -> Tensor:
-    """Return where each new pixel lies in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first, each axis from -1 to 1,
-    edge to edge: F.affine_grid with align_corners=False, in full precision as `product`."""
-    n = len(sides)
-    grid = motion[:, :, -1].view(-1, *[1] * n, n)
-    for axis, side in enumerate(reversed(sides)):
-        place = (2 * torch.arange(side, device=motion.device, dtype=motion.dtype) + 1) / side - 1
-        view = [-1 if i == n - 1 - axis else 1 for i in range(n)]
-        grid = grid + motion[:, :, axis].view(-1, *[1] * n, n) * place.view(*view, 1)
-    return grid
-
 
 BACKWARD = {2: torch.ops.aten.grid_sampler_2d_backward, 3: torch.ops.aten.grid_sampler_3d_backward}
 BILINEAR, REFLECTED = 0, 2  # as they are called there

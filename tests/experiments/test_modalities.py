@@ -206,6 +206,7 @@ def trained(here):
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_the_tables_hold_what_the_metrics_give(trained) -> None:
     asked = ["experiment=mr_to_ct", *PAIRED, *SMALL, "output=study"]
     both = ["paired=[pairs/checkpoints/last.ckpt]", "unpaired=[cycle/checkpoints/last.ckpt]"]

@@ -235,11 +235,14 @@ MLP = ("model=mlp", "model.width=32")  # without batch norm, which sees the part
 @pytest.mark.parametrize(
     ("option", "model", "far"),
     [
-        ("trainer.precision=bf16-mixed", (), 0.01),
-        ("trainer.precision=16-mixed", (), 0.01),
-        ("channels_last=false", (), 0.01),
+        pytest.param("trainer.precision=bf16-mixed", (), 0.01, marks=pytest.mark.slow),
+        pytest.param("trainer.precision=16-mixed", (), 0.01, marks=pytest.mark.slow),
+        pytest.param("channels_last=false", (), 0.01, marks=pytest.mark.slow),
         ("accumulate=2", MLP, 1e-4),
-        pytest.param("optimizer_d.lr=0.2", (), 0.01, marks=pytest.mark.xfail(strict=True, reason="shows that these bounds can be missed")),
+        pytest.param(
+            *("optimizer_d.lr=0.2", (), 0.01),
+            marks=[pytest.mark.slow, pytest.mark.xfail(strict=True, reason="shows that these bounds can be missed")],
+        ),
     ],
 )
 def test_precision_layout_and_parts_leave_the_trajectory_alone(play, calm, option, model, far) -> None:
