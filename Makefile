@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` sets up and trains the demo, `make test` passes the tests. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format benchmark clean
+.PHONY: help setup run test test-slow lint format benchmark clean
 PYTHON ?= python3
 bin := .venv/bin
 
@@ -19,6 +19,9 @@ run: .venv/.installed ## set up, then train the demo: a ResNet GAN on the chest 
 
 test: .venv/.installed ## the tests: CPU, no network, minutes
 	$(bin)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
+
+test-slow: .venv/.installed ## the checks that take minutes each: before a release, or after a change of what they guard
+	$(bin)/python -m pytest -m slow -n auto --maxprocesses 2
 
 lint: .venv/.installed ## style and format, as CI holds them
 	$(bin)/ruff check .

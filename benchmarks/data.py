@@ -1,13 +1,13 @@
-"""The loader beside what people use today, and beside the training step that waits for it.
+"""Measure the loader against usual loaders, and against the training step that waits for it.
 
 `python -m benchmarks.data [volumes=16] [slices=64] [size=256] [patch=32] [rounds=7] [seconds=0.4]`
 
-Chest CT of the embedded cohort, `volumes` of them, `slices` × `size` × `size` voxels, is written as int16 .nii.gz to a temporary folder.
-Everybody then makes batches of 16 float32 images in [-1, 1] of it: MONAI's transforms on the files, its PersistentDataset and
-CacheDataset under its own DataLoader, a bare NumPy gather from memory as the limit, and ours under the real DataLoader. Turns of
-`seconds` are interleaved in one process; shown are medians of `rounds` turns, and of the ratios in each round.
-Memory: anonymous pages (RssAnon), each loader alone in a process of its own. Wait: the part of a whole turn (next batch, training step)
-that goes by before the batch is there. Two to three minutes.
+`volumes` chest CTs of the embedded cohort, `slices` × `size` × `size` voxels, are written as int16 .nii.gz to a temporary folder. Each
+loader then makes batches of 16 float32 images in [-1, 1] of them: MONAI's transforms on the files, its PersistentDataset and CacheDataset
+under its own DataLoader, a bare NumPy gather from memory as the limit, and ours under the real DataLoader. Turns of `seconds` alternate in
+one process; the table shows medians over `rounds` turns, and of the ratios in each round.
+Memory: anonymous pages (RssAnon), each loader alone in a process of its own. Wait: the share of a turn (next batch, training step) before
+the batch is ready. Two to three minutes.
 """
 
 import logging
@@ -43,13 +43,13 @@ from medgan_pl.data.randomize import Randomize
 from medgan_pl.models.build import build_module
 from medgan_pl.models.networks.layers import frozen
 
-# What MONAI says of optional readers that are not installed.
+# MONAI's warnings about optional readers that are not installed.
 warnings.simplefilter("ignore")
 logging.getLogger("monai").setLevel(logging.ERROR)
 
 Files = list[dict[str, str]]  # as MONAI lists them: {"image": path}
 BATCH = 16
-PLAIN = mt.EnsureTyped("image", track_meta=False)  # a MetaTensor's every operation costs more than a small one's work
+PLAIN = mt.EnsureTyped("image", track_meta=False)  # each operation on a MetaTensor costs more than its work on a small tensor
 SLICES_FIRST = mt.Transposed("image", (0, 3, 1, 2))
 ONE, ALL = "MONAI, .nii.gz read for each slice", "MONAI, .nii.gz read once for all its slices"
 USUAL = "MONAI, the same, oriented and spaced"
@@ -60,19 +60,19 @@ TARGETS = {ONE: 200, USUAL: 200, ALL: 200, CACHED: 15, KIND: 15, BARE: 0.5, CROP
 
 
 def reading(*more: Any) -> mt.Compose:
-    """MONAI's usual chain, and `more`."""
+    """Return MONAI's usual chain, and `more`."""
     scaled = mt.ScaleIntensityRanged("image", -1000, 400, -1, 1, clip=True)
     return mt.Compose([mt.LoadImaged("image"), mt.EnsureChannelFirstd("image"), scaled, *more])
 
 
 def on_a_grid(size: int) -> tuple[Any, ...]:
-    """As most write it: turned, resampled in plane (the cohort's field is 400 mm wide) and cut to `size`."""
+    """Return the usual transforms: oriented, resampled in plane (the cohort's field is 400 mm wide) and cropped to `size`."""
     spaced = mt.Spacingd("image", (0.96 * 400 / size, 0.96 * 400 / size, -1))
     return mt.Orientationd("image", "LPS", labels=None), spaced, mt.ResizeWithPadOrCropd("image", (size, size, -1))
 
 
 class RandomSlice(mt.RandomizableTransform):
-    """A random slice of {"image": (1, *S)} along `axis`, without the cost of RandSpatialCropd."""
+    """Takes a random slice of {"image": (1, *S)} along `axis`, without the cost of RandSpatialCropd."""
 
     def __init__(self, axis: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class RandomSlice(mt.RandomizableTransform):
 
 
 class SliceOf(mt.Transform):
-    """{"image": file, "slice": k} -> slice k; the last volume is remembered, else it would take minutes to fill a PersistentDataset."""
+    """Maps {"image": file, "slice": k} to slice k; keeps the last volume, otherwise filling a PersistentDataset would take minutes."""
 
     def __init__(self) -> None:
         read = reading()
@@ -95,7 +95,7 @@ class SliceOf(mt.Transform):
 
 
 def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> Files:
-    """`count` volumes in train/, the least that ours asks for in val/; MONAI's list of the first."""
+    """Write `count` volumes to train/ and the minimum to val/, and return MONAI's list of train/."""
     for split, index in [("train", i) for i in range(count)] + [("val", count)]:
         scan = CT().simulate(draw_patient(0, index), shape)
         stored = nib.Nifti1Image(scan.pixels.T.round().astype(np.int16), scan.affine[:, [2, 1, 0, 3]])  # axes as NIfTI has them
@@ -105,7 +105,7 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
 
 
 def configured(folder: Path, *overrides: str) -> tuple[ImageDataModule, dict[str, Any]]:
-    """The data module of the project's own configuration, set up, and the configuration."""
+    """Return the data module of the project's own configuration, set up, and the configuration."""
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         chosen = compose("config", overrides=["run_dir=unused", f"data.cache.dir='{folder}/cache'", *overrides])
     config = OmegaConf.to_container(chosen, resolve=True)
@@ -123,7 +123,7 @@ def ours(folder: Path, *overrides: str) -> Iterator[Batch]:
 
 
 def monai(dataset: Dataset) -> Iterator[Batch]:
-    """Shuffled without end, so that starting an epoch costs nothing."""
+    """Yield shuffled batches without end, so that the start of an epoch costs nothing."""
     return iter(DataLoader(dataset, batch_size=BATCH, sampler=RandomSampler(dataset, replacement=True, num_samples=10**9)))
 
 
@@ -132,7 +132,7 @@ def cached(files: Files, *transforms: Any, copy_cache: bool = True) -> Iterator[
 
 
 def from_files(files: Files, whole: bool, *more: Any) -> Iterator[Batch]:
-    """One random slice of each volume read, or all of them; `more` of MONAI's chain."""
+    """Yield one random slice of each volume read, or all of them; `more` of MONAI's chain."""
     read, rng = reading(*more), np.random.default_rng(0)
     for file in cycle(files):
         volume = read(file)["image"].permute(3, 0, 1, 2)
@@ -178,18 +178,18 @@ def ways_3d(folder: Path, files: Files, patch: int) -> dict[str, Iterator[Batch]
 
 
 def speed(batches: Iterator[Batch], shape: tuple[int, ...], seconds: float) -> float:
-    """Images a second over at least `seconds`; each must be a float32 (1, *shape)."""
+    """Return images per second over at least `seconds`; each must be a float32 (1, *shape)."""
     start, images = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds or not images:
         image = next(batches)["image"]
         if (image.dtype, *image.shape[1:]) != (torch.float32, 1, *shape):
-            raise RuntimeError(f"every way must make float32 images of {shape}, got {image.dtype} of {tuple(image.shape)}")
+            raise RuntimeError(f"every loader must make float32 images of {shape}, got {image.dtype} of {tuple(image.shape)}")
         images += len(image)
     return images / passed
 
 
 def compare(title: str, ways: dict[str, Iterator[Batch]], shape: tuple[int, ...], rounds: int, seconds: float) -> None:
-    """Prints for each way its speed, how many times as fast ours is, and how many times it was meant to be."""
+    """Print for each loader its speed, how many times as fast ours is, and the target for that ratio."""
     speeds = {name: np.empty(rounds + 1) for name in ways}
     for turn in range(rounds + 1):  # the first, of one batch, warms up
         for name, batches in ways.items():
@@ -207,7 +207,7 @@ def resident_mib() -> dict[str, float]:
 
 
 def growth_mib(build: Callable[..., Iterator[Batch]], *arguments: Any, **options: Any) -> dict[str, float]:
-    """What a loader adds to this process by being built and 64 batches being drawn."""
+    """Return the memory that building a loader and drawing 64 batches add to this process."""
     before, batches = resident_mib(), build(*arguments, **options)
     for _ in islice(batches, 64):
         pass
@@ -228,7 +228,7 @@ def memory(folder: Path, files: Files, size: int) -> None:
 
 
 def stepper(config: dict[str, Any]) -> Callable[[Batch], None]:
-    """A bare step of the configured game: D, then G through the frozen D; nothing logged or averaged, so rather too fast than too slow."""
+    """Return a bare step of the configured game: D, then G through the frozen D; without logging and EMA, so faster than a real step."""
     module = build_module(config)
     optimizer_g, optimizer_d = module.configure_optimizers()
 

@@ -1,10 +1,11 @@
-"""Images per second of training on the GPU at hand, as a table for README.md.
+"""Measure images per second of training on the available GPU, as a table for README.md.
 
 `python -m benchmarks.devices [minutes=9] [smoke=true]`
 
-`resnet_gan` as it comes at 64², 128², 256² and 64³, the module under Lightning, batches on the device already: float32, float32 with TF32
-multiplications, and bf16-mixed; plain, channels last, and channels last compiled. The median of five turns of ten steps after the same
-warm-up; compiling is not counted. What `minutes` have no room for is left out (-). `smoke` runs the same code on the CPU with tiny sizes.
+`resnet_gan` with its defaults at 64², 128², 256² and 64³, the module under Lightning, batches already on the device: float32, float32 with
+TF32 multiplications, and bf16-mixed; plain, channels last, and channels last compiled. The median of five turns of ten steps after the same
+warm-up; compilation is not counted. Cells for which `minutes` are not enough are left out (-). `smoke` runs the same code on the CPU with
+tiny sizes.
 """
 
 import statistics
@@ -42,7 +43,7 @@ def tf32(on: bool) -> Iterator[None]:
 
 
 def speed(shape: tuple[int, int, int], precision: str, layout: tuple[str, ...], device: str, steps: int) -> float:
-    """Images per second; `shape`: axes, size_px, images of a batch."""
+    """Return images per second; `shape`: axes, size_px, images of a batch."""
     axes, size, batch = shape
     torch._dynamo.reset()
     module = module_of("model=resnet_gan", f"image.spatial_dims={axes}", f"data.size={size}", *layout)
@@ -56,7 +57,7 @@ def speed(shape: tuple[int, int, int], precision: str, layout: tuple[str, ...], 
 
 
 def table(shapes: tuple, layouts: dict[str, tuple[str, ...]], device: str, steps: int, minutes: float) -> Iterator[str]:
-    """Its lines, one by one as they are measured; compiled last, as that takes longest."""
+    """Yield the lines of the table as they are measured; compiled last, because it takes longest."""
     columns = [(precision, name) for name in layouts for precision in PRECISIONS]
     yield "| images/s | batch | " + " | ".join(f"{precision}, {name}" for precision, name in columns) + " |"
     yield "|---" * (len(columns) + 2) + "|"

@@ -1,12 +1,12 @@
-"""Parameters, speed and peak memory of a training step of every model, as tables for README.md.
+"""Measure parameters, speed and peak memory of a training step of every model, as tables for README.md.
 
 `python -m benchmarks.models [models=dcgan,r3gan] [shapes=64x64,32x32x32] [turns=3] [steps=2] [smoke=true]`
 
-Every model of conf/model that draws from noise, as it comes, on random images that lie on the device already, the module under Lightning.
-On the CPU: in turns with `resnet_gan` in one process, in seconds of one thread of the processor, so that other work is hardly felt; the
-ratio is of these. The peak memory of a step is the resident memory of a process of its own above that before the first step (Linux). On a
-GPU: wall seconds of the model alone, bf16-mixed, 256² and 512² too, with the seconds for a thousand images; the memory is what torch has
-allocated at most. A model that does not play in a shape, or does not fit, has a dash and the reason below the table.
+Every model of conf/model that generates from noise, with its defaults, on random images on the device, the module under Lightning. On the
+CPU: alternating with `resnet_gan` in one process, in CPU time of one thread, which other work hardly affects; so is the ratio. The peak
+memory of a step is the resident memory of a process of its own above that before the first step (Linux). On a GPU: wall time of the model
+alone, bf16-mixed, also at 256² and 512², with the seconds for a thousand images; the memory is the maximum that torch has allocated. A
+model that does not support a shape, or does not fit, has a dash and the reason below the table.
 """
 
 import json
@@ -32,7 +32,7 @@ BATCHES = {(64, 64): 16, (128, 128): 8, (32, 32, 32): 8, (64, 64, 64): 2}
 GPU_BATCHES = {(64, 64): 64, (128, 128): 32, (256, 256): 32, (512, 512): 8, (32, 32, 32): 32, (64, 64, 64): 8}
 NEEDS = {"acgan": ("model.classes=2",)}
 BESIDE = "resnet_gan"
-OF_IMAGES = ("cut", "cycle_gan", "rrdb_gan", "star_gan", "translator_gan", "unet_gan")  # which need a source: not played on images alone
+OF_IMAGES = ("cut", "cycle_gan", "rrdb_gan", "star_gan", "translator_gan", "unet_gan")  # image-to-image models need a source
 
 
 def built(model: str, shape: tuple[int, ...], *overrides: str) -> Any:
@@ -56,7 +56,7 @@ def alone(module: Any, batches: torch.Tensor, steps: int, turns: int, **argument
 
 
 def measure(kind: str, model: str, shape: tuple[int, ...], batch: int, steps: int, turns: int) -> dict[str, float | str]:
-    """One row, in this process."""
+    """Return one row, measured in this process."""
     module = built(model, shape)
     weights = {"generator": count(module.networks["g"]), "discriminator": count(module.networks["d"])}
     if kind == "memory":
@@ -74,7 +74,7 @@ def measure(kind: str, model: str, shape: tuple[int, ...], batch: int, steps: in
 
 
 def asked(*row: Any) -> dict[str, Any]:
-    """`measure` in a process of its own; {"why": …} where it fails."""
+    """Return `measure` of a process of its own; {"why": …} if it fails."""
     command = [sys.executable, "-m", "benchmarks.models", f"row={json.dumps(row)}"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["it was killed, by a lack of memory?"]
@@ -84,7 +84,7 @@ def asked(*row: Any) -> dict[str, Any]:
 
 
 def table(shape: tuple[int, ...], models: list[str], batch: int, steps: int, turns: int, cuda: bool) -> list[str]:
-    """The lines of one shape."""
+    """Yield the lines of one shape."""
     last = "s/kimg" if cuda else f"times {BESIDE}"
     lines = [f"| {'×'.join(map(str, shape))}, batch {batch} | G | D | images/s | {last} | peak MiB |", "|---" * 6 + "|"]
     reasons = []

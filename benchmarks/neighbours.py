@@ -1,12 +1,12 @@
-"""What precision, recall, density and coverage cost: seconds and peak memory, beside the plain way with whole matrices of distances.
+"""Measure the cost of precision, recall, density and coverage, in seconds and peak memory, against plain code with whole distance matrices.
 
 `python -m benchmarks.neighbours [n=10000] [features=224,2048] [plain=2000] [rounds=3]`
 
-`n` fakes against `n` reals of random features, float32; both measures, as `evaluate` takes them. The plain way, torch.cdist of each pair of
-sets, then kthvalue and comparisons, in float64 as ours, would hold 3 n² distances: it is timed at `plain` rows, in turns with ours at as
-many and in one process, and both grow with n². It finds the distances once for both measures, ours once for each.
-Seconds on the wall, and of the processor where others may use it. Peak memory is the resident memory above that at the start, looked up
-each few milliseconds in /proc (Linux).
+`n` fakes against `n` reals of random features, float32; both measures, as `evaluate` uses them. The plain code, torch.cdist of each pair of
+sets, then kthvalue and comparisons, in float64 like ours, would need 3 n² distances: it is timed at `plain` rows, alternating with ours at
+the same size in one process; both grow with n². It computes the distances once for both measures, ours once for each.
+Seconds are wall time and CPU time, since others may use the CPU. Peak memory is the resident memory above that at the start, read from
+/proc every few milliseconds (Linux).
 """
 
 import statistics
@@ -27,23 +27,23 @@ LIMIT_SECONDS, LIMIT_MIB = 180, 2048  # issue 5, on two cores
 
 
 class Peak:
-    """The most resident memory within its block, in MiB above that at its start."""
+    """Measures the highest resident memory within its block, in MiB above that at its start."""
 
     def __enter__(self) -> "Peak":
-        self.start = self.most = self.resident()
+        self.start = self.highest = self.resident()
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread = threading.Thread(target=self.sample, daemon=True)
         self.thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.ended.set()
         self.thread.join()
-        self.mib = (self.most - self.start) / MIB
+        self.mib = (self.highest - self.start) / MIB
 
-    def watch(self) -> None:
+    def sample(self) -> None:
         while not self.ended.wait(0.002):
-            self.most = max(self.most, self.resident())
+            self.highest = max(self.highest, self.resident())
 
     @staticmethod
     def resident() -> int:
@@ -56,7 +56,7 @@ def ours(fake: Tensor, real: Tensor) -> dict[str, float]:
 
 
 def plain(fake: Tensor, real: Tensor) -> dict[str, float]:
-    """Whole matrices; an image is its own first neighbour, hence k + 1."""
+    """Compute all from whole matrices; an image is its own first neighbor, hence k + 1."""
     fake, real = fake.double(), real.double()
     fakes, reals, between = torch.cdist(fake, fake), torch.cdist(real, real), torch.cdist(fake, real)
     three, five, of_fakes = reals.kthvalue(4).values, reals.kthvalue(6).values, fakes.kthvalue(4).values
@@ -69,7 +69,7 @@ def plain(fake: Tensor, real: Tensor) -> dict[str, float]:
 
 
 class Run:
-    """One judgement: `wall` and `cpu` in seconds, `mib` of peak memory."""
+    """One measurement: `wall` and `cpu` in seconds, `mib` of peak memory."""
 
     def __init__(self, judge: Callable[[Tensor, Tensor], dict[str, float]], fake: Tensor, real: Tensor) -> None:
         with Peak() as peak:
@@ -79,7 +79,7 @@ class Run:
         self.mib = peak.mib
 
     def __str__(self) -> str:
-        return f"{self.wall:.1f} s ({self.cpu:.1f} s of the processor), {self.mib:.0f} MiB"
+        return f"{self.wall:.1f} s ({self.cpu:.1f} s of CPU time), {self.mib:.0f} MiB"
 
 
 def sets(n: int, columns: int) -> tuple[Tensor, Tensor]:
@@ -91,14 +91,12 @@ def compare(n: int, columns: int, small: int, rounds: int) -> None:
     print(f"F = {columns}, {n:,} × {n:,}: {Run(ours, *sets(n, columns))}; the limits: {LIMIT_SECONDS} s, {LIMIT_MIB} MiB", flush=True)
     few = sets(small, columns)
     if ours(*few) != plain(*few):
-        raise RuntimeError(f"the two ways must agree, got {ours(*few)} and {plain(*few)}")
+        raise RuntimeError(f"the two implementations must agree, got {ours(*few)} and {plain(*few)}")
     turns = [(Run(ours, *few), Run(plain, *few)) for _ in range(rounds)]
     ratio = statistics.median(other.cpu / own.cpu for own, other in turns)
     seconds, matrices = statistics.median(other.cpu for _, other in turns), 3 * 8 * n**2 / MIB
-    print(
-        f"  {small:,} × {small:,}: ours {turns[-1][0]}; plain {turns[-1][1]}; ours is {ratio:.2f} times as fast in the processor's seconds"
-    )
-    print(f"  plain at {n:,} would take about {seconds * (n / small) ** 2:.0f} s of the processor and {matrices:,.0f} MiB", flush=True)
+    print(f"  {small:,} × {small:,}: ours {turns[-1][0]}; plain {turns[-1][1]}; ours is {ratio:.2f} times as fast in CPU time")
+    print(f"  plain at {n:,} would take about {seconds * (n / small) ** 2:.0f} s of CPU time and {matrices:,.0f} MiB", flush=True)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""What each option of the training step costs or gains: accumulation, torch.compile, bf16, the log, and two processes.
+"""Measure the cost or gain of each option of the training step: accumulation, torch.compile, bf16, the log, and two processes.
 
 `python -m benchmarks.options [model=resnet_gan] [turns=7] [steps=6] [only=speed,log,ddp]`
 
-64², batch 32, on the CPU. Speed and log: the project's module under Lightning, all variants in one process and in turns of a few steps, in
-seconds of one thread of the processor; each turn's ratio is taken, and the median is shown with its quartiles.
+64², batch 32, on the CPU. Speed and log: the project's module under Lightning, all variants in one process, alternating every few steps, in
+CPU time of one thread; the median of the ratios of each turn is shown with its quartiles.
 - speed: accumulation, torch.compile and bf16 against float32.
-- log: ten values of a small network's step: none noted; noted and written each `log_every` images, as a run does; and by `self.log`, each
+- log: ten values of a small network's step: none; recorded and written each `log_every` images, as a run does; and by `self.log`, each
   step, as is usual. In milliseconds a step.
 - ddp: two ranks of batch 16 with a thread each against one process of batch 32 with two threads, each in processes of its own, in turns.
 """
@@ -50,7 +50,7 @@ def speed(model: str, turns: int, steps: int) -> None:
 
 
 class Silent(RunningMeans):
-    """Notes nothing."""
+    """Records nothing."""
 
     def note(self, player: str, values: dict) -> None:
         pass
@@ -60,7 +60,7 @@ class Silent(RunningMeans):
 
 
 def naive_step(module: AdversarialModule) -> None:
-    """Gives the module ten values by `self.log` at each step, as a usual LightningModule does."""
+    """Log ten values by `self.log` at each step, as a usual LightningModule does."""
     step, values = module.training_step, torch.rand(10)
 
     def logged(batch: Batch, batch_idx: int) -> None:
@@ -87,7 +87,7 @@ def log(turns: int, steps: int, folder: str) -> None:
 
 
 def rank(model: str, devices: int, turns: int, steps: int) -> None:
-    """One side of `ddp`; rank 0 prints its images/s over all ranks."""
+    """Run one side of `ddp`; rank 0 prints its images/s over all ranks."""
     clock = Clock(steps, turns)
     strategy = "ddp_find_unused_parameters_true" if devices > 1 else "auto"
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the project's own module under Lightning on batches that are already there, and stopped between turns."""
+"""Shared code of the benchmarks: the project's module under Lightning on batches in memory, stopped between turns."""
 
 import statistics
 import tempfile
@@ -34,7 +34,7 @@ class Endless(IterableDataset):
 
 
 class Data(pl.LightningDataModule):
-    """`batches` (N, B, C, *S) over and over."""
+    """Repeats `batches` (N, B, C, *S) without end."""
 
     classes = ()
     covariates = Covariates()
@@ -51,7 +51,7 @@ class Data(pl.LightningDataModule):
 
 
 class Rows(Logger):
-    """Writes metrics.csv as a run does: each row to the end of the file, at once."""
+    """Writes metrics.csv as a run does: appends each row at once."""
 
     name = version = None
 
@@ -68,14 +68,14 @@ class Rows(Logger):
 
 
 def module_of(*overrides: str) -> AdversarialModule:
-    """The module of the project's own configuration, in a run without end."""
+    """Return the module of the project's own configuration, in a run without end."""
     endless = ("run_dir=none", "total_images=1000000000", "validate_every=1000000000", "logger=csv")
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         return build_module(OmegaConf.to_container(compose("config", overrides=[*endless, *overrides]), resolve=True))
 
 
 def trainer_of(folder: Path, callback: pl.Callback, **arguments: Any) -> pl.Trainer:
-    """Lightning as a run has it, on the CPU unless `arguments` say otherwise: no validation here, rows to metrics.csv in `folder`."""
+    """Return a trainer like that of a run, without validation, on the CPU by default; rows go to metrics.csv in `folder`."""
     usual = {"accelerator": "cpu", "logger": [Rows(folder / "metrics.csv")]}
     return pl.Trainer(
         max_epochs=-1,
@@ -90,7 +90,7 @@ def trainer_of(folder: Path, callback: pl.Callback, **arguments: Any) -> pl.Trai
 
 
 class Clock(pl.Callback):
-    """The seconds of each turn of `steps` steps, `turns` of them after `warm` more."""
+    """Measures the seconds of each turn of `steps` steps, `turns` of them after `warm` turns of warm-up."""
 
     now = staticmethod(time.perf_counter)
 
@@ -111,13 +111,14 @@ class Clock(pl.Callback):
         self.start = self.now()
 
     def between(self) -> None:
-        """What is done between two turns."""
+        """Do nothing between two turns; subclasses may wait here."""
 
 
 class Taken(Clock):
-    """A clock whose turns are taken one by one, by `take`, while the training waits in a thread of its own: so several run in turns.
+    """A clock whose turns are started one by one with `take`, while the training waits in a thread of its own, so that several trainings
+    alternate.
 
-    It counts the processor's seconds in that thread, which hardly feel what else the machine does; so torch may have this one thread only.
+    It counts the CPU time of that thread, which other work on the machine hardly affects; torch may use only this thread.
     """
 
     now = staticmethod(time.thread_time)
@@ -153,7 +154,7 @@ class Taken(Clock):
 
 
 def in_turns(runs: dict[str, tuple[AdversarialModule, dict]], batches: Tensor, steps: int, turns: int) -> dict[str, list[float]]:
-    """Seconds a step of each named module, under a trainer of these arguments, all on the same batches in this process, in turns."""
+    """Return seconds per step of each named module, under a trainer of these arguments, all on the same batches, alternating."""
     torch.set_num_threads(1)
     clocks = {name: Taken(steps, turns) for name in runs}
     with tempfile.TemporaryDirectory() as folder:
@@ -166,6 +167,6 @@ def in_turns(runs: dict[str, tuple[AdversarialModule, dict]], batches: Tensor, s
 
 
 def quartiles(values: list[float]) -> str:
-    """The median with its quartiles: 1.02 (0.99 to 1.05)."""
+    """Return the median with its quartiles as text: 1.02 (0.99 to 1.05)."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"

@@ -1,12 +1,12 @@
-"""Images per second of the module under Lightning, beside the best plain PyTorch loop and the usual tutorial loop.
+"""Measure images per second of the module under Lightning against the best plain PyTorch loop and the usual tutorial loop.
 
 `python -m benchmarks.train_step [models=dcgan,resnet_gan] [precision=32-true] [rounds=12] [steps=8]`
 
-All three play the same networks, losses and batches (64², batch 32) in one process, in turns of a few steps, so that whatever else the
-machine does falls on all alike; the ratio of each turn is taken, and the median of the ratios is shown with its quartiles.
-- tutorial: D on reals and on fakes with a backward each, G through an unfrozen D, losses read by `.item()` each step, plain Adam and
-  SGD, an averaged generator kept by a Python loop (as in PyTorch's DCGAN tutorial, plus the average).
-- plain: the fakes generated once and shared, the other player frozen, channels last, fused optimisers, a foreach average.
+All three train the same networks, losses and batches (64², batch 32) in one process, alternating every few steps, so that other work on the
+machine affects all alike; the median of the ratios of each turn is shown with its quartiles.
+- tutorial: D on reals and on fakes with a backward each, G through an unfrozen D, losses read by `.item()` each step, plain Adam and SGD,
+  an EMA generator updated by a Python loop (as in PyTorch's DCGAN tutorial, plus the EMA).
+- plain: the fakes generated once and shared, the other player frozen, channels last, fused optimizers, a foreach EMA.
 - module: `AdversarialModule` under `pytorch_lightning.Trainer` from the project's own configuration, logging to metrics.csv.
 """
 
@@ -91,7 +91,7 @@ def plain(g: nn.Module, d: nn.Module, latent: int, penalty: Penalty, bf16: bool)
 
 
 class Turns(pl.Callback):
-    """Times `steps` of Lightning's, then lets each rival take as many, and so on."""
+    """Times `steps` steps under Lightning, then as many of each rival, in turns."""
 
     def __init__(self, rivals: dict[str, Step], batches: Tensor, steps: int, rounds: int) -> None:
         self.rivals, self.batches, self.steps, self.rounds = rivals, batches, steps, rounds

@@ -34,9 +34,12 @@ TINY = (
 
 
 @cache
-def preloaded() -> "subprocess.Popen[str]":
-    """The process that forks for each command line. It ends with the tests, when its standard input closes."""
-    place = os.environ | {"OMP_NUM_THREADS": "1"}
+def preloaded(package: Path | None = None) -> "subprocess.Popen[str]":
+    """The process that forks for each command line, for a copy of the package in the folder `package` if one is given.
+
+    It ends with the tests, when its standard input closes.
+    """
+    place = os.environ | {"OMP_NUM_THREADS": "1"} | ({"PYTHONPATH": str(package)} if package else {})
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("preloaded.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=place
     )
@@ -44,8 +47,8 @@ def preloaded() -> "subprocess.Popen[str]":
     return server
 
 
-def ask(request: dict[str, Any]) -> Any:
-    server = preloaded()
+def ask(request: dict[str, Any], package: Path | None) -> Any:
+    server = preloaded(package)
     server.stdin.write(json.dumps(request) + "\n")
     server.stdin.flush()
     answer = server.stdout.readline()
@@ -57,18 +60,19 @@ class Process:
     """A command line that runs in a process and a session of its own, as from a shell. Its output goes to the files `out` and `err`."""
 
     def __init__(
-        self, module: str, *arguments: str, out: Path, err: Path | None = None, cwd: Path | None = None, **environment: str
+        self, module: str, *arguments: str, out: Path, err: Path | None = None, cwd: Path | None = None, package: Path | None = None
     ) -> None:
-        place = {"OMP_NUM_THREADS": "1"} | dict(os.environ) | environment
+        self.package = package
+        place = {"OMP_NUM_THREADS": "1"} | dict(os.environ) | ({"PYTHONPATH": str(package)} if package else {})
         request = {"module": f"medgan_pl.{module}", "arguments": arguments, "env": place}
         paths = {"cwd": cwd or Path.cwd(), "out": out.absolute(), "err": (err or out).absolute()}
-        self.pid: int = ask(request | {name: str(path) for name, path in paths.items()})
+        self.pid: int = ask(request | {name: str(path) for name, path in paths.items()}, package)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal, or None while it runs."""
         if self.returncode is None:
-            self.returncode = ask({"pid": self.pid, "wait": False})
+            self.returncode = ask({"pid": self.pid, "wait": False}, self.package)
         return self.returncode
 
     def wait(self, timeout: float = 240) -> int:
@@ -87,10 +91,12 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
 
-def command(module: str, *arguments: str, code: int = 0, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+def command(
+    module: str, *arguments: str, code: int = 0, seconds: float = 240, package: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        given = Process(module, *arguments, out=out, err=err).wait(seconds)
+        given = Process(module, *arguments, out=out, err=err, package=package).wait(seconds)
         done = subprocess.CompletedProcess(arguments, given, out.read_text(), err.read_text())
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

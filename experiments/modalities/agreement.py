@@ -1,10 +1,10 @@
-"""Whether images brought to a domain look like it, and like the same head in it: a table of every ordered pair of domains.
+"""Measure whether images translated to a domain look like it, and like the same head in it: a table of every ordered pair of domains.
 
   python -m experiments.modalities.agreement checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt
 
-A small classifier is taught to tell the domains apart on the real training images of the checkpoint's run. Called the target: the share
-of translations of real test images that it takes for the target. That alone is no proof, for an image of another head of the domain would
-do as well. So on the cohort, where each head can be seen in every domain on one grid, translations are also held against the truth.
+A small classifier learns the domains from the real training images of the checkpoint's run. "Called the target" is the share of
+translations of real test images that it classifies as the target. That alone proves little, because an image of another head of the domain
+would do as well. So on the cohort, which has each head in every domain on one grid, translations are also compared with the truth.
 """
 
 import csv
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.modalities.translators import FOLDER, between_domains, brought, composed, reaches
-from experiments.restoration.baselines import Watch
+from experiments.modalities.translators import FOLDER, between_domains, composed, reaches, translated
+from experiments.restoration.baselines import Announce
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import describe_keys, one_message
 from medgan_pl.data.domain_truth import each_domain_of, truth_unknown_because
@@ -43,8 +43,8 @@ SHOWN = ("mae", "ssim")
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of translations from `origin` to `target`: which share is `called` the target; how far they, and the sources as they are, lie from
-    the truth: {mae, mae_identity, ssim, ssim_identity}, empty where it is not known, `unit` that of the MAE."""
+    """The results of translations from `origin` to `target`: the share `called` the target; the errors of translations and of unchanged
+    sources against the truth, {mae, mae_identity, ssim, ssim_identity}, empty if it is not known; `unit` of the MAE."""
 
     origin: str
     target: str
@@ -61,32 +61,32 @@ def main() -> None:
         agree(composed("agreement", sys.argv[1:]), lambda what: print(what, flush=True))
 
 
-def agree(config: "DictConfig", watch: Watch) -> list[Agreement]:
-    """Teaches the classifier, translates, judges, and writes agreement.md, agreement.csv and pictures.png."""
+def agree(config: "DictConfig", announce: Announce) -> list[Agreement]:
+    """Train the classifier, translate, evaluate, and write agreement.md, agreement.csv and pictures.png."""
     quiet_libraries()
-    watch("the data")
+    announce("the data")
     module, data = between_domains(Path(config.checkpoint), config)
     rows, _, note = held_out(data)
     test = real_set(data, rows[np.linspace(0, len(rows) - 1, min(config.images, len(rows))).astype(int)])
-    watch("a classifier of domains")
-    network = taught(data, config)
+    announce("a classifier of domains")
+    network = domain_classifier(data, config)
     accuracy = share(network, test, test.labels, config)
     known, why = truths(data, config.heads)
     notes = [f"Of {len(test):,} real test images the classifier is right on {percent(accuracy)}.", note, why]
     if known:
         heads = known[0].patients
         notes.append(f"Errors on {len(known[0]):,} images of {heads} simulated test heads, `identity` of the sources as they are.")
-    found, shown, output = [], [], Path(config.output)
+    found, pictures, output = [], [], Path(config.output)
     for origin, target in pairs(module, data):
-        watch(f"from {data.classes[origin]} to {data.classes[target]}")
+        announce(f"from {data.classes[origin]} to {data.classes[target]}")
         found.append(agreement(module, data, network, (origin, target), test, known, config))
-        shown += pictured(
+        pictures += pictured(
             module, (origin, target), known or [test.of_class(number) for number in range(len(data.classes))], bool(known), config
         )
     write(output, found, [each for each in notes if each])
-    to_grid(torch.cat(shown), len(shown[0])).save(output / "pictures.png")
+    to_grid(torch.cat(pictures), len(pictures[0])).save(output / "pictures.png")
     rows = "source, made, truth" if known else "source, made"
-    watch(f"{(output / 'agreement.md').read_text()}\npictures.png, from above, for each row of the table: {rows}; all in {output}")
+    announce(f"{(output / 'agreement.md').read_text()}\npictures.png, from above, for each row of the table: {rows}; all in {output}")
     return found
 
 
@@ -95,8 +95,8 @@ def pairs(module: "AdversarialModule", data: "DomainsDataModule") -> list[tuple[
     return [(origin, target) for origin in places for target in places if reaches(module, origin, target)]
 
 
-def taught(data: "DomainsDataModule", config: "DictConfig") -> Classifier:
-    """A classifier of the domains, of their real training images."""
+def domain_classifier(data: "DomainsDataModule", config: "DictConfig") -> Classifier:
+    """Return a classifier of the domains, trained on their real training images."""
     from hydra.utils import instantiate
 
     train = real_set(data, data.rows["train"])
@@ -105,7 +105,7 @@ def taught(data: "DomainsDataModule", config: "DictConfig") -> Classifier:
 
 
 def share(network: Classifier, images: ImageSet, wanted: Tensor | int, config: "DictConfig") -> Estimate:
-    """Of the images that the classifier calls `wanted`, with its interval over patients."""
+    """Return the share of the images that the classifier calls `wanted`, with its interval over patients."""
     right = predict(network, images).argmax(1) == wanted
     return Resampling(config.draws).of_mean(right.double(), images.groups)
 
@@ -114,15 +114,17 @@ def agreement(
     module: "AdversarialModule", data: "DomainsDataModule", network: Classifier, way: tuple[int, int], test: ImageSet,
     known: Sequence[ImageSet], config: "DictConfig",
 ) -> Agreement:  # fmt: skip
-    """Of one way between two domains; `known` are the same heads in every domain, none where they are not known."""
+    """Return the results of one direction between two domains; `known` are the same heads in every domain, empty if not known."""
     origin, target = way
     names = data.classes[origin], data.classes[target]
-    called = share(network, as_of(test.of_class(origin), brought(module, test.of_class(origin), *way, config)), target, config)
+    called = share(
+        network, with_patients_of(test.of_class(origin), translated(module, test.of_class(origin), *way, config)), target, config
+    )
     if not known:
         return Agreement(*names, called)
     scale = scale_of(data.domains[names[1]])
     errors = {}
-    for ending, images in (("", brought(module, known[origin], *way, config)), ("_identity", known[origin])):
+    for ending, images in (("", translated(module, known[origin], *way, config)), ("_identity", known[origin])):
         how = {"groups": known[target].groups, "draws": config.draws, "batch_size": config.batch_size}
         results = measure_pairs(Paired(half_range=scale.half_range), images, known[target], **how)
         errors |= {result.key + ending: result.estimate for result in results if result.key in SHOWN}
@@ -132,23 +134,24 @@ def agreement(
 def pictured(
     module: "AdversarialModule", way: tuple[int, int], images: Sequence[ImageSet], known: bool, config: "DictConfig"
 ) -> list[Tensor]:
-    """Evenly spaced images of the one domain, what is made of them in the other and, where it is known, the truth."""
+    """Return evenly spaced images of the first domain, their translations and, if known, the truth."""
     origin, target = way
     source = images[origin]
     few = source.take(torch.linspace(0, len(source) - 1, min(config.pictures, len(source))).long())
-    rows = [few.first(len(few)), brought(module, few, *way, config).first(len(few))]
+    rows = [few.first(len(few)), translated(module, few, *way, config).first(len(few))]
     return [*rows, images[target].first(len(few))] if known else rows
 
 
-def as_of(source: ImageSet, made: ImageSet) -> ImageSet:
-    """What was made of the source's images, known to be of its patients."""
+def with_patients_of(source: ImageSet, made: ImageSet) -> ImageSet:
+    """Return the translations with the patients of their sources."""
     return ImageSet(made.get, len(made), groups=source.groups)
 
 
 def truths(data: "DomainsDataModule", heads: int) -> tuple[list[ImageSet], str]:
-    """Evenly spaced test heads of the cohort in every domain, on one grid: image i of each shows the same slice of the same head. A slice
-    is kept where it is worth showing in every domain, since each drops empty ones by its own content. None, and why, where the domains are
-    not of one cohort on one grid."""
+    """Return evenly spaced test heads of the cohort in every domain, on one grid: image i of each shows the same slice of the same head. A
+    slice is kept if it is kept in every domain, since each domain drops empty ones by its own content. Returns [] with the reason if the
+    domains are not of one cohort on one grid.
+    """
     if why := truth_unknown_because(data):
         return [], f"Errors are not judged, since {why}."
     first = next(iter(data.domains.values()))
@@ -156,10 +159,10 @@ def truths(data: "DomainsDataModule", heads: int) -> tuple[list[ImageSet], str]:
     records = [record for record in first.records if record.split == "test" and record.patient not in known]
     records = [records[i] for i in np.linspace(0, len(records) - 1, min(heads, len(records))).astype(int)]
     kept, groups = [], []
-    for head, shown in enumerate(each_domain_of(data, records)):
-        worth = torch.stack([first.layout.worth(images) for images in shown]).all(0)
-        kept.append(shown[:, worth])
-        groups += [head] * int(worth.sum())
+    for head, images in enumerate(each_domain_of(data, records)):
+        keep = torch.stack([first.layout.worth(each) for each in images]).all(0)
+        kept.append(images[:, keep])
+        groups += [head] * int(keep.sum())
     together = torch.cat(kept, 1)
     return [ImageSet(images.__getitem__, len(images), groups=torch.tensor(groups)) for images in together], ""
 
@@ -169,7 +172,7 @@ def percent(share: Estimate) -> str:
 
 
 def write(folder: Path, found: Sequence[Agreement], notes: Sequence[str]) -> None:
-    """agreement.md to read and agreement.csv to count with."""
+    """Write agreement.md for readers and agreement.csv for programs."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = list(found[0].errors)
     with (folder / "agreement.csv").open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""Generators trained between domains without pairs, brought to translate whatever images of one of their domains they are given."""
+"""Generators trained between domains without pairs, applied to given images of one of their domains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ FOLDER = Path(__file__).parent
 
 
 def composed(keys: str, arguments: Sequence[str]) -> "DictConfig":
-    """The configuration of a training run with the keys of <keys>.yaml."""
+    """Return the configuration of a training run with the keys of <keys>.yaml."""
     return baselines.composed(arguments, FOLDER / f"{keys}.yaml")
 
 
 def between_domains(path: Path, config: "DictConfig") -> "tuple[AdversarialModule, DomainsDataModule]":
-    """A generator trained between domains and the data it was trained on, as the config.yaml of its run folder says.
+    """Return a generator trained between domains and the data it was trained on, as in the config.yaml of its run folder.
 
-    Raises ValueError for one of another kind, and as `data_of_run`.
+    Raises ValueError for a generator of another kind, and as `data_of_run`.
     """
     module = load(path, chosen_device(config.device))
     if not module.game.sourced or module.game.paired:
@@ -42,13 +42,14 @@ def between_domains(path: Path, config: "DictConfig") -> "tuple[AdversarialModul
 
 
 def reaches(module: "AdversarialModule", origin: int, target: int) -> bool:
-    """Whether it brings images of domain `origin` to domain `target`: CycleGAN both ways, CUT from the first to the second, StarGAN any."""
+    """Return True if it translates domain `origin` to domain `target`: CycleGAN both ways, CUT from the first to the second, StarGAN
+    any."""
     batch = {"label": torch.tensor([origin]), "target": torch.tensor([target])}
     return origin != target and int(module.game.target(batch)) == target
 
 
-def brought(module: "AdversarialModule", images: ImageSet, origin: int, target: int, config: "DictConfig") -> ImageSet:
-    """What the averaged generator makes of images of domain `origin` in domain `target`; what is drawn for the i-th is keyed by
+def translated(module: "AdversarialModule", images: ImageSet, origin: int, target: int, config: "DictConfig") -> ImageSet:
+    """Return the translations of images of domain `origin` to domain `target` by the EMA generator; random numbers of image i are keyed by
     (config.seed, i)."""
 
     def parts():

@@ -1,9 +1,9 @@
-"""What restores better, a classical method or a GAN: one table and one picture of the same held-out images.
+"""Compare classical restoration with GANs: one table and one picture of the same held-out images.
 
   python -m experiments.restoration.baselines experiment=dehaze data.root=/data/chest_xray checkpoints=[outputs/gan/checkpoints/best.ckpt]
 
-takes what a training run takes (the experiment says what is restored, data.… on which images) and the keys of baselines.yaml; without
-checkpoints the classical method stands alone. Held against the truth are the same sources as `medgan_pl.evaluate` takes.
+Takes the keys of a training run (the experiment sets the degradation, data.… the images) and those of baselines.yaml; without checkpoints
+it measures the classical method alone. The sources are those of `medgan_pl.evaluate`.
 """
 
 import csv
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 SHOWN = ("psnr", "ssim", "mae")
-Watch = Callable[[str], None]
+Announce = Callable[[str], None]  # called with a line of text before each step
 
 
 def main() -> None:
@@ -60,62 +60,64 @@ def main() -> None:
 
 
 def composed(arguments: Sequence[str], keys: Path = FOLDER / "baselines.yaml") -> "DictConfig":
-    """The configuration of a training run with the keys of a study's own YAML."""
+    """Return the configuration of a training run with the keys of a study's own YAML."""
     own = [f"hydra.searchpath=[file://{FOLDER.parent}]", f"+{keys.parent.name}={keys.stem}"]
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         return compose("config", overrides=[*own, *arguments], return_hydra_config=True)
 
 
-def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
-    """Restores, judges, and writes table.md, table.csv and pictures.png; for each method what it is judged."""
+def compare(config: "DictConfig", announce: Announce) -> dict[str, list[Result]]:
+    """Restore, evaluate, write table.md, table.csv and pictures.png, and return the results of each method."""
     quiet_libraries()
-    watch("the data")
+    announce("the data")
     data = open_data(config.data)
     if data.spatial_dims != 2:
         raise ValueError(f"`image.spatial_dims` must be 2 for the classical methods, got {data.spatial_dims}; take slices of the volumes")
     rows, tuning, note = held_out(data)
     truth, notes = real_set(data, rows), [note]
-    made = by_hand(data, rows, tuning, config, watch)
+    made = without_learning(data, rows, tuning, config, announce)
     for path in map(Path, config.checkpoints):
         name = path.resolve().parent.parent.name
         if name in made:
             raise ValueError(f"`checkpoints` must lie in run folders of different names, got {name} twice; each is a row of the table")
-        made[name], caution = by_checkpoint(path, data, rows, config, watch)
+        made[name], caution = by_checkpoint(path, data, rows, config, announce)
         notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
     extractors = build_extractors(config.extractor)
-    judged = {name: judge(images, truth, data, extractors, config, watch) for name, images in made.items()}
-    results = with_differences(judged, len(made) - len(config.checkpoints), truth.groups, config.draws)
+    evaluated = {name: judge(images, truth, data, extractors, config, announce) for name, images in made.items()}
+    results = with_differences(evaluated, len(made) - len(config.checkpoints), truth.groups, config.draws)
     output = Path(config.output)
     write(output, config.hydra.runtime.choices.experiment, results, truth, [each for each in notes if each])
-    shown = torch.cat([images.first(config.pictures) for images in (*made.values(), truth)])
-    to_grid(shown, min(config.pictures, len(rows))).save(output / "pictures.png")
-    watch(f"{(output / 'table.md').read_text()}\npictures.png, from above: {', '.join(made)}, truth; all in {output}")
+    pictures = torch.cat([images.first(config.pictures) for images in (*made.values(), truth)])
+    to_grid(pictures, min(config.pictures, len(rows))).save(output / "pictures.png")
+    announce(f"{(output / 'table.md').read_text()}\npictures.png, from above: {', '.join(made)}, truth; all in {output}")
     return results
 
 
-def by_hand(data: "ImageDataModule", rows: np.ndarray, tuning: np.ndarray, config: "DictConfig", watch: Watch) -> dict[str, ImageSet]:
-    """What is made of the sources without learning: nothing (each pixel repeated where the source is smaller), and the classical method
-    under the settings that are best on images at `tuning`."""
+def without_learning(
+    data: "ImageDataModule", rows: np.ndarray, tuning: np.ndarray, config: "DictConfig", announce: Announce
+) -> dict[str, ImageSet]:
+    """Return the images made without learning: the sources themselves (each pixel repeated if the source is smaller), and the classical
+    method under the settings that are best on images at `tuning`."""
     places = np.linspace(0, len(tuning) - 1, min(config.tune, len(tuning))).astype(int)
     batch = data.batch(tuning, places)
-    method = best(candidates(data.degrade, data.size), batch["source"], batch["image"], watch)
+    method = best(candidates(data.degrade, data.size), batch["source"], batch["image"], announce)
 
-    def through(method: Method) -> ImageSet:
+    def restored(method: Method) -> ImageSet:
         return stored((method(source) for source in sources(data, rows, config.batch_size)), len(rows))
 
-    return {"source": through(lambda source: as_it_is(source, data.channels, data.size)), str(method): through(method)}
+    return {"source": restored(lambda source: resized(source, data.channels, data.size)), str(method): restored(method)}
 
 
-def as_it_is(source: Tensor, channels: int, size: Sequence[int]) -> Tensor:
-    """(B, C', *S') -> (B, C, *S): without the channel that says where holes are, each pixel repeated where the source is smaller."""
+def resized(source: Tensor, channels: int, size: Sequence[int]) -> Tensor:
+    """Return sources (B, C', *S') as (B, C, *S), without the channel that marks holes, each pixel repeated if the source is smaller."""
     return F.interpolate(source[:, :channels], tuple(size), mode="nearest")
 
 
-def best(methods: Sequence[Method], source: Tensor, truth: Tensor, watch: Watch) -> Method:
-    """The one of the highest mean PSNR."""
+def best(methods: Sequence[Method], source: Tensor, truth: Tensor, announce: Announce) -> Method:
+    """Return the method with the highest mean PSNR."""
     if len(methods) == 1:
         return methods[0]
-    watch(f"the best of {len(methods)} settings on {len(truth)} validation images")
+    announce(f"the best of {len(methods)} settings on {len(truth)} validation images")
     return max(methods, key=lambda method: float(psnr(method(source), truth).mean()))
 
 
@@ -124,50 +126,50 @@ def sources(data: "ImageDataModule", rows: np.ndarray, batch_size: int) -> Itera
         yield data.batch(rows, places)["source"]
 
 
-def by_checkpoint(path: Path, data: "ImageDataModule", rows: np.ndarray, config: "DictConfig", watch: Watch) -> tuple[ImageSet, str]:
-    """What the averaged generator makes of the sources, and why these may be of images it was trained on, "" where they are not.
+def by_checkpoint(path: Path, data: "ImageDataModule", rows: np.ndarray, config: "DictConfig", announce: Announce) -> tuple[ImageSet, str]:
+    """Return the images of the EMA generator from the sources, and why it may have been trained on them, "" if it was not.
 
-    Raises ValueError for one that was trained to restore something else.
+    Raises ValueError for a generator that was trained on other sources.
     """
     module = load(path, chosen_device(config.device))
     check_fits(module, data)
     own, here = module.config["data"].get("degrade"), OmegaConf.to_container(config.data.degrade, resolve=True)
     if not module.game.paired or module.game.segments or own != here:
         raise ValueError(f"{path} must be of a generator trained on the sources of this experiment, {here}, got {own}")
-    watch(f"generating {len(rows):,} images")
+    announce(f"generating {len(rows):,} images")
     made = translate(module, data, rows, seed=config.seed, batch_size=config.batch_size)
     return made, training_unknown_because(module.origin.fingerprint, data)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a method is judged, and what that rests on: `values` (N, keys) of each image, and of each extractor the features (N, F) of what
-    it makes and of the truth."""
+class MethodResults:
+    """The results of a method with the values behind them: `values` (N, keys) of each image, and for each extractor the features (N, F) of
+    the method's images and of the truth."""
 
     results: list[Result]
     values: Tensor
     features: "list[tuple[Tensor, Tensor]]"
 
-    def less(self, other: "Judged", resampling: Resampling) -> list[Result]:
-        """By how much this method's numbers are above the other's, both of the same images: resampled together, so that what is hard for
-        both is in neither interval."""
+    def minus(self, other: "MethodResults", resampling: Resampling) -> list[Result]:
+        """Return the differences to another method's numbers on the same images. Both are resampled together, so that what is hard for both
+        is in neither interval."""
         of_each = (self.values - other.values).unbind(1)
         found = [
             replace(own, estimate=resampling.of_mean(v, resampling.real_groups)) for own, v in zip(self.results, of_each, strict=False)
         ]
         for own, (made, real), (others, _) in zip(self.results[len(found) :], self.features, other.features, strict=True):
 
-            def apart(rows: Tensor, made: Tensor = made, others: Tensor = others, real: Tensor = real) -> Tensor:
+            def difference(rows: Tensor, made: Tensor = made, others: Tensor = others, real: Tensor = real) -> Tensor:
                 return frechet_distance(made[rows], real[rows]) - frechet_distance(others[rows], real[rows])
 
-            found.append(replace(own, estimate=resampling.of_pairs(apart, len(real))))
+            found.append(replace(own, estimate=resampling.of_pairs(difference, len(real))))
         return found
 
 
 def judge(
-    images: ImageSet, truth: ImageSet, data: "ImageDataModule", extractors: "Sequence[Extractor]", config: "DictConfig", watch: Watch
-) -> Judged:
-    """Each image against its truth, and all against all in each extractor's features, with intervals over patients."""
+    images: ImageSet, truth: ImageSet, data: "ImageDataModule", extractors: "Sequence[Extractor]", config: "DictConfig", announce: Announce
+) -> MethodResults:
+    """Compare each image with its truth, and all images in each extractor's features, with intervals over patients."""
     scale = scale_of(data)
     metric = Paired(half_range=scale.half_range)
     pairs = {
@@ -176,7 +178,7 @@ def judge(
     units = {"psnr": "dB", "mae": scale.unit}
     found = [replace(pairs[key], unit=units.get(key, "")) for key in SHOWN]
     values = metric.values.cpu()[:, [metric.keys.index(key) for key in SHOWN]]
-    features = FeatureStore(data.cache_dir / "features", chosen_device(config.device), config.batch_size, watch)
+    features = FeatureStore(data.cache_dir / "features", chosen_device(config.device), config.batch_size, announce)
     train = real_set(data, data.rows["train"])
     all_sides = []
     for extractor in extractors:
@@ -185,19 +187,19 @@ def judge(
         estimate = Frechet().estimates(*sides, Resampling(config.draws, 0, truth.groups, truth.groups))["fd"]
         found.append(Result("fd", extractor.name, estimate=clipped("fd", estimate), n_fake=len(images), n_real=len(truth)))
         all_sides.append(sides)
-    return Judged(found, values, all_sides)
+    return MethodResults(found, values, all_sides)
 
 
-def with_differences(judged: Mapping[str, Judged], first: int, groups: Tensor | None, draws: int) -> dict[str, list[Result]]:
-    """Of each method its results, and of each two of those from the `first` on, which were trained, the first's less the other's."""
-    trained, resampling = list(judged)[first:], Resampling(draws, 0, groups, groups)
-    found = {name: own.results for name, own in judged.items()}
+def with_differences(evaluated: Mapping[str, MethodResults], first: int, groups: Tensor | None, draws: int) -> dict[str, list[Result]]:
+    """Return the results of each method, and the differences between each two of the trained methods, those from place `first` on."""
+    trained, resampling = list(evaluated)[first:], Resampling(draws, 0, groups, groups)
+    found = {name: own.results for name, own in evaluated.items()}
     pairs = combinations(trained, 2)
-    return found | {f"{one} - {other}": judged[one].less(judged[other], resampling) for one, other in pairs}
+    return found | {f"{one} - {other}": evaluated[one].minus(evaluated[other], resampling) for one, other in pairs}
 
 
 def write(folder: Path, experiment: str, results: Mapping[str, list[Result]], truth: ImageSet, notes: Sequence[str]) -> None:
-    """table.md to read and table.csv to count with."""
+    """Write table.md for readers and table.csv for programs."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = [result.name for result in next(iter(results.values()))]
     with (folder / "table.csv").open("w", newline="") as file:

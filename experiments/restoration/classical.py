@@ -1,7 +1,7 @@
-"""What needs no training, and what a network must beat: bicubic interpolation, Telea's inpainting, the dark channel prior, non-local means.
+"""Classical restoration, which a network must beat: bicubic interpolation, Telea's inpainting, the dark channel prior, non-local means.
 
-Each method is called with sources (B, C', H', W') in [-1, 1] and gives images (B, C, H, W) in [-1, 1]. `candidates` are the same method
-under several settings; which one is taken is chosen on validation images, so that the baseline is no straw man.
+Each method maps sources (B, C', H', W') in [-1, 1] to images (B, C, H, W) in [-1, 1]. `candidates` are one method under several settings;
+the best on validation images is used, so that the comparison is fair.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ Method = Callable[[Pictures], Pictures]
 
 
 def candidates(degrade: Degradation | None, size: Sequence[int]) -> list[Method]:
-    """The classical method against this degradation of pictures of `size` (H, W), under each of its settings; its `str` says which.
+    """Return the classical method for this degradation of pictures of `size` (H, W), under each of its settings, which its `str` names.
 
-    ValueError for a degradation that has none here.
+    Raises ValueError for a degradation without a classical method here.
     """
     match degrade:
         case Shrink(axes=None):
@@ -39,19 +39,19 @@ def candidates(degrade: Degradation | None, size: Sequence[int]) -> list[Method]
         case LowDose() | DoseNoise() | Quanta() | Gaussian():
             return [NonLocalMeans(h) for h in (0.5, 0.8, 1.2, 1.8, 2.7, 4.0)]
     raise ValueError(
-        "`data.degrade` must be one a classical method is known against (super_resolution_x4, inpainting, dehaze, low_dose, "
+        "`data.degrade` must have a classical method (super_resolution_x4, inpainting, dehaze, low_dose, "
         f"low_dose_fast, low_dose_film, noise), got {type(degrade).__name__}"
     )
 
 
 class Bicubic:
-    """The source enlarged to `size` (H, W) by Keys' cubic convolution (doi 10.1109/TASSP.1981.1163711)."""
+    """Enlarges the source to `size` (H, W) by Keys' cubic convolution (doi 10.1109/TASSP.1981.1163711)."""
 
     def __init__(self, size: Sequence[int]) -> None:
         self.size = list(size)
 
     def __call__(self, source: Pictures) -> Pictures:
-        # Keys' a is -1/2, with which slopes stay slopes; torch's own, where it need not guard against aliasing, is -3/4.
+        # Keys' a is -1/2, which preserves slopes; torch has -3/4 without antialias.
         return F.interpolate(source, self.size, mode="bicubic", antialias=True).clamp(-1, 1)
 
     def __str__(self) -> str:
@@ -59,8 +59,8 @@ class Bicubic:
 
 
 class Telea:
-    """Holes filled from their rim inwards by OpenCV, each pixel from the known ones within `radius` (Telea 2004, doi
-    10.1080/10867651.2004.10487596). The source's last channel says where: above 0."""
+    """Fills holes from their border inward by OpenCV, each pixel from the known ones within `radius` (Telea 2004, doi
+    10.1080/10867651.2004.10487596). The source's last channel marks holes: above 0."""
 
     def __init__(self, radius: int) -> None:
         self.radius = radius
@@ -69,7 +69,7 @@ class Telea:
         return filled(source, self.fill)
 
     def fill(self, channel: np.ndarray, missing: np.ndarray) -> np.ndarray:
-        # In 16 bits: OpenCV adds up to 1.4 grey levels to each pixel, which of floats in [0, 1] would be more than their whole range.
+        # In 16 bits: OpenCV adds up to 1.4 gray levels to each pixel, more than the whole range of floats in [0, 1].
         levels = np.rint(channel * 65535).astype(np.uint16)
         return cv2.inpaint(levels, missing.astype(np.uint8), self.radius, cv2.INPAINT_TELEA) / 65535
 
@@ -78,8 +78,8 @@ class Telea:
 
 
 class Biharmonic:
-    """Holes filled by the smoothest surface that meets their rim (Damelin & Hoang 2018, doi 10.1155/2018/3950312, scikit-image), in the
-    place of Telea where there is no OpenCV: slower, and in wide holes it overshoots."""
+    """Fills holes by the smoothest surface that meets their border (Damelin & Hoang 2018, doi 10.1155/2018/3950312, scikit-image), instead
+    of Telea without OpenCV: slower, and it overshoots in wide holes."""
 
     def __call__(self, source: Pictures) -> Pictures:
         return filled(source, lambda channel, missing: inpaint_biharmonic(channel, missing, split_into_regions=True))
@@ -89,7 +89,7 @@ class Biharmonic:
 
 
 def filled(source: Pictures, fill: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Pictures:
-    """`fill(channel in [0, 1], missing)` of each channel; what is known stays as it is, to the bit."""
+    """Apply `fill(channel in [0, 1], missing)` to each channel; known pixels stay bit-equal."""
     images, missing = source[:, :-1], source[:, -1:] > 0
     made = [
         [torch.from_numpy(fill(channel, hole[0])) for channel in image] for image, hole in zip(unit(images), missing.numpy(), strict=True)
@@ -98,14 +98,14 @@ def filled(source: Pictures, fill: Callable[[np.ndarray, np.ndarray], np.ndarray
 
 
 class DarkChannel:
-    """Haze removed by the dark channel prior: somewhere in each `patch` something is black, so what is brighter there is haze.
+    """Removes haze by the dark channel prior: each `patch` contains something black, so its least brightness is haze.
 
-    On the [0, 1] scale, with dark(I) the least value over channels and patch: A is the colour at the brightest pixel among the 0.1 % whose
-    dark channel is highest; t = 1 - `keep` · dark(I / A), refined by the guided filter with I as its guide; J = (I - A) / max(t, 0.1) + A.
-    `keep` is ω, the share of the haze that is taken away.
+    On the [0, 1] scale, with dark(I) the least value over channels and patch: A is the color of the brightest pixel among the 0.1 % with
+    the highest dark channel; t = 1 - `keep` · dark(I / A), refined by the guided filter with I as its guide; J = (I - A) / max(t, 0.1) + A.
+    `keep` is ω, the share of the haze that is removed.
 
-    Source: He et al. 2011 (doi 10.1109/TPAMI.2010.168), eq. 5, 12 and 22, section 4.4; in the place of its soft matting the guided filter
-    of He et al. 2013 (doi 10.1109/TPAMI.2012.213), eq. 5 to 8. Films have one channel, so the prior rests on the patch alone.
+    Source: He et al. 2011 (doi 10.1109/TPAMI.2010.168), eq. 5, 12 and 22, section 4.4; instead of its soft matting the guided filter of He
+    et al. 2013 (doi 10.1109/TPAMI.2012.213), eq. 5 to 8. Films have one channel, so the prior uses the patch alone.
     """
 
     def __init__(self, patch: int = 15, keep: float = 0.95) -> None:
@@ -119,13 +119,13 @@ class DarkChannel:
         return (((image - light) / t + light) * 2 - 1).clamp(-1, 1)
 
     def dark(self, image: Pictures) -> Pictures:
-        """(B, 1, H, W)"""
+        """Return the dark channel (B, 1, H, W)."""
         least, half = -image.amin(1, keepdim=True), self.patch // 2
-        rows = F.max_pool2d(least, (self.patch, 1), 1, (half, 0))  # one axis after the other: the work of 2 n pixels and not of n²
+        rows = F.max_pool2d(least, (self.patch, 1), 1, (half, 0))  # one axis after the other: 2 n pixels instead of n²
         return -F.max_pool2d(rows, (1, self.patch), 1, (0, half))
 
     def light(self, image: Pictures) -> Pictures:
-        """A (B, C, 1, 1), above 0."""
+        """Return A (B, C, 1, 1), above 0."""
         haziest = self.dark(image).flatten(1).topk(max(1, image[0, 0].numel() // 1000)).indices
         pixels = image.flatten(2).gather(2, haziest[:, None].expand(-1, image.shape[1], -1))  # (B, C, n)
         brightest = pixels.sum(1).argmax(1)
@@ -136,8 +136,8 @@ class DarkChannel:
 
 
 def guided(image: Pictures, guide: Pictures, radius: int, floor: float = 1e-3) -> Pictures:
-    """(B, 1, H, W) smoothed by the guided filter: in each window of `radius` linear in the guide; where that varies by less than `floor`
-    (a variance on the [0, 1] scale) the mean."""
+    """Return (B, 1, H, W) smoothed by the guided filter: in each window of `radius` linear in the guide; the mean where the guide's
+    variance (on the [0, 1] scale) is below `floor`."""
 
     def mean(x: Tensor) -> Tensor:
         rows = F.avg_pool2d(x, (2 * radius + 1, 1), 1, (radius, 0), count_include_pad=False)
@@ -149,8 +149,10 @@ def guided(image: Pictures, guide: Pictures, radius: int, floor: float = 1e-3) -
 
 
 class NonLocalMeans:
-    """Each pixel the mean of those whose neighbourhoods look alike (Buades et al. 2005, doi 10.1109/CVPR.2005.38), by scikit-image: patches
-    of 5 × 5 within 13 × 13. The noise σ is estimated of each image (Donoho & Johnstone 1994, wavelets); the filter's width is `h` · σ."""
+    """Replaces each pixel by the mean of pixels with similar neighborhoods (Buades et al. 2005, doi 10.1109/CVPR.2005.38), by scikit-image:
+    patches of 5 × 5 within 13 × 13. The noise σ is estimated for each image (Donoho & Johnstone 1994, wavelets); the filter's width is `h`
+    · σ.
+    """
 
     def __init__(self, h: float) -> None:
         self.h = h
@@ -170,7 +172,7 @@ class NonLocalMeans:
 
 
 def unit(images: Pictures) -> np.ndarray:
-    """[-1, 1] -> [0, 1] in float64."""
+    """Map [-1, 1] to [0, 1] in float64."""
     return ((images.double() + 1) / 2).numpy()
 
 

@@ -1,7 +1,7 @@
-"""One CT series as slabs, so that some of its slices can be held out: `python -m experiments.restoration.slabs SERIES FOLDER`.
+"""Split one CT series into slabs, so that some of its slices can be held out: `python -m experiments.restoration.slabs SERIES FOLDER`.
 
 Writes slabs of SLICES slices as NIfTI in HU and slabs.csv, whose `patient` is the slab: every fifth is test, two are val. The slabs are of
-one patient and lie on one another: what is measured on them says nothing of other patients.
+one patient and adjacent: results on them do not hold for other patients.
 """
 
 import csv

@@ -1,9 +1,9 @@
-"""What an adversary is worth in segmentation: Dice of the same test patients with it and without, and the difference.
+"""Measure the gain of an adversary in segmentation: Dice of the same test patients with and without it, and the difference.
 
   python -m experiments.segmentation.dice data.root=… data.beside.mask.root=… adversarial=[run_a/checkpoints/best.ckpt] alone=[…]
 
-takes what a training run of study.yaml takes (data.… says of whom) and the keys of dice.yaml. Several checkpoints a side are of several
-seeds: each is a row, then their mean, image by image, and that of one side less that of the other.
+Takes the keys of a training run of study.yaml (data.… sets the patients) and those of dice.yaml. Several checkpoints a side are seeds: each
+is a row, then their mean over checkpoints for each image, and the difference between the sides.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from experiments.restoration.baselines import Judged, Watch, composed, with_differences, write
+from experiments.restoration.baselines import Announce, MethodResults, composed, with_differences, write
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import describe_keys, one_message
 from medgan_pl.data.build import open_data
@@ -44,13 +44,13 @@ def main() -> None:
         compare(composed(sys.argv[1:], KEYS), lambda what: print(what, flush=True))
 
 
-def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
-    """Segments, judges, and writes table.md and table.csv; for each checkpoint, each side's mean and their difference what it is judged."""
+def compare(config: "DictConfig", announce: Announce) -> dict[str, list[Result]]:
+    """Segment, evaluate, write table.md and table.csv, and return the results of each checkpoint, each side's mean and the difference."""
     quiet_libraries()
-    watch("the data")
+    announce("the data")
     data = open_data(config.data)
     if "mask" not in data.companions:
-        raise ValueError("`data.beside.mask` must say where the masks lie, got none; beside@data.beside.mask=masks")
+        raise ValueError("`data.beside.mask` must give the folder of the masks, got none; use beside@data.beside.mask=masks")
     rows, _, note = held_out(data)
     truth, notes, found, means = real_set(data, rows), [note], {}, {}
     for side in SIDES:
@@ -59,7 +59,7 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
             name = path.resolve().parent.parent.name
             if name in found:
                 raise ValueError(f"checkpoints must lie in run folders of different names, got {name} twice; each is a row of the table")
-            found[name], caution = of_checkpoint(path, data, rows, config, watch)
+            found[name], caution = of_checkpoint(path, data, rows, config, announce)
             values.append(found[name].values)
             notes.append(caution and f"{name}: test images may have been trained on, {caution}.")
         if values:
@@ -68,14 +68,16 @@ def compare(config: "DictConfig", watch: Watch) -> dict[str, list[Result]]:
         raise ValueError("checkpoints must be given: adversarial=[run/checkpoints/best.ckpt,…] alone=[…]")
     results = {name: own.results for name, own in found.items()} | with_differences(means, 0, truth.groups, config.draws)
     write(Path(config.output), "segmentation", results, truth, [each for each in notes if each])
-    watch(f"{(Path(config.output) / 'table.md').read_text()}\nin {config.output}")
+    announce(f"{(Path(config.output) / 'table.md').read_text()}\nin {config.output}")
     return results
 
 
-def of_checkpoint(path: Path, data: "ImageDataModule", rows: "np.ndarray", config: "DictConfig", watch: Watch) -> tuple[Judged, str]:
-    """What the averaged generator's masks are judged, and why their images may be of those it was trained on, "" where they are not.
+def of_checkpoint(
+    path: Path, data: "ImageDataModule", rows: "np.ndarray", config: "DictConfig", announce: Announce
+) -> tuple[MethodResults, str]:
+    """Return the results of the EMA generator's masks, and why it may have been trained on their images, "" if it was not.
 
-    Raises ValueError for one that makes no masks, or those of other structures.
+    Raises ValueError for a generator of no masks, or of other structures.
     """
     module = load(path, chosen_device(config.device))
     if not module.game.segments:
@@ -84,20 +86,22 @@ def of_checkpoint(path: Path, data: "ImageDataModule", rows: "np.ndarray", confi
     structures, own = data.companions["mask"].structures, tuple(module.config["data"]["beside"]["mask"]["structures"])
     if own != structures:
         raise ValueError(f"{path} must be of a generator of the masks {list(structures)}, got {list(own)}")
-    watch(f"generating {len(rows):,} images")
+    announce(f"generating {len(rows):,} images")
     made = translate(module, data, rows, seed=config.seed, batch_size=config.batch_size)
     real, metric = real_set(data, rows), Segments(structures=structures)
     truth = true_targets(module, data, rows, real)
     results = measure_pairs(metric, made, truth, real.groups, draws=config.draws, batch_size=config.batch_size)
-    return Judged(results, metric.values.cpu(), []), training_unknown_because(module.origin.fingerprint, data)
+    return MethodResults(results, metric.values.cpu(), []), training_unknown_because(module.origin.fingerprint, data)
 
 
-def mean_of(values: "list[Tensor]", structures: tuple[str, ...], groups: "Tensor | None", draws: int) -> Judged:
-    """Of several checkpoints' (N, keys) the mean, image by image."""
+def mean_of(values: "list[Tensor]", structures: tuple[str, ...], groups: "Tensor | None", draws: int) -> MethodResults:
+    """Return the mean over checkpoints, for each image, of values (N, keys)."""
     mean = torch.stack(values).mean(0)
     resampling = Resampling(draws)
     estimates = [resampling.of_mean(column, groups) for column in mean.unbind(1)]
-    return Judged([Result(key, estimate=each) for key, each in zip(Segments(structures=structures).keys, estimates, strict=True)], mean, [])
+    return MethodResults(
+        [Result(key, estimate=each) for key, each in zip(Segments(structures=structures).keys, estimates, strict=True)], mean, []
+    )
 
 
 if __name__ == "__main__":

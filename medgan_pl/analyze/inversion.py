@@ -77,7 +77,7 @@ def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", lis
 
     stored = module.config["data"]
     if "modality" not in stored:
-        raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read")
+        raise ValueError("`checkpoint` must be a checkpoint of a run: shared weights do not record how its images were read")
     if not path.exists():
         raise FileNotFoundError(f"`input` must be a file or a folder of images, got {path}")
     node = reading(stored)

@@ -1,4 +1,4 @@
-"""Inference on whole films and volumes: read a scan, map it to [-1, 1], generate by windows, map back to native units, write its like."""
+"""Inference on whole films and volumes: read a scan, map it to [-1, 1], generate by windows, map back to native units, write it."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from medgan_pl.apply.done import is_done
 from medgan_pl.apply.inputs import masks_of
 from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.reference import Reference, read_reference
-from medgan_pl.apply.windows import Generate, Windows, scales_to_training, through_spacing
+from medgan_pl.apply.windows import Generate, Windows, at_spacing, scales_to_training
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import stack_companions
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 # The settings of the command line that change the result.
 SETTINGS = ("from", "to", "resample", "force", "uncertainty", "seed", "overlap")
 # Side of a window in output pixels. Most slices are then one window, without a seam. In larger films a quarter of it overlaps, 128 pixels:
-# a pixel of a deep generator (RRDB) depends on more than that, and near the border of a window it differs from that of the whole.
+# a pixel of a deep generator (RRDB) depends on more than that, so near the border of a window it differs from that of the whole image.
 WINDOW_PX = 512
-# The largest number of output voxels of a window of a volume; smaller volumes go through whole. A U-Net of 4 levels sees 93 voxels to each
-# side, so in windows of a training volume's size hardly a voxel would be away from their borders. At width 32 it takes 1 KiB of memory for
-# each voxel, together 4 GiB; an RRDB takes 7.
+# The largest number of output voxels of a window of a volume; smaller volumes are one window. A U-Net of 4 levels sees 93 voxels to each
+# side, so in windows of a training volume's size nearly all voxels would be near a border. At width 32 it needs 1 KiB of memory for each
+# voxel, together 4 GiB; an RRDB needs 7.
 WINDOW_VOXELS = 2**22
 # A side longer than that of any image; `Windows` cuts it to the image's.
 WHOLE_SIDE = 2**30
-# The probability above which a voxel belongs to a structure; of several structures the likeliest wins.
+# The probability above which a voxel belongs to a structure; of several structures the likeliest is used.
 LIKELY = 0.5
 
 
@@ -70,7 +70,7 @@ class Inference:
                 f"`uncertainty` needs a generator with dropout or with styles of noise, and {type(network).__name__} has neither; train "
                 "one with model.generator.dropout=0.2, or model=star_gan"
             )
-        # With dropout one window goes through at a time: several at once would take the same random numbers in another order.
+        # With dropout, one window at a time: several at once would use the same random numbers in another order.
         at_once = 1 if settings["uncertainty"] and self.dropout else settings["batch_size"]
         max_voxels = WINDOW_VOXELS if len(self.window) == 3 and settings["window"] is None else 0
         self.windows = Windows(
@@ -78,7 +78,7 @@ class Inference:
         )
         self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
         if self.frame.holes != (settings["holes"] is not None):
-            need = "needs a folder of masks that say where something is missing" if self.frame.holes else "has none to fill"
+            need = "needs a folder of masks of the missing parts" if self.frame.holes else "has none to fill"
             raise ValueError(f"`holes` must fit the generator, which {need} (data.degrade), got holes={settings['holes']}")
         self.reference = self.style_image(settings["reference"])
         self.provenance = Provenance(
@@ -156,7 +156,7 @@ class Inference:
             of = "probability" if self.reading.segments else unit
             self.write_sidecar(kind.spread(names[1], deviation), origin, {"unit": of, "content": "standard deviation over passes"})
         meaning = {"structures": self.reading.structures} if self.reading.segments else {"unit": unit, "levels": levels}
-        self.write_sidecar(path, origin, meaning | {"spacing_mm": spacing_mm})  # last: it marks that all is done
+        self.write_sidecar(path, origin, meaning | {"spacing_mm": spacing_mm})  # last: it marks the output as complete
         return True
 
     def masks(self, items: Sequence[Item], source: Path) -> dict[str, Item]:
@@ -202,16 +202,16 @@ class Inference:
         for layer in self.dropout if count > 1 else []:
             layer.train()
         for i in range(count):
-            if count > 1:  # one pass alone draws nothing but its style, by a generator of its own
+            if count > 1:  # a single pass draws only its style, by a generator of its own
                 key_randomness(self.settings["seed"], i, int(key[:12], 16), Purpose.SAMPLES)
-            whole = partial(self.through, partial(self.generate, self.style(i) if self.styled else {}))
-            made = whole(images) if scales is None else through_spacing(whole, images, scales, self.reading.factors)
-            if self.keeps_known:  # to the bit, which resampling there and back would not
+            apply = partial(self.apply_windows, partial(self.generate, self.style(i) if self.styled else {}))
+            made = apply(images) if scales is None else at_spacing(apply, images, scales, self.reading.factors)
+            if self.keeps_known:  # bit by bit, which resampling there and back does not
                 made = keep_known(images, made)
             made = made.movedim(1, 0)  # (K, n, *S)
             yield as_share(made.clamp(-1, 1)) if self.reading.segments else from_unit(made, levels)[None]
 
-    def through(self, generate: Generate, images: Tensor) -> Tensor:
+    def apply_windows(self, generate: Generate, images: Tensor) -> Tensor:
         """Map (n, C, *S) at the spacing of training to (n, K, *S · factors), by windows of the generator's grid."""
         return self.windows(generate, self.reading.thin(images) if max(self.reading.thick) > 1 else images)
 
@@ -226,7 +226,7 @@ class Inference:
         """Return the output of the generator for windows, all with one `style` if there are styles."""
         batch = {key: torch.full((len(source),), value, device=source.device) for key, value in self.reading.conditions.items()}
         batch |= {key: row.to(source.device).expand(len(source), *row.shape[1:]) for key, row in style.items()}
-        if self.frame.holes:  # a resampled pixel that is missing in part is not known
+        if self.frame.holes:  # a resampled pixel that is partly missing is not known
             source = with_holes(source[:, :-1], holes_of(source), self.frame.fill)
         return self.module.generate({"source": source, "image": source, **batch}).float()
 

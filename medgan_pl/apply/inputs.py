@@ -41,8 +41,8 @@ def gather(source: Path, modality: Modality, key: str = "input") -> Found:
     left = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(8))
     if gathered is None or not (gathered.items or gathered.unusable):
         raise FileNotFoundError(
-            f"`{key}` must hold what the generator was trained on, {modality.name} as {modality.kinds}, got "
-            f"{left or 'no file at all'}; only such images can be given to it"
+            f"`{key}` must contain what the generator was trained on, {modality.name} as {modality.kinds}, got "
+            f"{left or 'no file at all'}; it takes no other images"
         )
     return Found(gathered.items, gathered.unusable, [f"left out: {left}"] if left else [])
 
@@ -84,7 +84,7 @@ def masks_of(items: Sequence[Item], source: Path, folder: Path, modality: Modali
     by_name: dict[str, Item] = {}
     for mask in masks:
         if other := by_name.get(name := named(mask, source)):
-            raise ValueError(f"`holes` must hold one mask for each name, got {other.name} and {mask.name}; leave one of them out")
+            raise ValueError(f"`holes` must contain one mask for each name, got {other.name} and {mask.name}; leave one of them out")
         by_name[name] = mask
     names = Counter(named(item, source) for item in items)
     name, count = names.most_common(1)[0] if names else ("", 0)

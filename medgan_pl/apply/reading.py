@@ -1,4 +1,4 @@
-"""The scans that a trained generator takes and the images that it makes of them, as its checkpoint says."""
+"""The scans that a trained generator takes and the images that it makes of them, according to its checkpoint."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from medgan_pl.models.module import AdversarialModule
 
-UNREADABLE = "`checkpoint` must be a checkpoint of a run: shared weights do not say how its images were read"
+UNREADABLE = "`checkpoint` must be a checkpoint of a run: shared weights do not record how its images were read"
 
 
 class Reading:
@@ -38,7 +38,7 @@ class Reading:
     def __init__(self, module: "AdversarialModule", from_domain: str | None = None, to_domain: str | None = None) -> None:
         game = module.game
         if not game.sourced:
-            raise ValueError("`checkpoint` must hold a generator of images from images; this one draws them of noise: use medgan_pl.sample")
+            raise ValueError("`checkpoint` must have a generator of images from images; this one draws from noise: use medgan_pl.sample")
         self.conditions: dict[str, int] = {}
         self.target: Pipeline | None = None
         if isinstance(game, Unpaired):
@@ -62,7 +62,7 @@ class Reading:
         self.moved_levels = frame.moves_levels and self.pipeline.intensity.from_values
 
     def set_domains(self, module: "AdversarialModule", from_domain: str | None, to_domain: str | None) -> tuple[str, str]:
-        """Return the domain of the scans and the domain they are brought to, and keep what the game needs to know of them."""
+        """Return the domain of the scans and the domain they are translated to, and store the batch keys that the game needs."""
         names = list(module.classes)
         for key, name in (("from", from_domain), ("to", to_domain)):
             if name is not None and name not in names:
@@ -72,7 +72,7 @@ class Reading:
         batch = {"label": torch.tensor([label]), "target": torch.tensor([target])}
         reached = int(module.game.target({"image": torch.zeros(1), **batch}))
         if reached != target or label == target:
-            raise ValueError(f"this generator brings {from_domain} to {names[reached]}, got from={from_domain} to={to_domain}")
+            raise ValueError(f"this generator translates {from_domain} to {names[reached]}, got from={from_domain} to={to_domain}")
         if not {from_domain, to_domain} <= module.pipelines.keys() & module.inverses.keys():
             raise ValueError(UNREADABLE)
         self.conditions, self.target = {"label": label, "target": target}, Pipeline.from_plain(module.pipelines[to_domain])

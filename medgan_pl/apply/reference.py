@@ -1,4 +1,4 @@
-"""An image of the target domain, whose style the generated images take."""
+"""A reference image of the target domain, whose style the generated images take."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,5 +40,5 @@ def read_reference(path: Path, target: Pipeline, *, force: bool) -> Reference:
         if not force:
             pipeline.check_modality(item, scan)
     except (ValueError, RuntimeError) as error:  # RuntimeError: a compression whose decoder is not installed
-        raise ValueError(f"`reference` must be an image that can be used, got {path}: {error}") from error
+        raise ValueError(f"`reference` must be a usable image, got {path}: {error}") from error
     return Reference(prepared.images[len(prepared.images) // 2][None], digest([item.paths]))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 MOVED_LEVELS = (
-    "note: this generator learnt with levels taken from each clean image; here they are taken from the image in fog, which moves them, so "
+    "note: this generator was trained with the levels of each clean image; here they come from the image in fog, which moves them, so "
     "the output may have another contrast; train with fixed levels, intensity@data.intensity=full_range or a CT window"
 )
 
@@ -30,14 +30,14 @@ def apply(config: "DictConfig") -> bool:
     settings = checked(OmegaConf.to_container(config, resolve=True))
     source, output = (Path(str(settings[name])).expanduser().resolve() for name in ("input", "output"))
     if source.is_relative_to(output) or (source.is_dir() and output.is_relative_to(source)):
-        raise ValueError(f"`output` must neither lie in input nor hold it, as it could replace an original, got {config.output}")
+        raise ValueError(f"`output` must neither lie in input nor contain it, as it could replace an original, got {config.output}")
     inference = Inference(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
     found = gather(source, inference.modality)
     for line in [*found.left_out, *([MOVED_LEVELS] if inference.reading.moved_levels else [])]:
         print(line, file=sys.stderr)
-    wanted, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), inference.masks(found.items, source)
+    outputs, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), inference.masks(found.items, source)
     failures, skipped = dict(found.unusable), 0
-    for item, target in track(wanted, description="applying", transient=True):
+    for item, target in track(outputs, description="applying", transient=True):
         try:
             skipped += not inference.write(item, target, masks.get(item.name))
         except (ValueError, OSError, RuntimeError) as error:  # an error of this file; the next one may be usable

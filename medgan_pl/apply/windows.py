@@ -1,4 +1,4 @@
-"""A generator over whole images: window by window, blended, at the spacing of training, and back on the grid of the image."""
+"""Sliding-window inference: a generator over whole images, at the spacing of training, with the result on the image's own grid."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,8 +15,7 @@ from medgan_pl.data.readers.scan import MAX_VOXELS, Scan, ScanError
 
 Generate = Callable[[Tensor], Tensor]
 
-# A scan whose spacing differs by more than this share from that of training is refused: what the network learnt of size and sharpness does
-# not hold for it.
+# A scan whose spacing differs from that of training by more than this share is refused: the network learned other sizes and sharpness.
 SPACING_TOLERANCE = 0.1
 
 
@@ -80,7 +79,7 @@ def bell(size: Sequence[int]) -> Tensor:
     return torch.einsum("a,b->ab" if len(size) == 2 else "a,b,c->abc", *along)[None, None]
 
 
-def through_spacing(apply: Generate, images: Tensor, scales: Sequence[float], factors: Sequence[int]) -> Tensor:
+def at_spacing(apply: Generate, images: Tensor, scales: Sequence[float], factors: Sequence[int]) -> Tensor:
     """Resample images (n, C, *S) to a grid `scales` times as wide, call `apply`, and resample its result back: (n, K, *S · factors).
 
     `apply` enlarges by `factors`. Both ways keep the center; the border is repeated, so that the wide grid covers the image. Raises
@@ -93,14 +92,14 @@ def through_spacing(apply: Generate, images: Tensor, scales: Sequence[float], fa
     for shape in (bordered, made):
         if len(images) * math.prod(shape) > MAX_VOXELS:
             raise ScanError(
-                f"brought to the spacing of training it may hold {MAX_VOXELS:,} voxels, got {' × '.join(map(str, (len(images), *shape)))}; "
+                f"at the spacing of training it may have {MAX_VOXELS:,} voxels, got {' × '.join(map(str, (len(images), *shape)))}; "
                 "check the spacing in its header, or cut it up"
             )
     wide = F.pad(images, [n for margin in reversed(margins) for n in (margin, margin)], mode="replicate")
     made = apply(resample(wide, scales, [2**30] * axes))
     own = [side * factor for side, factor in zip(sides, factors, strict=True)]
     made = resample(made, [1 / scale for scale in scales], own)
-    # An axis that is left as it is keeps its margin.
+    # An axis that is not resampled keeps its margin.
     spare = [(n - m) // 2 for n, m in zip(made.shape[2:], own, strict=True)]
     return made[(..., *(slice(s, s + m) for s, m in zip(spare, own, strict=True)))]
 
@@ -131,6 +130,6 @@ def scales_to_training(
         wanted_text, own_text = (" × ".join(text) for text in numbers)
         raise ValueError(
             f"its {what} must be within {SPACING_TOLERANCE:.0%} of that of training, {wanted_text} {unit}, got {own_text} {unit}; "
-            "resample=true brings it there and the result back, force=true takes it as it is"
+            "resample=true resamples it there and the result back, force=true uses it unchanged"
         )
     return scales

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medgan_pl.core.batch import Batch, cut, size_of
+from medgan_pl.core.counts import whole_number
 from medgan_pl.core.keys import Purpose, key_randomness
 from medgan_pl.models.games.base import Game
 from medgan_pl.models.guards import Guard
@@ -73,8 +74,7 @@ class AdversarialModule(Reporting, Saving, pl.LightningModule):
         super().__init__()
         counts = {"total_images": total_images, "log_every": log_every, "validate_every": validate_every, "accumulate": accumulate}
         for name, count in counts.items():
-            if count < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {count}")
+            whole_number(name, count, 1)
         check_players(players, stages, game)
         self.automatic_optimization = False
         self.players, self.stages, self.pace = dict(players), dict(stages), pace or Pace()

@@ -1,4 +1,4 @@
-"""Things that only look: the table of metrics, the curves, the sample grids, the progress bar."""
+"""Callbacks that change nothing in training: curves, sample grids, progress bar."""
 
 import logging
 import math
@@ -43,7 +43,7 @@ class Curves(pl.Callback):
         speed = self.table.with_name("speed.csv")
         columns |= read_table(speed) if speed.exists() else {}
         if not any(key.startswith("train/") for key in columns):
-            return  # the look at the untrained networks: a point is no curve
+            return  # the validation of the untrained networks: one point is no curve
         panels = {
             "loss": [key for key in columns if key.startswith("train/") and key.endswith("/loss")],
             "mean logit of D": [key for key in columns if key.startswith("train/") and key.endswith(("/real", "/fake"))],
@@ -67,9 +67,10 @@ class Curves(pl.Callback):
 
 
 class SampleGrid(pl.Callback):
-    """samples/<images>.png at each validation: the averaged generator on the same noise each time; each column one class,
-    each image with covariates of its own, as common as in training. In a game of images from images, held-out ones, the same each time:
-    source, what is made of it, and in pairs what it should be."""
+    """samples/<images>.png at each validation: images of the EMA generator from the same noise each time; one class a column, each image
+    with covariates of its own, as common as in training. An image-to-image game shows the same held-out images each time: source, output,
+    and in pairs the truth.
+    """
 
     def __init__(self, folder: str | Path, n: int = 64, seed: int = 0) -> None:
         whole_number("callbacks.samples.n", n, 1)
@@ -90,13 +91,13 @@ class SampleGrid(pl.Callback):
             module.call_loggers(lambda logger: self.show(logger, path, module.images))
 
     def held_out(self, trainer: pl.Trainer, module: AdversarialModule) -> tuple[Tensor, int]:
-        """`n` pictures at most, those of one image beside each other, and how many columns they make."""
+        """Return at most `n` pictures, those of one image side by side, and the number of columns."""
         each = 2 + module.game.paired
         batch = trainer.datamodule.peek("val", max(1, self.n // each))
         batch = module.game.draw_each(batch, self.seed, range(len(batch["image"])), Purpose.SAMPLES)
         parts = [{key: value[i : i + 1].to(module.device) for key, value in batch.items()} for i in range(len(batch["image"]))]
         made = [module.generate(part) for part in parts]
-        rows = beside(module.game, batch, torch.cat(made).float().cpu())
+        rows = side_by_side(module.game, batch, torch.cat(made).float().cpu())
         return rows.flatten(0, 1), each * max(1, round(math.sqrt(len(rows) / each)))
 
     @staticmethod
@@ -105,9 +106,9 @@ class SampleGrid(pl.Callback):
             logger.log_image("samples", [str(path)], step=images, caption=[f"{images} images"])
 
 
-def beside(game: Game, batch: Batch, fake: Tensor) -> Tensor:
-    """For each image (B, 2 or 3, 1, *S) to look at: its source, enlarged where it is smaller, the fake, and in pairs the real; the first
-    channel of each, of masks any structure."""
+def side_by_side(game: Game, batch: Batch, fake: Tensor) -> Tensor:
+    """Return for each image (B, 2 or 3, 1, *S): the source, enlarged if it is smaller, the fake, and in pairs the real; of each the first
+    channel, of masks any structure."""
     source, made = game.source(batch).float().cpu(), [fake, game.real(batch).float().cpu()] if game.paired else [fake]
     if source.shape[2:] != fake.shape[2:]:
         source = F.interpolate(source, fake.shape[2:], mode="nearest")
@@ -115,7 +116,7 @@ def beside(game: Game, batch: Batch, fake: Tensor) -> Tensor:
 
 
 class Progress(pl.Callback):
-    """A bar over the images of the run with losses, speed and time left; nothing where the output is not a terminal."""
+    """A progress bar over the images of the run with losses, speed and time left; nothing if the output is not a terminal."""
 
     def on_train_start(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
         parts: Sequence[Any] = (
@@ -132,12 +133,12 @@ class Progress(pl.Callback):
         self.bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: AdversarialModule, *args: Any) -> None:
-        row, shown = module.row, []
+        row, texts = module.row, []
         losses = {f"train/{name}/loss": name.upper() for name in module.game.players}
         for key, short in (losses | {"images_per_second": "images/s"}).items():
             if key in row:
-                shown.append(f"{short} {row[key]:.3g}")
-        self.bar.update(self.task, completed=module.images, description=module.stage, row="  ".join(shown))
+                texts.append(f"{short} {row[key]:.3g}")
+        self.bar.update(self.task, completed=module.images, description=module.stage, row="  ".join(texts))
 
     def on_train_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
         self.bar.stop()

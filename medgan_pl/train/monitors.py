@@ -1,4 +1,4 @@
-"""Looks at a run as it goes, and warns: does G repeat itself, is D dead, does D learn its training images by heart?"""
+"""Warnings during training: mode collapse of G, a dead D, overfitting of D."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,26 +18,26 @@ log = logging.getLogger(__name__)
 
 Row = Mapping[str, float]
 
-# Where the alarms begin; docs/metrics.md has the runs they were chosen on.
-COLLAPSED = 0.5  # of the way from pairs as alike as the reals' to all fakes the same
-OVERFITTED = 0.6  # where Karras et al. 2020 (arXiv 2006.06676) hold r_t, which like r is 0 without over-fitting and 1 at its end
+# Thresholds of the warnings; docs/metrics.md has the runs they were chosen on.
+COLLAPSED = 0.5  # of the way from the similarity of real pairs to equal fakes
+OVERFITTED = 0.6  # the target of Karras et al. 2020 (arXiv 2006.06676) for r_t, which like r is 0 without overfitting and at most 1
 CHANCE = 0.05  # of an accuracy, on either side of one half
 NO_GRADIENT = 1e-4  # norm of D's gradient
 CONSTANT = 1e-6  # standard deviation of all logits
-IN_A_ROW = 2  # validations: one may be an accident
+IN_A_ROW = 2  # validations; a single one may be due to chance
 
 
 class Monitors(pl.Callback):
-    """At each validation of a run shows the length of the weights and what D has learnt, and warns of collapse, a dead D and over-fitting.
+    """Log at each validation the norms of the weights and how well D orders reals and fakes, and warn of collapse, a dead D and
+    overfitting.
 
-    In the log: `val/g/weight_norm`, `val/d/weight_norm` (Euclidean, all weights); `val/d/accuracy_train`, `val/d/accuracy_held_out` (the
-    share of pairs of a real and a fake that D orders rightly: 0.5 chance, 1 perfect); `val/d/overfitting`, see `overfitting`. D is asked in
-    evaluation mode, in float32, on the same `n` training and `n` held-out images each time (all, where there are fewer) and on as many
-    fakes of the averaged generator, from the same noise. A warning comes once when a state has held for two validations, and once when it
-    is over.
+    Logged: `val/g/weight_norm`, `val/d/weight_norm` (Euclidean, all weights); `val/d/accuracy_train`, `val/d/accuracy_held_out` (the share
+    of pairs of a real and a fake that D orders correctly: 0.5 chance, 1 perfect); `val/d/overfitting`, see `overfitting`. D is evaluated in
+    evaluation mode, in float32, on the same `n` training and `n` held-out images each time (all, if there are fewer) and on as many fakes
+    of the EMA generator, from the same noise. A warning is logged once when a state has lasted two validations, and once when it ends.
 
-    Changes no weight, buffer or mode; rank 0 looks alone. Must stand before the callback that saves: what it has seen goes into the
-    checkpoint, so that a run that goes on warns as if it had not stopped. Raises ValueError for `n` under 2.
+    No weight, buffer or mode changes; only rank 0 evaluates. Must precede the callback that saves: its state goes into the checkpoint, so
+    that a resumed run warns as if it had not stopped. Raises ValueError for `n` under 2.
     """
 
     def __init__(self, *, n: int = 64) -> None:
@@ -52,9 +52,9 @@ class Monitors(pl.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
-        if trainer.state.fn != "fit" or not module.stages[module.stage].adversarial:  # a D that judges nobody is not to be looked at
+        if trainer.state.fn != "fit" or not module.stages[module.stage].adversarial:  # no D to evaluate
             return
-        train, held_out, fake = judged(module, *(trainer.datamodule.peek(split, self.n) for split in ("train", "val")))
+        train, held_out, fake = logits_of(module, *(trainer.datamodule.peek(split, self.n) for split in ("train", "val")))
         row, judge = (
             {f"val/{name}/weight_norm": weight_norm(network) for name, network in module.networks.items()},
             module.game.discriminator,
@@ -68,12 +68,12 @@ class Monitors(pl.Callback):
             row[f"val/{judge}/overfitting"] = share
         module.write_row(row)
         spread = float(torch.cat([train, held_out, fake]).std())
-        self.tell("collapse", collapsed(module.row), module.images)
-        self.tell("a dead D", dead(module.row, spread, judge), module.images)
-        self.tell("over-fitting of D", overfitted(row, judge), module.images)
+        self.warn("collapse", collapsed(module.row), module.images)
+        self.warn("a dead D", dead(module.row, spread, judge), module.images)
+        self.warn("over-fitting of D", overfitted(row, judge), module.images)
 
-    def tell(self, state: str, message: str, images: int) -> None:
-        """Warns when `state` has held IN_A_ROW times, and when it then ends; `message` is empty where it does not hold."""
+    def warn(self, state: str, message: str, images: int) -> None:
+        """Warn when `state` has lasted IN_A_ROW validations, and when it then ends; `message` is empty without the state."""
         before = self.in_a_row[state]
         self.in_a_row[state] = before + 1 if message else 0
         if self.in_a_row[state] == IN_A_ROW:
@@ -82,20 +82,20 @@ class Monitors(pl.Callback):
             log.warning("%9d images  %s is over", images, state)
 
 
-# What is looked at -------------------------------------------------------------------------------------------------------------------
+# The evaluated values ----------------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def judged(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """D's logits, one an image (its mean where D gives a map), of the training images, of the held-out ones, and of fakes made for the
-    batch of training images. Networks are asked in the mode they are in: Lightning's validation has put them into evaluation mode."""
+def logits_of(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return D's logits, one an image (the mean of a map), of the training images, of the held-out images, and of fakes for the batch of
+    training images. Networks stay in their mode: Lightning's validation has set evaluation mode."""
     size = module.trainer.datamodule.batch_size
     train = module.game.draw_each(train, module.seed, range(len(train["image"])), Purpose.VALIDATION)
     reals, fakes, others = [], [], []
     for part in parts(train, size, module.device):
         reals.append(of_reals(module, part))
-        told, made = module.game.of_fakes(part, module.generate(part))
-        fakes.append(module.game.critic(module.networks[module.game.discriminator], told)(made))
+        seen, made = module.game.of_fakes(part, module.generate(part))
+        fakes.append(module.game.critic(module.networks[module.game.discriminator], seen)(made))
     for part in parts(held_out, size, module.device):
         others.append(of_reals(module, part))
     logits = (torch.cat(each).float() for each in (reals, others, fakes))
@@ -103,27 +103,28 @@ def judged(module: AdversarialModule, train: Batch, held_out: Batch) -> tuple[Te
 
 
 def of_reals(module: AdversarialModule, batch: Batch) -> Tensor:
-    """D's logits of the reals that it learns from."""
+    """Return D's logits of the reals that it learns from."""
     seen = module.game.of_reals(batch)
     return module.game.critic(module.networks[module.game.discriminator], seen)(module.game.real(seen))
 
 
 def parts(batch: Batch, size: int, device: torch.device) -> Iterator[Batch]:
-    """The batch in parts of `size` images, each on the device only while it is needed."""
+    """Yield the batch in parts of `size` images, each on the device only while it is needed."""
     for start in range(0, len(batch["image"]), size):
         yield {key: value[start : start + size].to(device) for key, value in batch.items()}
 
 
 def weight_norm(network: nn.Module) -> float:
-    """√ Σ w² over all weights."""
+    """Return √ Σ w² over all weights."""
     return float(torch.stack(torch._foreach_norm([weight.detach().float() for weight in network.parameters()])).norm())
 
 
 def overfitting(train: Tensor, held_out: Tensor, fake: Tensor) -> float | None:
-    """r = (E[D(train)] - E[D(held out)]) / (E[D(train)] - E[D(fake)]) of logits (N,): 0 where D judges reals it never saw as those
-    it learns from, 1 where it takes them for fakes.
+    """Return r = (E[D(train)] - E[D(held out)]) / (E[D(train)] - E[D(fake)]) of logits (N,): 0 if D judges unseen reals like those it
+    learns from, 1 if it judges them like fakes.
 
-    None where D does not tell training images from fakes, the difference being under twice its standard error: r would be noise.
+    None if D does not distinguish training images from fakes, that is if the difference is under twice its standard error: r would be
+    noise.
     Source: Karras et al. 2020 (arXiv 2006.06676), eq. 1.
     """
     gap = train.mean() - fake.mean()
@@ -131,7 +132,7 @@ def overfitting(train: Tensor, held_out: Tensor, fake: Tensor) -> float | None:
     return float((train.mean() - held_out.mean()) / gap) if gap > 2 * error else None
 
 
-# What is alarming: what it saw in numbers and what to try, or nothing ------------------------------------------------------------------
+# The messages: the numbers and the remedies, "" without a problem ----------------------------------------------------------------------
 
 
 def collapsed(row: Row) -> str:
@@ -139,8 +140,8 @@ def collapsed(row: Row) -> str:
     if fake - real <= COLLAPSED * (1 - real):
         return ""
     return (
-        f"collapse: fakes are more alike than reals (MS-SSIM between pairs {fake:.2f} against {real:.2f}, 1 is one image): G repeats "
-        "itself. Go back to a checkpoint from before, and try penalty=r1 penalty.weight=1, a lower optimizer_g.lr, d_per_g=2, "
+        f"collapse: fakes are more similar than reals (MS-SSIM between pairs {fake:.2f} against {real:.2f}, 1 is equal images): G repeats "
+        "itself. Return to an earlier checkpoint, and try penalty=r1 penalty.weight=1, a lower optimizer_g.lr, d_per_g=2, "
         "objective=relative, a larger data.batch_size"
     )
 
@@ -150,9 +151,9 @@ def dead(row: Row, spread: float, judge: str = "d") -> str:
     if spread > CONSTANT and (abs(right - 0.5) > CHANCE or norm > NO_GRADIENT):
         return ""
     return (
-        f"a dead D: it orders {right:.2f} of the pairs of a real and a fake rightly (0.5 is chance), its logits spread by {spread:.2g} and "
-        f"its gradient norm is {norm:.2g}: G learns nothing. Start anew with a lower optimizer_d.lr, clip_d=1, a lower penalty.weight, or "
-        "optimizer@optimizer_d=adam optimizer_d.lr=2e-4"
+        f"a dead D: it orders {right:.2f} of the pairs of a real and a fake correctly (0.5 is chance), its logits spread by "
+        f"{spread:.2g} and its gradient norm is {norm:.2g}: G learns nothing. Start again with a lower optimizer_d.lr, clip_d=1, "
+        "a lower penalty.weight, or optimizer@optimizer_d=adam optimizer_d.lr=2e-4"
     )
 
 
@@ -162,7 +163,7 @@ def overfitted(row: Row, judge: str = "d") -> str:
         return ""
     train, held_out = row[f"val/{judge}/accuracy_train"], row[f"val/{judge}/accuracy_held_out"]
     return (
-        f"over-fitting of D: held-out reals stand {share:.2f} of the way from training images to fakes (accuracy {train:.2f} in training, "
-        f"{held_out:.2f} held out): D learns its images by heart. Try more data, augment=ada, penalty=r1 penalty.weight=1, a lower "
+        f"over-fitting of D: held-out reals are {share:.2f} of the way from training images to fakes (accuracy {train:.2f} in training, "
+        f"{held_out:.2f} held out): D memorizes its images. Try more data, augment=ada, penalty=r1 penalty.weight=1, a lower "
         "optimizer_d.lr, a smaller model.width; best.ckpt may be the better one"
     )

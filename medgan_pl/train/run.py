@@ -52,7 +52,7 @@ def follow(run_dir: Path) -> None:
     try:
         train(OmegaConf.load(run_dir / "config.yaml"))
     except SystemExit:
-        pass  # a signal: rank 0 says it; an exit code here would have rank 0 killed before it has
+        pass  # a signal: rank 0 logs it; an exit code here would have rank 0 killed before that
     except BaseException:
         time.sleep(10)  # the same: Lightning kills rank 0 as soon as another rank fails
         raise
@@ -70,7 +70,7 @@ def train(config: "DictConfig") -> float:
     from omegaconf import OmegaConf
 
     torch.set_flush_denormal(True)  # denormal numbers of a dying player slow the CPU many times over
-    # Torch's own defaults differ for the two. By the older names: once the newer are used, reading the older is an error, and libraries do.
+    # Torch's defaults differ for the two. The older names are used: after the newer ones, reading the older is an error, and libraries do.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(config.tf32)
     logging.raiseExceptions = False  # a full disk takes train.log, not the run
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -78,28 +78,28 @@ def train(config: "DictConfig") -> float:
     check_secrets(plain)
     check_read(OmegaConf.to_container(config, resolve=False), plain)
     run_dir = Path(plain["run_dir"])
-    # Everything that can be wrong is built before the films are prepared, which may take minutes, and before anything is written.
+    # All that can fail is built before the images are prepared, which may take minutes, and before anything is written.
     found = checkpoint_to_resume(plain["resume"]["path"], run_dir)
     if found:
         check_same_run(found.path, found.state, plain, plain["resume"]["force"])
         images, progress = found.state.images, found.state.progress
         if images >= plain["total_images"] or progress.worse >= (plain["stop_after"] or math.inf):
             ended = f"the run in {run_dir} has ended, after {images:,} images"
-            say(f"{ended}; for a longer one: resume.force=true with total_images=… or stop_after=…")
-            return minimised(plain["monitor"], float(progress.best))
+            log_line(f"{ended}; for a longer one: resume.force=true with total_images=… or stop_after=…")
+            return minimized(plain["monitor"], float(progress.best))
     try:
-        return Run(config, plain, found).through()
+        return Run(config, plain, found).train()
     finally:
         close_down()
 
 
-def minimised(monitor: str, best: float) -> float:
+def minimized(monitor: str, best: float) -> float:
     from medgan_pl.train.checkpoints import higher_is_better
 
     return -best if higher_is_better(monitor) else best
 
 
-def say(line: str) -> None:
+def log_line(line: str) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
     rank_zero_only(log.info)(line)
@@ -120,29 +120,31 @@ class Run:
             if "init_from_sha256" in found.state.config:
                 plain["init_from_sha256"] = found.state.config["init_from_sha256"]
             if plain["init_from"] is not None:
-                say(f"init_from is not read: the run goes on from {found.path}")
+                log_line(f"init_from is not read: the run resumes from {found.path}")
         self.module = self.new_module()
-        self.module.configure_optimizers()  # an option that an optimiser does not have shows only when it is built
+        self.module.configure_optimizers()  # only this raises for an option that an optimizer does not have
         self.callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items() if node}
-        own = found and found.path.resolve().is_relative_to(self.folder.resolve())  # one that starts from another's is a run of its own
+        own = found and found.path.resolve().is_relative_to(
+            self.folder.resolve()
+        )  # a run that starts from another's checkpoint is a run of its own
         self.loggers = build_loggers(plain["logger"], found.state.progress.wandb if own else None)
         self.trainer = self.new_trainer()
         self.setbacks: list[str] = []
 
     def new_module(self) -> Any:
-        """Return the module with its first weights: those of `init_from` if the run starts anew, also after a return to its beginning."""
+        """Return the module with its first weights: those of `init_from` if the run starts at its beginning, also after a return to it."""
         module = build_module(self.plain)
         if self.plain["init_from"] is not None and self.found is None:
             from medgan_pl.models.transfer import begin_from
 
             for line in begin_from(self.plain, module, self.data.classes):
-                say(line)
+                log_line(line)
         return module
 
     def new_trainer(self) -> Any:
         return build_trainer(self.config, list(self.callbacks.values()), self.loggers)
 
-    def through(self) -> float:
+    def train(self) -> float:
         """Train to the end. Return the best value of `monitor`, as `train` does."""
         from medgan_pl.models.guards import Diverged
 
@@ -153,9 +155,9 @@ class Run:
                 break
             except Diverged as error:
                 self.go_back(error)
-        self.check_saved("the run is through")
-        say(f"{self.module.images:,} images shown; the run is in {self.folder}")
-        return minimised(self.plain["monitor"], float(self.callbacks["checkpoints"].best))
+        self.check_saved("the run is complete")
+        log_line(f"{self.module.images:,} images shown; the run is in {self.folder}")
+        return minimized(self.plain["monitor"], float(self.callbacks["checkpoints"].best))
 
     def check_saved(self, what: str) -> None:
         """Raise OSError if the last checkpoint, or a row of the tables, could not be written."""
@@ -165,7 +167,7 @@ class Run:
         if checkpoints.unsaved:
             raise OSError(
                 f"{what}, and its last checkpoint could not be saved: {checkpoints.unsaved}; "
-                f"{checkpoints.folder} has the one before it: make room and go on from there"
+                f"{checkpoints.folder} has the one before it: make room and resume from there"
             )
         stale = [str(table.path) for each in self.loggers if isinstance(each, MetricsTable) for table in each.tables if table.stale]
         if stale:
@@ -189,9 +191,9 @@ class Run:
         if HydraConfig.initialized():
             OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
         for line in data.describe():
-            say(line)
+            log_line(line)
         weights = ", ".join(f"{name} {count(network)}" for name, network in self.module.networks.items())
-        say(f"weights of the players: {weights}; {self.plain['total_images']:,} images to show")
+        log_line(f"weights of the players: {weights}; {self.plain['total_images']:,} images to show")
         for logger in self.loggers:
             logger.log_hyperparams(self.plain)
         if trainer.world_size > 1 and not trainer.strategy.cluster_environment.creates_processes_externally:
@@ -209,14 +211,14 @@ class Run:
         self.callbacks["checkpoints"].listen()
         try:
             if self.found is None:
-                self.trainer.validate(self.module, datamodule=self.data, verbose=False)  # the untrained generator: the value to fall from
+                self.trainer.validate(self.module, datamodule=self.data, verbose=False)  # the untrained generator: the first value
             else:
-                say(f"going on from {self.found.path}, after {self.found.state.images:,} images")
+                log_line(f"resuming from {self.found.path}, after {self.found.state.images:,} images")
                 self.trainer.strategy.checkpoint_io.found = self.found
             self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
         except Stopped as stop:
             self.check_saved(f"the run was {stop}")
-            say(f"{stop} after {self.module.images:,} images; to go on: python -m medgan_pl.train resume={self.folder}")
+            log_line(f"{stop} after {self.module.images:,} images; to resume: python -m medgan_pl.train resume={self.folder}")
             raise SystemExit(128 + stop.signum) from None
         except SIGTERMException:  # before the first step
             raise SystemExit(128 + signal.SIGTERM) from None
@@ -228,18 +230,18 @@ class Run:
         from medgan_pl.train.checkpoints import newest
 
         guard, before = self.plain["guard"], self.module
-        self.found = newest(self.folder / "checkpoints") or self.found  # else from where it began, which may be another's checkpoint
+        self.found = newest(self.folder / "checkpoints") or self.found  # else the beginning, which may be another run's checkpoint
         start = f"{self.found.path.name}, {self.found.state.images:,} images" if self.found else "the beginning"
-        told = f"{error}, after {before.images:,} images"
-        self.setbacks.append(f"{told} (learning rates × {before.rate:g})")
+        message = f"{error}, after {before.images:,} images"
+        self.setbacks.append(f"{message} (learning rates × {before.rate:g})")
         if before.rollbacks >= guard["rollbacks"]:
-            told = "\n  ".join(self.setbacks)
-            good = f"{start} is the last that is good: go on from it, with resume.force=true and" if self.found else "Begin anew with"
+            setbacks = "\n  ".join(self.setbacks)
+            advice = f"{start} is the last good one: resume from it with resume.force=true and" if self.found else "Start again with"
             raise FloatingPointError(
-                f"the run diverges, and {before.rollbacks} rollbacks did not help:\n  {told}\n{good} a lower optimizer_d.lr or "
+                f"the run diverges, and {before.rollbacks} rollbacks did not help:\n  {setbacks}\n{advice} a lower optimizer_d.lr or "
                 "optimizer_g.lr, clip_d=1 clip_g=1, penalty=r1, or trainer.precision=32-true"
             ) from error
         self.module = self.new_module()
         self.module.rate, self.module.rollbacks = before.rate * guard["slow_down"], before.rollbacks + 1
         self.trainer = self.new_trainer()
-        log.warning("%s; back to %s, learning rates × %g", told, start, self.module.rate)
+        log.warning("%s; back to %s, learning rates × %g", message, start, self.module.rate)

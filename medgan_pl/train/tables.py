@@ -1,4 +1,4 @@
-"""The tables of a run."""
+"""The tables of a run: metrics.csv and speed.csv."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ SPEED = "images_per_second"
 
 
 class MetricsTable(Logger):
-    """metrics.csv: a row each logging interval and each validation, both in one row where they fall on the same number of images.
+    """metrics.csv: a row for each logging interval and each validation, in one row if both fall on the same number of images.
 
-    A new column widens the file; going on from N images first drops the rows past N, so that none stands twice, and a row that a kill tore.
-    The speed goes to speed.csv beside it: all else is the same to the byte for the same run, however often it was interrupted.
-    Rows stay in memory: what a full disk refuses is told of and written with a later row.
+    A new column widens the file. Resuming from N images first removes the rows after N and a row that a kill left incomplete. The speed
+    goes to speed.csv: all other values are bit-equal for the same run, however often it was interrupted.
+    Rows stay in memory: rows that a full disk refuses are logged and written with a later row.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -26,7 +26,7 @@ class MetricsTable(Logger):
     name = version = None
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The configuration stands in config.yaml."""
+        """Log nothing: config.yaml has the configuration."""
 
     @rank_zero_only
     def forget_after(self, images: int) -> None:
@@ -42,7 +42,7 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes what a full disk refused before."""
+        """Write the rows that a full disk refused before."""
         for table in self.tables:
             if table.stale:
                 with log_failures(f"write {table.path}"):

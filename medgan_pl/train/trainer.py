@@ -59,13 +59,13 @@ def build_loggers(nodes: dict[str, Any], wandb_run: str | None) -> list[Any]:
 
 
 def close_down() -> None:
-    """End what would reach into the next run of a sweep: wandb's run, the process group, and the variables that Lightning set for it."""
+    """End what would affect the next run of a sweep: wandb's run, the process group, and the variables that Lightning set for it."""
     import torch.distributed
 
     if "wandb" in sys.modules:
         try:
             sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
-        except Exception as error:  # lost on the way: the run itself is whole
+        except Exception as error:  # only the upload is lost: the run itself is complete
             log.warning("wandb cannot end its run: %s", error)
     if os.environ.pop(OTHER_RANK, None):
         if torch.distributed.is_initialized():

@@ -20,7 +20,7 @@ import medgan_pl
 from medgan_pl.apply.inference import Inference, labels_of
 from medgan_pl.apply.inputs import masks_of, targets
 from medgan_pl.apply.reading import Reading
-from medgan_pl.apply.windows import Windows, scales_to_training, through_spacing
+from medgan_pl.apply.windows import Windows, at_spacing, scales_to_training
 from medgan_pl.core.command import instantiate
 from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.degrade import Chain, Gaussian, Shrink
@@ -172,7 +172,7 @@ def test_there_and_back_keeps_the_place(scales, factors) -> None:
     coarse = [torch.arange(n) + 0.5 for n in sides]
     image, wanted = (a[:, None] + 2 * b for a, b in (coarse, places))
     enlarge = torch.nn.Upsample(scale_factor=factors, mode="bilinear", align_corners=False)
-    back = through_spacing(enlarge, image[None, None], scales, factors)[0, 0]
+    back = at_spacing(enlarge, image[None, None], scales, factors)[0, 0]
     assert back.shape == wanted.shape
     inside = tuple(slice(8 * f, -8 * f) for f in factors)
     off = back[inside] - wanted[inside]
@@ -508,7 +508,7 @@ def test_levels_that_fog_moves_are_told_of(trained, here, tmp_path) -> None:
     for films, count in ((("data=chest_xray",), 1), (FILMS, 0)):
         checkpoint = trained(*films, "degrade@data.degrade=dehaze", **OF_FILMS)
         code, said = here("apply", f"checkpoint={checkpoint}", "input=a.png", "output=out", "device=cpu")
-        assert (code, said.count("note: this generator learnt with levels")) == (0, count)
+        assert (code, said.count("note: this generator was trained with the levels")) == (0, count)
 
 
 # Between domains ----------------------------------------------------------------------------------------------------------------------
@@ -599,7 +599,7 @@ def test_refusals_say_both_numbers_and_the_ways_out(trained, here, tmp_path) -> 
     write_series(tmp_path / "mr", a_volume(3, 20, 20) + 1200, modality="MR")
     code, said = here(*common, "input=mr")
     assert code == 1
-    assert "must hold what the generator was trained on, CT as NIfTI" in said
+    assert "must contain what the generator was trained on, CT as NIfTI" in said
     assert "series of modality MR" in said
 
 
@@ -642,9 +642,9 @@ def test_films_without_spacing_go_by_their_size(trained, here, tmp_path) -> None
     ("arguments", "message"),
     [
         (("input=in",), "`output` must be given"),
-        (("input=in", "output=in/out"), "`output` must neither lie in input nor hold it"),
-        (("input=in/a.nii.gz", "output=in"), "`output` must neither lie in input nor hold it"),
-        (("input=in", "output=."), "`output` must neither lie in input nor hold it"),
+        (("input=in", "output=in/out"), "`output` must neither lie in input nor contain it"),
+        (("input=in/a.nii.gz", "output=in"), "`output` must neither lie in input nor contain it"),
+        (("input=in", "output=."), "`output` must neither lie in input nor contain it"),
         (("input=in", "output=out", "window=2"), "`window` must be a number or [H, W] of at least 4 whole pixels"),
         (("input=in", "output=out", "uncertainty=1"), "`uncertainty` must be a whole number of at least 2"),
         (("input=in", "output=out", "uncertainty=2"), "has neither; train one with model.generator.dropout=0.2, or model=star_gan"),
@@ -688,8 +688,8 @@ def test_a_frame_that_no_degradation_has_is_refused(trained, here, tmp_path, fra
 
 def test_a_spacing_that_asks_for_too_much_is_refused() -> None:
     for scales in ((1e-4, 1e-4), (3e4, 3e4)):
-        with pytest.raises(ScanError, match="brought to the spacing of training it may hold 268,435,456 voxels, got 1 × "):
-            through_spacing(lambda x: x, torch.zeros(1, 1, 9, 9), scales, (1, 1))
+        with pytest.raises(ScanError, match="at the spacing of training it may have 268,435,456 voxels, got 1 × "):
+            at_spacing(lambda x: x, torch.zeros(1, 1, 9, 9), scales, (1, 1))
 
 
 def test_a_segmenter_that_has_diverged_finds_no_background() -> None:

@@ -155,10 +155,10 @@ def test_what_cannot_be_a_reference_is_refused(star, here, tmp_path) -> None:
     common = ("apply", f"checkpoint={star}", "input=in", "output=out", "to=t2", "device=cpu")
     for arguments, message in (
         (("reference=t2.nii.gz", "uncertainty=2"), "`uncertainty` draws a style for each pass, and `reference` gives one for all"),
-        (("reference=ct",), "`reference` must hold what the generator was trained on, MR as NIfTI"),
+        (("reference=ct",), "`reference` must contain what the generator was trained on, MR as NIfTI"),
         (("reference=nowhere",), "`reference` must be a file or a folder of images"),
-        (("reference=cut.nii.gz",), "`reference` must be an image that can be used, got "),
-        (("reference=hu.nii.gz",), "force=true takes it as it is"),
+        (("reference=cut.nii.gz",), "`reference` must be a usable image, got "),
+        (("reference=hu.nii.gz",), "force=true uses it unchanged"),
         (("reference=.",), "`reference` must be one image, got 4 in "),
     ):
         code, said = here(*common, *arguments)

@@ -128,7 +128,7 @@ def test_domains_are_judged_by_the_last(tmp_path) -> None:
     assert made.get_fdata().min() >= -1000
     assert json.loads((tmp_path / "ct" / "a.nii.gz.json").read_text())["unit"] == "HU"
     wrong = command("apply", f"checkpoint={checkpoint}", f"input={heads}", f"output={tmp_path / 'b'}", "from=ct", "to=ct", code=1)
-    assert "this generator brings ct to mr, got from=ct to=ct" in wrong.stdout + wrong.stderr
+    assert "this generator translates ct to mr, got from=ct to=ct" in wrong.stdout + wrong.stderr
 
 
 def error_by_hand(checkpoint: Path) -> float:

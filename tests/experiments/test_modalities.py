@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from experiments.modalities import agreement
 from experiments.modalities.classical import HistogramMatch, mean_of_each, pools_matched
 from experiments.modalities.compare import compare, task, way
-from experiments.modalities.translators import brought, composed, reaches
+from experiments.modalities.translators import composed, reaches, translated
 from medgan_pl.data.build import open_data
 from medgan_pl.data.companion import Companion
 from medgan_pl.data.datamodule import ImageDataModule
@@ -95,13 +95,13 @@ def test_an_image_is_brought_with_its_own_label_target_and_noise() -> None:
         seen.append(batch)
         return batch["image"]
 
-    made = brought(player(star(), generate), images, 1, 0, CONFIG)
+    made = translated(player(star(), generate), images, 1, 0, CONFIG)
     torch.testing.assert_close(made[torch.arange(7)], images[torch.arange(7)], atol=1e-4, rtol=0)
     assert torch.cat([batch["label"] for batch in seen]).tolist() == [1] * 7
     assert torch.cat([batch["target"] for batch in seen]).tolist() == [0] * 7
     first = torch.cat([batch["z"] for batch in seen])
     seen.clear()
-    brought(player(star(), generate), images, 1, 0, OmegaConf.merge(CONFIG, {"batch_size": 2}))
+    translated(player(star(), generate), images, 1, 0, OmegaConf.merge(CONFIG, {"batch_size": 2}))
     assert torch.equal(torch.cat([batch["z"] for batch in seen]), first)
 
 
@@ -171,7 +171,7 @@ def test_reals_of_the_target_agree_with_it_and_sources_do_not() -> None:
     data = two()
     test = real_set(data, data.rows["test"])
     config = OmegaConf.merge(CONFIG, {"classifier": {"_target_": "medgan_pl.metrics.utility.teaching.Training", "steps": 150}})
-    network = agreement.taught(data, config)
+    network = agreement.domain_classifier(data, config)
     assert agreement.share(network, test, test.labels, config).value == 1
     reals = [test.of_class(label) for label in (0, 1)]
     known, _ = agreement.truths(data, heads=4)
@@ -206,6 +206,7 @@ def trained(here):
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_the_tables_hold_what_the_metrics_give(trained) -> None:
     asked = ["experiment=mr_to_ct", *PAIRED, *SMALL, "output=study"]
     both = ["paired=[pairs/checkpoints/last.ckpt]", "unpaired=[cycle/checkpoints/last.ckpt]"]

@@ -10,7 +10,7 @@ import torch
 from command_line import TINY, picture
 
 from experiments.restoration import classical
-from experiments.restoration.baselines import Judged, compare, composed
+from experiments.restoration.baselines import MethodResults, compare, composed
 from medgan_pl.data.build import open_data
 from medgan_pl.data.degrade import Fog, Gaussian, Shrink
 from medgan_pl.metrics.estimate import Resampling
@@ -120,11 +120,11 @@ def test_what_a_method_is_above_another_is_of_the_same_patients() -> None:
     real, patients = torch.randn(60, 4, generator=generator()), torch.arange(60) // 3
     hard = 5 * torch.rand(60, 1, generator=generator(1))
 
-    def judged(worse: float, shift: float) -> Judged:
+    def judged(worse: float, shift: float) -> MethodResults:
         values = 30 - hard - worse
-        return Judged([Result("psnr"), Result("fd", "random")], values, [(real + shift, real)])
+        return MethodResults([Result("psnr"), Result("fd", "random")], values, [(real + shift, real)])
 
-    psnr_apart, fd_apart = judged(1.0, 0.0).less(judged(0.0, 0.5), Resampling(40, 0, patients, patients))
+    psnr_apart, fd_apart = judged(1.0, 0.0).minus(judged(0.0, 0.5), Resampling(40, 0, patients, patients))
     assert astuple(psnr_apart.estimate) == pytest.approx((-1, -1, -1), abs=1e-5)
     assert fd_apart.name == "fd_random"
     assert fd_apart.estimate.value == pytest.approx(-4 * 0.25, abs=1e-5)
@@ -132,5 +132,5 @@ def test_what_a_method_is_above_another_is_of_the_same_patients() -> None:
 
 
 def test_what_has_no_classical_method_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be one a classical method is known against .* got Salt"):
+    with pytest.raises(ValueError, match=r"must have a classical method .* got Salt"):
         compare(composed(["experiment=dehaze", "degrade@data.degrade=salt", *SMALL]), lambda what: None)

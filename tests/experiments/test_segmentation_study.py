@@ -16,6 +16,7 @@ HEADS = ("data.size=16", "data.spacing_mm=null", "data.cohort.shape=[16,16,16]",
 HEADS = (*HEADS, "data.cohort.patients=60", "model.generator.levels=2")
 
 
+@pytest.mark.slow
 def test_dice_of_two_seeds_a_side_and_what_lies_between_them(here) -> None:
     tiny = [each for each in TINY if not each.startswith(("data.", "model.latent", "metrics."))]
     for stages in ("both", "content"):
@@ -44,7 +45,7 @@ def test_dice_of_two_seeds_a_side_and_what_lies_between_them(here) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [("draws=20", "checkpoints must be given"), ("~data.beside.mask", r"`data.beside.mask` must say where the masks lie")],
+    [("draws=20", "checkpoints must be given"), ("~data.beside.mask", r"`data.beside.mask` must give the folder of the masks")],
 )
 def test_what_is_missing_is_named(here, asked: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):

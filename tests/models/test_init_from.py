@@ -255,7 +255,7 @@ def test_a_run_begins_with_anothers_weights_once(play, tmp_path: Path, caplog, m
     first_last.unlink()
     play("model=dcgan", f"init_from={first_last}", "total_images=128", "resume.force=true", name="same")
     assert len(begun) == 1
-    assert "init_from is not read: the run goes on from" in caplog.text
+    assert "init_from is not read: the run resumes from" in caplog.text
     play("model=dcgan", "total_images=128", name="same")  # it has ended, and without the key it is the same run
     last = tmp_path / "same" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["medgan_pl"]["config"]["init_from_sha256"] == digest

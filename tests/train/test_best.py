@@ -10,7 +10,7 @@ from test_faults import play  # noqa: F401 - a fixture
 
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.train.checkpoints import Checkpoints, higher_is_better
-from medgan_pl.train.run import minimised
+from medgan_pl.train.run import minimized
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from medgan_pl.train.run import minimised
 )
 def test_the_catalogue_says_which_way_is_better(monitor, higher) -> None:
     assert higher_is_better(monitor) is higher
-    assert minimised(monitor, 0.3) == (-0.3 if higher else 0.3)
+    assert minimized(monitor, 0.3) == (-0.3 if higher else 0.3)
     assert CATALOGUE["ms_ssim_paired"].better != CATALOGUE["ms_ssim"].better
 
 

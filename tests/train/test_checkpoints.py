@@ -364,5 +364,5 @@ def test_a_run_knows_its_data_its_end_and_its_folder(here) -> None:
         assert (code, why in said) == (1, True), said
         assert {path: path.read_bytes() for path in own} == before
     code, said = here("train", *small, "resume.force=true")
-    assert (code, "going on from" in said) == (0, True), said
+    assert (code, "resuming from" in said) == (0, True), said
     assert [int(row["images"]) for row in rows(Path("here"))] == [0, 16, 32]

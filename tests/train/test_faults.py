@@ -154,7 +154,7 @@ def test_what_never_heals_is_tried_again_slower_and_then_told(play, inject, tmp_
     assert rates == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
     assert "2 rollbacks did not help" in str(told.value)
     assert re.findall(r"3 steps in a row .* nan, after 48 images \(learning rates × (.*)\)", str(told.value)) == ["1", "0.5", "0.25"]
-    assert "last.ckpt, 32 images is the last that is good" in str(told.value)
+    assert "last.ckpt, 32 images is the last good one" in str(told.value)
     assert [int(row["images"]) for row in rows(tmp_path / "run")] == [0, 16, 32, 48]
     assert saved(tmp_path)["medgan_pl"]["images"] == 32
 
@@ -235,11 +235,14 @@ MLP = ("model=mlp", "model.width=32")  # without batch norm, which sees the part
 @pytest.mark.parametrize(
     ("option", "model", "far"),
     [
-        ("trainer.precision=bf16-mixed", (), 0.01),
-        ("trainer.precision=16-mixed", (), 0.01),
-        ("channels_last=false", (), 0.01),
+        pytest.param("trainer.precision=bf16-mixed", (), 0.01, marks=pytest.mark.slow),
+        pytest.param("trainer.precision=16-mixed", (), 0.01, marks=pytest.mark.slow),
+        pytest.param("channels_last=false", (), 0.01, marks=pytest.mark.slow),
         ("accumulate=2", MLP, 1e-4),
-        pytest.param("optimizer_d.lr=0.2", (), 0.01, marks=pytest.mark.xfail(strict=True, reason="shows that these bounds can be missed")),
+        pytest.param(
+            *("optimizer_d.lr=0.2", (), 0.01),
+            marks=[pytest.mark.slow, pytest.mark.xfail(strict=True, reason="shows that these bounds can be missed")],
+        ),
     ],
 )
 def test_precision_layout_and_parts_leave_the_trajectory_alone(play, calm, option, model, far) -> None:
@@ -325,7 +328,7 @@ def test_a_run_whose_checkpoints_have_no_place_goes_on_and_says_so_at_the_end(pl
         folder.write_text("a file where the folder was")
 
     inject(at(40, lose))
-    with pytest.raises(OSError, match=r"the run is through, and its last checkpoint could not be saved: .*Not a directory"):
+    with pytest.raises(OSError, match=r"the run is complete, and its last checkpoint could not be saved: .*Not a directory"):
         play()
     assert caplog.text.count("cannot save") == 2
     assert [int(row["images"]) for row in rows(tmp_path / "run")] == EVERY_16

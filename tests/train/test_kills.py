@@ -156,7 +156,11 @@ def stop(process: Process, folder: Path, signum: int, to: Callable[[int, int], N
 
 @pytest.mark.parametrize(
     ("setting", "signum", "to"),
-    [("one process, 2 workers", signal.SIGTERM, os.killpg), ("two ranks", signal.SIGUSR1, os.kill)],
+    [
+        ("one process", signal.SIGTERM, os.killpg),
+        pytest.param("one process, 2 workers", signal.SIGTERM, os.killpg, marks=pytest.mark.slow),
+        pytest.param("two ranks", signal.SIGUSR1, os.kill, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_stopped_and_killed_ends_as_one_that_was_not(tmp_path: Path, setting: str, signum: int, to: Any) -> None:
     calm, shaken, arguments = tmp_path / "calm", tmp_path / "shaken", (*SETTINGS[setting], "total_images=304")

@@ -15,7 +15,7 @@ from medgan_pl.core.batch import Batch
 from medgan_pl.core.files import read_table
 from medgan_pl.models.build import build_module
 from medgan_pl.models.module import AdversarialModule
-from medgan_pl.train.monitors import Monitors, collapsed, dead, judged, overfitted, overfitting, weight_norm
+from medgan_pl.train.monitors import Monitors, collapsed, dead, logits_of, overfitted, overfitting, weight_norm
 from medgan_pl.train.tables import MetricsTable
 
 TINY = ("seed=3", "data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4", "total_images=24", "log_every=4")
@@ -139,7 +139,7 @@ def test_logits_are_ds_own_in_evaluation_mode(settings, tmp_path) -> None:
     trainer = fit(module, tmp_path)
     trainer.datamodule = data
     module.eval()
-    train, held_out, fake = judged(module, data.peek("train", 10), data.peek("val", 7))
+    train, held_out, fake = logits_of(module, data.peek("train", 10), data.peek("val", 7))
     assert (len(train), len(held_out), len(fake)) == (10, 7, 10)
     with torch.no_grad():
         for i, logit in enumerate(held_out):
@@ -154,7 +154,7 @@ def test_a_map_of_logits_counts_by_its_mean(settings, tmp_path) -> None:
     data = Cohort()
     fit(module, tmp_path).datamodule = data
     module.networks["d"].weight.data.fill_(1)
-    train, *_ = judged(module, data.peek("train", 5), data.peek("val", 5))
+    train, *_ = logits_of(module, data.peek("train", 5), data.peek("val", 5))
     torch.testing.assert_close(train, data.peek("train", 5)["image"].flatten(1).mean(1))
 
 
@@ -184,7 +184,7 @@ def test_a_d_that_learns_by_heart(settings, tmp_path, caplog) -> None:
     assert table["val/d/accuracy_held_out"][1] == pytest.approx([0.5] * 3, abs=0.2)
     assert table["val/d/overfitting"][1] == pytest.approx([1] * 3, abs=1e-3)
     (said,) = warnings(caplog)
-    assert said.startswith("       16 images  over-fitting of D: held-out reals stand 1.00 of the way")
+    assert said.startswith("       16 images  over-fitting of D: held-out reals are 1.00 of the way")
 
 
 def test_a_dead_d(settings, tmp_path, caplog) -> None:
@@ -202,7 +202,7 @@ def test_a_g_that_repeats_itself(settings, tmp_path, caplog) -> None:
     fit(module, tmp_path, Monitors(n=16))
     assert read_table(tmp_path / "metrics.csv")["val/ms_ssim_fake"][1] == pytest.approx([1] * 3)
     (said,) = warnings(caplog)
-    assert said.startswith("       16 images  collapse: fakes are more alike than reals (MS-SSIM between pairs 1.00 against 0.0")
+    assert said.startswith("       16 images  collapse: fakes are more similar than reals (MS-SSIM between pairs 1.00 against 0.0")
 
 
 def test_a_run_that_goes_on_warns_alike(caplog) -> None:
@@ -212,7 +212,7 @@ def test_a_run_that_goes_on_warns_alike(caplog) -> None:
         again = Monitors()
         again.load_state_dict(monitors.state_dict())
         monitors = again
-        monitors.tell("collapse", message, images)
+        monitors.warn("collapse", message, images)
         said.append(len(warnings(caplog)))
     assert said == [0, 0, 0, 1, 1, 2, 2, 2, 3]
     assert [line.split("images  ")[1] for line in warnings(caplog)] == ["bad", "collapse is over", "bad"]

@@ -195,7 +195,7 @@ class TestSearch:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (("seed=3",), "a search must go on with its own settings"),
+            (("seed=3",), "a search must resume with its own settings"),
             (("hydra.sweeper.trials=0",), "`hydra.sweeper.trials` must be a whole number of at least 1, got 0"),
             ((RATES.replace("tag(log,interval(0.01,0.3))", "0.1"), "penalty.weight=0.3"), "must have something to search"),
         ],
@@ -233,7 +233,7 @@ class TestSearch:
             assert distribution(override).choices == names
 
 
-@pytest.mark.parametrize("launcher", ["processes", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["processes", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_children_in_other_processes(launcher: str, search) -> None:
     two = ("hydra.sweeper.trials=3", "hydra.sweeper.parallel=2", f"hydra/launcher={launcher}")
     code, said = search(*SEARCH, *two, ends={1: bring_up(ValueError("of no use"))})
@@ -254,6 +254,7 @@ def test_without_the_extra_the_message_says_how_to_get_it(option: str, search, m
     assert not Path("multirun").exists()
 
 
+@pytest.mark.slow
 def test_a_grid_on_several_devices_goes_on_past_a_child_that_fails_in_one_folder() -> None:
     settings = [*(value for value in TINY if value != "trainer=cpu"), "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     settings += ["logger=csv", "total_images=16", "validate_every=16", "penalty=r1", "penalty.weight=0.5,-1,1"]

@@ -82,7 +82,7 @@ def test_a_run_goes_on_in_its_folder_with_its_settings(here) -> None:
     assert code == 1
     assert "total_images: 64, 96; resume.force=true goes on knowingly" in said
     done = command("train", "resume=here", "total_images=96", "resume.force=true")
-    assert "going on from" in done.stdout
+    assert "resuming from" in done.stdout
     after = rows(Path("here"))
     assert after[: len(before)] == before
     assert [int(row["images"]) for row in after] == [0, 16, 32, 48, 64, 80, 96]
@@ -113,7 +113,7 @@ def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on() -> None:
     run.send_signal(signal.SIGINT)
     code, said = run.wait(60), Path("said").read_text()
     assert code == 130, said
-    assert "to go on: python -m medgan_pl.train resume=" in said
+    assert "to resume: python -m medgan_pl.train resume=" in said
     state = torch.load("here/checkpoints/last.ckpt", weights_only=True)["medgan_pl"]
     assert state["images"] == int(rows(Path("here"))[-1]["images"])
     assert Path(f"here/samples/{state['images']:08d}.png").exists() == (state["images"] % 32 == 0)  # a stop is no validation

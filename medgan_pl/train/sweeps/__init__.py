@@ -1,1 +1,1 @@
-"""Sweeps: many runs from one command, over a grid or by search, that can stop, go on, and tell at the end what came of them."""
+"""Sweeps: many runs from one command, over a grid or by search, that can be resumed and end with a table of results."""

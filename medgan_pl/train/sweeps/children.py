@@ -44,10 +44,10 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
         result["status"] = "finished"
     except (Exception, SystemExit) as end:
         if isinstance(end, SystemExit) and isinstance(end.code, int) and not 0 <= end.code <= 128:
-            log.info("to go on: the same command with hydra.sweep.dir=%s", sweep)
+            log.info("to resume: the same command with hydra.sweep.dir=%s", sweep)
             raise
-        if isinstance(end, Exception):  # with MEDGAN_TRACEBACK=1; else one_message has told it, and left with SystemExit
-            log.exception("this child failed; the sweep goes on")
+        if isinstance(end, Exception):  # with MEDGAN_TRACEBACK=1; otherwise one_message has printed it and raised SystemExit
+            log.exception("this child failed; the sweep continues")
         cause = root_cause(end.__context__ or end if isinstance(end, SystemExit) else end)
         result |= {"status": "failed", "best": None, "error": " ".join(f"{type(cause).__name__}: {cause}".split())}
     finally:
@@ -138,7 +138,7 @@ def positions(axes: Any, values: list[str]) -> list[float]:
         return [names.index(value) + 0.08 * (i % 5 - 2) for i, value in enumerate(values)]  # spread, so that no point hides another
     if spans_decades(numbers):
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # else a span of one decade shows one label, or all on top of each other
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # otherwise a span of one decade shows one label, or overlapping ones
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     return numbers
@@ -169,5 +169,5 @@ class SweepTable(Callback):
         if done:
             print(f"best of {len(done)} finished: {done[0][0]:.6g}, job {done[0][1]}; the table is {table}")
         if failed:
-            print(f"error: {len(failed)} of {len(rows)} failed: job {', '.join(failed)}; why stands in {table}", file=sys.stderr)
+            print(f"error: {len(failed)} of {len(rows)} failed: job {', '.join(failed)}; see {table} for the reasons", file=sys.stderr)
             raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""The search of a sweep by Optuna: a plugin of Hydra, so that any launcher carries it, in one process, in several, on a cluster."""
+"""Hyperparameter search by Optuna, as a sweeper plugin of Hydra, so that it works with any launcher: one process, several, a cluster."""
 
 import math
 import os
@@ -22,14 +22,14 @@ TPE = "hydra_plugins.medgan_pl.Tpe"
 class Tpe(Sweeper):
     """Tree-structured Parzen estimator (Bergstra et al. 2011) by Optuna, over intervals and choices; the lowest objective is the best.
 
-    - `trials`: children in all, over all starts of the sweep, failed ones counted. `parallel`: asked for at once.
-    - `startup`: trials drawn at random before there is something to estimate from.
-    - `seed`: of the draws. Trial n is drawn by (seed, n) and what is known then: a sweep that stopped asks for what it would have asked.
-    - `params`: key -> what is searched, as on the command line, where the same key wins: `interval(0,1)`,
+    - `trials`: all children over all starts of the sweep, including failed ones. `parallel`: number of children at once.
+    - `startup`: trials drawn at random before the estimator is used.
+    - `seed`: of the draws. Trial n depends on (seed, n) and the results known then: a resumed sweep asks for the same trials.
+    - `params`: key -> what is searched, as on the command line, where the same key has priority: `interval(0,1)`,
       `tag(log,interval(0.01,0.3))`, `int(interval(4,64))` of whole numbers, and choices: `adam,sgd`.
 
-    The study is kept in study.db of the sweep's folder. Trial n is job n; one that was not told when the sweep stopped is run again in its
-    folder, where its run goes on. A failed trial is none of the estimator's.
+    The study is stored in study.db in the sweep's folder. Trial n is job n; a trial without a result when the sweep stopped is run again in
+    its folder, where its run resumes. A failed trial is not given to the estimator.
     """
 
     def __init__(self, *, trials: int, parallel: int, startup: int, seed: int, params: DictConfig | None) -> None:
@@ -46,12 +46,12 @@ class Tpe(Sweeper):
         with one_message(None):
             if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
                 raise ValueError(
-                    "a search must be started as one process, got several by torchrun or srun, each of which would search on its own; use "
+                    "a search must be started as one process, got several by torchrun or srun, each of which would search by itself; use "
                     "trainer=ddp, which starts the others itself, or hydra/launcher=slurm"
                 )
             lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
             parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
-            overrides = {override.get_key_element(): override for override in parsed}  # the last of a key wins
+            overrides = {override.get_key_element(): override for override in parsed}  # the last override of a key applies
             space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
             if not space:
                 raise ValueError("hydra/sweeper=tpe must have something to search, as optimizer_d.lr=tag(log,interval(0.01,0.3)); got none")
@@ -88,7 +88,7 @@ class Tpe(Sweeper):
         first, trials = len(study.trials), []
         for number in range(first, min(first + self.parallel, self.trials)):
             seed = int(SeedSequence([self.seed, number]).generate_state(1)[0])
-            # The constant liar takes those that still run for bad ones, so that no two at once are the same.
+            # The constant liar counts running trials as bad ones, so that no two at once are equal.
             study.sampler = TPESampler(n_startup_trials=self.startup, seed=seed, constant_liar=True)
             trials.append(study.ask(space))
         return trials
@@ -103,7 +103,7 @@ class Tpe(Sweeper):
         before, now = set(study.user_attrs.get("fixed", fixed)), set(fixed)
         if before != now:
             raise ValueError(
-                f"a search must go on with its own settings, or its values do not compare; {self.folder} has {sorted(before - now)}, "
+                f"a search must resume with its own settings, or its values cannot be compared; {self.folder} has {sorted(before - now)}, "
                 f"here are {sorted(now - before)}; use another hydra.sweep.dir"
             )
         study.set_user_attr("fixed", fixed)

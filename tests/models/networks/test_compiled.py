@@ -98,9 +98,9 @@ EAGER = partial(Compiled, backend="aot_eager")  # traces and differentiates as e
     ("pair", "arguments"),
     [
         (MLP, {"short": 5}),
-        (DCGAN, {"classes": 3}),
-        (RESNET, {}),
-        (DCGAN, {"spatial_dims": 3}),
+        pytest.param(DCGAN, {"classes": 3}, marks=pytest.mark.slow),
+        pytest.param(RESNET, {}, marks=pytest.mark.slow),
+        pytest.param(DCGAN, {"spatial_dims": 3}, marks=pytest.mark.slow),
     ],
 )
 def test_every_network_plays_the_same_game(pair: Any, arguments: dict[str, Any]) -> None:
