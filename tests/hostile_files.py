@@ -281,7 +281,7 @@ def exported(root):
 
 def exported_films(root):
     write_png(root / "bad.png", FILM, bits=8, low=0.0, high=255.0)
-    write_dicom(root / "bad.dcm", film(3), Facts(0, "grey levels", 0.0, 255.0), ORIGIN, modality="CR")
+    write_dicom(root / "bad.dcm", film(3), Facts(0, "gray levels", 0.0, 255.0), ORIGIN, modality="CR")
     return {"bad.png": FILM[None], "bad.dcm": film(3)[None]}
 
 

@@ -13,7 +13,7 @@ from medgan_pl.models.build import build_module
 from medgan_pl.models.state import FORMAT
 
 SMALL = ("run_dir=run", "data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4")
-INVERSE = {"levels": [[0.0, 4095.0]], "unit": "grey levels", "modality": "CR", "spacing_mm": [1.0, 1.0], "directions": None}
+INVERSE = {"levels": [[0.0, 4095.0]], "unit": "gray levels", "modality": "CR", "spacing_mm": [1.0, 1.0], "directions": None}
 
 
 def checkpoint_bytes() -> bytes:

@@ -181,7 +181,7 @@ class Unit:
 
 
 HU = Unit("HU")
-GREY_LEVELS = Unit("grey levels")
+GRAY_LEVELS = Unit("gray levels")
 SIGNAL = Unit("signal", absolute=False)
 
 

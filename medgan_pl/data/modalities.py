@@ -10,7 +10,7 @@ import numpy as np
 
 from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
 from medgan_pl.data.files.records import Item, is_dicom
-from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, Unit
+from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, Unit
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import CLASSES, TISSUES, Patient, head_ct, head_mri, thorax_ct
 from medgan_pl.data.phantom.film import FILM_MM, film_image
@@ -64,7 +64,7 @@ class XRay:
     def unit(self, scan: Scan) -> Unit:
         if scan.bits is None or (not self.voi and np.any(scan.pixels % 1)):  # rescaled films have their own scale
             return SIGNAL
-        return GREY_LEVELS
+        return GRAY_LEVELS
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         return Scan(np.rint(film_image(patient, shape)[0]), (FILM_MM / shape[0],) * 2, bits=12)

@@ -77,19 +77,19 @@ class Adaptive(nn.Module):
             raise ValueError(f"`start` must be at most `max_p`, got {start} and {max_p}")
         self.target, self.full_images, self.max_p, self.every = target, full_images, max_p, every
         self.register_buffer("p", torch.tensor(float(start)))
-        # Since p last changed: turns, sum of accuracies, images. Checkpoints hold this name.
-        self.register_buffer("told", torch.zeros(3))
+        # Since p last changed: turns, sum of accuracies, images.
+        self.register_buffer("sums", torch.zeros(3))
 
     def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
         # All on the device: copying a number to the host would delay the next step.
         one = torch.ones_like(self.p)
-        sums = self.told + torch.stack([one, accuracy().to(one), one * new_images])
+        sums = self.sums + torch.stack([one, accuracy().to(one), one * new_images])
         turns, right, shown = sums
         # NaN, from a step that was not finite, changes nothing.
         step = (right / turns - self.target).sign().nan_to_num() * shown / self.full_images
         due = turns >= self.every
         self.p.copy_(torch.where(due, (self.p + step).clamp(0, self.max_p), self.p))
-        self.told.copy_(torch.where(due, 0.0, sums))
+        self.sums.copy_(torch.where(due, 0.0, sums))
 
 
 def probability(name: str, value: float) -> float:

@@ -431,7 +431,7 @@ def test_slices_are_as_thick_as_they_were_unless_there_are_more(tmp_path, factor
 # Films --------------------------------------------------------------------------------------------------------------------------------
 
 FILMS = ("data=chest_xray", "intensity@data.intensity=full_range")
-OF_FILMS = {"levels": [[0.0, 255.0]], "unit": "grey levels", "modality": "CR", "spacing_mm": None, "directions": None}
+OF_FILMS = {"levels": [[0.0, 255.0]], "unit": "gray levels", "modality": "CR", "spacing_mm": None, "directions": None}
 
 
 def test_films_come_back_in_their_depth(trained, here, tmp_path) -> None:

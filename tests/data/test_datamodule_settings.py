@@ -127,7 +127,7 @@ def test_films_of_different_units_are_refused(tmp_path):
     write_films(tmp_path / "films", 9, classes=())
     Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(tmp_path / "films" / "person9_9.tif")
     data = films(root=str(tmp_path / "films"), fractions=[0.5, 0.5, 0])
-    with pytest.raises(ValueError, match=r"one unit, got grey levels \(person0_0.png\), signal \(person9_9.tif\); .* with data.files"):
+    with pytest.raises(ValueError, match=r"one unit, got gray levels \(person0_0.png\), signal \(person9_9.tif\); .* with data.files"):
         data.setup()
     films(root=str(tmp_path / "films"), fractions=[0.5, 0.5, 0], files="png$").setup()
 
@@ -135,10 +135,10 @@ def test_films_of_different_units_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("tags", "voi", "unit"),
     [
-        ({}, False, "grey levels"),
-        ({"RescaleSlope": "1", "RescaleIntercept": "-10"}, False, "grey levels"),
+        ({}, False, "gray levels"),
+        ({"RescaleSlope": "1", "RescaleIntercept": "-10"}, False, "gray levels"),
         ({"RescaleSlope": "0.01", "RescaleIntercept": "0.5"}, False, "signal"),
-        ({"RescaleSlope": "0.01", "RescaleIntercept": "0.5", "WindowCenter": 1.5, "WindowWidth": 2}, True, "grey levels"),
+        ({"RescaleSlope": "0.01", "RescaleIntercept": "0.5", "WindowCenter": 1.5, "WindowWidth": 2}, True, "gray levels"),
     ],
 )
 def test_rescaled_films_are_a_signal_and_whole_ones_grey_levels(tmp_path, tags, voi, unit):
@@ -156,7 +156,7 @@ def test_rescaled_films_are_a_signal_and_whole_ones_grey_levels(tmp_path, tags, 
             coarse.setup()
     else:
         coarse.setup()
-        assert "at most 0.5 grey levels off" in coarse.describe()[-1]
+        assert "at most 0.5 gray levels off" in coarse.describe()[-1]
 
 
 def test_training_on_fewer_scans_says_so_and_holds_out_the_same(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, FullRange, Inverse, Percentiles, Window, ZScore, from_unit, to_unit
+from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, FullRange, Inverse, Percentiles, Window, ZScore, from_unit, to_unit
 from medgan_pl.data.prepare.layouts import PLANES
 from medgan_pl.data.readers.scan import Scan, ScanError
 
@@ -160,7 +160,7 @@ def test_there_and_back_through_windows_side_by_side(levels):
     ("unit", "levels", "loss"),
     [
         (HU, ((-1000, 400), (-160, 240)), 7.0),
-        (GREY_LEVELS, ((0, 4095),), 20.475),
+        (GRAY_LEVELS, ((0, 4095),), 20.475),
         (SIGNAL, ((0, 1e6),), 5.0),  # thousandths of the range, whatever it is
     ],
 )
@@ -170,7 +170,7 @@ def test_what_an_error_costs_in_the_unit(unit, levels, loss):
 
 def test_an_inverse_travels_as_plain_containers():
     full = Inverse(((-1000.0, 400.0), (-160.0, 240.0)), "HU", "CT", (2.5, 0.8), PLANES["coronal"][1])
-    bare = Inverse(((0.0, 255.0),), "grey levels", "CR", None, None)
+    bare = Inverse(((0.0, 255.0),), "gray levels", "CR", None, None)
     for inverse in (full, bare):
         plain = inverse.plain()
         assert json.loads(json.dumps(plain)) == plain

@@ -12,7 +12,7 @@ from medgan_pl.data.build import open_data
 from medgan_pl.metrics.paired import Segments
 from medgan_pl.models.load import load
 
-HEADS = ("data.size=16", "data.spacing_mm=null", "data.cohort.shape=[16,16,16]", "data.beside.mask.structures=[grey,white]")
+HEADS = ("data.size=16", "data.spacing_mm=null", "data.cohort.shape=[16,16,16]", "data.beside.mask.structures=[gray,white]")
 HEADS = (*HEADS, "data.cohort.patients=60", "model.generator.levels=2")
 
 
@@ -33,7 +33,7 @@ def test_dice_of_two_seeds_a_side_and_what_lies_between_them(here) -> None:
     assert list(rows)[:4] == [*sides["adversarial"], *sides["alone"]]
     data = open_data(config.data)
     batch = data.batch(data.rows["test"], range(len(data.rows["test"])))
-    by_hand = Segments(structures=["grey", "white"])
+    by_hand = Segments(structures=["gray", "white"])
     by_hand.update(load(Path("both_1/checkpoints/best.ckpt"), "cpu").generate(batch), batch["mask"])
     for key, value in by_hand.compute().items():
         assert float(rows["both_1"][key]) == pytest.approx(float(value), abs=1e-5), key

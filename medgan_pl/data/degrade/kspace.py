@@ -15,22 +15,22 @@ from medgan_pl.data.settings import are_numbers
 class KSpace(Degradation):
     """Undersample: measure 1 of each `acceleration` lines and set the others to zero.
 
-    The share `centre` of lines in the middle is always measured, the rest at random: a line at the share r of the distance to the edge has
+    The share `center` of lines in the middle is always measured, the rest at random: a line at the share r of the distance to the edge has
     the weight (1 - r) ** `decay`; 0 is uniform. Raise ValueError if the center alone is more than 1 / acceleration.
 
     Source: Lustig et al. 2007 (doi 10.1002/mrm.21391), Cartesian lines of variable density; the zero-filled image they start from.
     """
 
-    def __init__(self, *, acceleration: Ends, centre: float = 0.08, decay: float = 2.0, axis: int = 0) -> None:
+    def __init__(self, *, acceleration: Ends, center: float = 0.08, decay: float = 2.0, axis: int = 0) -> None:
         self.acceleration = Range("acceleration", acceleration, 1)
-        if not are_numbers([centre], 1) or not 0 < centre <= 1 / self.acceleration.high:
+        if not are_numbers([center], 1) or not 0 < center <= 1 / self.acceleration.high:
             largest = 1 / self.acceleration.high
             raise ValueError(
-                f"`centre` must be a share of the lines above 0 and at most 1 / acceleration, got {centre!r}; use {largest:.3g}"
+                f"`center` must be a share of the lines above 0 and at most 1 / acceleration, got {center!r}; use {largest:.3g}"
             )
         if not are_numbers([decay], 1) or decay < 0:
             raise ValueError(f"`decay` must be a number of at least 0, got {decay!r}")
-        self.centre, self.decay, self.axis = centre, decay, checked(axis)
+        self.center, self.decay, self.axis = center, decay, checked(axis)
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         lines = self.lines(image.shape[self.axis - 2], generator)
@@ -42,7 +42,7 @@ class KSpace(Degradation):
         # The largest u ** (1 / weight) are a sample without replacement by weight (Efraimidis & Spirakis 2006).
         weight = (1 - distance / (count / 2 + 1)) ** self.decay
         key = uniform(generator, count).clamp(min=1e-30).log() / weight
-        middle = max(1, round(self.centre * count))
+        middle = max(1, round(self.center * count))
         key = torch.where(distance.argsort(stable=True).argsort() < middle, torch.inf, key)
         measured = (count / self.acceleration.draw(generator)).round().clamp(min=middle)
         rank = key.argsort(descending=True).argsort()

@@ -13,7 +13,7 @@ from medgan_pl.data.export.origin import Facts, Provenance
 from medgan_pl.data.export.pictures import write_png, write_tiff
 from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
 from medgan_pl.data.files.records import Item
-from medgan_pl.data.intensity import GREY_LEVELS
+from medgan_pl.data.intensity import GRAY_LEVELS
 from medgan_pl.data.readers.header import read_header
 from medgan_pl.data.readers.scan import Scan
 from medgan_pl.data.readers.series import in_order
@@ -88,7 +88,7 @@ class AsPicture:
         self.bits = None if scan.bits is None else 8 if scan.bits <= 8 else 16
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
-        if self.bits is None or facts.unit != GREY_LEVELS.name:
+        if self.bits is None or facts.unit != GRAY_LEVELS.name:
             return self.spread(path, values)
         bits = 8 if self.bits == 8 and facts.high <= 255 else 16
         return self.png(path, values, bits)

@@ -19,8 +19,8 @@ RELAXATION = {
     "skull": (1.0, 1.0, 0.0),
     "csf": (2569.0, 329.0, 1.0),
     "white": (500.0, 70.0, 0.77),
-    "grey": (833.0, 83.0, 0.86),
-    "deep_grey": (750.0, 75.0, 0.84),
+    "gray": (833.0, 83.0, 0.86),
+    "deep_gray": (750.0, 75.0, 0.84),
     "lesion": (1250.0, 150.0, 0.9),
 }
 TISSUES = tuple(RELAXATION)
@@ -35,8 +35,8 @@ HEAD_HU = {
     "skull": 1000.0,
     "csf": 8.0,
     "white": 29.0,
-    "grey": 37.0,
-    "deep_grey": 38.0,
+    "gray": 37.0,
+    "deep_gray": 38.0,
     "lesion": 22.0,
 }
 
@@ -190,9 +190,9 @@ def _cerebrum(axes: Axes, depth: np.ndarray, folds: np.ndarray, scale: float, at
     yield "white", inside(depth, edge)
     brain = inside(depth, edge)
     bank = inside(sulcus + 3.0 - folds, edge) * inside(21 * scale - depth, edge)
-    yield "grey", np.maximum(bank, inside(2.8 - depth, edge)) * brain
+    yield "gray", np.maximum(bank, inside(2.8 - depth, edge)) * brain
     fissure = (depth < 34 * scale) & ((z > 12 * scale) | (depth < 26 * scale))
-    yield "grey", inside(1 + sulcus + 2.5 - np.abs(x), edge) * brain * fissure
+    yield "gray", inside(1 + sulcus + 2.5 - np.abs(x), edge) * brain * fissure
     water = inside(sulcus - folds, edge) * inside(19 * scale - depth, edge)
     yield "csf", np.maximum(water, inside(0.6 + sulcus - np.abs(x), edge) * fissure) * brain
 
@@ -205,13 +205,13 @@ def _deep_parts(grid: Grid, folds: np.ndarray, scale: float, atrophy: float):
     splat(stem, grid, path, np.interp(path[:, 0], [-70, -35, -10], [8, 13, 11]) * scale)
     yield "white", stem
     cerebellum = ellipsoid(axes, (-46 * scale, 46 * scale, 0), (24 * scale, 29 * scale, 46 * scale), edge)
-    yield "grey", cerebellum
+    yield "gray", cerebellum
     core = ellipsoid(axes, (-44 * scale, 42 * scale, 0), (15 * scale, 18 * scale, 36 * scale), edge)
     yield "white", core * inside(folds - 1.5, edge)
     for side in (-1, 1):
         for center, radii in (((12, -18, 16), (9, 13, 5)), ((3, 9, 11), (9, 14, 9)), ((2, -5, 27), (11, 17, 5))):
             placed = np.array(center) * (1, 1, side) * scale
-            yield "deep_grey", ellipsoid(axes, placed, np.array(radii) * scale, edge)
+            yield "deep_gray", ellipsoid(axes, placed, np.array(radii) * scale, edge)
         horn = np.array([(8, -32, 9), (17, -14, 9), (21, 8, 11), (14, 28, 18), (2, 38, 25)]) * (1, 1, side) * scale
         path = sweep(horn, 2.0)
         splat(ventricles, grid, path, (3.2 + 4.0 * atrophy) * scale * np.linspace(1, 1.25, len(path)), stretch=(1.2, 1.0, 0.9))

@@ -299,7 +299,7 @@ def test_slices_of_a_volume_are_seen_one_by_one():
 @pytest.mark.parametrize("shape", [(1, 2, 32, 40), (1, 1, 3, 40, 32)], ids=str)
 def test_kept_lines_are_unchanged_and_the_others_zero(shape, axis):
     x = images(*shape).double()
-    scan = degrade.KSpace(acceleration=4, centre=0.1, axis=axis)
+    scan = degrade.KSpace(acceleration=4, center=0.1, axis=axis)
     count = shape[axis - 2]
     lines = scan.lines(count, keyed(1))
     assert lines.sum() == count // 4
@@ -309,7 +309,7 @@ def test_kept_lines_are_unchanged_and_the_others_zero(shape, axis):
     full = torch.fft.fft2((x + 1) / 2).movedim(axis - 2, 0)
     assert torch.allclose(got[lines], full[lines], atol=1e-10)
     assert got[~lines].abs().max() < 1e-10
-    assert torch.allclose(degrade.KSpace(acceleration=1, centre=0.1, axis=axis)(x, keyed()), x, atol=1e-6)
+    assert torch.allclose(degrade.KSpace(acceleration=1, center=0.1, axis=axis)(x, keyed()), x, atol=1e-6)
 
 
 def test_motion_before_the_middle_is_a_shift_and_none_is_none():
@@ -370,10 +370,10 @@ def test_each_line_of_every_slice_sees_the_image_shifted_alike(shape, axis):
         (lambda: degrade.FreeForm(strokes=1, vertices=1, length=0.1, width=0.1, bend=[0, 1]), r"`bend` must be .*got \[0, 1\]"),
         (lambda: degrade.Fog(transmission=[0, 1], airlight=1.0), "`transmission` must be"),
         (lambda: degrade.Fog(transmission=0.5, airlight=1.0, waves=2.5), "`waves` must be a whole number from 2 to 16, got 2.5"),
-        (lambda: degrade.KSpace(acceleration=2, centre=[0.1, 0.2]), r"`centre` must be .*, got \[0.1, 0.2\]; use 0.5"),
+        (lambda: degrade.KSpace(acceleration=2, center=[0.1, 0.2]), r"`center` must be .*, got \[0.1, 0.2\]; use 0.5"),
         (lambda: degrade.KSpace(acceleration=2, decay=math.nan), "`decay` must be a number of at least 0, got nan"),
         (lambda: degrade.Motion(shift_px=1, moves=1, axis=1.0), "`axis` must be 0, .* got 1.0"),
-        (lambda: degrade.KSpace(acceleration=[2, 8], centre=0.2), "at most 1 / acceleration, got 0.2; use 0.125"),
+        (lambda: degrade.KSpace(acceleration=[2, 8], center=0.2), "at most 1 / acceleration, got 0.2; use 0.125"),
         (lambda: degrade.KSpace(acceleration=2, axis=2), "`axis` must be 0, the rows"),
         (lambda: degrade.LowDose(windows_hu=[[400, -1000]], pixel_mm=1, photons=1e5), "windows_hu must be pairs"),
         (lambda: degrade.DoseNoise(windows_hu=[[-1000, 400]], pixel_mm=0, photons=1e5), "`pixel_mm` must be a number above 0 mm, got 0"),

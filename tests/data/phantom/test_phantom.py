@@ -214,8 +214,8 @@ def test_t1_and_t2_weighting_share_an_anatomy():
     t2 = head_mri(BASE, size=(40, 48, 40), tr_ms=4000, te_ms=100, lesion=True)
     np.testing.assert_array_equal(t1.tissue, t2.tissue)
     mean = {name: [image.signal[t1.tissue == TISSUES.index(name)].mean() for image in (t1, t2)] for name in RELAXATION}
-    assert mean["white"][0] > mean["grey"][0] > mean["csf"][0]
-    assert mean["csf"][1] > mean["grey"][1] > mean["white"][1]
+    assert mean["white"][0] > mean["gray"][0] > mean["csf"][0]
+    assert mean["csf"][1] > mean["gray"][1] > mean["white"][1]
     assert mean["lesion"][1] > mean["white"][1]
     assert np.median(t1.signal[t1.tissue == TISSUES.index("air")]) < 20
     assert t1.lesion_mask.any()
@@ -238,9 +238,9 @@ def thick(tissue: np.ndarray, name: str) -> np.ndarray:
 
 def test_flair_shows_the_lesion_and_no_water():
     flair = head_mri(BASE, tr_ms=9000, te_ms=120, ti_ms=1700, bias=0.0, **HEAD)
-    mean = {name: flair.signal[thick(flair.tissue, name)].mean() for name in ("csf", "white", "deep_grey", "lesion")}
+    mean = {name: flair.signal[thick(flair.tissue, name)].mean() for name in ("csf", "white", "deep_gray", "lesion")}
     assert mean["csf"] < 0.1 * mean["white"]
-    assert mean["lesion"] > 1.3 * max(mean["white"], mean["deep_grey"])
+    assert mean["lesion"] > 1.3 * max(mean["white"], mean["deep_gray"])
     assert mean["lesion"] == pytest.approx(1000 * spin_echo(*RELAXATION["lesion"], 9000, 120, 1700), rel=0.01)
 
 
@@ -256,11 +256,11 @@ def test_noise_of_an_inversion_is_its_own_and_without_one_stays():
 
 def test_tissues_of_the_head_have_their_hounsfield_units():
     ct = head_ct(BASE, noise_hu=0.0, **HEAD)
-    for name in ("air", "fat", "muscle", "csf", "white", "deep_grey", "lesion"):
+    for name in ("air", "fat", "muscle", "csf", "white", "deep_gray", "lesion"):
         assert np.median(ct.hu[thick(ct.tissue, name)]) == pytest.approx(HEAD_HU[name], abs=1), name
     assert ct.hu.max() == pytest.approx(HEAD_HU["skull"])  # thinner than five voxels
-    grey = ct.hu[ct.tissue == TISSUES.index("grey")]
-    assert np.median(ct.hu[thick(ct.tissue, "white")]) + 3 < np.median(grey) <= HEAD_HU["grey"]
+    grey = ct.hu[ct.tissue == TISSUES.index("gray")]
+    assert np.median(ct.hu[thick(ct.tissue, "white")]) + 3 < np.median(grey) <= HEAD_HU["gray"]
     noisy = head_ct(BASE, noise_hu=4.0, **HEAD)
     assert (noisy.hu - ct.hu)[ct.hu > -900].std() == pytest.approx(4.0, rel=0.02)
     assert noisy.hu.min() >= -1024

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.intensity import GREY_LEVELS, HU, SIGNAL, FullRange, Percentiles, Window
+from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, FullRange, Percentiles, Window
 from medgan_pl.data.prepare.cache import Cache, Task, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.layouts import Film, Patches, Slices
@@ -72,12 +72,12 @@ def test_a_stored_number_is_as_exact_as_promised(dtype):
     ("dtype", "levels", "unit", "loss"),
     [
         ("uint16", ((-1000, 400), (-160, 240)), HU, 1400 / 65535 / 2),
-        ("uint16", ((0, 65535),), GREY_LEVELS, 0.5),
+        ("uint16", ((0, 65535),), GRAY_LEVELS, 0.5),
         ("uint16", ((0, 1e6),), SIGNAL, 1000 / 65535 / 2),
-        ("uint8", ((0, 255),), GREY_LEVELS, 0.5),
+        ("uint8", ((0, 255),), GRAY_LEVELS, 0.5),
         ("uint8", ((0, 80),), HU, 80 / 510),
         ("float16", ((-1000, 400),), HU, 1400 / 2**13),
-        ("float32", ((0, 2**20),), GREY_LEVELS, 2**-6),
+        ("float32", ((0, 2**20),), GRAY_LEVELS, 2**-6),
         (
             "uint8",
             ((-1000, 400),),
@@ -86,8 +86,8 @@ def test_a_stored_number_is_as_exact_as_promised(dtype):
         ),
         ("uint8", ((0, 1.0),), SIGNAL, r"within 1 thousandths of the range, got uint8, which loses up to 1.96"),
         ("uint8", ((0, 80), (-1000, 400)), HU, r"loses up to 2.75 between -1000 and 400"),
-        ("float16", ((0, 65535),), GREY_LEVELS, r"got float16, which loses up to 8 .*; use data.cache.dtype=float32"),
-        ("uint16", ((0, 2**24),), GREY_LEVELS, r"within 1 grey levels, got uint16.*use data.cache.dtype=float32"),
+        ("float16", ((0, 65535),), GRAY_LEVELS, r"got float16, which loses up to 8 .*; use data.cache.dtype=float32"),
+        ("uint16", ((0, 2**24),), GRAY_LEVELS, r"within 1 gray levels, got uint16.*use data.cache.dtype=float32"),
     ],
 )
 def test_what_storing_costs_is_true_or_refused(dtype, levels, unit, loss):
@@ -185,8 +185,8 @@ def test_a_set_in_which_nothing_is_usable(tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_lossy_format_is_refused_in_one_message(tmp_path, workers):
     grey = Pipeline(Film(size=(8, 8), crop=True), FullRange())
-    deep = [Task(f"{i:032x}", partial(deep_film, i), lambda scan: GREY_LEVELS) for i in range(5)]
-    with pytest.raises(ValueError, match=r"^data\.cache\.dtype must keep every value within 1 grey levels, got uint8, .* 8\.03 ") as error:
+    deep = [Task(f"{i:032x}", partial(deep_film, i), lambda scan: GRAY_LEVELS) for i in range(5)]
+    with pytest.raises(ValueError, match=r"^data\.cache\.dtype must keep every value within 1 gray levels, got uint8, .* 8\.03 ") as error:
         prepare(deep, grey, tmp_path, "uint8", workers)
     assert "Traceback" not in str(error.value)
     assert len(prepare(deep, grey, tmp_path, "uint16", workers).entries) == 5
