@@ -19,7 +19,7 @@ from pydicom.uid import JPEGLosslessSV1, RLELossless
 from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.export import Facts, Provenance, write_dicom, write_nifti, write_png
-from medgan_pl.data.readers.scan import centred_affine
+from medgan_pl.data.readers.scan import centered_affine
 
 SHAPE, SPACING_MM = (4, 8, 8), (2.0, 1.0, 1.0)
 AFFINE = nib.affines.from_matvec(np.diag([-1.0, -1.0, 2.0]), [3.5, 3.5, 0.0])  # (x, y, z) -> RAS+ mm: canonical as it is
@@ -273,7 +273,7 @@ def pickled():
 
 def exported(root):
     """What our own sampling writes, as NIfTI and as a DICOM series."""
-    affine, facts = centred_affine(SHAPE, SPACING_MM), Facts(0, "HU", -1000.0, 400.0, SPACING_MM)
+    affine, facts = centered_affine(SHAPE, SPACING_MM), Facts(0, "HU", -1000.0, 400.0, SPACING_MM)
     write_nifti(root / "bad.nii.gz", HU, affine)
     write_dicom(root / "bad", volume(3), facts, ORIGIN, modality="CT", affine=affine)
     return {"bad.nii.gz": HU, "bad/": volume(3)}

@@ -21,7 +21,7 @@ def enter(verb: str, task: Task, *, config: str | None = None, prepare: Callable
     An error becomes one message and exit code 1. A task that returns False ends with exit code 1 too.
 
     - `config`: the name of the file in `conf/`; the verb's own name by default.
-    - `prepare`: turns the arguments that were typed into those that Hydra reads.
+    - `prepare`: converts the typed arguments to those that Hydra reads.
     """
     config = config or verb
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -42,7 +42,7 @@ def enter(verb: str, task: Task, *, config: str | None = None, prepare: Callable
 
 
 def manual(verb: str, config: str) -> str:
-    """Return the manual of a verb: its manual.txt, filled with the keys of its configuration and with the groups it names."""
+    """Return the manual of a verb: its manual.txt, with the keys of its configuration and the groups that it names."""
     folder = configuration_folder()
     text = (Path(__file__).parent.parent / verb / "manual.txt").read_text(encoding="utf-8")
     parts = {
@@ -67,7 +67,7 @@ def options_of(group: str, folder: Path) -> str:
 
 
 def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
-    """Compose the configuration `name` from the command line and call `task` with it. A mistyped key is answered with the nearest keys."""
+    """Compose the configuration `name` from the command line and call `task` with it. For a mistyped key, print the nearest keys."""
     import hydra
 
     folder = configuration_folder()
@@ -83,9 +83,9 @@ def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
 def quiet_libraries() -> None:
     """Silence messages of libraries that do not concern the user.
 
-    These are Lightning's tips, its advice on workers, which slow our loader, its warnings about modules in evaluation mode, which the
-    EMA and the extractors are meant to be in, and about metrics that are not reduced over ranks, which ours do themselves; and torch's
-    warning about the strides of one-channel weights, which are two names for one layout.
+    These are Lightning's tips; its advice on workers, which slow our loader; its warnings about modules in evaluation mode, as the EMA and
+    the extractors must be; its warnings about metrics that are not reduced over ranks, as ours are reduced; and torch's warning about the
+    strides of one-channel weights, which have two equal layouts.
     """
     import warnings
 
@@ -99,21 +99,21 @@ def quiet_libraries() -> None:
 
 
 def chosen_device(device: str) -> str:
-    """Return the device: auto means the GPU if there is one. Raise ValueError for a device that is not there."""
+    """Return the device: auto means the GPU if there is one. Raise ValueError for a missing device."""
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"`device` must be auto, cpu or cuda, got {device}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda needs a CUDA GPU that torch can see, and there is none; use device=cpu")
+        raise ValueError("device=cuda needs a CUDA GPU that torch can use, got none; use device=cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 @lru_cache
 def default_option(group: str) -> Any:
-    """Return the content of the option of a group that conf/config.yaml takes by default, None for a group without one.
+    """Return the content of a group's default option in conf/config.yaml, None for a group without one.
 
-    `group` may say its place too, as in schedule@schedule_d. The content is shared: do not change it.
+    `group` may include its place, as in schedule@schedule_d. The content is shared: do not change it.
     """
     from omegaconf import OmegaConf
 
@@ -124,7 +124,7 @@ def default_option(group: str) -> Any:
 
 
 def instantiate(node: Any, **changes: Any) -> Any:
-    """Build what the `_target_`s of a configuration name, innermost first. Containers are plain. `changes` replace arguments."""
+    """Build the objects of a configuration's `_target_`s, innermost first. Containers are plain. `changes` replace arguments."""
     from hydra.utils import instantiate as build
 
     return build(node, _convert_="all", **changes)
@@ -137,6 +137,6 @@ def read_config(path: Path) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
-# Where the processes that Lightning starts for the other ranks find what to do. Going through Hydra again they would make folders of their
-# own, and in a sweep a second sweep.
+# The entry point of the processes that Lightning starts for the other ranks. With Hydra they would make their own folders, and in a sweep
+# a second sweep.
 OTHER_RANK = "MEDGAN_RUN_FOLDER"

@@ -15,7 +15,7 @@ log = logging.getLogger("medgan_pl")
 
 
 class ConsoleHandler(logging.Handler):
-    """A handler that writes log lines through rich's console, so that they appear above a live progress bar and do not break it."""
+    """A handler that writes log lines to rich's console, so that they appear above a live progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from rich import get_console
@@ -24,14 +24,14 @@ class ConsoleHandler(logging.Handler):
 
 
 def configuration_folder() -> Path:
-    """Return the folder `conf/`: inside the package if it was installed from a wheel, beside the package in a checkout."""
+    """Return the folder `conf/`: inside the package if it was installed from a wheel, next to the package in a checkout."""
     package = Path(__file__).parent.parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def describe_groups(folder: Path, *, skip: tuple[str, ...] = ("hydra",)) -> str:
-    """Return every group of the configuration with its options, each with the comment that opens its file."""
+    """Return every group of the configuration with its options, each with the first comment of its file."""
     lines = []
     for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in skip):
         options = sorted(group.glob("*.yaml"))
@@ -45,7 +45,7 @@ def describe_groups(folder: Path, *, skip: tuple[str, ...] = ("hydra",)) -> str:
 
 def describe_keys(file: Path) -> str:
     """Return the keys of a configuration file that have a comment, with their default values, below the keys that contain them."""
-    shown, above = [], []  # above: the keys that the line stands under, with their depth
+    shown, above = [], []  # above: the keys that contain the line, with their depth
     for line in file.read_text(encoding="utf-8").splitlines():
         depth = len(line) - len(line.lstrip())
         if not line.strip() or line[depth] in "#-":
@@ -58,13 +58,13 @@ def describe_keys(file: Path) -> str:
     return "\n".join(f"  {line}" for line in shown)
 
 
-# What names something in the configuration: a key, in a line of its own, in braces or in a defaults list (/extractor@inception.extractor),
-# and the place a file goes to (@package beside.source).
+# Names in the configuration: keys in a line, in braces or in a defaults list (/extractor@inception.extractor), and packages (@package
+# beside.source).
 NAMING = re.compile(r"^\s*(?:- *)?(?:override )?([\w./@]+):|[{,] *(\w+):|^# @package ([\w.]+)", re.MULTILINE)
 
 
 def suggest(arguments: list[str], folder: Path) -> list[str]:
-    """Return a hint with the nearest names for each key on the command line that has a name the configuration does not know.
+    """Return a hint with the nearest names for each key on the command line that the configuration does not have.
 
     An argument with a + in front adds a new key, so its names count as known.
     """
@@ -87,7 +87,7 @@ def names(key: str) -> list[str]:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the original error below the wrappers that Hydra puts around an error while it builds an object."""
+    """Return the original error inside Hydra's wrappers."""
     while type(error).__module__.startswith("hydra") and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -95,7 +95,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 @contextmanager
 def one_message(trace: Path | None) -> Iterator[None]:
-    """Turn an error into one message and exit code 1. The traceback goes to the file `trace`, or to the screen with MEDGAN_TRACEBACK=1."""
+    """Turn an error into one message and exit code 1. Write the traceback to the file `trace`, or print it with MEDGAN_TRACEBACK=1."""
     try:
         yield
     except KeyboardInterrupt:
@@ -106,11 +106,11 @@ def one_message(trace: Path | None) -> Iterator[None]:
             raise
         cause = root_cause(error)
         where = f"\nwhere: {error.full_key}" if getattr(error, "full_key", "") else ""
-        told = f"; the traceback is in {trace}" if trace else "; MEDGAN_TRACEBACK=1 shows the traceback"
+        hint = f"; the traceback is in {trace}" if trace else "; MEDGAN_TRACEBACK=1 shows the traceback"
         expected = isinstance(cause, (ValueError, TypeError, OSError, FloatingPointError, KeyError, ImportError))
         kind = "" if expected and str(cause) else f"{type(cause).__name__}: "
         sys.stdout.flush()
-        print(f"error: {kind}{cause}{where}{'' if expected else told}", file=sys.stderr)
+        print(f"error: {kind}{cause}{where}{'' if expected else hint}", file=sys.stderr)
         if trace:
             with trace.open("a", encoding="utf-8") as file:
                 file.write(traceback.format_exc())

@@ -1,4 +1,4 @@
-"""Read and write whole files."""
+"""Read and write files; writes are atomic."""
 
 import csv
 import glob
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def read_table(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Each column of a metrics.csv as (images, values), without the rows that leave it empty."""
+    """Return each column of a metrics.csv as (images, values), without empty rows."""
     columns: dict[str, tuple[list[float], list[float]]] = {}
     with Path(path).open(newline="") as file:
         for row in csv.DictReader(file):
@@ -90,7 +90,7 @@ def sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what `write_json` wrote there; None if there is nothing, or nothing whole: it can be made anew."""
+    """Return the content that `write_json` wrote; None if the file is missing or incomplete: it can be made again."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""All randomness of a run is keyed: the same (seed, rank, count, purpose) gives the same numbers, whatever happened before."""
+"""All randomness of a run is keyed: the same (seed, rank, count, purpose) always gives the same numbers."""
 
 import random
 from collections.abc import Callable
@@ -17,16 +17,15 @@ class Purpose(IntEnum):
     AUGMENT = 2  # random augmentation of one training batch; count = images shown
     VALIDATION = 3  # noise of a validation image; count = its place in the split
     SAMPLES = 4  # noise of the sample grids and of `sample`; count = number of the image
-    DEGRADE = 5  # what the sources of a training batch lack of their images; count = images shown
-    HELD_OUT = 6  # the same of a held-out image; count = its row
+    DEGRADE = 5  # the degradation of a training batch; count = images shown
+    HELD_OUT = 6  # the degradation of a held-out image; count = its row
 
 
 def key_randomness(seed: int, rank: int, count: int, purpose: Purpose) -> None:
     """Set the global generators of torch (CPU and every GPU), NumPy and Python from the key; costs about 40 µs.
 
-    Global generators keyed once a step serve noise, augmentation, penalties, dropout and whatever a user's own game draws from, so a
-    resumed run draws what the uninterrupted one would have drawn, two ranks never draw the same, and a checkpoint holds no generator's
-    state.
+    They are seeded once a step for noise, augmentation, penalties, dropout and a user's own game. So a resumed run has the numbers of an
+    uninterrupted one, two ranks never have the same numbers, and a checkpoint needs no state of a generator.
     """
     words = seeds(seed, rank, count, purpose)
     seed_torch(words[0] << 32 | words[1])
@@ -52,11 +51,11 @@ def seeders() -> list[Callable[[int], None]]:
 
 
 def keyed_generator(seed: int, rank: int, count: int, purpose: Purpose, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own from the key, on the device."""
+    """Return a separate generator on the device, seeded by the key."""
     words = seeds(seed, rank, count, purpose)
     return torch.Generator(device).manual_seed(words[0] << 32 | words[1])
 
 
 def seeds(seed: int, rank: int, count: int, purpose: Purpose) -> list[int]:
-    """Four words of 32 bits."""
+    """Return four words of 32 bits."""
     return [int(word) for word in np.random.SeedSequence((seed, rank, count, int(purpose))).generate_state(4, np.uint32)]

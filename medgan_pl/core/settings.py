@@ -1,4 +1,4 @@
-"""The one table of settings: what may happen to each configuration key."""
+"""The table of settings: the rules for each configuration key."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ class Setting:
 
     - `resumable`: a resumed run may change it, because no number of the run depends on it.
     - `weights`: it is written into weights that are exported for sharing.
-    - `sidecar`: it is written into the JSON file beside each sample, and into reports as a setting of the training run.
+    - `sidecar`: it is written into the JSON file of each sample, and into reports as a setting of the training run.
     - `judgement`: it is written into metrics.json as a setting of the evaluation.
-    - `place`: its value names a file or folder of this machine. Such a value never leaves the machine whole: metrics.json has the last
-      part of the path, the other files leave it out. null may travel.
+    - `place`: its value names a file or folder of this machine. The whole value never leaves the machine: metrics.json has the last part of
+      the path, the other files omit it. null is always written.
     - `chooses`: it decides which files of a data set are read.
     - `reads`: it decides how an image of the data set is read.
     """
@@ -33,14 +33,14 @@ class Setting:
 
 RUN = Setting()  # a setting on which the numbers of a run depend
 FREE = Setting(resumable=True)
-LOCAL = Setting(resumable=True, sidecar=False)  # a setting that says only where and how the run works on this machine
-NETWORK = Setting(weights=True)  # a setting that it takes to build the networks again
+LOCAL = Setting(resumable=True, sidecar=False)  # a setting for the run's place and speed on this machine only
+NETWORK = Setting(weights=True)  # a setting that is needed to build the networks again
 IMAGE = Setting(weights=True, reads=True)
 OF_FILES = Setting(chooses=True, judgement=False)  # it may hold expressions made from file names
 FOLDER = Setting(resumable=True, chooses=True, sidecar=False, judgement=False, place=True)
 FILE = Setting(weights=True, place=True)
 
-# Patterns of keys: * is one name, ** is any number of names, none included. The first pattern that fits a key holds. The settings of a
+# Patterns of keys: * is one name, ** is any number of names, also none. The first pattern that matches a key is used. The settings of a
 # domain, data.domains.NAME.KEY, have the rules of data.KEY.
 RUNS: dict[str, Setting] = {
     # Files of weights that an extractor reads, wherever the extractor is used.
@@ -55,7 +55,7 @@ RUNS: dict[str, Setting] = {
     "stop_after": RUN,
     "save_every": FREE,
     "resume.**": LOCAL,
-    "init_from": replace(LOCAL, place=True),  # read at the beginning of a run only
+    "init_from": replace(LOCAL, place=True),  # only read at the start of a run
     "init_from_sha256": FREE,
     "run_dir": replace(LOCAL, place=True),
     "phantom": Setting(resumable=True, weights=True),
@@ -143,13 +143,13 @@ def expression(pattern: str) -> re.Pattern[str]:
 
 
 def setting(key: str, table: Mapping[str, Setting] = TABLE) -> Setting | None:
-    """Return the rules for a dotted key, None for a key that is not in the table, such as a key above others."""
+    """Return the rules for a dotted key, None for a key that is not in the table, such as a group of keys."""
     key = re.sub(r"^data\.domains\.[^.]+\.", "data.", key)
     return next((rules for pattern, rules in table.items() if expression(pattern).fullmatch(key)), None)
 
 
 def names_below(key: str, wanted: Callable[[Setting], bool]) -> tuple[str, ...]:
-    """Return the names directly below a key that stand in the table with `wanted` rules, in the order of the table."""
+    """Return the names directly below a key with `wanted` rules, in the order of the table."""
     patterns = [pattern for pattern, rules in TABLE.items() if pattern.startswith(f"{key}.") and wanted(rules)]
     return tuple(dict.fromkeys(pattern.removeprefix(f"{key}.").split(".")[0] for pattern in patterns))
 
@@ -170,7 +170,7 @@ def may_change(key: str) -> bool:
 
 
 def difference(a: Any, b: Any, where: str = "", ignored: Callable[[str], bool] = may_change) -> list[str]:
-    """Return each place at which two trees of plain containers differ, as "key: a, b", except the keys that are `ignored`."""
+    """Return each difference of two trees of plain containers as "key: a, b", except for keys that are `ignored`."""
     if ignored(where):
         return []
     if isinstance(a, dict) and isinstance(b, dict):
@@ -180,9 +180,9 @@ def difference(a: Any, b: Any, where: str = "", ignored: Callable[[str], bool] =
 
 
 def kept(node: Any, travels: Callable[[Setting], bool], where: str = "", *, names: bool = False) -> Any:
-    """Return the part of a configuration in plain containers that `travels`; a key that is not in the table stays behind.
+    """Return the part of a configuration in plain containers that `travels`; a key that is not in the table is omitted.
 
-    A value that names a file or folder is left out, or shortened to the last part of its path with `names`.
+    A value that names a file or folder is omitted, or with `names` shortened to the last part of its path.
     """
     if isinstance(node, list):
         return [kept(each, travels, where, names=names) if isinstance(each, dict) else each for each in node]
@@ -201,23 +201,23 @@ def kept(node: Any, travels: Callable[[Setting], bool], where: str = "", *, name
                 found[name] = Path(value).name
             continue
         below = kept(value, travels, key, names=names)
-        if rules is not None or below:  # of a key above others that all stay behind, nothing is left
+        if rules is not None or below:  # omit a group whose keys are all omitted
             found[name] = below
     return found
 
 
 def for_judgement(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an evaluation for metrics.json: nothing that tells of this machine or of file names."""
+    """Return the settings of an evaluation for metrics.json, without paths of this machine and file names."""
     return kept(plain, lambda rules: rules.judgement, names=True)
 
 
 def for_weights(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run for exported weights: what it takes to build the networks and to know what their images are."""
+    """Return the settings of a run for exported weights: those that build the networks and describe their images."""
     return kept(config | {"module": config["module"] | {"metrics": {}}}, lambda rules: rules.weights)
 
 
 def for_sidecars(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run for sidecars and reports: nothing that tells of this machine, such as paths, loggers and callbacks."""
+    """Return the settings of a run for sidecars and reports, without those of this machine, such as paths, loggers and callbacks."""
     return kept(config, lambda rules: rules.sidecar)
 
 
@@ -227,7 +227,7 @@ def reading(data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name in names}
 
 
-# The settings of a data set that decide which files are read. A file that travels must not choose them alone.
+# The settings of a data set that decide which files are read. A shared file alone must not choose them.
 CHOOSING = names_below("data", lambda rules: rules.chooses)
 
 # The settings of an extractor that are files.

@@ -15,13 +15,13 @@ log = logging.getLogger(__name__)
 
 
 class Table:
-    """A CSV of rows by `images`, appended to where a row fits the columns, else written anew."""
+    """A CSV of rows by `images`: a row is appended if it fits the columns, else the file is written again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns: list[str] = []
         self.rows: list[dict[str, Any]] = []
-        self.stale = False  # whether the file lacks rows that are here, or holds part of one
+        self.stale = False  # the file lacks rows, or has an incomplete one
         if path.exists():
             text = path.read_text()
             whole = text[: text.rfind("\n") + 1]
@@ -47,16 +47,16 @@ class Table:
             if new or same or self.stale:
                 self.write()
             else:
-                self.stale = True  # until the row stands there whole
+                self.stale = True  # until the row is complete
                 with self.path.open("a", newline="") as file:
                     csv.DictWriter(file, self.columns, lineterminator="\n").writerow(self.rows[-1])
                     file.flush()
-                    os.fsync(file.fileno())  # a lost node must not keep a checkpoint and lose a row from before it
+                    os.fsync(file.fileno())  # after a crash, no row before a checkpoint may be missing
             self.stale = False
         self.stale = self.stale or not done
 
     def write(self) -> None:
-        """Write the whole table anew: a kill leaves the old table or the new one."""
+        """Write the whole table again: after a kill there is the old table or the new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.path)
         with atomically(self.path) as temporary, temporary.open("w", newline="") as file:
@@ -67,10 +67,10 @@ class Table:
 
 @contextmanager
 def log_failures(what: str) -> Iterator[list[bool]]:
-    """A disk that is full or gone is told of, and does not end the run: what was to be written is a look at it, not the run itself."""
+    """Log an error of the disk, and continue: this output is not needed by the run itself."""
     done: list[bool] = []
     try:
         yield done
         done.append(True)
     except OSError as error:
-        log.error("cannot %s: %s; the run goes on", what, error)
+        log.error("cannot %s: %s; the run continues", what, error)

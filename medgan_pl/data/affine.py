@@ -23,8 +23,10 @@ def in_shares(turn: Tensor, sides: Tensor) -> Tensor:
 
 
 def places(motion: Tensor, sides: torch.Size) -> Tensor:
-    """Return where each new pixel lies in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first, each axis from -1 to 1,
-    edge to edge: F.affine_grid with align_corners=False, in full precision as `product`."""
+    """Return the place of each new pixel in the old image, (B, *S, n), by the maps `motion` (B, n, n + 1), x first.
+
+    Each axis is from -1 to 1, edge to edge: F.affine_grid with align_corners=False, in full precision like `product`.
+    """
     n = len(sides)
     grid = motion[:, :, -1].view(-1, *[1] * n, n)
     for axis, side in enumerate(reversed(sides)):

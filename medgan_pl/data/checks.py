@@ -1,4 +1,4 @@
-"""Checks of image data against themselves and against the model that is to learn them."""
+"""Checks of image data against themselves and against the model that learns from them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -26,11 +26,11 @@ def check_folders(splits: Collection[str], title: str) -> None:
     """Raise ValueError unless split folders `splits` give images to train and val. `title` names the source."""
     if not {"train", "val"} <= set(splits):
         given = f"splits {', '.join(sorted(splits)) or 'none'} in {title}"
-        raise ValueError(f"data.split=folders needs images in train and in val, got {given}; data.split=patient splits anew")
+        raise ValueError(f"data.split=folders needs images in train and in val, got {given}; data.split=patient splits again")
 
 
 def check_windows(degrade: Degrade | None, companions: Mapping[str, CompanionReader], intensity: Intensity) -> None:
-    """Raise ValueError for a degradation that assumes other windows than those of the images it is given: its HU would be wrong."""
+    """Raise ValueError for a degradation that assumes other windows than those of its input images: its HU would be wrong."""
     key = "data.beside.source.intensity" if "source" in companions else "data.intensity"
     settings = companions["source"].settings if "source" in companions else intensity.settings
     windows = settings.get("window")
@@ -39,17 +39,17 @@ def check_windows(degrade: Degrade | None, companions: Mapping[str, CompanionRea
         if claimed and claimed != windows:
             remedy = f"data.degrade{where}.windows_hu={windows}".replace(" ", "") if windows else f"intensity@{key}=window"
             raise ValueError(
-                f"data.degrade{where}.windows_hu must be {key}.windows_hu, what -1 and 1 are, got {claimed} and {windows or 'none'}; "
+                f"data.degrade{where}.windows_hu must be {key}.windows_hu, the values of -1 and 1, got {claimed} and {windows or 'none'}; "
                 f"use {remedy}"
             )
 
 
 def check_pixels(degrade: Degrade | None, spacing_mm: Sequence[float] | None) -> None:
-    """Raise ValueError for a degradation that assumes a pixel more than 10 % larger or smaller than that of the images it is given."""
+    """Raise ValueError for a degradation that assumes a pixel more than 10 % larger or smaller than that of its input images."""
     for where, smaller, part in degrade.parts() if degrade and spacing_mm else ():
         side = smaller * spacing_mm[-1]
         if part.pixel_mm and not 0.9 <= part.pixel_mm / side <= 1.1:
-            after = f" / {smaller}, as the steps before it leave it" if smaller > 1 else ""
+            after = f" / {smaller}, after the earlier steps" if smaller > 1 else ""
             raise ValueError(
                 f"data.degrade{where}.pixel_mm must be the side of a pixel at data.size{after}, got {part.pixel_mm:g}, and the images "
                 f"have {side:.3g} mm there; use data.degrade{where}.pixel_mm={side:.3g}"
@@ -62,7 +62,7 @@ def check_units(records: Sequence[Record], cache: Cache) -> None:
     if len(units) > 1:
         names = [next(r.name for r in records if cache.entries.get(r.digest, {}).get("unit") == unit) for unit in sorted(units)]
         pairs = ", ".join(f"{unit} ({name})" for unit, name in zip(sorted(units), names, strict=True))
-        raise ValueError(f"all scans must be in one unit, got {pairs}; bring them to one, or choose some with data.files")
+        raise ValueError(f"all scans must be in one unit, got {pairs}; convert them, or choose some with data.files")
 
 
 def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -> str:
@@ -81,7 +81,7 @@ def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -
 
 
 def check_space(config: Mapping[str, Any], spatial_dims: int) -> None:
-    """Raise ValueError unless the model is of as many spatial dimensions as the images."""
+    """Raise ValueError unless the model has as many spatial dimensions as the images."""
     if config["image"]["spatial_dims"] != spatial_dims:
         raise ValueError(
             f"`image.spatial_dims` must be that of the data, got {config['image']['spatial_dims']}; these images have {spatial_dims}"
@@ -89,7 +89,7 @@ def check_space(config: Mapping[str, Any], spatial_dims: int) -> None:
 
 
 def check_source(model: Mapping[str, Any], channels: Mapping[str, int], degrade: Degrade | None) -> None:
-    """Raise ValueError unless a model of a paired task takes the source that the data give, at its resolution.
+    """Raise ValueError unless a model of a paired task has the channels and the resolution of the data's source.
 
     `channels`: the channels of `image` and of the companions.
     """

@@ -20,7 +20,7 @@ from medgan_pl.data.readers.scan import Scan
 class CohortSource:
     """The embedded cohort in one modality: one scan of `shape` voxels for each of `patients` simulated patients, drawn from `seed`.
 
-    `covariates` are simulated facts that each record must tell: age (years), sex (F, M), bmi (kg/m²), height (m), inspiration (0 to 1),
+    `covariates` are simulated facts that each record must have: age (years), sex (F, M), bmi (kg/m²), height (m), inspiration (0 to 1),
     rotation (degrees), severity (0 to 1, also for healthy patients), and each class but the first as a finding, 0 or 1.
     """
 
@@ -35,7 +35,7 @@ class CohortSource:
         self.classes, self.covariates = tuple(modality.classes), tuple(covariates)
         known = self.facts(phantom.draw_patient(seed, 0))
         if strange := [name for name in covariates if name not in known]:
-            raise ValueError(f"`model.covariates` must be of what the cohort simulates, {', '.join(known)}; got {', '.join(strange)}")
+            raise ValueError(f"`model.covariates` must be among the cohort's, {', '.join(known)}; got {', '.join(strange)}")
         self.title = f"the embedded cohort: {patients} simulated patients, seed {seed} (data.root is null; no real patient is in it)"
         self.unusable: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
@@ -49,11 +49,11 @@ class CohortSource:
         for index in range(self.patients):
             patient = phantom.draw_patient(self.seed, index)
             facts = self.facts(patient)
-            told = tuple(str(facts[name]) for name in self.covariates)
-            items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, told=told))
+            covariates = tuple(str(facts[name]) for name in self.covariates)
+            items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, told=covariates))
             content = f"{drawn.hexdigest()} {self.modality.settings} {self.seed} {index} {self.shape}"
             digests.append(hashlib.blake2b(content.encode(), digest_size=16).hexdigest())
-        # The hash of a patient depends on no image here, so that a patient is the same one in every modality.
+        # The hash of a patient depends on no image here, so that a patient is the same in every modality.
         people = [hashlib.blake2b(f"{self.seed} {index}".encode(), digest_size=16).hexdigest() for index in range(self.patients)]
         records = tabulate(items, [item.identity for item in items], people)
         return [replace(record, digest=digest) for record, digest in zip(records, digests, strict=True)]

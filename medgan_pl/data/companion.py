@@ -1,7 +1,7 @@
 """Companions of an image on its own grid: another scan of the patient (the source of a paired task), or masks.
 
-The channels of a companion are cut, cached and gathered together with those of the image, so that the two cannot come apart. A batch has
-each under a key of its own (core/batch.py).
+The channels of a companion are cut, cached and gathered together with those of the image. A batch has each under its own key
+(core/batch.py).
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class Masks:
     ) -> None:
         if len(structures) != len(labels or (1,)):
             raise ValueError(
-                f"data.beside.mask.structures must name what each of its labels is, got {list(structures)} for {labels or 'one'}; they are "
+                f"data.beside.mask.structures must name each of its labels, got {list(structures)} for {labels or 'one'}; they are "
                 "the channels of the mask"
             )
         self.modality, self.structures, self.labels, self.root = modality, tuple(structures), labels and tuple(labels), root
@@ -93,20 +93,22 @@ def stack_companions(scan: Scan, others: Mapping[str, Scan]) -> Scan:
     for key, other in others.items():
         if other.pixels.shape != scan.pixels.shape:
             raise ScanError(
-                f"its {key} must lie on its own grid of {' × '.join(map(str, scan.pixels.shape))}, got "
-                f"{' × '.join(map(str, other.pixels.shape))}; resample it there"
+                f"its {key} must lie on the image's grid, {' × '.join(map(str, scan.pixels.shape))}, got "
+                f"{' × '.join(map(str, other.pixels.shape))}; resample it"
             )
         if other.affine is not None and scan.affine is not None:
             corners = np.array(np.meshgrid(*[(0, n - 1) for n in scan.pixels.shape], [1], indexing="ij")).reshape(4, -1)
             off = float(np.abs((other.affine - scan.affine) @ corners).max())
             if off > min(scan.spacing_mm) / 2:
-                raise ScanError(f"its {key} must lie on its own grid, got one that is up to {off:.1f} mm away; register and resample it")
+                raise ScanError(
+                    f"its {key} must lie on the image's grid, got one that is up to {off:.1f} mm away; register and resample it"
+                )
         placed.append(replace(other, spacing_mm=scan.spacing_mm, affine=scan.affine))
     return replace(scan, beside=tuple(placed))
 
 
 def read_together(read: Callable[[], Scan], others: Mapping[str, Callable[[], Scan]]) -> Scan:
-    """Return the scan with its companions. Raises ScanError, which names the companion that is at fault."""
+    """Return the scan with its companions. Raise ScanError, which names the faulty companion."""
     scan, companions = read(), {}
     for key, other in others.items():
         try:

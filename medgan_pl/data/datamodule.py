@@ -1,4 +1,4 @@
-"""Images of one modality as Lightning wants them: prepared once, split by patient, streamed in whole batches."""
+"""A Lightning datamodule of images of one modality: prepared once, split by patient, streamed in whole batches."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ from medgan_pl.data.streamed import StreamedDataModule
 class ImageDataModule(StreamedDataModule):
     """Films, slices, volumes or patches from files or the embedded cohort. `conf/data/*.yaml` explain each argument.
 
-    `prepare_data` reads and normalizes every scan into the cache. `setup` opens the cache and splits. Both may be called again, and need no
-    trainer. It keeps the `Data` protocol (protocol.py).
+    `prepare_data` reads and normalizes every scan into the cache. `setup` opens the cache and splits. Both may be called again and need no
+    trainer. It has the `Data` protocol (protocol.py).
 
     - From the start: `classes`, `phantom`, `size`, `spatial_dims`, `channels`, `companions` (key -> companion) and `parts` (key -> channels
       of the image and of its companions).
@@ -140,12 +140,12 @@ class ImageDataModule(StreamedDataModule):
             checks.check_folders(self.source.splits, self.source.title)
 
     def check_model(self, config: Mapping[str, Any]) -> None:
-        """Raise ValueError unless the model takes images of these dimensions, and the source that these data give."""
+        """Raise ValueError unless the model fits the dimensions of these images, and their source."""
         checks.check_source(config["model"], self.parts, self.degrade)
         checks.check_space(config, self.spatial_dims)
 
     def read(self) -> None:
-        """Read every scan into the cache and judge nothing. Then `table` holds the records, `unusable` the reasons against the others."""
+        """Read every scan into the cache without checks. Then `table` holds the records, `unusable` the reasons against the others."""
         if self.table:
             return
         table, tasks = with_companions(self.source, self.companions, self.source.table())
@@ -155,7 +155,7 @@ class ImageDataModule(StreamedDataModule):
         self.table = table
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the cache, filling it if need be, and split.
+        """Open the cache, fill it if needed, and split.
 
         Raises ValueError for more than `max_corrupt` unusable scans, for too few patients to split, for identical images in two splits, and
         for an empty train or val split.
@@ -197,12 +197,12 @@ class ImageDataModule(StreamedDataModule):
 
     @property
     def pipelines(self) -> dict[str, Pipeline]:
-        """The pipelines by domain; the only one has the empty name."""
+        """Return the pipelines by domain; the only one has the empty name."""
         return {"": self.pipeline}
 
     @property
     def images(self) -> Table:
-        """The table of images, of which `rows` are rows."""
+        """Return the table of images; `rows` refers to its rows."""
         known = (self.labels, self.values)
         return Table(self.gather, self.parts, self.image_records, *known, degrade=self.degrade, seed=self.split_seed)
 
@@ -213,12 +213,12 @@ class ImageDataModule(StreamedDataModule):
             training = np.array([record.split == "train" for record in records])
             rows, owners = [record.told for record in records], [record.name for record in records]
             self.covariates, self.known = tabulated(self.covariate_names, rows, owners, training)
-            self.values = self.covariates.standardised(self.known)
+            self.values = self.covariates.standardize(self.known)
 
     def use_covariates(self, covariates: Covariates) -> None:
-        """Standardize the covariates by the scale that a model has learnt. Errors as `Covariates.check_levels`."""
+        """Standardize the covariates by a model's scale. Errors as `Covariates.check_levels`."""
         covariates.check_levels(self.covariates)
-        self.covariates, self.values = covariates, covariates.standardised(self.known)
+        self.covariates, self.values = covariates, covariates.standardize(self.known)
 
     @property
     def marks_holes(self) -> bool:
@@ -227,14 +227,14 @@ class ImageDataModule(StreamedDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the images, their order, classes, covariates and splits: equal for the same data set wherever it lies."""
+        """Return a hash of the images, their order, classes, covariates and splits: equal for the same data set in any folder."""
         return fingerprint(self.classes, self.records, self.covariate_names)
 
     def describe(self) -> list[str]:
         """Return plain lines for the log: the source, then the lines of `summary`."""
-        told = summary.covariate_lines(self.found, self.covariates, self.known, self.source.illegible)
+        facts = summary.covariate_lines(self.found, self.covariates, self.known, self.source.illegible)
         choice = summary.choice_lines(self.split, self.left_out, self.max_train, given=bool(self.source.splits))
-        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *told, *choice]
+        return [self.source.title, *summary.lines(self.found, self.classes, self.size), *facts, *choice]
 
     def stream(self, rank: int, world: int, start: int) -> Stream:
         return Stream(len(self.rows["train"]), self.batch_size, self.seed, rank, world, start)

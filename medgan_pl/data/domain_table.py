@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Caches:
-    """The caches of the domains as one: the `entries` of all, and a `folder` whose name tells which caches they are."""
+    """The caches of the domains as one: the `entries` of all, and a `folder` whose name identifies the caches."""
 
     def __init__(self, domains: Sequence["ImageDataModule"]) -> None:
         self.folder = Path("+".join(domain.cache.folder.name for domain in domains))
@@ -32,15 +32,14 @@ class Caches:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of several domains as one. The rows of a table follow those of the table before it; `images_from` holds the first row of
-    each, `records_from` its first record."""
+    """The tables of several domains, one after the other; `images_from` holds each one's first row, `records_from` its first record."""
 
     tables: Sequence[Table]
     images_from: np.ndarray
     records_from: np.ndarray
 
     def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
-        """Return the images alone (B, C, *S)."""
+        """Return only the images (B, C, *S)."""
         return self.batch(rows, turns, degraded=False)["image"]
 
     def batch(self, rows: np.ndarray, turns: np.ndarray, degraded: bool) -> Batch:
@@ -67,7 +66,7 @@ class Streams(Sampler):
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
         count = len(lengths)
         self.lengths, self.whole, self.firsts = list(lengths), sum(lengths), np.cumsum([0, *lengths[:-1]]).tolist()
-        # Different seeds, or domains of one length would be shown in one order: the cohort's patients in pairs.
+        # Different seeds: otherwise domains of equal length would have the same order, and the cohort's patients would form pairs.
         self.streams = [Stream(n, batch_size // count, seed + i, rank, world, start // count) for i, n in enumerate(lengths)]
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -78,9 +77,9 @@ class Streams(Sampler):
 
 
 class DomainEpochs(DistributedSampler):
-    """Stretches of a `Streams`, one an epoch: as many batches as show each image of the largest domain. `set_epoch` chooses the stretch.
+    """Parts of a `Streams`, one an epoch: as many batches as show each image of the largest domain. `set_epoch` chooses the part.
 
-    It is a DistributedSampler so that Lightning does not replace it by one, see stream.py.
+    It is a DistributedSampler so that Lightning does not replace it, see stream.py.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:

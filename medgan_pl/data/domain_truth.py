@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def truth_unknown_because(data: "ImageDataModule") -> str:
-    """Return why it is not known what an image of one domain should be in another, and what to do; "" if it is known."""
+    """Return why the true image in another domain is unknown, and what to do; "" if it is known."""
     if not isinstance(data, DomainsDataModule):
         return "the domains are classes of one data set, which show different patients"
     if not data.phantom:
         return (
-            "the domains are files, and no pairs are known of them; where you have some, python -m medgan_pl.apply checkpoint=… "
+            "the domains are files, and their pairs are unknown; if you have pairs, use python -m medgan_pl.apply checkpoint=… "
             "input=SOURCES output=MADE and then python -m medgan_pl.evaluate fake=MADE real=TRUTHS paired=true, files of the same names"
         )
     if data.patches:
-        return "patches are cut at random, elsewhere in each domain"
+        return "patches are cut at random, at other places in each domain"
     first, *others = [(d.source.seed, d.source.shape, d.modality.structures, d.layout.settings) for d in data.domains.values()]
     if any(other != first for other in others):
-        return "the domains show other patients or another part of the body, or cut them otherwise (cohort.seed, cohort.shape, slices)"
+        return "the domains have other patients or another part of the body, or cut them differently (cohort.seed, cohort.shape, slices)"
     return ""
 
 
@@ -50,7 +50,7 @@ def each_domain_of(data: DomainsDataModule, records: "Sequence[Record]") -> "Ite
 def truth_in_last_domain(data: DomainsDataModule, rows: np.ndarray) -> ImageSet:
     """Return for each image at these ascending `rows` of the table the same slice of the same patient in the last domain.
 
-    A slice is there even if the last domain would not have kept it. The groups of the set are the patients at `rows`.
+    It includes slices that the last domain would have dropped. The groups of the set are the patients at `rows`.
     """
     owners = data.image_records[rows]
     numbers = np.unique(owners)

@@ -1,4 +1,4 @@
-"""Several data sets as domains of one, for games that translate images of one domain into another without any pairs."""
+"""Several data sets as domains of one, for games that translate between domains without pairs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,17 +24,17 @@ class DomainsDataModule(StreamedDataModule):
     """The images of `domains` (name -> ImageDataModule), each read, scaled to [-1, 1] and augmented by its own rules.
 
     A batch has `image`, `label` (the domain, counted in the order of `domains`, whose names are the `classes`) and `record`. A training
-    batch holds the same number of images of each domain, in turn (0, 1, …, 0, 1, …). Each domain has an order of its own, and a smaller one
-    repeats more often. Pairs are not known. On the embedded cohort all domains have the same patients, in different orders: that two
-    images of one patient meet is chance, and no game is told.
+    batch holds the same number of images of each domain, in turn (0, 1, …, 0, 1, …). Each domain has its own order, and a smaller one
+    repeats more often. Pairs are unknown. On the embedded cohort all domains have the same patients, in different orders; two images of one
+    patient meet only by chance, and no game uses it.
 
-    Each domain is split by itself. Patients of files are identified by a hash of their images (files/records.py), so that a patient who is
-    in two domains is not recognized, and may be held out of one and in training in the other. Where that matters, divide the files and use
+    Each domain is split by itself. Patients of files are identified by a hash of their images (files/records.py), so that a patient in two
+    domains is not recognized, and may be held out of one and in training in the other. If that matters, divide the files and use
     split=folders in each domain. A head of the cohort is in the same split in all domains, and so is a chest.
 
     The table of images, `records` and `rows` are those of all domains; a record's name begins with its domain's. `inverses` maps a domain
-    to its way back to native units. Whatever exists for one data set only (`inverse`, `modality`, `pipeline`, `layout`, the folder of
-    cached features) is that of the last domain: with two domains a and b, the translation is a -> b.
+    to its map to native units. Attributes that exist only once (`inverse`, `modality`, `pipeline`, `layout`, the folder of cached
+    features) are those of the last domain: with two domains a and b, the translation is a -> b.
 
     - `size`, `channels`, `spatial_dims`: those of every domain. `batch_size`: images of all domains together, on one device.
     - `cache`: not read here; each domain has its own.
@@ -78,7 +78,7 @@ class DomainsDataModule(StreamedDataModule):
         self.records: list[Record] = []
 
     def check_model(self, config: Mapping[str, Any]) -> None:
-        """Raise ValueError unless the model takes images of these dimensions."""
+        """Raise ValueError unless the model fits the dimensions of these images."""
         check_source(config["model"], self.parts, None)
         check_space(config, self.spatial_dims)
 
@@ -102,26 +102,26 @@ class DomainsDataModule(StreamedDataModule):
 
     @property
     def pipelines(self) -> dict[str, Pipeline]:
-        """The pipelines by domain."""
+        """Return the pipelines by domain."""
         return {name: domain.pipeline for name, domain in self.domains.items()}
 
     @property
     def inverse(self) -> Inverse | None:
-        """The way back of the last domain."""
+        """Return the inverse of the last domain."""
         return self.inverses.get(self.classes[-1])
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the images, their order, domains and splits."""
+        """Return a hash of the images, their order, domains and splits."""
         return fingerprint(self.classes, self.records)
 
     @property
     def images(self) -> Tables:
-        """The tables of images of all domains as one."""
+        """Return the tables of images of all domains as one."""
         return Tables([domain.images for domain in self.domains.values()], self.images_from, self.records_from)
 
     def use_covariates(self, covariates: Covariates) -> None:
-        """Raise ValueError if the model has learnt covariates, as domains have none."""
+        """Raise ValueError if the model has covariates, as domains have none."""
         covariates.check_levels(self.covariates)
 
     def stream(self, rank: int, world: int, start: int) -> Streams:
@@ -135,7 +135,7 @@ class DomainsDataModule(StreamedDataModule):
         return [len(domain.rows["train"]) for domain in self.domains.values()]
 
     def in_order(self, split: str) -> list[list[int]]:
-        """Return each image of a held-out split once. The domains take turns as long as they last, so that a batch holds images of each."""
+        """Return each image of a held-out split once. The domains alternate while they last, so that a batch holds images of each."""
         mine = [place for part in super().in_order(split) for place in part]
         domains = np.searchsorted(self.images_from, self.rows[split][mine], side="right") - 1
         turns = np.concatenate([np.arange(n) for n in np.bincount(domains, minlength=len(self.domains))])
@@ -150,14 +150,14 @@ class DomainsDataModule(StreamedDataModule):
     def describe(self) -> list[str]:
         """Return the lines of each domain, and a warning that patients are not recognized across domains."""
         said = [f"{name}: {line}" for name, domain in self.domains.items() for line in domain.describe()]
-        each = "each domain is split by itself: who is in two of them may be held out of one and train in the other"
+        each = "each domain is split by itself: a patient in two of them may be held out of one and in training in the other"
         return said if self.split == "folders" or all(domain.phantom for domain in self.domains.values()) else [*said, each]
 
 
 def check(domains: Mapping[str, ImageDataModule], shape: tuple[Any, ...], batch_size: int) -> None:
     """Raise ValueError unless the domains fit together; `shape` is (spatial_dims, size, channels)."""
     if len(domains) < 2:
-        raise ValueError(f"`data.domains` must hold at least two domains, got {list(domains)}; for one use its data alone")
+        raise ValueError(f"`data.domains` must hold at least two domains, got {list(domains)}; for one domain use its data directly")
     if batch_size < 1 or batch_size % len(domains):
         raise ValueError(
             f"`data.batch_size` must be a multiple of the {len(domains)} domains, got {batch_size}; "
@@ -166,9 +166,9 @@ def check(domains: Mapping[str, ImageDataModule], shape: tuple[Any, ...], batch_
     for name, domain in domains.items():
         own = (domain.spatial_dims, domain.size, domain.channels)
         if own != shape:
-            raise ValueError(f"all domains must be of one (spatial_dims, size, channels), {shape} as data says, got {own} in {name}")
+            raise ValueError(f"all domains must have the (spatial_dims, size, channels) of data, {shape}, got {own} in {name}")
         if domain.covariate_names or domain.companions or domain.degrade:
-            raise ValueError(f"a domain must be of images alone, got covariates, beside or degrade in data.domains.{name}; leave them out")
+            raise ValueError(f"a domain must have only images, got covariates, beside or degrade in data.domains.{name}; leave them out")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from medgan_pl.data.prepare.cache import Cache
 
 
 class Gather(Protocol):
-    """A way to get images out of the cache."""
+    """A function that gets images from the cache."""
 
     def __call__(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
         """Return the images (B, C, *S) at these rows (B,) of the table of images, shown at these turns (B,)."""
@@ -51,8 +51,7 @@ class Crops:
 
 
 def fractions(seed: int, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Return numbers (B, 3) in [0, 1), each a function of (seed, row, turn, axis) alone: splitmix64 (Steele, Lea & Flood 2014, OOPSLA) as a
-    hash."""
+    """Return numbers (B, 3) in [0, 1), each a hash of (seed, row, turn, axis) by splitmix64 (Steele, Lea & Flood 2014, OOPSLA)."""
     state = np.full((len(rows), 3), seed, np.uint64)
     for key in (rows.astype(np.uint64)[:, None], turns.astype(np.uint64)[:, None], np.arange(3, dtype=np.uint64)):
         state = (state ^ key) + np.uint64(0x9E3779B97F4A7C15)
@@ -71,7 +70,7 @@ class Degrade(Protocol):
 
 @dataclass(frozen=True)
 class Table:
-    """The images of a datamodule in all splits, and what is known about each.
+    """The images of a datamodule in all splits, and facts about each.
 
     - `gather`: gets images with the channels of their companions, as `channels` (key -> number of channels) divides them.
     - `records` (N,): for each image the row of its record. `labels` (R,): the class of each record.
@@ -88,7 +87,7 @@ class Table:
     seed: int = 0
 
     def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
-        """Return the images alone (B, C, *S)."""
+        """Return only the images (B, C, *S)."""
         return self.gather(rows, turns)[:, : self.channels["image"]]
 
     def batch(self, rows: np.ndarray, turns: np.ndarray, degraded: bool) -> Batch:
@@ -109,7 +108,7 @@ class Table:
 
 
 def inverse_of(entries: Sequence[Mapping[str, Any]], modality: str, directions: Any) -> Inverse:
-    """Return the way from [-1, 1] back to native units and space: the medians over these entries of the cache."""
+    """Return the map from [-1, 1] to native units and space: the medians over these entries of the cache."""
     channels = range(len(entries[0]["levels"]))
     levels = tuple((median(e["levels"][c][0] for e in entries), median(e["levels"][c][1] for e in entries)) for c in channels)
     spacings = [entry["spacing_mm"] for entry in entries if entry["spacing_mm"]]

@@ -1,4 +1,4 @@
-"""Intensity, there and back: the native values that become -1 and 1, for each image and channel, and the inverse.
+"""Intensity and its inverse: the native values that become -1 and 1, for each image and channel.
 
 Every rule is one linear map for each channel, so its inverse is exact where nothing was clipped. The rules differ only in how they find
 the `Levels`.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan_pl.data.readers.scan import Scan, ScanError, centred_affine
+from medgan_pl.data.readers.scan import Scan, ScanError, centered_affine
 
 # Remedy for a scan without a usable bit depth.
 OTHERS = "use intensity@data.intensity=window for CT, intensity@data.intensity=percentiles for others"
@@ -152,27 +152,27 @@ def seen(scan: Scan, nonzero: bool) -> np.ndarray:
 
     Raise ScanError if there are none.
     """
-    every = scan.pixels.size // 2**24 + 1 | 1  # odd, so that it does not keep to the columns of an even image
+    every = scan.pixels.size // 2**24 + 1 | 1  # odd, so that it does not select whole columns of an even image
     values = scan.pixels.reshape(-1)[::every]
     if scan.padding is not None:
         values = values[~scan.padding.reshape(-1)[::every]]
     if nonzero:
         values = values[values != 0]
     if not values.size:
-        raise ScanError("it must show something, got nothing but padding and zeros")
+        raise ScanError("it must have values besides padding and zeros, got none")
     return values
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of native values. HU and gray levels have a meaning of their own (`absolute`); an arbitrary signal only has its range."""
+    """The unit of native values. HU and gray levels have an absolute meaning (`absolute`); an arbitrary signal only has its range."""
 
     name: str
     absolute: bool = True
 
     @property
     def of_loss(self) -> str:
-        """The unit in which a loss of precision is reported."""
+        """Return the unit in which a loss of precision is reported."""
         return self.name if self.absolute else "thousandths of the range"
 
     def loss(self, error: float, levels: Levels) -> float:
@@ -225,4 +225,4 @@ class Inverse:
         if self.spacing_mm is None or self.directions is None:
             return None
         shape, spacing = ((1, *shape), (max(self.spacing_mm), *self.spacing_mm)) if len(shape) == 2 else (shape, self.spacing_mm)
-        return centred_affine(shape, spacing, self.directions)
+        return centered_affine(shape, spacing, self.directions)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 # A voxel that a structure covers by this share or more is inside.
 INSIDE = 0.5
-# A resampled mask channel is -1 only where nothing is missing. The rest of the scale is a partly missing pixel, which is not known.
+# A resampled mask channel is -1 only where nothing is missing. Other values are a partly missing pixel, which is unknown.
 PARTLY_MISSING = -0.999
 
 
@@ -38,7 +38,7 @@ def covered(share: Shaped[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
 
 
 def with_holes(image: Float[Tensor, "b c *space"], missing: Bool[Tensor, "*broadcast"], fill: float | None) -> Float[Tensor, "b d *space"]:
-    """Return an image with `fill` where it is missing, and one channel more, the last: 1 where it is missing, -1 where it is known.
+    """Return an image with `fill` where it is missing, and a further last channel: 1 where it is missing, -1 where it is known.
 
     `missing` is (B or 1, 1, *S). With `fill` None the values in the holes stay as they are.
     """
@@ -48,10 +48,10 @@ def with_holes(image: Float[Tensor, "b c *space"], missing: Bool[Tensor, "*broad
 
 
 def holes_of(source: Float[Tensor, "b d *space"]) -> Bool[Tensor, "b 1 *space"]:
-    """Return True where the last channel of a source marks a missing pixel, also where a resampled pixel is missing only in part."""
+    """Return True where the last channel of a source marks a missing pixel, also if a resampled pixel is only partly missing."""
     return source[:, -1:] > PARTLY_MISSING
 
 
 def keep_known(source: Float[Tensor, "b d *space"], made: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-    """Return what was generated where the last channel of the source is above 0 (missing), and the source itself elsewhere."""
+    """Return the generated image where the last channel of the source is above 0 (missing), and the source elsewhere."""
     return torch.where(source[:, -1:] > 0, made, source[:, : made.shape[1]])

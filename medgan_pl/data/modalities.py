@@ -22,7 +22,7 @@ from medgan_pl.data.readers.gather import Gathered, gather_films, gather_volumes
 from medgan_pl.data.readers.itk import read_itk
 from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.pictures import read_picture
-from medgan_pl.data.readers.scan import Scan, centred_affine
+from medgan_pl.data.readers.scan import Scan, centered_affine
 from medgan_pl.data.readers.series import read_series
 
 # Air is -1000 HU, and only voxels with air lie below fat (-100 HU). A signal has such values only where interpolation rings, in FEW % of
@@ -55,14 +55,14 @@ class XRay:
 
     def choosing(self, series: str | None) -> Self:
         if series is not None:
-            raise ValueError(f"`series` chooses among DICOM series of volumes, and the generator takes films, got {series}")
+            raise ValueError(f"`series` chooses among DICOM series of volumes, but the generator needs films, got {series}")
         return self
 
     def doubt(self, item: Item, scan: Scan, low: float) -> None:
         """Return None: pictures may hold any values on any scale."""
 
     def unit(self, scan: Scan) -> Unit:
-        if scan.bits is None or (not self.voi and np.any(scan.pixels % 1)):  # rescaled films are on a scale of their own
+        if scan.bits is None or (not self.voi and np.any(scan.pixels % 1)):  # rescaled films have their own scale
             return SIGNAL
         return GREY_LEVELS
 
@@ -120,18 +120,18 @@ class CT(Volumes):
     structures: tuple[str, ...] = CHEST
 
     def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
-        """Return a doubt if the window begins at air and the scan has none. A brain that is cut close has no air, nor has its window."""
-        least = float(scan.pixels.min())
-        if says_modality(item) or low > FROM_AIR_HU or least < NO_TISSUE_HU:
+        """Return a reason if the window begins at air and the scan has none. A tightly cropped brain and its window have no air."""
+        minimum = float(scan.pixels.min())
+        if says_modality(item) or low > FROM_AIR_HU or minimum < NO_TISSUE_HU:
             return None
-        return f"the window of training begins at {low:g} HU, and its least value is {least:g}, while air is below {NO_TISSUE_HU}"
+        return f"the window of training begins at {low:g} HU, but its minimum is {minimum:g}, while air is below {NO_TISSUE_HU}"
 
     def unit(self, scan: Scan) -> Unit:
         return HU
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         made = thorax_ct(patient, size=shape)
-        return Scan(made.hu, made.spacing_mm, centred_affine(made.hu.shape, made.spacing_mm))
+        return Scan(made.hu, made.spacing_mm, centered_affine(made.hu.shape, made.spacing_mm))
 
     def label(self, patient: Patient) -> int:
         return patient.label
@@ -158,11 +158,11 @@ class HeadCT(Heads, CT):
 
     def __init__(self, series: str | None = None) -> None:
         super().__init__(series)
-        self.settings |= {"head": True}  # the cohort's image is another than that of the chest
+        self.settings |= {"head": True}  # the cohort's image differs from that of the chest
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         made = head_ct(patient, size=shape, lesion=self.label(patient) == 1)
-        return Scan(made.hu, made.spacing_mm, centred_affine(made.hu.shape, made.spacing_mm))
+        return Scan(made.hu, made.spacing_mm, centered_affine(made.hu.shape, made.spacing_mm))
 
 
 class MRI(Heads, Volumes):
@@ -186,10 +186,10 @@ class MRI(Heads, Volumes):
         self.settings |= {"bias_field": bias_field, "echo": [tr_ms, te_ms] if ti_ms is None else [tr_ms, te_ms, ti_ms]}
 
     def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
-        least = float(np.percentile(scan.pixels, FEW))
-        if says_modality(item) or not least < NO_TISSUE_HU:
+        low_value = float(np.percentile(scan.pixels, FEW))
+        if says_modality(item) or not low_value < NO_TISSUE_HU:
             return None
-        return f"{FEW} % of its values are at most {least:.4g}, while a signal's are not below {NO_TISSUE_HU}, as HU of air are"
+        return f"{FEW} % of its values are at most {low_value:.4g}; a signal is not below {NO_TISSUE_HU}, but HU of air are"
 
     def unit(self, scan: Scan) -> Unit:
         return SIGNAL
@@ -201,7 +201,7 @@ class MRI(Heads, Volumes):
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         echo = {"tr_ms": self.tr_ms, "te_ms": self.te_ms, "ti_ms": self.ti_ms}
         made = head_mri(patient, size=shape, **echo, lesion=self.label(patient) == 1)
-        scan = Scan(made.signal, made.spacing_mm, centred_affine(made.signal.shape, made.spacing_mm))
+        scan = Scan(made.signal, made.spacing_mm, centered_affine(made.signal.shape, made.spacing_mm))
         return even(scan) if self.bias_field else scan
 
 

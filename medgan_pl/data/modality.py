@@ -19,7 +19,7 @@ class Modality(Protocol):
     - `name`: the DICOM name. `spatial_dims`: of its scans. `kinds`: the kinds of file, for messages.
     - `settings`: all settings that `read` depends on besides the file.
     - `series`: the regular expression that chooses DICOM series by their description; None: all of the modality.
-    - `classes`: of the embedded cohort, in the order of `label`. `structures`: those of which the cohort has masks.
+    - `classes`: of the embedded cohort, in the order of `label`. `structures`: those with masks in the cohort.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Modality(Protocol):
         """Return the modality that takes the DICOM series of this description. Raise ValueError if it has no series."""
 
     def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
-        """Return what in the values of a scan speaks against this modality, or None. Files that name the modality raise no doubt.
+        """Return the reason why the values of a scan do not fit this modality, or None; None also if the files name the modality.
 
         `low` is the native value that becomes -1.
         """

@@ -1,4 +1,4 @@
-"""The data settings of a trained run, as they may be opened again."""
+"""The data settings of a trained run, to open its data again."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -11,10 +11,10 @@ from medgan_pl.core.settings import CHOOSING
 
 
 def data_of_run(given: Mapping[str, Any], stored: Mapping[str, Any], overrides: Sequence[str], run: Path) -> dict[str, Any]:
-    """Return the settings of the data that a generator was trained on, changed by what was typed.
+    """Return the settings of the data that a generator was trained on, changed by the typed arguments.
 
-    The run's settings are the base, and `data.…` on the command line changes them. The command line alone says where the cache is. Which
-    files are read is taken from the checkpoint only if the config.yaml of its own `run` folder says the same, or if it was typed.
+    The run's settings are the base, and `data.…` on the command line changes them. Only the command line sets the cache. The checkpoint's
+    choice of files is used only if the config.yaml of its own `run` folder has the same, or if it was typed.
 
     - `given`: the command's own `data` settings, resolved, in plain containers.
     - `stored`: the `data` settings in the checkpoint.
@@ -43,17 +43,15 @@ def _check_modality(given: Mapping[str, Any], stored: Mapping[str, Any], typed: 
     own = stored.get("modality", {}).get("_target_", asked)
     if "data" in typed and asked != own:
         kinds = [target.split(".")[-1] for target in (own, asked)]
-        raise ValueError("the generator was trained on {}, got data of {}; leave data=… out, or choose the same".format(*kinds))
+        raise ValueError("the generator was trained on {}, got data of {}; leave data=… out, or use the same".format(*kinds))
 
 
 def _without_files(kept: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
     """Return the settings of weights that lie outside their run folder, without those that choose files (CHOOSING)."""
     if "domains" in kept:
-        raise ValueError("several domains are judged in their run folder only, whose config.yaml says where their files lie")
+        raise ValueError("several domains can be evaluated only in their run folder, whose config.yaml names their files")
     if "data.root" not in typed:
-        raise ValueError(
-            "weights outside their run folder do not say where their data lie: add data.root=PATH (null for the embedded cohort)"
-        )
+        raise ValueError("weights outside their run folder do not name their data: add data.root=PATH (null for the embedded cohort)")
     beside = {key: each and each | {"root": None} for key, each in kept.get("beside", {}).items()}
     kept = {key: value for key, value in kept.items() if key not in CHOOSING} | {"beside": beside}
     check_targets({key: value for key, value in kept.items() if key != "_target_"}, DATA_PARTS)
@@ -64,7 +62,7 @@ def _without_files(kept: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]
 
 
 def _with_typed(data: dict[str, Any], given: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
-    """Return `data` with the typed groups (intensity@data.intensity) and keys (data.size) as `given` has them."""
+    """Return `data` with the typed groups (intensity@data.intensity) and keys (data.size) from `given`."""
     for key in (key.split("@data.")[1] for key in typed if "@data." in key):
         _put(data, key.split("."), _find(given, key.split(".")), merge=False)
     for key in typed:
@@ -77,11 +75,11 @@ def _with_typed(data: dict[str, Any], given: Mapping[str, Any], typed: Sequence[
 
 
 def _check_there(data: Mapping[str, Any], key: str) -> None:
-    """Raise ValueError unless `data` has this key. Hydra is told to add such keys, so it does not notice a mistyped one."""
+    """Raise ValueError unless `data` has this key. Hydra adds such keys, so that it does not notice a mistyped one."""
     *above, last = key.split(".")[1:]
     node = _find(data, above)
     if last not in (node or {}):
-        there = f"data.{'.'.join(above)} has {', '.join(node)}" if node else f"nor is there any data.{'.'.join(above)}"
+        there = f"data.{'.'.join(above)} has {', '.join(node)}" if node else f"there is no data.{'.'.join(above)} either"
         raise ValueError(f"there is no `{key}` in the data of the run; {there}")
 
 
@@ -93,7 +91,7 @@ def _find(tree: Any, path: Sequence[str]) -> Any:
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any, *, merge: bool) -> None:
-    """Set the value at a path; with `merge`, a mapping is laid on the mapping that is there, key by key."""
+    """Set the value at a path; with `merge`, merge a mapping into the existing one, key by key."""
     *above, last = path
     for name in above:
         if not isinstance(tree.get(name), dict):

@@ -1,4 +1,4 @@
-"""The contract between data and everything that uses them: training, evaluation and the commands ask for this and nothing else of them."""
+"""The protocol of data: training, evaluation and the commands use only this of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -13,29 +13,28 @@ from medgan_pl.data.prepare.pipelines import Pipeline
 class StreamReader(Protocol):
     """A LightningModule that reads one endless stream of training batches.
 
-    The data give such a module a loader without an end, which begins where the module stopped, so that a resumed run sees exactly the
-    batches it would have seen. Any other module gets a finite loader for each epoch.
+    The data give such a module an endless loader that begins where the module stopped, so that a resumed run has exactly the batches of an
+    uninterrupted one. Any other module gets a finite loader for each epoch.
     """
 
     def stream_position(self) -> int:
-        """Return the number of elements that all ranks together have been shown."""
+        """Return the number of elements that all ranks together have seen."""
 
 
 @runtime_checkable
 class Data(Protocol):
     """A LightningDataModule from which a model can be trained. It need not hold images.
 
-    A batch is a dict of tensors (core/batch.py), all of the same length. The data decide which keys it has, and a game says which keys it
-    reads.
+    A batch is a dict of tensors (core/batch.py), all of the same length. The data decide its keys; a game declares which keys it reads.
 
     - `batch_size`: elements of a training batch on one device.
     - `classes`: the names of the labels by number, empty without labels. `phantom`: True if the data are simulated.
     - `covariate_names`: the columns that each batch has under `covariates`. `covariates`: their facts, measured on the training split.
-    - `inverse`: the way back from [-1, 1] to native units and space, None for data that are not images. `inverses`: the same by the name of
-      the domain, empty for data of one domain. `pipelines`: the way from a scan to an image by the name of the domain, or under "" for
-      data of one domain; empty for data that are not images.
-    - `marks_holes`: True if the source of each image is that image but where its last channel marks a hole.
-    - `fingerprint`: equal for equal data, classes and splits, wherever they lie. A resumed run needs the same fingerprint.
+    - `inverse`: the map from [-1, 1] to native units and space, None for data that are not images. `inverses`: the same by the name of the
+      domain, empty for data of one domain. `pipelines`: the map from a scan to an image by the name of the domain, or under "" for data of
+      one domain; empty for data that are not images.
+    - `marks_holes`: True if the source of each image is that image, except where its last channel marks a hole.
+    - `fingerprint`: equal for equal data, classes and splits in any folder. A resumed run needs the same fingerprint.
 
     `classes`, `phantom`, `covariate_names` and `marks_holes` are known at once, the rest after `setup`.
     """
@@ -58,7 +57,7 @@ class Data(Protocol):
         """Open what is prepared and split it, in each process. A second call does nothing."""
 
     def check_model(self, config: Mapping[str, Any]) -> None:
-        """Raise ValueError, naming the key, if a model of this resolved configuration cannot take these data. Needs no `setup`."""
+        """Raise ValueError, naming the key, if a model of this resolved configuration does not fit these data. It needs no `setup`."""
 
     def describe(self) -> list[str]:
         """Return plain lines about the data, for the log. None of them identifies a patient."""
@@ -70,10 +69,10 @@ class Data(Protocol):
         """Return at most `n` elements of a split as one batch on the CPU: evenly spaced, and the same at each call."""
 
     def use_covariates(self, covariates: Covariates) -> None:
-        """Standardize the covariates as a trained model has learnt them. Raises ValueError if the columns differ."""
+        """Standardize the covariates by a trained model's scale. Raise ValueError if the columns differ."""
 
     def train_dataloader(self) -> Iterable[Batch]:
-        """Return the training batches: without an end for a StreamReader, else each element once an epoch, shuffled by (seed, epoch)."""
+        """Return the training batches: endless for a StreamReader, else each element once an epoch, shuffled by (seed, epoch)."""
 
     def val_dataloader(self) -> Iterable[Batch]:
         """Return each element of the validation split once, in order."""

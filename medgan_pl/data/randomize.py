@@ -1,4 +1,4 @@
-"""Random augmentation of a whole batch at once, on the device it is on."""
+"""Random augmentation of a whole batch at once, on its device."""
 
 import math
 from collections.abc import Mapping

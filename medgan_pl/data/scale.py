@@ -1,4 +1,4 @@
-"""The native unit that a step on the [-1, 1] scale stands for."""
+"""The native unit of a step on the [-1, 1] scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Scale:
     """The meaning of a step in an image.
 
     - `half_range`: native `unit`s for a step of 1 on the [-1, 1] scale.
-    - `spacing_mm`: the size of a pixel along each axis; None if it is not known, or not the same for all images.
+    - `spacing_mm`: the size of a pixel along each axis; None if it is unknown, or differs between images.
     """
 
     half_range: float = 1.0

@@ -1,4 +1,4 @@
-"""The sets of images that a judgement holds against one another: reals of a data module, and fakes however they were made."""
+"""The sets of images that an evaluation compares: reals of a data module, and fakes from any source."""
 
 import hashlib
 import json
@@ -17,19 +17,19 @@ from medgan_pl.data.prepare.formats import Format
 if TYPE_CHECKING:
     from medgan_pl.data.datamodule import ImageDataModule
 
-# Fakes are kept as the cache keeps reals, so that rounding cannot tell them apart.
+# Fakes are stored like the reals in the cache, so that rounding does not distinguish them.
 STORED = Format("uint16")
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images and what is known of them; `metrics.features.Images`, so `set[rows]` are images (B, C, *S) in [-1, 1].
+    """Images and facts about them; as `metrics.features.Images`, `set[rows]` are images (B, C, *S) in [-1, 1].
 
-    - `get`: (B,) int64 -> those images. `count`: how many there are.
-    - `key`: a hash of the content, equal for equal images in equal order; features of reals are remembered by it. "" for fakes.
-    - `labels`: (N,) int64, None without classes. `groups`: (N,) int64, whose image each is, None where each is its own.
-    - `names`: of each image what a person finds it by. `masks`: (N, 1, *S) of {0, 1}, None where none are known. `covariates`: (N, K)
-      float32, standardised, None without any.
+    - `get`: (B,) int64 -> those images. `count`: their number.
+    - `key`: a hash of the content, equal for equal images in equal order; features of reals are cached by it. "" for fakes.
+    - `labels`: (N,) int64, None without classes. `groups`: (N,) int64, the patient of each image, None if each is a separate one.
+    - `names`: a name for each image by which a person finds it. `masks`: (N, 1, *S) of {0, 1}, None if unknown. `covariates`: (N, K)
+      float32, standardized, None without any.
     """
 
     get: Callable[[Tensor], Tensor] = field(repr=False)
@@ -66,28 +66,28 @@ class ImageSet:
         )
 
     def at_most(self, n: int, seed: int = 0) -> "ImageSet":
-        """All, or `n` of them by a draw keyed by `seed`."""
+        """Return all images, or `n` of them drawn by `seed`."""
         return self if self.count <= n else self.take(torch.randperm(self.count, generator=keyed(seed))[:n])
 
     def of_class(self, label: int) -> "ImageSet":
         return self.take((self.labels == label).nonzero()[:, 0])
 
     def changed(self, change: Callable[[Tensor], Tensor], name: str) -> "ImageSet":
-        """The images as `change` makes them, a function of an image alone that `name` tells from others."""
+        """Return the images after `change`, a function of one image; `name` identifies it."""
         return replace(self, get=lambda rows: change(self.get(rows)), key=self.key and digest(self.key, name))
 
     def first(self, n: int) -> Tensor:
-        """At most `n` images (n, C, *S), evenly spaced."""
+        """Return at most `n` images (n, C, *S), evenly spaced."""
         return self[torch.linspace(0, self.count - 1, min(n, self.count)).long()]
 
     def parts(self, size: int) -> Iterable[Tensor]:
-        """All images, `size` at a time."""
+        """Yield all images, `size` at a time."""
         for rows in torch.arange(self.count).split(size):
             yield self[rows]
 
 
 def joined(a: ImageSet, b: ImageSet) -> ImageSet:
-    """The images of both, of different patients; what only one of them knows is not kept."""
+    """Return the images of both, of different patients; facts that only one of them has are dropped."""
 
     def get(rows: Tensor) -> Tensor:
         first = rows < len(a)
@@ -118,10 +118,10 @@ def keyed(seed: int) -> torch.Generator:
 
 
 def real_set(data: "ImageDataModule", rows: np.ndarray) -> ImageSet:
-    """The images of a data module at `rows` of its table of images."""
+    """Return the images of a data module at `rows` of its table of images."""
     records = data.image_records[rows]
-    first = np.searchsorted(data.image_records, records)  # of each image the first of its scan
-    crops = [data.seed, rows.tolist()] if data.patches else None  # what a patch shows hangs on these too
+    first = np.searchsorted(data.image_records, records)  # for each image the first of its scan
+    crops = [data.seed, rows.tolist()] if data.patches else None  # a patch depends on these too
     content = json.dumps([data.cache.folder.name, [data.records[r].digest for r in records], (rows - first).tolist(), crops])
     patients = np.array([data.records[r].patient for r in records])
     return ImageSet(
@@ -136,14 +136,13 @@ def real_set(data: "ImageDataModule", rows: np.ndarray) -> ImageSet:
 
 
 def held_out(data: "ImageDataModule") -> tuple[np.ndarray, np.ndarray, str]:
-    """Rows of the reference (test) and of the reals held against it for the floor (val), and a note where they had to be made otherwise:
-    without a test split, the val split is halved by patient.
+    """Return the rows of the reference (test), the rows of the reals for the floor (val), and a note.
 
-    Raises ValueError where nothing is held out.
+    Without a test split, the val split is halved by patient, and the note states it. Raise ValueError if nothing is held out.
     """
     if data.split == "none":
         raise ValueError(
-            "a judgement needs reals that the generator never saw, and data.split=none holds nothing out; use data.split=patient"
+            "an evaluation needs reals that the generator never saw, but data.split=none holds nothing out; use data.split=patient"
         )
     if len(data.rows["test"]):
         return data.rows["test"], data.rows["val"], ""
@@ -152,7 +151,10 @@ def held_out(data: "ImageDataModule") -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def halves(data: "ImageDataModule", rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows in two parts, no patient in both, identical images counted as one patient. Raises ValueError for fewer than two patients."""
+    """Return the rows in two parts without a common patient; identical images count as one patient.
+
+    Raise ValueError for fewer than two patients.
+    """
     members = np.unique(data.image_records[rows])
     fractions = {"train": 0.0, "val": 0.5, "test": 0.5}
     sides = split_by_patient([data.records[member] for member in members], fractions, data.split_seed)
@@ -161,9 +163,9 @@ def halves(data: "ImageDataModule", rows: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def stored(parts: Iterable[Tensor], count: int, labels: Tensor | None = None, names: Sequence[str] = ()) -> ImageSet:
-    """Images that come in parts (B, C, *S), `count` in all, kept in a file without a name that goes when the process does.
+    """Return the `count` images of parts (B, C, *S), stored in an unnamed file that is removed when the process ends.
 
-    Raises ValueError for NaN or infinity, and for parts that differ in size.
+    Raise ValueError for NaN or infinity, and for parts that differ in size.
     """
     values: np.memmap | None = None
     place = 0
@@ -171,14 +173,14 @@ def stored(parts: Iterable[Tensor], count: int, labels: Tensor | None = None, na
         bad = int((~part.flatten(1).isfinite().all(1)).sum())
         if bad:
             raise ValueError(f"every fake must be finite, got NaN or infinity in {bad} of images {place} to {place + len(part) - 1}")
-        kept = STORED.quantise(part.float().cpu())
+        kept = STORED.quantize(part.float().cpu())
         if values is None:
-            with tempfile.TemporaryFile() as file:  # the map outlives its name
+            with tempfile.TemporaryFile() as file:  # the map stays open without a name
                 values = np.memmap(file, STORED.dtype, "w+", shape=(count, *kept.shape[1:]))
         if kept.shape[1:] != values.shape[1:]:
             raise ValueError(f"all fakes must be of one size, got {kept.shape[1:]} after {values.shape[1:]}")
         values[place : place + len(kept)] = kept
         place += len(kept)
     if values is None or place != count:
-        raise ValueError(f"{count} fakes were to come, got {place}")
+        raise ValueError(f"{count} fakes were expected, got {place}")
     return ImageSet(lambda rows: STORED.restore(values[rows.numpy()]), count, "", labels, None, names)

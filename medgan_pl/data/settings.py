@@ -1,4 +1,4 @@
-"""Checks of the settings of a datamodule, whatever types the command line made of them."""
+"""Checks of the settings of a datamodule, for any types that the command line makes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def check(
     """Raise ValueError for a setting that is not allowed. `mirrored`: sides that differ are flipped. `counts`: name -> (value, minimum)."""
     if root is not None and not str(root).strip():
         raise ValueError(
-            f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; name one, or leave data.root out"
+            f"data.root must be a folder, a .csv file or null (the embedded cohort), got {root!r}; set one, or leave data.root out"
         )
     for name, value, choices in (
         ("split", split, ("patient", "folders", "none")),
@@ -36,7 +36,7 @@ def check(
         raise ValueError(f"data.max_corrupt must be a share in 0 to 1, got {max_corrupt!r}")
     if mirrored:
         raise ValueError(
-            "data.augment.flip=true mirrors left and right, and data.laterality=true says that the sides differ (the heart lies left); use "
+            "data.augment.flip=true mirrors left and right, but data.laterality=true states that the sides differ (the heart is left); use "
             "data.augment.flip=false, or data.laterality=false if a mirrored image could be a patient's"
         )
     for name, (value, minimum) in counts.items():
@@ -44,8 +44,10 @@ def check(
 
 
 def numbers(name: str, value: Any, count: int, minimum: float, whole: bool = False) -> tuple[Any, ...]:
-    """Return one number for each of `count` axes; `value` is one for all of them, or one for each. Raises ValueError for anything else, and
-    for a number below `minimum` (0: not above 0)."""
+    """Return one number for each of `count` axes; `value` is one for all axes, or one for each.
+
+    Raise ValueError for anything else, and for a number below `minimum` (0: not above 0).
+    """
     kind = int if whole else (int, float)
     sides = [value] * count if isinstance(value, kind) else value
     if not are_numbers(sides, count, kind) or min(sides) < minimum or min(sides) <= 0:

@@ -1,4 +1,4 @@
-"""Sources of scans. A source names its scans, tells which patient each belongs to, and reads them. Here: files on disk."""
+"""Sources of scans. A source lists its scans with their patients and reads them. Here: files on disk."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import Scan, ScanError
 
-# Part of a remembered table's key: raise it whenever the same files would give another table.
+# Part of a stored table's key: raise it whenever the same files would give another table.
 TABLE_VERSION = 3
 
 
@@ -31,7 +31,7 @@ class Source(Protocol):
     """A source of scans of one modality.
 
     - `classes`: the label names in the order of their numbers, empty without labels. `title`: one line for the log.
-    - `splits`: the splits that come with the scans. `nameless`: the number of scans that name no patient, known after `table`.
+    - `splits`: the splits of the scans' layout. `nameless`: the number of scans that name no patient, known after `table`.
     - `unusable`: name -> reason, for files that cannot even be hashed. `skipped`: reason -> number of scans that do not belong to the set.
     - `illegible`: covariate -> number of scans whose header holds an impossible value.
     """
@@ -54,19 +54,21 @@ class Source(Protocol):
         """Return the tasks by which the cache reads the records."""
 
     def companions(self, key: str, companion: CompanionReader, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
-        """Return for each record the digest of its companion's content, and a function that reads the companion. Errors as
-        `files.layouts.companion_files`."""
+        """Return for each record the digest of its companion's content, and a function that reads the companion.
+
+        Errors as `files.layouts.companion_files`.
+        """
 
 
 class FileSource:
     """The scans of a folder, a CSV or a Decathlon table, see `files.layouts`.
 
-    - `patient_pattern`: finds the patient in a path. `files`: a regular expression that picks files by their paths.
-    - `classes`: True if folders are classes. `splits`: True to keep the splits that come with the files.
-    - `covariates`: columns of a CSV, or facts of DICOM headers (`readers.header.PATIENT`), that each record must tell.
+    - `patient_pattern`: finds the patient in a path. `files`: a regular expression that selects files by their paths.
+    - `classes`: True if folders are classes. `splits`: True to keep the splits of the files' layout.
+    - `covariates`: columns of a CSV, or facts of DICOM headers (`readers.header.PATIENT`), that each record must have.
 
-    The table of records is remembered in `folder` until the size or the time of change of a file differs, so that the headers of 100,000
-    slices are read once. What identifies a patient is not stored.
+    The table of records is stored in `folder` until the size or the time of change of a file differs, so that the headers of 100,000
+    slices are read once. Identities of patients are not stored.
     """
 
     def __init__(
@@ -78,8 +80,8 @@ class FileSource:
         self.from_headers = bool(covariates) and root.suffix.lower() != ".csv"
         if self.from_headers and (strange := [name for name in covariates if name not in PATIENT]):
             raise ValueError(
-                f"`model.covariates` must be columns of a CSV (data.root=films.csv), or of DICOM files some of {', '.join(PATIENT)}, which "
-                f"their headers say; got {', '.join(strange)}"
+                f"`model.covariates` must be columns of a CSV (data.root=films.csv), or facts of DICOM headers ({', '.join(PATIENT)}); "
+                f"got {', '.join(strange)}"
             )
         self.listing = list_files(root, Wanted(modality.takes, modality.kinds, classes, self.covariates))
         items = picked(self.listing.items, files)
@@ -93,18 +95,20 @@ class FileSource:
         self.collect(closed)
 
     def collect(self, closed: set[str]) -> None:
-        """Recall the table, or gather the scans from the files; `closed` are the names of files that may not be read. Raises
-        FileNotFoundError without any scan, ValueError without a DICOM file that could tell the covariates."""
+        """Load the stored table, or gather the scans from the files; `closed` are the names of files that may not be read.
+
+        Raise FileNotFoundError without any scan, ValueError if covariates are needed and there is no DICOM file.
+        """
         if self.from_headers and self.files and not any(is_dicom(item.paths[0]) for item in self.files):
             raise ValueError(
-                f"`model.covariates` must be told by a CSV or the headers of DICOM files, and {self.root} holds no DICOM file; put the "
+                f"`model.covariates` needs a CSV or the headers of DICOM files, but {self.root} holds no DICOM file; list the "
                 f"images in a CSV with the columns image, {', '.join(self.covariates)}, and set data.root to it"
             )
         if not self.recalled():
             gathered = self.modality.gather(self.files)
             self.items, self.unusable, self.skipped = gathered.items, gathered.unusable, gathered.skipped
         found = self.records or self.items
-        self.unusable = self.unusable | dict.fromkeys(sorted(closed), "it may not be opened: permission denied")
+        self.unusable = self.unusable | dict.fromkeys(sorted(closed), "it cannot be opened: permission denied")
         if not found and not self.unusable:
             passed = ", ".join(f"{n} {reason}" for reason, n in self.skipped.most_common())
             modality = self.modality
@@ -120,7 +124,7 @@ class FileSource:
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
     def recalled(self) -> bool:
-        """Return True if the table is remembered, and take it. It names files by their places in `files`: no name is stored."""
+        """Return True if the table is stored, and load it. It refers to files by their index in `files`: no name is stored."""
         stored = read_json(self.memory)
         if stored is None:
             return False
@@ -140,12 +144,12 @@ class FileSource:
         return self.with_headers(self.records) if self.from_headers else self.records
 
     def with_headers(self, records: list[Record]) -> list[Record]:
-        """Return the records with what their headers tell about the patients. It is read each time and stored nowhere."""
+        """Return the records with the patients' facts from their headers, which are read each time and never stored."""
 
         def look(record: Record) -> Record:
             try:
                 said = read_patient(record.paths[0]) if is_dicom(record.paths[0]) else {}
-            except ScanError:  # the cache judges later whether the file can be used
+            except ScanError:  # the cache later reports the unusable file
                 said = {}
             return replace(record, told=tuple(said.get(name, "") for name in self.covariates))
 
@@ -189,7 +193,7 @@ def picked(items: list[Item], files: str | None) -> list[Item]:
     pattern = compiled("files", files)
     kept = [item for item in items if pattern.search(item.name)]
     if not kept:
-        raise FileNotFoundError(f"data.files must find something in the paths, got {files!r}, which finds none of {len(items)}")
+        raise FileNotFoundError(f"data.files must match a path, got {files!r}, which matches none of {len(items)}")
     return kept
 
 

@@ -1,7 +1,7 @@
-"""The orders in which elements are shown: an endless stream or finite epochs in training, and each element once when held out.
+"""The orders of elements: an endless stream or finite epochs in training, and each element once when held out.
 
-An order gives lists of *turns*. Turn t shows element t mod n of a split with n elements, for the (t div n)-th time. No turn comes twice, so
-that the random numbers of one showing can be keyed by its turn.
+An order gives lists of *turns*. Turn t shows element t mod n of a split with n elements, for the (t div n)-th time. No turn occurs twice,
+so that the random numbers of one showing can be keyed by its turn.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ class Stream(Sampler):
 
     Place p of the stream is turn (p div n) n + element p mod n of the permutation of epoch p div n, n = `length`. A global batch is
     `batch_size` × `world` places in a row. Rank r takes the r-th part, so that all ranks together show every place once. A batch may run
-    across the end of an epoch. `start` counts the places that all ranks have already shown: a stream continues where another stopped.
+    across the end of an epoch. `start` counts the places that all ranks have already shown: a stream resumes where another stopped.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
@@ -74,7 +74,7 @@ class Epochs(DistributedSampler):
 
 
 class InOrder(DistributedSampler):
-    """The batches of a held-out split as they are listed: the share of one rank. It is a DistributedSampler for the same reason."""
+    """The listed batches of a held-out split: the share of one rank. It is a DistributedSampler for the same reason."""
 
     def __init__(self, batches: Sequence[list[int]], rank: int = 0, world: int = 1) -> None:
         super().__init__(batches, num_replicas=world, rank=rank, shuffle=False)

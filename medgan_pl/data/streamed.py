@@ -1,4 +1,4 @@
-"""The loaders that all our datamodules share: whole batches of one table, in an order that resumes to the bit."""
+"""The loaders that all our datamodules share: whole batches of one table, in an order that resumes bit-equal."""
 
 import signal
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from medgan_pl.data.stream import InOrder, shares
 
 
 def ignore_signals(worker: int) -> None:
-    """Make a worker ignore the signals that the run handles. A worker that died of one would take the batch with it that is to be saved."""
+    """Make a worker ignore the signals that the run handles: a dead worker would lose the batch that the run must finish before saving."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_IGN)
 
@@ -40,7 +40,7 @@ class StreamedDataModule(pl.LightningDataModule, ABC):
     @property
     @abstractmethod
     def images(self) -> BatchTable:
-        """The table whose rows are the elements."""
+        """Return the table whose rows are the elements."""
 
     @abstractmethod
     def stream(self, rank: int, world: int, start: int) -> Sampler:
@@ -51,11 +51,11 @@ class StreamedDataModule(pl.LightningDataModule, ABC):
         """Return the finite order of the training split; its `set_epoch` chooses the epoch."""
 
     def randomized(self, batch: Batch) -> Batch:
-        """Return the training batch with random augmentation, by torch's global generator. Here: as it is."""
+        """Return the training batch with random augmentation, by torch's global generator. Here: unchanged."""
         return batch
 
     def degraded(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the training batch with its sources, by numbers of the generator. Here: as it is."""
+        """Return the training batch with its sources, by numbers of the generator. Here: unchanged."""
         return batch
 
     def prepare_data(self) -> None:
@@ -73,7 +73,7 @@ class StreamedDataModule(pl.LightningDataModule, ABC):
         return self.batch(self.rows[split], np.linspace(0, size - 1, min(n, size)).astype(int))
 
     def batch(self, rows: np.ndarray, places: np.ndarray) -> Batch:
-        """Return the elements at `places` of `rows` of the table, as a held-out loader gives them, on the CPU."""
+        """Return the elements at `places` of `rows` of the table, as in a held-out loader, on the CPU."""
         return Batches(self.images, rows, degraded=True)[places]
 
     def place(self) -> tuple[int, int]:
@@ -90,11 +90,11 @@ class StreamedDataModule(pl.LightningDataModule, ABC):
             worker_init_fn=ignore_signals,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else a new loader draws from the global one
+            generator=torch.Generator(),  # otherwise a new loader draws from the global one
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Return an endless loader that continues after what a StreamReader has seen, or a finite one for any other module."""
+        """Return an endless loader that continues after the elements that a StreamReader has seen, or a finite one for other modules."""
         self.setup()
         module = self.trainer.lightning_module if self.trainer else None
         if isinstance(module, StreamReader):
@@ -134,7 +134,7 @@ class StreamedDataModule(pl.LightningDataModule, ABC):
         if not (self.trainer and self.trainer.training):
             return batch
         rank, module, device = self.trainer.global_rank, self.trainer.lightning_module, next(iter(batch.values())).device
-        streamed = isinstance(module, StreamReader)  # it keys its own numbers anew in each step; those of another module are left alone
+        streamed = isinstance(module, StreamReader)  # it seeds its random numbers in each step; those of other modules are not changed
         position = module.stream_position() if streamed else self.trainer.fit_loop.total_batch_idx + 1
         with nullcontext() if streamed else torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(keyed_generator(self.seed, rank, position, Purpose.AUGMENT).initial_seed())

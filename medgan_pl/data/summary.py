@@ -34,15 +34,14 @@ class Found:
 
 
 def lines(found: Found, classes: Sequence[str], size: Sequence[int] | None) -> list[str]:
-    """Return lines about the scans, images, patients and classes of each split, about overlap, duplicates, and scans that are left out or
-    odd."""
+    """Return lines about scans, images, patients and classes of each split, overlap, duplicates, and scans that are left out or odd."""
     said = [split_line(found, split, classes) for split in SPLITS]
     splits = [record.split for record in found.records]
     patients = [record.patient for record in found.records]
     both = straddling(patients, splits)
     said.append(
         f"{both} of {len(set(patients))} patient groups are in more than one split"
-        + ("; results on val and test will look too good; data.split=patient splits anew" if both else "")
+        + ("; results on val and test will be too good; data.split=patient splits again" if both else "")
     )
     return said + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
 
@@ -66,7 +65,7 @@ def duplicate_lines(found: Found) -> list[str]:
         across = straddling(pixels, [record.split for record in found.records])
         said.append(f"{len(same)} groups of identical images ({sum(same)} in all), {across} in more than one split")
     if torn := straddling(pixels, [record.label for record in found.records]):
-        said.append(f"{torn} groups of identical images carry different labels")
+        said.append(f"{torn} groups of identical images have different labels")
     if found.dropped:
         said.append(f"{found.dropped} duplicates of held-out images are left out (data.duplicates=drop)")
     return said
@@ -83,7 +82,7 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
         said.append("passed over: " + ", ".join(f"{n} {reason}" for reason, n in found.skipped.most_common()))
     facts = [entry["facts"] for entry in found.entries]
     if made := sum(fact["synthetic"] for fact in facts):
-        said.append(f"WARNING: {made} of {len(facts)} are synthetic (made by a generator); a model trained on them learns another model")
+        said.append(f"WARNING: {made} of {len(facts)} are synthetic (made by a generator); a model trained on them learns that generator")
     if empty := sum(fact["empty"] for fact in facts):
         said.append(f"{empty} slices are empty and left out (data.slices.foreground)")
     if small := sum(fact["enlarged"] for fact in facts):
@@ -92,19 +91,18 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
 
 
 def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | None, illegible: Mapping[str, int]) -> list[str]:
-    """Return lines about each column in the training split, about odd natural values `known` (R, K), and about illegible ones (name ->
-    number of scans)."""
+    """Return lines about each column in the training split, odd natural values `known` (R, K), and illegible ones (name -> count)."""
     count = sum(record.split == "train" for record in found.records)
     said = [column.line(count) for column in covariates.columns]
     if known is not None:
         for column, gaps in zip(covariates.columns, np.isnan(known).sum(0), strict=True):
             if gaps and not column.missing:
                 said.append(
-                    f"{column.name} is unknown of {gaps} scans outside the training split and of none in it: what unknown means is never "
-                    "learnt, and it counts as the mean"
+                    f"{column.name} is unknown for {gaps} scans outside the training split and for none in it: the model does not learn "
+                    "unknown values, and they count as the mean"
                 )
         said += odd_values(covariates, known)
-    return said + [f"the headers of {n} scans say {name} as it cannot be; it counts as unknown" for name, n in illegible.items()]
+    return said + [f"the headers of {n} scans have an impossible {name}; it counts as unknown" for name, n in illegible.items()]
 
 
 def choice_lines(split: str, left_out: int, max_train: int | None, *, given: bool) -> list[str]:

@@ -1,8 +1,8 @@
-"""Differentiable augmentation in front of the discriminator, of real and fake alike: what makes few images last.
+"""Differentiable augmentation of real and fake images before the discriminator, for training on few images.
 
-D never sees an image that was not augmented with some probability, and G is taught through the augmentation; so that G does not learn it,
-each operation leaves an image alone with a probability above 0, or spreads it evenly (Karras et al. 2020, arXiv 2006.06676, section 2.2).
-The random numbers come from outside, `numbers` uniform ones in [0, 1) for each image, so that a batch played in parts is augmented as the
+Every image that D sees is augmented with some probability, and G gets its gradient by the augmentation. So that G does not learn the
+augmentation, each operation leaves an image unchanged with a probability above 0, or is uniform (Karras et al. 2020, arXiv 2006.06676,
+section 2.2). The game draws `numbers` uniform numbers in [0, 1) for each image, so that a batch accumulated in parts is augmented as the
 whole, and the real and the fake of one row alike.
 """
 
@@ -21,7 +21,7 @@ Images = Float[Tensor, "b c *space"]
 
 
 class NoAugmentation(nn.Module):
-    """Images as they are."""
+    """Leave images unchanged."""
 
     numbers = 0
 
@@ -29,9 +29,9 @@ class NoAugmentation(nn.Module):
         return images
 
     def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
-        """Nothing to adapt."""
+        """Do nothing: there is nothing to adapt."""
 
-    def watch(self) -> dict[str, float]:
+    def logged(self) -> dict[str, float]:
         return {}
 
 
@@ -42,22 +42,22 @@ class NoAugmentation(nn.Module):
 
 
 class Augment(nn.Module):
-    """Bends the gray scale, then mirrors, turns, scales and shifts in one resampling, then cuts a box out: each with probability `p`.
+    """Change gray values, then flip, rotate, scale and shift in one resampling, then cut a box out: each with probability `p`.
 
-    images (B, C, *S) in [-1, 1], numbers (B, `numbers`) in [0, 1) -> images (B, C, *S) in [-1, 1]; differentiable as often as asked.
-    What is 0 or False is off, and all draws are uniform:
+    images (B, C, *S) in [-1, 1], numbers (B, `numbers`) in [0, 1) -> images (B, C, *S) in [-1, 1]; differentiable any number of times.
+    0 or False switches an operation off; all draws are uniform:
 
     - `brightness`, `contrast`: x <- x + (1 - x²)(b + c x), |b| <= brightness, |c| <= contrast: mid-gray moves by b and the slope there
-      becomes 1 + c, while -1 stays air and 1 bone or whatever is brightest; never a hue, never another order of gray values. On a CT
-      window of [-1000, 400] HU b = 0.1 is 70 HU at its middle. The two together at most 0.5, where the curve would turn back.
-    - `flip`: left and right, half the time; refused with `laterality`, where the sides differ.
-    - `rotate_deg`: largest turn in degrees, in 3-D about each axis; `scale`: by 1/(1 + scale) to 1 + scale, log-uniform; `shift`: whole
-      pixels, up to that share of each side and at least one. Bilinear; what lies outside is the image reflected at its border.
+      becomes 1 + c; -1 (air) and 1 (such as bone) stay, and the order of gray values too. On a CT window of [-1000, 400] HU b = 0.1 is
+      70 HU at its middle. The sum of the two is at most 0.5; above it the curve is not monotonic.
+    - `flip`: left and right, half the time; refused with `laterality`, as the sides then differ.
+    - `rotate_deg`: largest angle in degrees, in 3-D about each axis; `scale`: by 1/(1 + scale) to 1 + scale, log-uniform; `shift`: whole
+      pixels, up to that share of each side and at least one. Bilinear; the image is reflected at its border.
     - `cutout`: a box of that share of each side, centered anywhere, set to 0: a flat mid-gray that is no tissue.
-    - `strength`: says p. ValueError for what lies outside these ranges, and for images of other than `spatial_dims` axes.
+    - `strength`: sets p. Raise ValueError for values outside these ranges, and for images of other than `spatial_dims` axes.
 
     Source: Zhao et al. 2020 (arXiv 2006.10738), p = 1 with color, translation, cut-out; Karras et al. 2020 (arXiv 2006.06676), appendix B.
-    Both add and multiply gray values, which would move air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
+    Both add and multiply gray values, which would change air, and DiffAugment shifts zeros in; ADA's filters, noise and unequal scaling are
     left out.
     """
 
@@ -94,7 +94,7 @@ class Augment(nn.Module):
         turns = 1 if spatial_dims == 2 else 3
         needs = {"flip": (flip, 1), "shift": (shift, spatial_dims), "scale": (scale, 1), "rotate": (rotate_deg, turns)}
         needs |= {"brightness": (brightness, 1), "contrast": (contrast, 1), "cutout": (cutout, spatial_dims)}
-        # Of each operation that is on: the column that says whether, and those that say how.
+        # For each operation that is on: the column that decides whether it applies, and the columns of its strength.
         self.columns: dict[str, tuple[int, slice]] = {}
         self.numbers = 0
         for name, (on, count) in needs.items():
@@ -115,7 +115,7 @@ class Augment(nn.Module):
         return self.cut(images, drawn["cutout"]) if self.cutout else images
 
     def drawn(self, numbers: Tensor, name: str) -> Tensor:
-        """Return the strengths of an operation, (B, k) in [-1, 1); NaN where it is not."""
+        """Return the strengths of an operation, (B, k) in [-1, 1); NaN where it does not apply."""
         gate, how = self.columns[name]
         done = numbers[:, gate : gate + 1] < self.strength.p
         return torch.where(done, 2 * numbers[:, how] - 1, torch.nan)
@@ -126,17 +126,17 @@ class Augment(nn.Module):
         by = {"brightness": self.brightness, "contrast": self.contrast}
         one = (-1, *[1] * (images.ndim - 1))
         b, c = (drawn[name].nan_to_num().view(one) * most if name in drawn else 0.0 for name, most in by.items())
-        inside = images.clamp(-1, 1)  # a G without tanh may leave the range; bent further, the curve would bring it back
+        inside = images.clamp(-1, 1)  # a G without tanh may leave the range, where the curve is not monotonic
         return images + (1 - inside.square()) * (b + c * inside)
 
     def moved(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
         motion = self.motion(images, {name: value.nan_to_num() for name, value in drawn.items()})
         still = (motion == torch.eye(*motion.shape[1:], device=motion.device)).flatten(1).all(1)
         resampled = Resample.apply(images.to(motion.dtype), places(motion, images.shape[2:]))
-        return torch.where(still.view(-1, *[1] * (images.ndim - 1)), images, resampled)  # to the bit, where nothing moves
+        return torch.where(still.view(-1, *[1] * (images.ndim - 1)), images, resampled)  # bit-equal if nothing moves
 
     def motion(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
-        """(B, n, n + 1): for each image the map from new to old places, x first, each axis from -1 to 1 (edge to edge)."""
+        """Return for each image the map from new to old places, (B, n, n + 1), x first, each axis from -1 to 1 (edge to edge)."""
         n, size = self.spatial_dims, len(images)
         sides = torch.tensor(images.shape[:1:-1], device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))  # x first
         turn = torch.eye(n, device=sides.device, dtype=sides.dtype).repeat(size, 1, 1)
@@ -151,23 +151,23 @@ class Augment(nn.Module):
         turn = in_shares(turn, sides)
         offset = sides.new_zeros(size, n, 1)
         if "shift" in drawn:
-            most = (self.shift * sides + 0.5).floor().clamp(min=1)  # each whole number from -most to most is as likely
-            pixels = (drawn["shift"].to(sides) * (most + 0.5)).round().clamp(-most, most)
+            max_shift = (self.shift * sides + 0.5).floor().clamp(min=1)  # all integers from -max_shift to max_shift are equally likely
+            pixels = (drawn["shift"].to(sides) * (max_shift + 0.5)).round().clamp(-max_shift, max_shift)
             offset = -product(turn, (2 * pixels / sides).unsqueeze(2))
         return torch.cat([turn, offset], 2)
 
     def cut(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """0 inside a box of `cutout` of each side; a center of NaN is inside of none."""
+        """Set a box of `cutout` of each side to 0; a center of NaN gives no box."""
         inside = torch.ones((), dtype=torch.bool, device=images.device)
         for axis, side in enumerate(images.shape[2:]):
             view = [-1 if i == axis + 2 else 1 for i in range(images.ndim)]
             place = (torch.arange(side, device=images.device) + 0.5).view(view)
-            centre = ((drawn[:, axis] + 1) / 2 * side).view(-1, *[1] * (images.ndim - 1))
-            inside = inside & ((place - centre).abs() < self.cutout * side / 2)
+            center = ((drawn[:, axis] + 1) / 2 * side).view(-1, *[1] * (images.ndim - 1))
+            inside = inside & ((place - center).abs() < self.cutout * side / 2)
         return torch.where(inside, 0.0, images)
 
     def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
         self.strength.adapt(accuracy, images, new_images, total_images)
 
-    def watch(self) -> dict[str, float]:
+    def logged(self) -> dict[str, float]:
         return {"p": float(self.strength.p)}

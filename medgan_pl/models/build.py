@@ -1,4 +1,4 @@
-"""Builds the parts of a run from its configuration."""
+"""Build the parts of a run from its configuration."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from medgan_pl.models.module import AdversarialModule
 
 
-# What the command line of a run may have called, and a checkpoint may not: its user names the program that it loads.
+# The command line of a run may call these, a checkpoint may not: the user names the program that is loaded.
 PROGRAMS = ("medgan_pl.metrics.extractors.torchscript.load_torchscript",)
 
 
 def build_module(config: dict[str, Any]) -> "AdversarialModule":
-    """The module of a resolved configuration in plain containers, its first weights keyed by the seed."""
+    """Return the module of a resolved configuration in plain containers; its initial weights depend on the seed."""
     from medgan_pl.core.command import instantiate
     from medgan_pl.core.keys import Purpose, key_randomness
 
@@ -25,6 +25,6 @@ def build_module(config: dict[str, Any]) -> "AdversarialModule":
 
 
 def count(network: Any) -> str:
-    """The number of weights, in words a person reads: 1.4 M."""
+    """Return the number of weights as text: 1.4 M."""
     weights = sum(weight.numel() for weight in network.parameters())
     return f"{weights / 1e6:.1f} M" if weights >= 1e5 else f"{weights:,}"

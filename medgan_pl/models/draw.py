@@ -9,12 +9,14 @@ from medgan_pl.models.module import AdversarialModule
 
 
 def fixed_batch(module: AdversarialModule, labels: Tensor, seed: int, first: int = 0, covariates: Tensor | None = None) -> Batch:
-    """A drawn batch for the generator, one place for each of `labels`; place i depends on (seed, first + i) alone. So do its covariates,
-    as common as in training, unless standardised ones are given (B, K)."""
+    """Return a drawn batch for the generator, one place for each of `labels`; place i depends only on (seed, first + i).
+
+    So do its covariates, as common as in training, unless standardized ones are given (B, K).
+    """
     places = range(first, first + len(labels))
     batch = {"label": labels.to(module.device)}
     if module.covariates.columns:
         if covariates is None:
-            covariates = torch.from_numpy(module.covariates.standardised(module.covariates.for_images(seed, places)))
+            covariates = torch.from_numpy(module.covariates.standardize(module.covariates.for_images(seed, places)))
         batch["covariates"] = covariates.to(module.device)
     return module.game.draw_each(batch, seed, places, Purpose.SAMPLES)

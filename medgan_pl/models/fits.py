@@ -1,4 +1,4 @@
-"""A generator and the real images it is held against: they must be of one kind, and it must be known which of them it was trained on."""
+"""Checks of a generator against real images: they must be of one kind, and the generator's training images must be known."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
         pairs["classes"] = (list(module.classes), list(data.classes))
     for name, (drawn, real) in pairs.items():
         if drawn != real:
-            raise ValueError(f"the reals must be what the generator draws: its {name} is {drawn}, that of the reals {real}")
+            raise ValueError(f"the reals must be like the generator's images: its {name} is {drawn}, that of the reals {real}")
 
 
 def training_unknown_because(fingerprint: str | None, data: "ImageDataModule") -> str:
@@ -32,7 +32,7 @@ def training_unknown_because(fingerprint: str | None, data: "ImageDataModule") -
     `fingerprint`: of the data, as the checkpoint records it.
     """
     if data.patches:
-        return "patches are cut at random in each epoch, so it is not known which of them the generator was trained on"
+        return "patches are cut at random in each epoch, so it is unknown which of them the generator was trained on"
     if fingerprint is None:
         return "the weights do not record which images they were trained on"
     if fingerprint != data.fingerprint:

@@ -1,4 +1,4 @@
-"""Sets of images that a trained module generates, and what its discriminator says of a set."""
+"""Sets of images that a trained module generates, and its discriminator's logits for a set."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def draw_like(module: "AdversarialModule", train: ImageSet, n: int, *, seed: int, batch_size: int) -> ImageSet:
-    """Return `n` images of the averaged generator, with classes and covariates as common, and as common together, as in `train`.
+    """Return `n` images of the averaged generator, with the joint distribution of classes and covariates of `train`.
 
-    Each takes the class and the covariates of a training image drawn at random. For these, image i is image i of `medgan_pl.sample`.
+    Each has the class and the covariates of a training image drawn at random. For these, image i is image i of `medgan_pl.sample`.
     """
     rows = torch.randint(len(train), (n,), generator=keyed(seed))
     asked = train.labels[rows] if module.config["model"]["classes"] else torch.zeros(n, dtype=torch.int64)
@@ -35,7 +35,7 @@ def draw_like(module: "AdversarialModule", train: ImageSet, n: int, *, seed: int
 
 
 def translate(module: "AdversarialModule", data: "ImageDataModule", rows: np.ndarray, *, seed: int, batch_size: int) -> ImageSet:
-    """Return what the averaged generator of an image-to-image game makes of each image at `rows` of the data's table, in their order.
+    """Return the output of the averaged generator of an image-to-image game for each image at `rows` of the data's table, in order.
 
     A game of domains translates into the last domain.
     """
@@ -53,12 +53,12 @@ def translate(module: "AdversarialModule", data: "ImageDataModule", rows: np.nda
 
 
 def true_targets(module: "AdversarialModule", data: "ImageDataModule", rows: np.ndarray, real: ImageSet) -> ImageSet:
-    """Return the image that each image of `translate` should be; `real` is the set of the reals at `rows`."""
+    """Return the target of each image of `translate`; `real` is the set of the reals at `rows`."""
     return replace(real, get=lambda asked: module.game.real(data.batch(rows, asked.numpy())))
 
 
 def discriminator_scores(module: "AdversarialModule", batch_size: int) -> Callable[[ImageSet], Tensor]:
-    """Return a function from a set of images to D's logits (N,), each image with its own label and covariates; of a map, the mean."""
+    """Return a function from a set of images to D's logits (N,), each image with its own label and covariates; a map counts by its mean."""
 
     @torch.no_grad()
     def scores(images: ImageSet) -> Tensor:

@@ -1,4 +1,4 @@
-"""The guard between a player's gradients and its step: the scale of float16, clipping, and the refusal of what is not finite."""
+"""The guard of a player's step: the loss scale of float16, gradient clipping, and the refusal of values that are not finite."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,24 +9,23 @@ from torch import Tensor, nn
 
 from medgan_pl.core.counts import whole_number
 
-START_SCALE = 2.0**16  # of the loss under float16, and the steps without an overflow before it doubles: the defaults of torch.amp
+START_SCALE = 2.0**16  # loss scale under float16, and the steps without an overflow before it doubles: the defaults of torch.amp
 CLEAN_STEPS = 2000
 
 
 class Diverged(FloatingPointError):
-    """Steps that were not finite came one after the other, or weights that are not: to go on, back to the last checkpoint."""
+    """Too many steps in a row, or the weights, are not finite: resume from the last checkpoint."""
 
 
 class Guard:
-    """One player's: each has its own scale and its own count, so an overflow of one costs the other nothing.
+    """The guard of one player: each has its own scale and its own count, so that an overflow of one does not affect the other.
 
-    `weigh` the loss, differentiate it, then ask `admits` whether the step may be taken. A loss that is not finite is weighed with NaN, so
-    that the gradients show it, on every rank; a step whose gradient norm is not finite is skipped and counted, and `patience` of them in a
-    row raise Diverged. Under float16 (`half`) the loss is scaled, the scale halves with each overflow and doubles after CLEAN_STEPS steps
-    without one (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2); an overflow counts towards `patience` only when the scale is
-    down at 1.
+    `weigh` scales the loss; after its gradient, `admits` returns whether to take the step. A loss that is not finite becomes NaN, so that
+    the gradients are NaN on every rank. A step whose gradient norm is not finite is skipped and counted; `patience` of them in a row raise
+    Diverged. Under float16 (`half`) the loss is scaled; the scale halves with each overflow and doubles after CLEAN_STEPS steps without
+    one (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2). An overflow counts towards `patience` only at a scale of 1.
 
-    - `clip`: largest gradient norm, over all of the player's weights; None for none. Raises ValueError unless above 0.
+    - `clip`: largest gradient norm, over all of the player's weights; None for none. Raise ValueError unless it is above 0.
     """
 
     def __init__(self, player: str, *, clip: float | None = None, patience: int = 10) -> None:
@@ -41,16 +40,18 @@ class Guard:
         return self.full_scale if self.half else 1.0
 
     def weigh(self, loss: Tensor, share: float = 1.0) -> Tensor:
-        """The scalar to differentiate: `loss` for its share of the batch, scaled."""
+        """Return the scalar to differentiate: `loss`, scaled, times its share of the batch."""
         return loss * torch.where(loss.detach().isfinite(), self.scale * share, math.nan)
 
     @torch.no_grad()
     def admits(self, weights: Iterable[nn.Parameter], values: Mapping[str, Tensor]) -> tuple[bool, Tensor]:
-        """Return whether the step may be taken, and the gradient norm before clipping; the gradients are then unscaled and clipped.
-        `values` are the losses behind it, for the message."""
+        """Return whether to take the step, and the gradient norm before clipping; unscale and clip the gradients.
+
+        `values` are the losses, for the message.
+        """
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         if not gradients:
-            raise ValueError(f"the losses of `{self.player}` must depend on its weights; none of them has got a gradient")
+            raise ValueError(f"the losses of `{self.player}` must depend on its weights; none of them has a gradient")
         norm = torch.stack(torch._foreach_norm(gradients)).norm() / self.scale
         finite = bool(norm.isfinite())
         if finite:
@@ -59,9 +60,9 @@ class Guard:
                 torch._foreach_mul_(gradients, factor / self.scale)
         self._count(finite)
         if self.in_a_row >= self.patience:
-            sick = [f"train/{self.player}/{name} {float(value)}" for name, value in values.items() if not value.isfinite()]
-            told = ", ".join(sick) or f"the gradient of train/{self.player}/loss"
-            raise Diverged(f"{self.in_a_row} steps in a row were not finite and were skipped: {told}")
+            not_finite = [f"train/{self.player}/{name} {float(value)}" for name, value in values.items() if not value.isfinite()]
+            cause = ", ".join(not_finite) or f"the gradient of train/{self.player}/loss"
+            raise Diverged(f"{self.in_a_row} steps in a row were not finite and were skipped: {cause}")
         return finite, norm
 
     def _count(self, finite: bool) -> None:
@@ -83,8 +84,8 @@ class Guard:
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Diverged if a weight or a running statistic is not finite: a loss and its gradient can be, and these not."""
+    """Raise Diverged if a weight or a running statistic is not finite, which is possible with a finite loss and gradient."""
     values = {name: value for name, value in state.items() if value.is_floating_point()}
     if not torch.stack(torch._foreach_norm(list(values.values()))).isfinite().all():
-        sick = [name for name, value in values.items() if not value.isfinite().all()]
-        raise Diverged(f"weights and statistics must be finite, and are not: {', '.join(sick[:3])}{', …' if len(sick) > 3 else ''}")
+        bad = [name for name, value in values.items() if not value.isfinite().all()]
+        raise Diverged(f"weights and statistics must be finite, but are not: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}")

@@ -1,4 +1,4 @@
-"""The players of a game: each one's network, how it learns, and which weights it owns where two networks share layers."""
+"""The players of a game: each one's network, how it learns, and which weights it owns if two networks share layers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Player:
     - `schedule_penalty`: the same, a factor on the terms of the game's `penalties`; None leaves them as they are.
     - `beta2`: (images, total_images) -> the second beta of Adam; None keeps the optimizer's own.
     - `clip`: largest norm of the gradient over all weights, or None.
-    - `patience`: steps in a row that may be not finite, see guards.Guard.
+    - `patience`: number of steps in a row that are not finite before it stops, see guards.Guard.
     """
 
     network: nn.Module
@@ -69,7 +69,7 @@ class Ownership:
 
 
 def check_players(players: Mapping[str, Player], stages: Mapping[str, Stage], game: Game) -> None:
-    """Raise ValueError unless the players are those of the game, and every stage is one that the game can play."""
+    """Raise ValueError unless the players are those of the game and it can play every stage."""
     names, kind = sorted(players), type(game).__name__
     if names != sorted(game.players):
         raise ValueError(f"`module.players` must be the players of the game, for {kind} {', '.join(sorted(game.players))}; got {names}")
@@ -81,9 +81,9 @@ def check_players(players: Mapping[str, Player], stages: Mapping[str, Stage], ga
         if stage.adversarial:
             continue
         if list(stage.players) != [game.generator]:
-            raise ValueError(f"a stage without the adversary has players [{game.generator}], got {list(stage.players)}")
+            raise ValueError(f"a stage without the discriminator must have players [{game.generator}], got {list(stage.players)}")
         if not game.has_content:
             raise ValueError(
-                "a stage without the adversary needs a game that holds each fake against its own real by a term that is not D's, "
+                "a stage without the discriminator needs a loss between each fake and its own real that does not use D, such as "
                 f"game=translation extra=l1; {kind} has none here"
             )

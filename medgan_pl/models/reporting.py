@@ -1,4 +1,4 @@
-"""The log of a module: a row each logging interval and each validation, given to every logger."""
+"""The log of a module: one row for each logging interval and each validation, to every logger."""
 
 import logging
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Reporting:
         self._announced_stage = stage
 
     def log_interval(self) -> None:
-        """Reduce the values noted since the last row over all ranks and write one row; raise Diverged if a weight is not finite."""
+        """Reduce the values since the last row over all ranks and write one row; raise Diverged if a weight is not finite."""
         if self.images == self.running.start:
             return
         check_finite(self.state_dict())
@@ -43,7 +43,7 @@ class Reporting:
             if self.guards[name].half:
                 row[f"train/{name}/scale"] = self.guards[name].scale
         if self.game.augment is not None:
-            row.update({f"train/augment/{name}": value for name, value in self.game.augment.watch().items()})
+            row.update({f"train/augment/{name}": value for name, value in self.game.augment.logged().items()})
         row["train/skipped"] = sum(guard.skipped for guard in self.guards.values())
         row["train/rollbacks"] = self.rollbacks
         row["images_per_second"] = self.running.speed(self.images)
@@ -57,11 +57,11 @@ class Reporting:
         self.call_loggers(lambda logger: logger.log_metrics(row, step=self.images))
 
     def call_loggers(self, call: Callable[["Logger"], None]) -> None:
-        """Call each logger. One that fails, such as by a lost connection, is warned of once and does not end the run."""
+        """Call each logger. If one fails, such as by a lost connection, warn once; the run continues."""
         for i, logger in enumerate(self.loggers):
             try:
                 call(logger)
             except Exception as error:
                 if i not in self._failed_loggers and self.global_rank == 0:
-                    log.warning("%s cannot log: %s; the run goes on", type(logger).__name__, error or type(error).__name__)
+                    log.warning("%s cannot log: %s; the run continues", type(logger).__name__, error or type(error).__name__)
                 self._failed_loggers.add(i)

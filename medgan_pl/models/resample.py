@@ -1,4 +1,4 @@
-"""One linear resampling of images that can be differentiated as often as asked."""
+"""Linear resampling of images, differentiable any number of times."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 BACKWARD = {2: torch.ops.aten.grid_sampler_2d_backward, 3: torch.ops.aten.grid_sampler_3d_backward}
-BILINEAR, REFLECTED = 0, 2  # as they are called there
+BILINEAR, REFLECTED = 0, 2  # torch's numbers for them
 
 
 class Resample(torch.autograd.Function):
-    """images (B, C, *S), grid (B, *S, n) -> images: F.grid_sample, bilinear, what lies outside reflected at the edge of the image.
+    """Resample images (B, C, *S) at a grid (B, *S, n): F.grid_sample, bilinear, reflected at the edges of the image.
 
-    Linear in the images, and so differentiable in them as often as asked; not in the grid. (Torch 2.11 has no second derivative of
-    F.grid_sample; 2.15 has.)
+    It is linear in the images and so differentiable in them any number of times; it has no derivative by the grid. (Torch 2.11 has no
+    second derivative of F.grid_sample; 2.15 has.)
     """
 
     @staticmethod
@@ -29,12 +29,12 @@ class Resample(torch.autograd.Function):
 
 
 class Adjoint(torch.autograd.Function):
-    """The backward pass of `Resample`: its transpose, linear too, whose own gradient is `Resample` again."""
+    """The backward pass of `Resample`: its transpose, also linear, whose gradient is `Resample` again."""
 
     @staticmethod
     def forward(context: Any, gradient: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
         context.save_for_backward(grid)
-        backward, unread = BACKWARD[grid.shape[-1]], gradient.new_empty(shape)  # of the images only the shape matters
+        backward, unread = BACKWARD[grid.shape[-1]], gradient.new_empty(shape)  # only the shape of the images matters
         return backward(gradient, unread, grid, BILINEAR, REFLECTED, False, (True, False))[0]
 
     @staticmethod

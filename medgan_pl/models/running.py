@@ -1,4 +1,4 @@
-"""The means of the players' losses since the last row of the log: kept as tensors on their device, and added up once a row."""
+"""The means of the players' losses since the last row of the log: kept as tensors on their device, averaged once a row."""
 
 import time
 from collections import defaultdict
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class RunningMeans:
-    """The values of each turn, kept until the row is due. Nothing is reduced before that, and a run that is saved in the middle of an
-    interval resumes with the values it had noted, so that its row is the same to the bit.
+    """The values of each turn, kept until the row is due and reduced only then.
 
-    `start`: the images shown when the interval began.
+    A run that is saved within an interval resumes with its values, so that the row is bit-equal. `start`: the images shown when the
+    interval began.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class RunningMeans:
     def reset(self, images: int) -> None:
         """Forget all values, after a row at `images`."""
         self.start = images
-        # (player, names of the values) -> the turns that had these, a vector each; a lazy penalty makes two kinds of turns
+        # (player, names of the values) -> one vector for each turn with these names; a lazy penalty makes two kinds of turns
         self.turns: dict[tuple[str, tuple[str, ...]], list[Tensor]] = defaultdict(list)
 
     def note(self, player: str, values: Mapping[str, Tensor]) -> None:
@@ -31,8 +31,11 @@ class RunningMeans:
         self.turns[player, tuple(values)].append(torch.stack([value.float() for value in values.values()]))
 
     def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return train/<player>/<name> -> mean over the player's turns. A lazy penalty counts 0 in the turns where it is not due, so that
-        the terms add up to the loss. `reduce` takes the mean over ranks."""
+        """Return train/<player>/<name> -> mean over the player's turns.
+
+        A lazy penalty counts 0 in the turns in which it is not due, so that the terms add up to the loss. `reduce` takes the mean over
+        ranks.
+        """
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = defaultdict(int)
         for (player, names), rows in self.turns.items():
@@ -65,7 +68,7 @@ class RunningMeans:
         return {"start": self.start, "turns": turns}
 
     def load_state_dict(self, state: Mapping[str, Any], rank: int, world: int, device: torch.device) -> None:
-        """Restore the state of `rank`; values that another number of ranks noted are left out."""
+        """Restore the state of `rank`; values of a run with another number of ranks are left out."""
         self.reset(state["start"])
         for each in state["turns"]:
             rows = each["rows"].reshape(-1, *each["rows"].shape[-2:])  # (ranks, turns, values)

@@ -1,4 +1,4 @@
-"""The schedules of a run: learning rates, who plays, and how often."""
+"""The schedules of a run: learning rates, stages, and the turns of each player."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from medgan_pl.core.counts import whole_number
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """Factor on a base learning rate: a linear rise from 0 over the first `warmup_images`, then 1."""
+    """A factor on a base learning rate: a linear rise from 0 over the first `warmup_images`, then 1."""
 
     warmup_images: int = 0
 
@@ -19,7 +19,7 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Constant):
-    """After the warm-up 1 until `decay_from` of the run (a share of `total_images`), then straight down to `final`."""
+    """A factor that is 1 after the warm-up until `decay_from` (a share of `total_images`) and then falls linearly to `final`."""
 
     decay_from: float = 0.5
     final: float = 0.1
@@ -31,7 +31,7 @@ class Linear(Constant):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Constant):
-    """After the warm-up half a cosine over the whole run, from 1 to `final` (Loshchilov & Hutter 2017, eq. 5, one period)."""
+    """A factor that falls after the warm-up by half a cosine over the whole run, from 1 to `final` (Loshchilov & Hutter 2017, eq. 5)."""
 
     final: float = 0.0
 
@@ -42,9 +42,9 @@ class Cosine(Constant):
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """From `start` to `end` along half a cosine over the first `images` (else the first `share` of the run), then `end`.
+    """A value from `start` to `end` along half a cosine over the first `images` (else the first `share` of the run), then `end`.
 
-    A factor on a learning rate or on a penalty, or a value such as Adam's second beta: what R3GAN calls its burn-in (Huang et al. 2025,
+    It is a factor on a learning rate or a penalty, or a value such as Adam's second beta: the burn-in of R3GAN (Huang et al. 2025,
     arXiv 2501.05441, appendix on training details).
     """
 
@@ -64,9 +64,9 @@ class Ramp:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage says who plays and for how long: in `images`, or in `epochs` of the training split; neither means to the end of the run.
+    """A stage of training: its players and its length in `images`, or in `epochs` of the training split; with neither it never ends.
 
-    `adversarial`: whether G is judged by D; without it G alone plays, for what a game of pairs pays besides (its extras).
+    `adversarial`: G has the adversarial loss; if false, only G plays, with the other losses of a paired game (its extras).
     """
 
     players: Sequence[str]
@@ -78,7 +78,7 @@ class Stage:
         if not self.players:
             raise ValueError("a stage's `players` must name at least one player, got none")
         if self.images is not None and self.epochs is not None:
-            raise ValueError(f"a stage has a length in `images` or in `epochs`, got both: {self.images} and {self.epochs}")
+            raise ValueError(f"a stage must have a length in `images` or in `epochs`, got both: {self.images} and {self.epochs}")
 
     def length(self, epoch_images: int) -> float:
         if self.images is not None:
@@ -87,7 +87,7 @@ class Stage:
 
 
 def stage_at(stages: Mapping[str, Stage], images: int, epoch_images: int) -> str:
-    """The name of the stage that is played after `images` images; the last stage goes on for ever."""
+    """Return the name of the stage after `images` images; the last stage never ends."""
     end = 0.0
     for name, stage in stages.items():
         end += stage.length(epoch_images)
@@ -98,11 +98,10 @@ def stage_at(stages: Mapping[str, Stage], images: int, epoch_images: int) -> str
 
 @dataclass(frozen=True, kw_only=True)
 class Saturated:
-    """With `d_per_g` "auto", D plays until its `accuracy` (losses/adversarial.py) on a fresh batch, measured before D learns from it,
-    reaches this share; it plays at most `max_turns` turns.
+    """With `d_per_g` "auto", D plays until its accuracy (losses/adversarial.py) on a new batch reaches `accuracy`, or `max_turns` times.
 
-    Playing D towards its optimum is the inner loop of Goodfellow et al. 2014 (arXiv 1406.2661), algorithm 1; the threshold bounds it.
-    Raises ValueError unless 0.5 < accuracy <= 1 and max_turns >= 1.
+    The accuracy is measured before D learns from the batch. Training D towards its optimum is the inner loop of Goodfellow et al. 2014
+    (arXiv 1406.2661), algorithm 1; the threshold bounds it. Raise ValueError unless 0.5 < accuracy <= 1 and max_turns >= 1.
     """
 
     accuracy: float = 0.8
@@ -116,10 +115,9 @@ class Saturated:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """The discriminator's turns for each turn of the generator: a number (n_critic in Arjovsky et al. 2017), or "auto", where `auto`
-    decides from D's accuracy.
+    """The discriminator's turns for each turn of the generator: a number (n_critic in Arjovsky et al. 2017) or "auto".
 
-    Raises ValueError for a number below 1.
+    With "auto", `auto` decides by D's accuracy. Raise ValueError for a number below 1.
     """
 
     d_per_g: int | str = 1
@@ -134,7 +132,7 @@ class Pace:
         return self.d_per_g == "auto" or turns >= self.d_per_g
 
     def now(self, turns: int, accuracy: Callable[[], float]) -> bool:
-        """Return whether G plays after D's `turns`-th turn since G's last; `accuracy()` is D's on the fresh batch."""
+        """Return whether G plays after D's `turns`-th turn since G's last; `accuracy()` is D's on the new batch."""
         if self.d_per_g == "auto":
             return turns >= self.auto.max_turns or accuracy() >= self.auto.accuracy
         return turns >= self.d_per_g

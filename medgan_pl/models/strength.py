@@ -12,7 +12,7 @@ Ask = Callable[[], Tensor]
 
 
 class Strength(Protocol):
-    """`p`: the probability of each operation, a scalar on the images' device, so that nothing waits for it."""
+    """The probability `p` of each operation, a scalar on the images' device, so that no step waits for it."""
 
     p: Tensor
 
@@ -20,7 +20,7 @@ class Strength(Protocol):
 
 
 class Fixed(nn.Module):
-    """The same probability `p` throughout. ValueError outside [0, 1]."""
+    """A constant probability `p`. Raise ValueError outside [0, 1]."""
 
     p: Tensor
 
@@ -29,13 +29,13 @@ class Fixed(nn.Module):
         self.register_buffer("p", torch.tensor(probability("p", p)), persistent=False)
 
     def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
-        """Nothing to adapt."""
+        """Do nothing: there is nothing to adapt."""
 
 
 class Ramped(nn.Module):
-    """A probability that changes with the images shown: `ramp`, (images, total_images) -> p, as `Ramp` of schedules.py.
+    """A probability that changes with the images shown: `ramp`, (images, total_images) -> p, such as `Ramp` of schedules.py.
 
-    R3GAN raises it so (Huang et al. 2025, arXiv 2501.05441). ValueError if it begins or ends outside [0, 1].
+    R3GAN does this (Huang et al. 2025, arXiv 2501.05441). Raise ValueError if it begins or ends outside [0, 1].
     """
 
     p: Tensor
@@ -51,17 +51,16 @@ class Ramped(nn.Module):
 
 
 class Adaptive(nn.Module):
-    """ADA: a probability that rises while D tells its batches too well and falls while it does not, within [0, `max_p`].
+    """ADA: a probability that rises while D's accuracy is above `target` and falls while it is below, within [0, `max_p`].
 
     After each `every` turns of D: p <- clamp(p + sign(a - target) · images of these turns / full_images, 0, max_p), with a their mean
-    accuracy (losses/adversarial.py: the share of pairs of a real and a fake that D orders rightly), the same on all ranks.
+    accuracy (losses/adversarial.py: the share of pairs of a real and a fake that D orders correctly), the same on all ranks.
 
-    The paper watches r = E[sign D(x)] on reals and aims at 0.6; that needs logits whose 0 means something, which those of Wasserstein and
-    relativistic objectives have not. Where the logits of reals and of fakes are normal about ±m with one spread, r = 0.6 is an accuracy of
-    0.88. The paper has `every` = 4, `full_images` = 500,000 (the images in which p can go from 0 to 1) and no bound; it finds that
-    operations leak above some 0.8, which `max_p` keeps off.
-    State, saved with the run: `p`, and what was told since it last changed.
-    ValueError for a target outside (0.5, 1), a `max_p` or `start` outside [0, 1], and counts below 1.
+    The paper uses r = E[sign D(x)] on reals with a target of 0.6; that needs logits with a meaningful 0, unlike those of Wasserstein and
+    relativistic objectives. If the logits of reals and of fakes are normal about ±m with equal variance, r = 0.6 is an accuracy of 0.88.
+    The paper has `every` = 4, `full_images` = 500,000 (in which p can rise from 0 to 1) and no bound; it finds that operations leak above
+    about 0.8, hence `max_p`. State, saved with the run: `p`, and the turns, accuracies and images since it last changed.
+    Raise ValueError for a target outside (0.5, 1), a `max_p` or `start` outside [0, 1], or counts below 1.
 
     Source: Karras et al. 2020 (arXiv 2006.06676), section 3.
     """
@@ -78,18 +77,19 @@ class Adaptive(nn.Module):
             raise ValueError(f"`start` must be at most `max_p`, got {start} and {max_p}")
         self.target, self.full_images, self.max_p, self.every = target, full_images, max_p, every
         self.register_buffer("p", torch.tensor(float(start)))
-        self.register_buffer("told", torch.zeros(3))  # since p last changed: turns, accuracies added up, images
+        # Since p last changed: turns, sum of accuracies, images. Checkpoints hold this name.
+        self.register_buffer("told", torch.zeros(3))
 
     def adapt(self, accuracy: Ask, images: int, new_images: int, total_images: int) -> None:
-        # All on the device: a number brought to the host would hold up the next step.
+        # All on the device: copying a number to the host would delay the next step.
         one = torch.ones_like(self.p)
-        told = self.told + torch.stack([one, accuracy().to(one), one * new_images])
-        turns, right, shown = told
-        # NaN, of a step that was not finite, moves nothing.
+        sums = self.told + torch.stack([one, accuracy().to(one), one * new_images])
+        turns, right, shown = sums
+        # NaN, from a step that was not finite, changes nothing.
         step = (right / turns - self.target).sign().nan_to_num() * shown / self.full_images
         due = turns >= self.every
         self.p.copy_(torch.where(due, (self.p + step).clamp(0, self.max_p), self.p))
-        self.told.copy_(torch.where(due, 0.0, told))
+        self.told.copy_(torch.where(due, 0.0, sums))
 
 
 def probability(name: str, value: float) -> float:

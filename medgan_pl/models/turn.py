@@ -20,10 +20,10 @@ def generate(module: "AdversarialModule", batch: Batch, *, learns: bool) -> Fake
 
 
 def take_turn(module: "AdversarialModule", player: str, parts: list[Batch], fakes: list[Fakes] | None) -> dict[str, Tensor]:
-    """Add up a player's gradients over the parts of a batch, each by its share of the images, and step if the guard admits the step.
+    """Sum a player's gradients over the parts of a batch, each by its share of the images, and step if the guard admits the step.
 
-    Every other player's weights are frozen. Without `fakes` those of each part are generated here. Return the losses and the values that
-    are only watched, as means over the batch.
+    Every other player's weights are frozen. Without `fakes`, generate those of each part. Return the losses and the values that are only
+    logged, as means over the batch.
     """
     sizes = [size_of(part) for part in parts]
     guard, network, optimizers = module.guards[player], module.networks[player], module.optimizers_by_player()
@@ -34,11 +34,11 @@ def take_turn(module: "AdversarialModule", player: str, parts: list[Batch], fake
             fake = generate(module, part, learns=player == module.game.generator) if fakes is None else fakes[i]
             losses = losses_of(module, player, part, fake)
             module.manual_backward(guard.weigh(losses.total, share))
-            for name, value in {"loss": losses.total, **losses.terms, **losses.watch}.items():
+            for name, value in {"loss": losses.total, **losses.terms, **losses.logged}.items():
                 values[name] = values.get(name, 0) + value.detach() * share
         admitted, norm = guard.admits(network.parameters(), values)
         if admitted:
-            for name in module.ownership.stepped[player]:  # where it shares layers that learn, their owner's optimizer steps them
+            for name in module.ownership.stepped[player]:  # the owner's optimizer steps shared layers that learn
                 optimizers[name].step()
             module.running.note(player, {**values, "gradient_norm": norm})
         network.zero_grad(set_to_none=True)
@@ -48,8 +48,8 @@ def take_turn(module: "AdversarialModule", player: str, parts: list[Batch], fake
 def losses_of(module: "AdversarialModule", player: str, part: Batch, fake: Fakes) -> Losses:
     """Return a player's losses and penalties on a part of the batch.
 
-    Shared layers that another player owns are frozen here: they learn as a part of this player's own network, and not as a part of the
-    judge, which they would make easier to fool.
+    Shared layers that another player owns are frozen here: they learn as a part of this player's own network, not as a part of the
+    discriminator, which they would weaken.
     """
     fake = fake if player == module.game.generator else detached(fake)
     adversarial = module.stages[module.stage].adversarial

@@ -48,8 +48,8 @@ def sample(config: "DictConfig") -> None:
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):
         part = labels[start : start + config.batch_size]
         rows = covariates[start : start + config.batch_size]
-        standardised = torch.from_numpy(module.covariates.standardised(rows)) if module.covariates.columns else None
-        images = module.generate(fixed_batch(module, part, config.seed, start, standardised)).float().cpu()
+        standardized = torch.from_numpy(module.covariates.standardize(rows)) if module.covariates.columns else None
+        images = module.generate(fixed_batch(module, part, config.seed, start, standardized)).float().cpu()
         for i, (image, label, values) in enumerate(zip(images, part.tolist(), rows, strict=True), start):
             writer.write(i, image, label, module.covariates.said(values))
         first += list(images[: max(0, 64 - len(first))])

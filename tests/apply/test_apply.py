@@ -612,7 +612,7 @@ def test_volumes_that_name_no_modality_are_judged_by_their_values(trained, here,
     code, said = here(*common, "output=out")
     assert code == 1
     assert "mr.nii.gz: it must be CT" in said
-    assert "begins at -1000 HU, and its least value is 0, while air is below -200" in said
+    assert "begins at -1000 HU, but its minimum is 0, while air is below -200" in said
     assert "force=true" in said
     assert here(*common, "output=out", "force=true")[0] == 0
     assert here(*common, "output=both", "force=true", "resample=true")[0] == 0
@@ -684,7 +684,7 @@ def test_a_frame_that_no_degradation_has_is_refused(trained, here, tmp_path, fra
     torch.save(state, checkpoint)
     code, said = here("apply", f"checkpoint={checkpoint}", "input=.", "output=../out")
     assert code == 1
-    assert "the frame of a stored pipeline must say its holes, fill, thickness and moves_levels" in said
+    assert "the frame of a stored pipeline must have holes, fill, thickness and moves_levels" in said
 
 
 def test_a_spacing_that_asks_for_too_much_is_refused() -> None:

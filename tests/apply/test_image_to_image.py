@@ -111,7 +111,7 @@ def test_domains_are_judged_by_the_last(tmp_path) -> None:
     judged(checkpoint, "data.domains.mr.cohort.seed=1")  # of other patients
     assert any("paired: not measured" in note for note in json.loads((tmp_path / "report" / "metrics.json").read_text())["notes"])
     told = command("evaluate", f"checkpoint={checkpoint}", *JUDGED, "data.domains.mr.cohort.seed=1", "groups=[paired]", code=1).stderr
-    assert "`groups` must contain more than paired, which would measure nothing: the domains show other patients" in told
+    assert "`groups` must contain more than paired, which would measure nothing: the domains have other patients" in told
     told = command("evaluate", f"checkpoint={checkpoint}", *JUDGED, "data.domains.mr.rot=/heads", code=1).stderr
     assert "there is no `data.domains.mr.rot` in the data of the run" in told
     module = medgan_pl.load(checkpoint)
@@ -162,16 +162,14 @@ def test_a_stage_without_the_adversary_is_refused_before_data_are_read(here, mon
     monkeypatch.setattr(ImageDataModule, "read", lambda data: pytest.fail("the data were read"))
     code, said = here("train", *arguments, "trainer=cpu", "logger=csv", "data.size=32", "model.width=4")
     assert code == 1, said
-    assert "a stage without the adversary needs a game that holds each fake against its own real by a term that is not D's" in said
+    assert "a stage without the discriminator needs a loss between each fake and its own real that does not use D" in said
     assert f"game=translation extra=l1; {game} has none here" in said
 
 
 def test_settings_of_a_term_that_is_not_named_are_refused_with_what_to_do(here) -> None:
     code, said = here("train", "experiment=dehaze", "extra=mse", "trainer=cpu", "logger=csv")
     assert code == 1
-    assert (
-        "`extras.l1` must be a term, got only its settings, {'weight': 5}; name it too, extra=[…,l1], or leave it out by ~extras.l1" in said
-    )
+    assert "`extras.l1` must be a loss, got only its settings, {'weight': 5}; add it by extra=[…,l1], or remove them by ~extras.l1" in said
 
 
 def test_what_a_model_takes_must_be_what_the_data_give(here) -> None:

@@ -69,7 +69,7 @@ ROWS = [
     ("nifti, side 0", "ct", make.bad_nifti(make.claimed(8, 0, 4)), skipped("every side must be 1 or more, got 8 × 0 × 4")),
     ("nifti, text", "ct", make.bad_nifti(b"this is no volume\n" * 99), skipped("not a NIfTI file")),
     ("nifti, empty", "ct", make.bad_nifti(b""), skipped("not a NIfTI file")),
-    ("nifti, one value", "ct", make.bad_nifti(nifti(HU * 0)), skipped("it must show something, got 0 everywhere")),
+    ("nifti, one value", "ct", make.bad_nifti(nifti(HU * 0)), skipped("it must have different values, got 0 everywhere")),
     # pickles
     ("pickle in .npy", "ct", content("bad.npy", make.pickled), passed_over("1 .npy")),
     ("pickle in .npy, film", "xray", content("bad.npy", make.pickled), passed_over("1 .npy")),
@@ -87,7 +87,7 @@ ROWS = [
     ("meta, cut", "mri", make.bad_mha(make.meta()[:-9]), skipped("truncated: the header claims 512 bytes of data, got 503")),
     ("meta, no orientation", "ct", make.bad_mha(make.meta(matrix="")), skipped("TransformMatrix or .* once, got 0")),
     ("meta, 30000 cubed", "ct", make.bad_mha(make.meta(shape="30000 30000 30000")), skipped("its header claims 30000 × 30000 × 30000")),
-    ("meta, outside its folder", "ct", make.outside, skipped("plain name and lie in the same folder")),
+    ("meta, outside its folder", "ct", make.outside, skipped("its name alone and be in the same folder")),
     # DICOM films
     ("film, MONOCHROME1", "xray", x_ray(FILM.max() + FILM.min() - FILM, **MONO1), READ),
     ("film, rescaled", "xray", x_ray(FILM * 2.0 - 100, RescaleSlope=2, RescaleIntercept=-100), READ),
@@ -136,9 +136,9 @@ ROWS = [
     ("no permission", "ct", content("closed.nii", nifti()), skipped("permission denied")),
     ("no permission, film", "xray", content("closed.png", make.cut_png), skipped("permission denied")),
     # pictures
-    ("png, 16-bit colour", "xray", make.bad_png(make.deep_colour), skipped("16-bit colour")),
+    ("png, 16-bit color", "xray", make.bad_png(make.deep_colour), skipped("16-bit color")),
     ("png, cut", "xray", make.bad_png(make.cut_png), skipped("corrupt or truncated")),
-    ("png, 65535 squared", "xray", make.bad_png(lambda: make.png(65535, 65535)), skipped("67 million pixels at most")),
+    ("png, 65535 squared", "xray", make.bad_png(lambda: make.png(65535, 65535)), skipped("at most 67 million pixels")),
     ("png, text bomb", "xray", make.bad_png(make.text_bomb), skipped("corrupt")),
     ("png, as large as may be", "xray", make.bad_png(make.largest_png), skipped("got 0 everywhere")),
     ("png, empty", "xray", make.bad_png(b""), skipped("not a PNG")),

@@ -115,7 +115,7 @@ def test_what_is_missing_or_does_not_fit_is_told_of(tmp_path, cache) -> None:
         made(root / "images", {"source": Companion(modality=XRay(), intensity=FullRange())}, cache, classes="none")
     with pytest.raises(ValueError, match=r"data\.beside must hold some of source, mask, got sauce"):
         made(root / "images", {"sauce": companion}, cache)
-    with pytest.raises(ValueError, match="structures must name what each of its labels is"):
+    with pytest.raises(ValueError, match="structures must name each of its labels"):
         Masks(modality=XRay(), structures=["lung"], labels=[1, 2])
 
 
@@ -132,7 +132,7 @@ def test_a_scan_on_another_grid_cannot_lie_beside(tmp_path, cache) -> None:
     data = ImageDataModule(
         modality=MRI(), intensity=Percentiles(), root=str(images), spatial_dims=3, size=12, cache=cache, beside=beside, classes="none"
     )
-    with pytest.raises(ValueError, match=r"s3\.nii\.gz: its source must lie on its own grid, got one that is up to 30\.0 mm away"):
+    with pytest.raises(ValueError, match=r"s3\.nii\.gz: its source must lie on the image's grid, got one that is up to 30\.0 mm away"):
         data.setup()
 
 

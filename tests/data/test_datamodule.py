@@ -151,7 +151,7 @@ def test_folders_split_reports_its_overlap(tmp_path):
     data = module(folders(tmp_path / "films"), split="folders")
     lines = "\n".join(data.describe())
     assert data.sizes() == {"train": 12, "val": 6, "test": 3}
-    assert "2 of 4 patient groups are in more than one split; results on val and test will look too good" in lines
+    assert "2 of 4 patient groups are in more than one split; results on val and test will be too good" in lines
     assert "val: 6 images of 2 patients (ill 3, well 3)" in lines
     anew = module(tmp_path / "films", fractions=[0.4, 0.3, 0.3])
     assert "0 of 4 patient groups are in more than one split" in "\n".join(anew.describe())

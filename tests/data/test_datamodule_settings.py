@@ -57,10 +57,10 @@ def test_a_missing_or_empty_root_never_falls_back(tmp_path):
         ({"patches": -1}, "`data.patches` must be .* got -1"),
         ({"workers": 1.5}, "`data.workers` must be .* got 1.5"),
         ({"seed": -1}, "`data.seed` must be a whole number of at least 0"),
-        ({"root": ""}, "data.root must be a folder, .* got ''; name one, or leave data.root out"),
+        ({"root": ""}, "data.root must be a folder, .* got ''; set one, or leave data.root out"),
         ({"root": " "}, "data.root must be a folder, .* got ' '"),
         ({"augment": {"scale": 3}}, "data.augment.scale must lie in"),
-        ({"augment": {"flip": True}}, "data.augment.flip=true mirrors left and right, and data.laterality=true"),
+        ({"augment": {"flip": True}}, "data.augment.flip=true mirrors left and right, but data.laterality=true"),
         ({"max_train": 0}, "`data.max_train` must be a whole number of at least 1, got 0"),
         ({"cache": {"dtype": "int8"}}, "data.cache.dtype must be one of"),
         ({"spacing_mm": 1.0}, "data.spacing_mm must be null for films"),
@@ -119,7 +119,7 @@ def test_nnu_net_channels_of_a_case_stay_on_one_side(tmp_path, settings):
     assert data.found.nameless == 0
     some = built(settings, "data=mri", f"data.root={tmp_path}", "data.files=_0001")
     assert [record.name[8:] for record in some.records] == ["_0001.nii.gz"] * 12
-    with pytest.raises(InstantiationException, match=r"data\.files must find something in the paths, got 'T1w', which finds none of 24"):
+    with pytest.raises(InstantiationException, match=r"data\.files must match a path, got 'T1w', which matches none of 24"):
         built(settings, "data=mri", f"data.root={tmp_path}", "data.files=T1w")
 
 

@@ -216,15 +216,20 @@ def test_hostile_volumes_are_named_with_the_reason(tmp_path):
         ValueError, match=r"2 of 10 that cannot be used \(20.0 %\): patient0/scan0.nii.gz: truncated.*patient1/scan0.nii.gz: "
     ) as error:
         module(root)
-    assert re.search(r"patient1/scan0\.nii\.gz: it must show something, got -1024 everywhere", str(error.value))
+    assert re.search(r"patient1/scan0\.nii\.gz: it must have different values, got -1024 everywhere", str(error.value))
     assert len(module(root, max_corrupt=0.2).records) == 8
 
 
 @pytest.mark.parametrize(
     ("shape", "spacing", "options", "why"),
     [
-        ((20000, 4, 4), SPACING, {"size": 256}, "the slices of a volume may hold 134,217,728 pixels, got 20000 of 256 × 256"),
-        ((5, 20, 24), (9e5, 1.0, 1.0), {"spatial_dims": 3, "size": 8, "patches": 2, "spacing_mm": 1.0}, "an image may hold 268,435,456"),
+        ((20000, 4, 4), SPACING, {"size": 256}, "a volume's slices may have at most 134,217,728 pixels, got 20000 of 256 × 256"),
+        (
+            (5, 20, 24),
+            (9e5, 1.0, 1.0),
+            {"spatial_dims": 3, "size": 8, "patches": 2, "spacing_mm": 1.0},
+            "an image may have at most 268,435,456",
+        ),
         ((20000, 4, 4), (150.0, 1.0, 1.0), {"spatial_dims": 3, "size": 8, "patches": 2, "spacing_mm": 1.0}, "20,000 that become 3,000,000"),
     ],
 )
@@ -336,7 +341,8 @@ def test_a_degradation_counts_on_the_windows_of_what_it_is_given():
         (
             {**common, "intensity": Window([lung])},
             low_dose(2, [soft]),
-            "data.degrade.windows_hu must be data.intensity.windows_hu, what -1 and 1 are, got [[-160.0, 240.0]] and [[-1000.0, 400.0]]; "
+            "data.degrade.windows_hu must be data.intensity.windows_hu, the values of -1 and 1, "
+            "got [[-160.0, 240.0]] and [[-1000.0, 400.0]]; "
             "use data.degrade.windows_hu=[[-1000.0,400.0]]",
         ),
         (both, Chain([Blur(1.0), low_dose(2, [lung])]), "data.degrade.steps.1.windows_hu must be data.intensity.windows_hu"),

@@ -157,7 +157,7 @@ def test_a_header_without_its_data_is_unusable_until_they_are_there(tmp_path):
         raw.unlink()
     found = source(tmp_path, CT())
     assert found.table() == []
-    assert all("the data file that the header names is not beside it" in why for why in found.unusable.values())
+    assert all("the data file that the header names is not in its folder" in why for why in found.unusable.values())
     assert len(found.unusable) == 3
     for raw, content in zip(raws, stored, strict=True):
         raw.write_bytes(content)

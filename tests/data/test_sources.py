@@ -38,7 +38,7 @@ def test_files_that_may_not_be_opened_are_told_and_do_not_stop_the_rest(tmp_path
     monkeypatch.setattr(os, "access", lambda path, mode: path.name != "1.png" and real(path, mode))
     found = source(tmp_path / "films", XRay())
     assert [item.name for item in found.items] == ["p0/0.png", "p2/2.png"]
-    assert found.unusable == {"p1/1.png": "it may not be opened: permission denied"}
+    assert found.unusable == {"p1/1.png": "it cannot be opened: permission denied"}
     assert len(found.table()) == 2
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert len(source(tmp_path / "films", XRay()).unusable) == 3  # the data module judges them
@@ -80,7 +80,7 @@ def test_files_chooses_by_the_path_and_complains(tmp_path):
         nib.Nifti1Image(hu(len(name)), np.eye(4)).to_filename(tmp_path / name)
     assert [item.name for item in source(tmp_path, MRI(), files="T1w").items] == ["sub-1/anat/T1w.nii", "sub-2/anat/T1w.nii"]
     assert [item.name for item in source(tmp_path, MRI(), files="^sub-1/.*T2").items] == ["sub-1/anat/T2w.nii"]
-    with pytest.raises(FileNotFoundError, match=r"data.files must find something in the paths, got 'FLAIR', which finds none of 3"):
+    with pytest.raises(FileNotFoundError, match=r"data.files must match a path, got 'FLAIR', which matches none of 3"):
         source(tmp_path, MRI(), files="FLAIR")
     with pytest.raises(ValueError, match=r"data.files must be a regular expression, got '\('"):
         source(tmp_path, MRI(), files="(")
@@ -108,7 +108,7 @@ def test_only_the_series_of_that_description(tmp_path):
     with pytest.raises(ValueError, match="series must be a regular expression"):
         MRI(series="(")
     nib.Nifti1Image(hu(6), np.eye(4)).to_filename(tmp_path / "a" / "t1.nii")
-    with pytest.raises(ValueError, match=r"series chooses among DICOM series, and there is none; choose .* with data.files"):
+    with pytest.raises(ValueError, match=r"series chooses among DICOM series, got none; choose .* with data.files"):
         source(tmp_path / "a", MRI(series="T1"), files="nii")
 
 
@@ -136,7 +136,7 @@ def test_a_series_on_two_sides_is_refused(tmp_path, rows):
     table.write_text("\n".join(row.format(*(f"s/{path.name}" for path in paths)) for row in rows))
     found = source(table, CT())
     assert found.items == []
-    assert list(found.unusable.values()) == ["its slices are given different classes, splits or patients"]
+    assert list(found.unusable.values()) == ["its slices have different classes, splits or patients"]
 
 
 def test_a_series_over_two_split_folders_matters_only_where_they_are_kept(tmp_path):
@@ -144,7 +144,7 @@ def test_a_series_over_two_split_folders_matters_only_where_they_are_kept(tmp_pa
         place = tmp_path / "ct" / ("train", "val")[i % 2] / "jane" / path.name
         place.parent.mkdir(parents=True, exist_ok=True)
         path.rename(place)
-    assert list(source(tmp_path / "ct", CT()).unusable.values()) == ["its slices are given different classes, splits or patients"]
+    assert list(source(tmp_path / "ct", CT()).unusable.values()) == ["its slices have different classes, splits or patients"]
     found = source(tmp_path / "ct", CT(), splits=False)
     assert (found.unusable, found.splits) == ({}, {"train", "val"})
     (record,) = found.table()

@@ -158,7 +158,7 @@ def test_where_no_truth_is_known_it_is_said_why() -> None:
     patches.patches = 4
     for data, why in (
         (heads("t1"), "classes of one data set"),
-        (files, "no pairs are known of them"),
+        (files, "their pairs are unknown"),
         (patches, "patches are cut at random"),
         (two(cohort={"patients": 24, "shape": [12, 16, 16], "seed": 1}), "other patients"),
         (two(modality=CT()), "another part of the body"),

@@ -125,7 +125,7 @@ def test_the_recipe_draws_wider_hearts_for_the_old_and_denser_lungs_for_the_ill(
 
     def drawn(disease: str, **asked: Any) -> Tensor:
         facts, n = module.covariates, 400
-        values = torch.from_numpy(facts.standardised(facts.for_images(9, range(n), facts.asked(asked))))
+        values = torch.from_numpy(facts.standardize(facts.for_images(9, range(n), facts.asked(asked))))
         return module.generate(fixed_batch(module, torch.full((n,), CLASSES.index(disease)), 9, 0, values))[:, 0]
 
     def share(made: Tensor, true: Tensor) -> float:

@@ -72,11 +72,11 @@ def test_a_patient_becomes_an_image(last: Path, here) -> None:
     ("argument", "code", "words"),
     [
         ("covariates.age=91.9", 0, "WARNING: covariates.age=91.9 lies outside "),
-        ("covariates.age=150", 1, "`covariates.age` must be near what the model was trained on"),
+        ("covariates.age=150", 1, "`covariates.age` must be near the training data"),
         ("covariates.age=old", 1, "`covariates.age` must be a number, got old"),
         ("covariates.age=unknown", 1, "`covariates.age` must be known"),
         ("covariates.sex=X", 1, "`covariates.sex` must be F or M, got X"),
-        ("covariates.bmi=25", 1, "`covariates` must be of age, sex, which the model is told; got bmi"),
+        ("covariates.bmi=25", 1, "`covariates` must be among the model's, age, sex; got bmi"),
         ("covariates.age.years=3", 1, "`covariates.age` must be a number"),
     ],
 )
@@ -92,7 +92,7 @@ def test_what_may_be_asked(last: Path, here, argument, code, words, monkeypatch)
 def test_a_model_that_is_told_nothing_is_asked_nothing(finished: Path, here) -> None:
     code, said = here("sample", f"checkpoint={finished / 'checkpoints/last.ckpt'}", "covariates.age=3")
     assert code == 1
-    assert "`covariates` needs a model that is told some, got age; this one has model.covariates=[]" in said
+    assert "`covariates` needs a model with covariates, got age; this one has model.covariates=[]" in said
 
 
 def test_facts_are_in_the_checkpoint_and_in_shared_weights(last: Path) -> None:
@@ -192,7 +192,7 @@ def test_the_discriminator_is_told_each_image_s_own() -> None:
 
 def test_a_grid_draws_covariates_as_common_as_in_training() -> None:
     batch = fixed_batch(Shown(), torch.zeros(300, dtype=torch.long), seed=0)
-    expected = FACTS.standardised(FACTS.for_images(0, range(300)))
+    expected = FACTS.standardize(FACTS.for_images(0, range(300)))
     np.testing.assert_array_equal(batch["covariates"], expected)
     assert abs(batch["covariates"].nanmean()) < 0.15
     given = torch.ones(2, 2)
@@ -208,7 +208,7 @@ def test_reals_must_have_what_the_model_is_told(last: Path, here) -> None:
     assert results["fd_random"]["estimate"]
     code, said = here("evaluate", f"checkpoint={last}", "data.covariates=[age]", *quick)
     assert code == 1
-    assert "the covariates must be those the model learnt, age (numbers), sex (F or M); the data have age (numbers)" in said
+    assert "the covariates must be those of the model, age (numbers), sex (F or M); the data have age (numbers)" in said
 
 
 def test_a_run_that_goes_on_with_other_data_keeps_the_scale_it_has_learnt(run: Path, here) -> None:
@@ -226,7 +226,7 @@ def test_the_names_are_set_in_one_place(here) -> None:
     assert "`model.covariates` and data.covariates must be the same" in said
     code, said = here("train", *TINY, "model.covariates=[age,smoker]", "hydra.run.dir=run", "logger=csv")
     assert code == 1
-    assert "must be of what the cohort simulates, age, sex" in said
+    assert "must be among the cohort's, age, sex" in said
 
 
 def test_another_model_s_condition_is_not_taken_and_said_so(last: Path, settings) -> None:

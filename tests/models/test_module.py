@@ -237,7 +237,7 @@ def test_what_is_learnt_of_d_goes_with_the_checkpoint_and_not_with_shared_weight
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
     export(checkpoint, tmp_path / "x.safetensors")
     loaded, shared = medgan_pl.load(checkpoint), medgan_pl.load(tmp_path / "x.safetensors")
-    assert loaded.game.augment.watch() == module.game.augment.watch() != {"p": 0.4}
+    assert loaded.game.augment.logged() == module.game.augment.logged() != {"p": 0.4}
     assert torch.equal(loaded.game.regularizers["lecam"].anchors, module.game.regularizers["lecam"].anchors)
     assert shared.game.augment is None
     assert equal(weights(loaded.ema.network), weights(shared.ema.network))
@@ -291,8 +291,8 @@ def test_noise_differs_by_step_and_by_seed(settings) -> None:
     ("override", "message"),
     [
         ("stages.both.players=[x]", r"`stages\.both\.players` must be some of \['d', 'g'\], got \['x'\]"),
-        ("+stages.both.adversarial=false", r"without the adversary has players \[g\], got \['d', 'g'\]"),
-        ("stages=content", "needs a game that holds each fake against its own real"),
+        ("+stages.both.adversarial=false", r"without the discriminator must have players \[g\], got \['d', 'g'\]"),
+        ("stages=content", "needs a loss between each fake and its own real"),
         (
             "+module.players.e=${module.players.d}",
             r"must be the players of the game, for Synthesis d, g; got \['d', 'e', 'g'\]",

@@ -193,7 +193,7 @@ def test_a_poisoned_running_statistic_is_found_and_never_saved(play, inject, tmp
     inject(once)
     table = play()
     assert re.search(
-        r"must be finite, and are not: networks.g.blocks.0.norm1.running_mean, .*, after 48 images; back to last.ckpt, 32", caplog.text
+        r"must be finite, but are not: networks.g.blocks.0.norm1.running_mean, .*, after 48 images; back to last.ckpt, 32", caplog.text
     )
     assert table["train/rollbacks"][1] == [0, 0, 1, 1, 1, 1]
     whole(tmp_path, EVERY_16)
@@ -352,7 +352,7 @@ class Lost(Logger):
 def test_a_lost_connection_is_told_once_and_costs_no_row(play, tmp_path, caplog) -> None:
     Lost.calls.clear()
     play("+logger.lost._target_=test_faults.Lost")
-    assert caplog.text.count("Lost cannot log: the network is unreachable; the run goes on") == 1
+    assert caplog.text.count("Lost cannot log: the network is unreachable; the run continues") == 1
     assert sorted(set(Lost.calls)) == EVERY_16
     whole(tmp_path, EVERY_16)
 

@@ -1,7 +1,7 @@
-"""Image to source: what a clinic's worse image lacks of its better one, made from the better one.
+"""Degradations: make the worse source of a paired task from a better image.
 
-Each is called as `degrade(images, generator)`: images (B, C, *S) in [-1, 1], 2-D or 3-D, and a generator on their device -> the source, in
-[-1, 1], of the same shape but for `factor` (S' = S / factor) and `extra_channels` (C' = C + extra_channels). See base.py.
+Each is called as `degrade(images, generator)`: images (B, C, *S) in [-1, 1], 2-D or 3-D, and a generator on their device. It returns the
+source in [-1, 1] with S' = S / `factor` and C' = C + `extra_channels`. See base.py.
 """
 
 from medgan_pl.data.degrade.base import Chain, Degradation

@@ -1,4 +1,4 @@
-"""The base of all degradations: one row after the other from one generator, what is drawn for each, and several in a chain."""
+"""The base of all degradations: one row after the other from one generator, random ranges, and chains."""
 
 import math
 from abc import ABC, abstractmethod
@@ -19,11 +19,11 @@ Ends = float | Sequence[float]
 
 @dataclass(frozen=True)
 class Frame:
-    """The relation of a source to its image besides the values: a scan that a trained generator is given must be brought into it.
+    """The relation of a source to its image besides the values; a scan for a trained generator must be converted to it.
 
-    - `holes`: the last channel of the source says where it is missing (1) or known (-1). `fill`: the value in the holes; None: any value.
+    - `holes`: the last channel of the source is 1 where it is missing and -1 where it is known. `fill`: value in the holes; None: any.
     - `thickness`: along each axis of the image, the number of slices that one slice of a scan covers, enlarged back to the image's size.
-    - `moves_levels`: the degradation changes the contrast as a whole, as fog does, and with it levels that follow from the values.
+    - `moves_levels`: the degradation changes the whole contrast, as fog does, and with it levels that depend on the values.
     """
 
     holes: bool = False
@@ -33,47 +33,48 @@ class Frame:
 
 
 class Degradation(ABC):
-    """images (B, C, *S) in [-1, 1] -> source (B, C + extra_channels, *S / factor) in [-1, 1].
+    """Map images (B, C, *S) in [-1, 1] to sources (B, C + extra_channels, *S / factor) in [-1, 1].
 
-    The generator, on the images' device, serves the rows one after the other, so the first row's source is what it would be alone, and
-    nothing else is random. No drawn number is brought to the host.
+    The generator, on the images' device, serves the rows in order, so that the first row's source does not depend on the others. Nothing
+    else is random. No drawn number is copied to the host.
     """
 
-    factor: int = 1  # how many times smaller each side of the source is
-    extra_channels: int = 0  # what the source has beside those of the image, as its last ones
-    keeps_the_rest: bool = False  # whether the source is the image itself but where its last channel is 1
-    pixel_mm: float | None = None  # side of a pixel of what it is given, as it counts on it
-    windows_hu: Levels | None = None  # what -1 and 1 are in each channel, as it counts on them
+    factor: int = 1  # each side of the source is smaller by this factor
+    extra_channels: int = 0  # further channels of the source, after those of the image
+    keeps_the_rest: bool = False  # the source equals the image where its last channel is not 1
+    pixel_mm: float | None = None  # side of an input pixel that it assumes
+    windows_hu: Levels | None = None  # values of -1 and 1 in each channel that it assumes
 
     def __call__(self, images: Images, generator: torch.Generator) -> Sources:
         return torch.cat([self.degraded(image, generator) for image in images.split(1)])
 
     @abstractmethod
     def degraded(self, image: Float[Tensor, "1 c *space"], generator: torch.Generator) -> Float[Tensor, "1 d *small"]:
-        """The source of one image."""
+        """Return the source of one image."""
 
     def frame(self, spatial_dims: int) -> Frame:
-        """Return the frame of its sources, of images with so many axes."""
+        """Return the frame of its sources, for images of `spatial_dims` axes."""
         return Frame(holes=self.extra_channels > 0, thickness=(1,) * spatial_dims)
 
     def parts(self) -> Iterator[tuple[str, int, "Degradation"]]:
-        """Whatever may count on pixels or windows, which is itself: its key below data.degrade, and how many times smaller than the image
-        each side is of what it is given."""
+        """Yield each part that may assume pixels or windows, here itself.
+
+        With it come its key below data.degrade, and the factor by which each side of its input is smaller than the image.
+        """
         yield "", 1, self
 
 
 class Chain(Degradation):
-    """One after the other; none at all gives the image itself.
+    """Apply degradations one after the other; without any, the source is the image.
 
-    ValueError for steps that are no degradations, and where one that adds channels is not the last: what came after it would degrade its
-    mask too.
+    Raise ValueError for steps that are no degradations, and if one that adds channels is not the last: later ones would degrade its mask.
     """
 
     def __init__(self, steps: Sequence[Degradation]) -> None:
         self.steps = tuple(steps)
         if strangers := [type(step).__name__ for step in self.steps if not isinstance(step, Degradation)]:
             raise ValueError(
-                f"`steps` must be degradations, such as Blur or Gaussian, got {', '.join(strangers)}; holes need Holes around them"
+                f"`steps` must be degradations, such as Blur or Gaussian, got {', '.join(strangers)}; put shapes of holes inside Holes"
             )
         if any(step.extra_channels for step in self.steps[:-1]):
             names = ", ".join(type(step).__name__ for step in self.steps)
@@ -88,7 +89,7 @@ class Chain(Degradation):
         return image
 
     def frame(self, spatial_dims: int) -> Frame:
-        """Return the frame of the last step's sources. Of several thick axes the thickest counts, as later steps act on its grid."""
+        """Return the frame of the last step's sources. The thickest of several thick axes counts, as later steps act on its grid."""
         frames = [step.frame(spatial_dims) for step in self.steps] or [Frame(thickness=(1,) * spatial_dims)]
         thickness = tuple(max(along) for along in zip(*(frame.thickness for frame in frames), strict=True))
         return Frame(self.extra_channels > 0, frames[-1].fill, thickness, any(frame.moves_levels for frame in frames))
@@ -102,9 +103,9 @@ class Chain(Degradation):
 
 
 class Range:
-    """A range: a number drawn for each row, uniformly from `ends` = [low, high]; a single number is always that number.
+    """A range from which a number is drawn for each row, uniform in `ends` = [low, high]; a single number is constant.
 
-    ValueError, by the `name` the setting has, for anything else and for what lies outside `minimum` to `maximum`.
+    Raise ValueError, with the setting's `name`, for anything else and for numbers outside `minimum` to `maximum`.
     """
 
     def __init__(self, name: str, ends: Ends, minimum: float, maximum: float = math.inf) -> None:
@@ -118,16 +119,16 @@ class Range:
         return self.low + (self.high - self.low) * uniform(generator, *shape)
 
     def whole(self, generator: torch.Generator, *shape: int) -> Tensor:
-        """Whole numbers, both ends as likely as those between."""
+        """Return whole numbers, all equally likely, both ends included."""
         return (self.low + (self.high - self.low + 1) * uniform(generator, *shape)).floor().clamp(max=self.high)
 
     def some(self, generator: torch.Generator) -> Bool[Tensor, " most"]:
-        """True for as many of `high` as are drawn, the first ones: the others are made and left out, as shapes must not be random."""
+        """Return a mask of `high` items, True for the first ones, as many as drawn: all are computed, as shapes must not be random."""
         return torch.arange(int(self.high), device=generator.device) < self.whole(generator)
 
 
 def counted(name: str, ends: Ends, minimum: int, maximum: float = math.inf) -> Range:
-    """A range whose ends are whole; ValueError as `Range`."""
+    """Return a range whose ends are whole numbers; raise ValueError as `Range`."""
     span = Range(name, ends, minimum, maximum)
     if span.low != int(span.low) or span.high != int(span.high):
         raise ValueError(f"`{name}` must be whole numbers, got {ends!r}; use [{math.floor(span.low)}, {math.ceil(span.high)}]")
@@ -135,10 +136,10 @@ def counted(name: str, ends: Ends, minimum: int, maximum: float = math.inf) -> R
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    """In [0, 1), on the generator's device."""
+    """Return numbers uniform in [0, 1), on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
-    """From N(0, 1), on the generator's device."""
+    """Return numbers from N(0, 1), on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device)

@@ -1,4 +1,4 @@
-"""Fewer photons: a CT at a lower dose, through its projections or by a stated short cut, and a film."""
+"""Fewer photons: a CT at a lower dose, by its projections or by an approximation, and a film."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,13 @@ MU_WATER = 0.02  # attenuation of water per mm, near 65 keV: the mean energy of 
 
 
 class OfCT(Degradation):
-    """A degradation that needs Hounsfield units. `windows_hu`: the windows of the data, a pair [low, high] for each channel; `pixel_mm`:
-    side of a pixel
-    of what it is given, after the steps before it in a `Chain`; `photons`: that leave the tube along each ray, a pixel wide, in each of
-    `views`.
+    """A degradation that needs Hounsfield units.
 
-    HU outside all windows are not known and count as the nearest end: under a soft-tissue window lungs attenuate too much.
+    - `windows_hu`: the windows of the data, a pair [low, high] for each channel.
+    - `pixel_mm`: side of an input pixel, after the earlier steps of a `Chain`.
+    - `photons`: number that leaves the tube along each ray, a pixel wide, in each of `views`.
+
+    HU outside all windows are unknown and count as the nearest end: with a soft-tissue window lungs attenuate too much.
     """
 
     def __init__(self, *, windows_hu: Sequence[Sequence[float]], pixel_mm: float, photons: Ends, views: int = 128) -> None:
@@ -33,16 +34,16 @@ class OfCT(Degradation):
         self.pixel_mm, self.views = pixel_mm, whole_number("views", views, 8)
 
     def native(self, images: Images) -> Float[Tensor, "b d h w"]:
-        """HU of all slices; one of each picture."""
+        """Return the HU of all slices; one of each picture."""
         native = torch.stack([from_unit(image, self.windows_hu) for image in images])
         return native.unsqueeze(1) if native.ndim == 3 else native
 
     def lost(self, native: Tensor) -> Tensor:
-        """Attenuation for each pixel of a ray's way, a pure number: -log of the share of photons that pass."""
+        """Return the attenuation for each pixel of a ray's path, a pure number: -log of the share of photons that pass."""
         return (native / 1000 + 1).clamp(min=0) * (MU_WATER * self.pixel_mm)
 
     def in_hu(self, attenuation: Tensor) -> Tensor:
-        """The change of HU that a change of `lost` is."""
+        """Return the change of HU for a change of `lost`."""
         return attenuation * (1000 / (MU_WATER * self.pixel_mm))
 
     def images(self, native: Float[Tensor, "b d h w"], like: Images) -> Images:
@@ -50,39 +51,39 @@ class OfCT(Degradation):
 
 
 class LowDose(OfCT):
-    """The noise of a CT of `photons` a ray: Poisson in its projections, and from there into the slice by filtered back-projection.
+    """Add the noise of a CT of `photons` a ray: Poisson noise in its projections, mapped to the slice by filtered back-projection.
 
-    For each ray the line integral p is taken of the image, N ~ Poisson(photons · exp(-p)) are counted, at least 1, and the error
-    -log(N / photons) - p is back-projected and added: as the back-projection is linear, its own artifacts do not enter, and without noise
-    the image is what it was. So the noise is stronger where rays are weakened, and streaks along them; its power goes as 1 / photons.
-    Each slice of the last two axes by itself, which must be axial, in a parallel beam; no electronic noise, scatter or bow-tie filter, and
-    a monochromatic beam. Noise that leaves a window is clipped.
+    For each ray with line integral p, N ~ Poisson(photons · exp(-p)) photons are counted, at least 1. The error -log(N / photons) - p is
+    back-projected and added. As the back-projection is linear, its artifacts do not enter, and without noise the image is unchanged. So
+    the noise is stronger along attenuated rays, with streaks; its power is proportional to 1 / photons. Each slice, the last two axes, must
+    be axial. The beam is parallel and monochromatic; there is no electronic noise, scatter or bow-tie filter. Values beyond a window are
+    clipped.
 
-    Costs some 0.1 s for 16 of 128² on one core; it takes a batch at once, but in a `Chain` each row by itself: 4 times that.
+    It takes about 0.1 s for 16 slices of 128² on one core, as one batch; in a `Chain` rows are processed one by one, 4 times as long.
     """
 
     def __call__(self, images: Images, generator: torch.Generator) -> Images:
         native = self.native(images)
-        through = project(self.lost(native).flatten(0, 1), self.views).unflatten(0, native.shape[:2])  # (B, D, views, rays)
-        error = torch.stack([self.error(lines, generator) for lines in through]).flatten(0, 1)
+        integrals = project(self.lost(native).flatten(0, 1), self.views).unflatten(0, native.shape[:2])  # (B, D, views, rays)
+        error = torch.stack([self.error(lines, generator) for lines in integrals]).flatten(0, 1)
         noise = back_project(error, native.shape[-2:]).view_as(native)
         return self.images(native + self.in_hu(noise), images)
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         return self(image, generator)
 
-    def error(self, through: Tensor, generator: torch.Generator) -> Tensor:
+    def error(self, integrals: Tensor, generator: torch.Generator) -> Tensor:
         photons = self.photons.draw(generator)
-        counts = torch.poisson(photons * torch.exp(-through), generator=generator).clamp(min=1)
-        return -torch.log(counts / photons) - through
+        counts = torch.poisson(photons * torch.exp(-integrals), generator=generator).clamp(min=1)
+        return -torch.log(counts / photons) - integrals
 
 
 class DoseNoise(OfCT):
-    """A short cut to `LowDose`: white Gaussian noise in HU, of the variance that its noise would have.
+    """Approximate `LowDose` by white Gaussian noise in HU of the same variance, about 40 times as fast.
 
     The variance of a pixel is (π² / 18 - 1 / 6) / (views · photons) times the mean over all rays through it of exp(p), per pixel squared
-    (projection.py); of all rays two are taken, along its row and its column. An approximation: noise of a CT is not white, but has little
-    power at low frequencies, and streaks. Some 40 times as fast.
+    (projection.py); only the two rays along its row and its column are used. Real CT noise is not white: it has little power at low
+    frequencies, and streaks.
     """
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,9 +96,9 @@ class DoseNoise(OfCT):
 
 
 class Quanta(Degradation):
-    """Quantum noise of a detector whose signal is the gray scale: N ~ Poisson(photons · (x + 1) / 2) of `photons` where it is brightest.
+    """Add the quantum noise of a detector whose signal is the gray scale: N ~ Poisson(photons · (x + 1) / 2), `photons` at the brightest.
 
-    A film shown bright where little came through is noisier there, not in the dark; for it this is an approximation.
+    It is an approximation for a film that is bright where few photons passed: such a film is noisier there.
     """
 
     def __init__(self, photons: Ends) -> None:
@@ -105,5 +106,5 @@ class Quanta(Degradation):
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:
         photons = self.photons.draw(generator)
-        counts = torch.poisson((photons * (image + 1) / 2).clamp(min=0), generator=generator)  # -1 may have been rounded below
+        counts = torch.poisson((photons * (image + 1) / 2).clamp(min=0), generator=generator)  # rounding may give values below -1
         return (2 * counts / photons - 1).clamp(max=1)

@@ -1,4 +1,4 @@
-"""Inpainting: parts of an image that are not there, and where."""
+"""Inpainting: missing parts of an image, and their mask."""
 
 import math
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class Hole(Protocol):
 
 
 class Holes(Degradation):
-    """The image with `fill` wherever one of `shapes` lies, and a channel more, the last, that says where: 1 missing, -1 there.
+    """Set the image to `fill` in all `shapes`, and add a last channel: 1 missing, -1 known.
 
-    Outside the holes the image is what it was, to the bit. ValueError for no shapes, for what is none, and a `fill` outside [-1, 1].
+    Outside the holes the image is bit-equal. Raise ValueError for no shapes, for other objects, and for a `fill` outside [-1, 1].
     """
 
     extra_channels, keeps_the_rest = 1, True
@@ -48,7 +48,7 @@ class Holes(Degradation):
 
 
 class Boxes:
-    """`number` boxes, each side of which is a share `size` of the image's, anywhere inside it."""
+    """`number` boxes anywhere inside the image; each side is a share `size` of the image's."""
 
     def __init__(self, *, number: Ends, size: Ends) -> None:
         self.number, self.size = counted("number", number, 1, 64), Range("size", size, 0, 1)
@@ -68,9 +68,9 @@ class Boxes:
 class FreeForm:
     """`strokes` of a round brush, each of `vertices` straight pieces of `length` and of one `width`, shares of the shortest side.
 
-    From piece to piece the direction turns by chance, `bend` of it: 0 straight on, 1 anywhere; at the border it is thrown back. The brush
-    is at least two pixels wide, and set down so closely that its edge waves by a tenth of its width at most; where it is set down more
-    closely, the stroke is up to a fifth wider.
+    From piece to piece the direction changes at random by a share `bend`: 0 straight, 1 any direction; at the border it is reflected. The
+    brush is at least two pixels wide. Its points are so close that the edge varies by at most a tenth of its width; where they are closer,
+    the stroke is up to a fifth wider.
 
     Source: the strokes of Yu et al. 2019 (arXiv 1806.03589, "free-form mask generation"), who turn left and right in turns, in 2-D.
     """
@@ -90,20 +90,20 @@ class FreeForm:
         radius = (0.5 * self.width.draw(generator, strokes, 1, 1) * shortest).clamp(min=1)
         piece = self.length.draw(generator, strokes, vertices, 1) * shortest / self.steps
         points = self.points(sides, piece, generator)  # (strokes, vertices, steps, n)
-        # A disc is a level of a narrow Gaussian, and that is a product of one factor an axis: all of them are one matrix product.
+        # A disc is a level set of a narrow Gaussian, a product of one factor an axis: all discs are one matrix product.
         spread = (radius / 3).expand(points.shape[:-1]).reshape(-1, 1)
         factors = []
         for side, place in zip(sides, points.flatten(0, 2).unbind(1), strict=True):
             away = torch.arange(side, device=place.device) + 0.5 - place[:, None]
-            factors.append((away / spread).square().mul_(-0.5).clamp_(min=-30).exp_())  # beyond, numbers so small that they are slow
+            factors.append((away / spread).square().mul_(-0.5).clamp_(min=-30).exp_())  # smaller numbers would be denormal and slow
         factors[0] = factors[0] * there[:, :, None].expand(points.shape[:-1]).reshape(-1, 1)
-        return outer_sum(factors) > math.exp(-4.5)  # three standard deviations from its middle
+        return outer_sum(factors) > math.exp(-4.5)  # three standard deviations from the center
 
     def points(self, sides: torch.Size, piece: Tensor, generator: torch.Generator) -> Float[Tensor, "strokes vertices steps n"]:
-        """Return the points where the brush is set down, in pixels."""
+        """Return the points of the brush, in pixels."""
         strokes, vertices, n = *piece.shape[:2], len(sides)
         fresh = F.normalize(normal(generator, strokes, vertices, n), dim=-1)
-        # heading(i) ~ (1 - bend) heading(i - 1) + bend fresh(i), all at once: what piece i still has of the direction j.
+        # heading(i) ~ (1 - bend) heading(i - 1) + bend fresh(i), all at once: the share of direction j in piece i.
         since = torch.arange(vertices, device=fresh.device)[:, None] - torch.arange(vertices, device=fresh.device)
         still = ((1 - self.bend) ** since.clamp(min=0)) * (since >= 0)
         still[:, 1:] *= self.bend
@@ -118,7 +118,7 @@ class FreeForm:
 
 
 class MissingSlices:
-    """`number` gaps of `thickness` neighbouring slices along the first axis: rows of a picture, slices of a volume."""
+    """`number` gaps of `thickness` neighboring slices along the first axis: rows of a picture, slices of a volume."""
 
     def __init__(self, *, number: Ends, thickness: Ends = 1) -> None:
         self.number, self.thickness = counted("number", number, 1, 64), counted("thickness", thickness, 1)
@@ -131,18 +131,18 @@ class MissingSlices:
             )
         there = self.number.some(generator)
         thickness = self.thickness.whole(generator, len(there))
-        # The first and the last slice stay, so that each gap lies between two that are known.
+        # The first and the last slice stay, so that each gap lies between two known slices.
         start = 1 + (uniform(generator, len(there)) * (sides[0] - 1 - thickness)).floor()
         missing = (within(sides[0], start, thickness) * there[:, None]).any(0)
         return missing.view(-1, *[1] * (len(sides) - 1)).expand(sides)
 
 
 def within(side: int, start: Tensor, length: Tensor) -> Float[Tensor, "k side"]:
-    """1 for the `length` (k,) pixels from `start` (k,) on, else 0."""
+    """Return 1 for the `length` (k,) pixels from `start` (k,) on, else 0."""
     place = torch.arange(side, device=start.device)
     return ((place >= start[:, None]) & (place < (start + length)[:, None])).float()
 
 
 def outer_sum(factors: Sequence[Float[Tensor, "k _"]]) -> Float[Tensor, "*space"]:
-    """The sum over k of the outer products of one factor (k, side) an axis: (*S)."""
+    """Return the sum over k of the outer products of one factor (k, side) an axis: (*S)."""
     return torch.einsum("ka,kb->ab" if len(factors) == 2 else "ka,kb,kc->abc", *factors)

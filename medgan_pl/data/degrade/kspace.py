@@ -1,7 +1,7 @@
-"""MRI that was measured in part, or while the patient moved: what happens to the lines of k-space.
+"""MRI with missing k-space lines, or with motion of the patient.
 
-A slice is the last two axes; `axis` 0 or 1 is that of them along which lines are encoded, each slice of a volume alike. The signal is
-(image + 1) / 2, so that air has none, and what comes back is the magnitude, of each channel by itself: one coil, without noise of its own.
+A slice is the last two axes; lines are encoded along `axis` 0 or 1 of these, in each slice of a volume alike. The signal is
+(image + 1) / 2, so that air has none; the result is the magnitude of each channel: one coil, without noise.
 """
 
 import torch
@@ -13,10 +13,10 @@ from medgan_pl.data.settings import are_numbers
 
 
 class KSpace(Degradation):
-    """Undersampling: 1 of each `acceleration` lines is measured, the others are zero.
+    """Undersample: measure 1 of each `acceleration` lines and set the others to zero.
 
-    The middle `centre` of all lines is kept always, the rest by chance, a line at the share r of the way out as if weighted by (1 - r)
-    ** `decay`: 0 is even chances. ValueError for a center that alone is more than 1 / acceleration.
+    The share `centre` of lines in the middle is always measured, the rest at random: a line at the share r of the distance to the edge has
+    the weight (1 - r) ** `decay`; 0 is uniform. Raise ValueError if the center alone is more than 1 / acceleration.
 
     Source: Lustig et al. 2007 (doi 10.1002/mrm.21391), Cartesian lines of variable density; the zero-filled image they start from.
     """
@@ -50,10 +50,10 @@ class KSpace(Degradation):
 
 
 class Motion(Degradation):
-    """The head moved `moves` times while the lines were measured, one after the other: each block of lines sees it shifted elsewhere.
+    """Simulate a head that moves `moves` times while lines are measured in order: each block of lines has another shift.
 
-    Shifts are up to `shift_px` pixels along both axes of the slice, without rotation, and relative to where it lay while the middle of
-    k-space was measured, so that source and image stay in register.
+    Shifts are up to `shift_px` pixels along both axes of the slice, without rotation, relative to the position at the middle of k-space, so
+    that source and image stay registered.
     """
 
     def __init__(self, *, shift_px: Ends, moves: Ends, axis: int = 0) -> None:
@@ -67,7 +67,7 @@ class Motion(Degradation):
         return magnitude(acquired(image, torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)))
 
     def shifts(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 2"]:
-        """Pixels down and right for each of `count` lines, in the order of torch.fft; those of the middle are 0."""
+        """Return the shift in pixels down and right of each of `count` lines, in the order of torch.fft; those of the middle are 0."""
         moved = self.moves.some(generator)
         when = torch.where(moved, uniform(generator, len(moved)), 2.0)  # 2: never
         to = self.shift_px.draw(generator) * (2 * uniform(generator, len(moved) + 1, 2) - 1)
@@ -83,7 +83,7 @@ def checked(axis: int) -> int:
 
 
 def across(lines: Tensor, axis: int) -> Tensor:
-    """One number a line (n,) as it lies in a slice: (n, 1) or (1, n)."""
+    """Return one number a line (n,) shaped for a slice: (n, 1) or (1, n)."""
     return lines.unsqueeze(1 - axis)
 
 
@@ -92,10 +92,10 @@ def frequencies(count: int, like: Tensor) -> Tensor:
 
 
 def acquired(images: Images, weights: Tensor) -> Complex[Tensor, "b c *space"]:
-    """The signal of `images` after each place of every slice's k-space was multiplied by `weights`, broadcast to (H, W)."""
+    """Return the signal of `images` after multiplying every slice's k-space by `weights`, broadcast to (H, W)."""
     return torch.fft.ifft2(torch.fft.fft2((images + 1) / 2) * weights)
 
 
 def magnitude(signal: Tensor) -> Tensor:
-    """[-1, 1] again; what is brighter than the image's scale is clipped."""
+    """Return the magnitude of a signal on the [-1, 1] scale; brighter values are clipped."""
     return (2 * signal.abs() - 1).clamp(max=1)

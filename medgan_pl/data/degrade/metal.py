@@ -1,4 +1,4 @@
-"""Metal in a CT, imitated."""
+"""An imitation of metal in a CT."""
 
 import torch
 from jaxtyping import Bool
@@ -11,12 +11,12 @@ STREAKS = 180  # directions that a streak can have, over half a turn
 
 
 class MetalLike(Degradation):
-    """`number` bright discs with streaks through them, and a channel more, the last, that says where the discs are: 1 metal, -1 none.
+    """Add `number` bright discs with streaks, and a last channel with their mask: 1 metal, -1 none.
 
-    An imitation, not the physics: a disc, `radius` of the slice's shorter side, is as bright as can be; through it go bright and dark
-    streaks of random strength, up to `streaks` on the [-1, 1] scale at its rim, that fade as radius / distance. Beam hardening and photon
-    starvation, which make the real ones, depend on all that a ray meets. In a volume the discs are rods along the first axis, over a random
-    half or more of the slices, which alone have streaks.
+    It is an imitation without the physics: real streaks come from beam hardening and photon starvation along the whole ray. A disc, of
+    `radius` as a share of the slice's shorter side, has the largest value. Bright and dark streaks of random strength pass through it, up
+    to `streaks` on the [-1, 1] scale at its rim, and fade as radius / distance. In a volume the discs are rods along the first axis, over a
+    random half or more of the slices; only these have streaks.
     """
 
     extra_channels = 1
@@ -35,7 +35,7 @@ class MetalLike(Degradation):
         return with_holes(torch.where(metal, 1.0, image + streaks).clamp(-1, 1), metal[None, None], fill=None)
 
     def slice(self, sides: torch.Size, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return, for each disc, where it is and what it adds around itself: (k, H, W) bool, (k, H, W)."""
+        """Return the mask of each disc, (k, H, W) bool, and its streaks, (k, H, W)."""
         radius = self.radius.draw(generator, count, 1, 1) * min(sides)
         middle = 0.2 + 0.6 * uniform(generator, 2, count, 1, 1)
         down = torch.arange(sides[0], device=generator.device)[:, None] + 0.5 - sides[0] * middle[0]

@@ -1,4 +1,4 @@
-"""Noise that knows nothing of the scanner."""
+"""Noise that is independent of the scanner."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from medgan_pl.data.degrade.base import Degradation, Ends, Range, normal, unifor
 
 
 class Gaussian(Degradation):
-    """White noise of standard deviation `sd` on the [-1, 1] scale, each channel its own; what leaves the range is clipped."""
+    """Add white noise of standard deviation `sd` on the [-1, 1] scale, independent in each channel; clip to the range."""
 
     def __init__(self, sd: Ends) -> None:
         self.sd = Range("sd", sd, 0, 2)
@@ -17,7 +17,7 @@ class Gaussian(Degradation):
 
 
 class Salt(Degradation):
-    """Salt and pepper: a `share` of the pixels at -1 or 1, either as likely, in all channels alike: dead and hot detector elements."""
+    """Set a `share` of the pixels to -1 or 1, equally likely, in all channels alike: salt and pepper, as of dead and hot detectors."""
 
     def __init__(self, share: Ends) -> None:
         self.share = Range("share", share, 0, 1)

@@ -1,7 +1,7 @@
 """Parallel-beam projections of slices, and filtered back-projection, which is linear.
 
-A slice (H, W) is seen from `views` directions, evenly over half a turn, by rays a pixel apart, as many as its diagonal has pixels: no ray
-that meets it is left out. Angles turn about the middle of the slice; lengths are in pixels.
+A slice (H, W) is projected along `views` directions, evenly over half a turn, by rays a pixel apart, as many as its diagonal has pixels, so
+that they cover it. The slice's center is the center of rotation; lengths are in pixels.
 
 Source: Kak & Slaney 1988, Principles of Computerized Tomographic Imaging, chapter 3; the ramp filter is their eq. 3.61.
 """
@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 
 def project(slices: Float[Tensor, "n h w"], views: int, max_px: int = 64) -> Float[Tensor, "n views rays"]:
-    """The integral along each ray, of slices that are 0 outside.
+    """Return the integral along each ray, of slices that are 0 outside.
 
-    Taken of a slice shrunk to at most `max_px` pixels a side, and interpolated between rays: the cost does not grow with the slice, and
-    what varies from pixel to pixel is lost.
+    The slice is shrunk to at most `max_px` pixels a side, and rays are interpolated: the cost does not grow with the slice, and detail at
+    the pixel scale is lost.
     """
     sides = slices.shape[-2:]
     step = math.ceil(max(sides) / max_px)
@@ -36,8 +36,11 @@ def project(slices: Float[Tensor, "n h w"], views: int, max_px: int = 64) -> Flo
 
 
 def back_project(sinogram: Float[Tensor, "n views rays"], sides: tuple[int, int]) -> Float[Tensor, "n h w"]:
-    """Slices of these `sides` by filtered back-projection, linear between rays. White noise of variance 1 in the sinogram becomes noise of
-    variance (π² / 18 - 1 / 6) / views in the slice: Σ h² = 1 / 12 and Σ h(n) h(n + 1) = - 1 / (2 π²) of the ramp filter h."""
+    """Return slices of these `sides` by filtered back-projection, linear between rays.
+
+    White noise of variance 1 in the sinogram becomes noise of variance (π² / 18 - 1 / 6) / views in the slice: the ramp filter h has
+    Σ h² = 1 / 12 and Σ h(n) h(n + 1) = - 1 / (2 π²).
+    """
     views, rays = sinogram.shape[-2:]
     response = ramp(rays, sinogram.device).to(sinogram.dtype)
     filtered = torch.fft.irfft(torch.fft.rfft(sinogram, length(rays)) * response, length(rays))[..., :rays]
@@ -56,12 +59,12 @@ def angles(views: int) -> list[float]:
 
 
 def length(rays: int) -> int:
-    """Return the length of the transform: long enough that a ray does not meet the filter of one from the other side."""
+    """Return the length of the transform, long enough that the filter does not wrap around to the opposite rays."""
     return 2 ** math.ceil(math.log2(2 * rays))
 
 
 def ramp(rays: int, device: torch.device) -> Float[Tensor, " half"]:
-    """The frequency response |f| of rays a pixel apart, from its band-limited kernel: 1/4, at odd n -1 / (π n)², at even n 0."""
+    """Return the frequency response |f| for rays a pixel apart, from its band-limited kernel: 1/4, at odd n -1 / (π n)², at even n 0."""
     n = torch.fft.fftfreq(length(rays), 1 / length(rays), dtype=torch.float64, device=device)
     kernel = torch.where(n % 2 == 1, -1 / (math.pi * n).square(), 0.0)
     kernel[0] = 0.25

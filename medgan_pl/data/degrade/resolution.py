@@ -17,7 +17,7 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class Blur(Degradation):
-    """A Gaussian of `sigma_px` pixels, the same along each axis; the border is repeated beyond itself."""
+    """Blur by a Gaussian of `sigma_px` pixels, equal along each axis; padding repeats the border."""
 
     def __init__(self, sigma_px: Ends) -> None:
         self.sigma_px = Range("sigma_px", sigma_px, 0)
@@ -27,14 +27,13 @@ class Blur(Degradation):
 
 
 class Shrink(Degradation):
-    """A lower resolution: a Gaussian of `blur` pixels (its standard deviation), then the mean over each `factor` pixels.
+    """Lower the resolution: a Gaussian of `blur` pixels (its standard deviation), then the mean over each `factor` pixels.
 
-    - `axes` None: all axes shrink, and the source is that much smaller: S' = S / factor (super-resolution).
-    - `axes` given, counted from the image's first: those alone shrink, and are enlarged back linearly: S' = S. [0] of a volume whose slices
-      come first makes it one of thick slices; the slice profile is then a box of `factor` slices after that Gaussian.
+    - `axes` None: all axes shrink, and the source is smaller: S' = S / factor (super-resolution).
+    - `axes` given, counted from the image's first: only those shrink, and are enlarged back linearly: S' = S. [0] makes thick slices of a
+      volume whose slices come first; the slice profile is a box of `factor` slices after that Gaussian.
 
-    A mean keeps the mean: what the image has in all, the source has too. ValueError for a side that is no multiple of `factor`, and for
-    axes the image has not.
+    The mean of the image is kept. Raise ValueError for a side that is no multiple of `factor`, and for axes that the image does not have.
     """
 
     def __init__(self, *, factor: int, axes: Sequence[int] | None = None, blur: Ends = 0.0) -> None:
@@ -67,7 +66,7 @@ class Shrink(Degradation):
 
 
 def are_axes(axes: Any) -> bool:
-    """Return whether these are axes of a volume, each named once."""
+    """Return True for axes of a volume, each named once."""
     return isinstance(axes, Sequence) and are_numbers(axes, len(axes), int) and 0 < len(axes) == len({*axes} & {0, 1, 2})
 
 
@@ -77,9 +76,9 @@ def reach(sigma_px: float) -> int:
 
 
 def blurred(images: Images, sigma_px: float | Float[Tensor, ""], reach: int, axes: Sequence[int] | None = None) -> Images:
-    """(B, C, *S) through a Gaussian of `sigma_px`, cut at `reach` pixels, along one of the `axes` of S after the other (None: all)."""
+    """Filter (B, C, *S) by a Gaussian of `sigma_px`, cut at `reach` pixels, along each of the `axes` of S in turn (None: all)."""
     offsets = torch.arange(-reach, reach + 1.0, dtype=images.dtype, device=images.device)
-    sigma = (sigma_px * images.new_ones(())).clamp(min=1e-3)  # of that width it changes nothing
+    sigma = (sigma_px * images.new_ones(())).clamp(min=1e-3)  # this width changes nothing
     kernel = torch.softmax(-offsets.square() / (2 * sigma.square()), 0).view(1, 1, -1)
     for axis in range(2, images.ndim) if axes is None else [axis + 2 for axis in axes]:
         lines = images.movedim(axis, -1)

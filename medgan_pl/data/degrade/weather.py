@@ -1,4 +1,4 @@
-"""Haze: what lies between the object and the eye, as a layer that scatters."""
+"""Haze: a scattering layer between the object and the observer."""
 
 import math
 from dataclasses import replace
@@ -12,17 +12,17 @@ from medgan_pl.data.settings import are_numbers
 
 
 class Fog(Degradation):
-    """The scattering model: I = J t + A (1 - t) on the [0, 1] scale, t smooth in space.
+    """Apply the scattering model I = J t + A (1 - t) on the [0, 1] scale, with t smooth in space.
 
-    - `transmission`: the range of t, within (0, 1]; in each image t spans all between two numbers drawn from it.
+    - `transmission`: the range of t, within (0, 1]; in each image t varies between two numbers drawn from it.
     - `airlight`: the range of A, in [0, 1]; one number an image.
-    - `waves`: half-waves of t along each side, fewer than that many; 2 to 16, the more the smaller its clouds.
+    - `waves`: t has fewer than that many half-waves along each side; 2 to 16, larger values give smaller clouds.
 
     Source: He et al. 2011 (doi 10.1109/TPAMI.2010.168), eq. 1. There t follows the depth of the scene; a film has none, so t is noise.
     """
 
     def __init__(self, *, transmission: Ends, airlight: Ends, waves: int = 4) -> None:
-        self.transmission = Range("transmission", transmission, 0.01, 1)  # nothing can be brought back through t = 0
+        self.transmission = Range("transmission", transmission, 0.01, 1)  # t = 0 cannot be inverted
         self.airlight = Range("airlight", airlight, 0, 1)
         if not are_numbers([waves], 1, int) or not 2 <= waves <= 16:
             raise ValueError(f"`waves` must be a whole number from 2 to 16, got {waves!r}")
@@ -35,7 +35,7 @@ class Fog(Degradation):
         return replace(super().frame(spatial_dims), moves_levels=True)
 
     def layer(self, images: Images, generator: torch.Generator) -> tuple[Float[Tensor, "b 1 *space"], Float[Tensor, "b 1 *one"]]:
-        """t (B, 1, *S) and A (B, 1, 1, …), which a generator in the same state lays over `images` when this is called with them."""
+        """Return t (B, 1, *S) and A (B, 1, 1, …) that a call applies to `images` with a generator in the same state."""
         t, a = zip(*(self.one(image, generator) for image in images.split(1)), strict=True)
         return torch.cat(t), torch.cat(a)
 
@@ -47,7 +47,7 @@ class Fog(Degradation):
 
     @staticmethod
     def clear(foggy: Images, t: Tensor, a: Tensor) -> Images:
-        """J = (I - A (1 - t)) / t: the image under a layer that is known."""
+        """Return J = (I - A (1 - t)) / t: the image under a known layer."""
         return (foggy + 1 - 2 * a * (1 - t)) / t - 1
 
 
@@ -57,13 +57,13 @@ def foggy(images: Images, t: Tensor, a: Tensor) -> Images:
 
 
 def smooth(sides: torch.Size, waves: int, generator: torch.Generator) -> Float[Tensor, "*space"]:
-    """Noise from 0 to 1 made of cosines of fewer than `waves` half-waves along each side, with normal weights; both ends are reached."""
+    """Return noise from 0 to 1, both ends reached: cosines of fewer than `waves` half-waves along each side, with normal weights."""
     field = normal(generator, *[waves] * len(sides))
     for side in sides:
         place = (torch.arange(side, device=field.device) + 0.5) / side
-        # A phase for each: without, all cosines would be level at the border.
+        # Without random phases all cosines would be flat at the border.
         turns = torch.arange(waves, device=field.device)[:, None] * place / 2 + uniform(generator, waves, 1)
         cosines = torch.cos(2 * math.pi * turns)
-        field = torch.tensordot(field, cosines, ([0], [0]))  # the next axis comes first, this one last
+        field = torch.tensordot(field, cosines, ([0], [0]))  # the next axis becomes the first, this one the last
     field = field - field.amin()
     return field / field.amax()

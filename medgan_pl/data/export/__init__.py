@@ -1,4 +1,4 @@
-"""Generated images as files that other software reads and nobody mistakes for a patient."""
+"""Generated images as files for other software, marked so that nobody mistakes them for a patient's."""
 
 from medgan_pl.core.files import sha256
 from medgan_pl.data.export.dicom import write_dicom

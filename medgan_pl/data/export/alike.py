@@ -1,5 +1,4 @@
-"""Write a network's result as a file of the same kind as its input: in its orientation and geometry, with its depth or its patient's
-study."""
+"""Write a network's result as a file of its input's kind: same orientation and geometry, same bit depth or the patient's study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +22,9 @@ DERIVED = "DERIVED"
 
 
 class Alike(Protocol):
-    """Writes arrays (*S · factors), axes as in the Scan, to `path` and the ending of its kind of file; the path comes back.
+    """A writer of arrays (*S · factors), axes as in the Scan, to `path` plus the ending of its kind of file; it returns the path.
 
-    `image`: native values. `labels`: whole numbers from 0. `spread`: values ≥ 0 in native units, as floats whatever the image is.
+    `image`: native values. `labels`: whole numbers from 0. `spread`: values ≥ 0 in native units, always as floats.
     """
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path: ...
@@ -36,7 +35,7 @@ class Alike(Protocol):
 
 
 def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict) -> Alike:
-    """For what is made of a scan on a grid of `factors` as many voxels along each axis; `settings` as for `write_derived`."""
+    """Return the writer of results for a scan, with `factors` times as many voxels along each axis; `settings` as in `write_derived`."""
     if scan.affine is not None:
         frame = frame_of(item.paths, scan.affine)
         files = item.paths[0].name.lower().endswith((*NIFTI, *ITK))
@@ -66,7 +65,7 @@ class AsNifti:
 
 
 class AsSeries(AsNifti):
-    """A DICOM series; labels and spreads, for which it has no honest place, as NIfTI in the geometry of the series."""
+    """A DICOM series; labels and spreads, which do not fit its modality, as NIfTI in the geometry of the series."""
 
     def __init__(self, frame: Frame, factors: Sequence[int], paths: Sequence[Path], settings: dict) -> None:
         super().__init__(frame, factors)
@@ -83,8 +82,7 @@ class AsSeries(AsNifti):
 
 
 class AsPicture:
-    """A PNG for PNG, JPEG and TIFF, of 8 or 16 bits as the film had, or, where it had floats or the values are no gray levels, a TIFF of
-    32-bit floats."""
+    """A PNG for PNG, JPEG and TIFF, of the film's 8 or 16 bits; a TIFF of 32-bit floats if it had floats or values are no gray levels."""
 
     def __init__(self, scan: Scan) -> None:
         self.bits = None if scan.bits is None else 8 if scan.bits <= 8 else 16

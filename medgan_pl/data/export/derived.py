@@ -1,4 +1,4 @@
-"""DICOM of a patient's image that a network has worked on: a new series in his own study, derived and for research, in his own place."""
+"""DICOM of a network's result for a patient's image: a new series in the same study and position, derived and for research."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16
 from medgan_pl.data.readers.attributes import HEADER_BYTES, PIECE_BYTES, DicomFile, parse, text, whole
 from medgan_pl.data.readers.pictures import faults
 
-# What an image keeps of the one it was made from, whatever it shows: whose it is, of which study, and how he lay (PS3.3 C.7.1 to C.7.4).
+# Attributes copied from the source of any modality: patient, study and position (PS3.3 C.7.1 to C.7.4).
 KEPT = "SpecificCharacterSet PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex PatientAge PatientSize PatientWeight"
 KEPT += " StudyInstanceUID StudyDate StudyTime AccessionNumber ReferringPhysicianName StudyID StudyDescription AcquisitionDate"
 KEPT += " AcquisitionTime BodyPartExamined PatientPosition Laterality ViewPosition PatientOrientation FrameOfReferenceUID"
@@ -32,15 +32,15 @@ def write_derived(
     path: Path, values: np.ndarray, sources: Sequence[Path], facts: Facts, provenance: Provenance, *, modality: str,
     affine: np.ndarray | None = None, factors: Sequence[int] = (1, 1, 1), settings: dict | None = None,
 ) -> None:  # fmt: skip
-    """Writes what was made of the images in `sources`: (H, W) as one file at `path`, (D, H, W) as a folder of slices, one series.
+    """Write the result for the images in `sources`: (H, W) as one file at `path`, (D, H, W) as a folder of slices, one series.
 
-    - values: native units. CT in whole HU; MR and CR as `dicom.levels` has them.
-    - sources: the files of the slices, in the order of the slices of `values`, `factors[0]` of which are made of each.
+    - values: native units. CT in whole HU; MR and CR in the steps of `dicom.levels`.
+    - sources: the files of the slices, in the order of the slices of `values`; each gives `factors[0]` slices.
     - affine: (4, 4), indices of `values` -> RAS+ mm; None for films, whose pixel spacing becomes that of the source / factors.
-    - settings: plain containers; what else made these values than `provenance`, for the UIDs, which are the same for the same image.
+    - settings: plain containers; all that made these values besides `provenance`, for the UIDs: the same image has the same UIDs.
 
-    Patient, study, frame of reference and, of the same modality, how it was acquired are those of each source; series and instances are
-    new. ImageType is DERIVED, ContentQualification RESEARCH. Raises ScanError for a source whose header is corrupt, and as `write_dicom`.
+    Patient, study, frame of reference and, for the same modality, the acquisition are those of each source; series and instances are new.
+    ImageType is DERIVED, ContentQualification RESEARCH. Raise ScanError for a source with a corrupt header, and as `write_dicom`.
     """
     image = finite(values)
     slices = image if image.ndim == 3 else image[None]
@@ -56,7 +56,7 @@ def write_derived(
             one.RescaleType = "HU" if modality == "CT" else "US"
             one.PixelRepresentation = int(modality == "CT")
             if factors[0] > 1 and "SliceThickness" in one:
-                del one.SliceThickness  # that of the source's slices, which are several now
+                del one.SliceThickness  # each slice of the source is now several
             if affine is None:
                 for name in ("PixelSpacing", "ImagerPixelSpacing"):
                     if name in one:
@@ -69,14 +69,14 @@ def write_derived(
 
 
 def read(source: Path, modality: str) -> Dataset:
-    """Read the attributes that are kept or checked; nothing private."""
+    """Return the attributes that are copied or checked; nothing private."""
     sop = SOP_CLASSES[modality]
     with source.open("rb") as file:
         return parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), f"{KEPT} {ASKED} {TYPE_1[sop]} {TYPE_2[sop]}".split())
 
 
 def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str, identity: str) -> Dataset:
-    """All of an image of `modality` but its pixels and place; empty where it must say what the source does not."""
+    """Return the header of an image of `modality` without pixels and position; required attributes that the source lacks are empty."""
     sop, one = SOP_CLASSES[modality], Dataset()
     same = f"{TYPE_1[sop]} {TYPE_2[sop]}".split() if text(source, "Modality") == modality else []
     film = ["PixelSpacing", "ImagerPixelSpacing"] if modality == "CR" else []
@@ -92,7 +92,7 @@ def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str,
     if modality == "MR" and not (one.get("ScanningSequence") and one.get("SequenceVariant")):
         one.ScanningSequence, one.SequenceVariant = "RM", "NONE"
     one.SOPClassUID, one.Modality, one.SeriesInstanceUID = sop, modality, uid(identity, "series")
-    one.ImageType = ["DERIVED", "SECONDARY", *IMAGE_TYPES[modality][:-1]]  # but for SYNTHETIC: there was a patient
+    one.ImageType = ["DERIVED", "SECONDARY", *IMAGE_TYPES[modality][:-1]]  # without SYNTHETIC: there was a patient
     one.SeriesNumber = min(whole(source, "SeriesNumber", 0) + 1000, LAST_SERIES)
     one.SeriesDescription = f"medgan_pl {provenance.model}"[:64]
     one.Manufacturer, one.SoftwareVersions = "medgan_pl", provenance.version
@@ -110,7 +110,7 @@ def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str,
 
 
 def own(file: Path) -> bool:
-    """Return whether the file is a slice that an earlier run wrote here."""
+    """Return True if the file is a slice that an earlier run wrote here."""
     try:
         return file.suffix == ".dcm" and str(dcmread(file, stop_before_pixels=True).get("SeriesDescription", "")).startswith("medgan_pl ")
     except InvalidDicomError:

@@ -1,6 +1,6 @@
-"""DICOM: CT and MR slices as one series, films as Computed Radiography; every file says in six places that no patient was there.
+"""DICOM: CT and MR slices as one series, films as Computed Radiography; every file is marked as synthetic in six places.
 
-Why CR for films: a Digital X-Ray image must name the body part, the view and the detector in coded terms, which nobody drew; CR does not.
+Films are CR because a Digital X-Ray image must name the body part, the view and the detector in coded terms, which are unknown here.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from medgan_pl.data.readers.scan import canonical
 SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage, "CR": ComputedRadiographyImageStorage}
 # Value 3 must be a term of the modality (PS3.3 C.8.2.1.1.1, C.8.3.1.1.1): AXIAL is any cross-section, OTHER any contrast. CR has none.
 IMAGE_TYPES = {"CT": ["AXIAL", "SYNTHETIC"], "MR": ["OTHER", "SYNTHETIC"], "CR": ["SYNTHETIC"]}
-# Attributes of type 2 that only a scanner or a patient could fill. Laterality is 2C, and nobody knows whether the part is one of a pair.
+# Attributes of type 2 that only a scanner or a patient could fill. Laterality is 2C: it is unknown if the part is one of a pair.
 UNKNOWN = "PatientBirthDate PatientSex StudyDate StudyTime AccessionNumber ReferringPhysicianName StudyID Laterality"
 UNKNOWN_OF = {
     "CT": "PatientPosition PositionReferenceIndicator KVP AcquisitionNumber",
@@ -34,22 +34,22 @@ UNKNOWN_OF = {
     "CR": "BodyPartExamined ViewPosition PatientOrientation",
 }
 DERIVATION_CHARACTERS = 1024  # VR ST
-PERPENDICULAR = 1e-4  # the cosine that readers let pass between rows and columns
+PERPENDICULAR = 1e-4  # largest cosine between rows and columns that readers accept
 
 
 def write_dicom(
     path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, *, modality: str, affine: np.ndarray | None = None
 ) -> None:
-    """Writes (H, W) as one file at `path`, (D, H, W) as a folder of slices 0001.dcm …, one series; the same image gives the same bytes.
+    """Write (H, W) as one file at `path`, (D, H, W) as a folder of slices 0001.dcm …, one series; the same image gives the same bytes.
 
-    - values: native units. CT in whole HU, at most 0.5 off. MR and CR in steps of a power of two, at most 1/65535 of the range off, whole
-      numbers exact where low is whole and the range at most 65535; what lies beyond low and high is kept.
+    - values: native units. CT in whole HU, at most 0.5 off. MR and CR in steps of a power of two, at most 1/65535 of the range off; whole
+      numbers are exact if low is whole and the range at most 65535; values beyond low and high are kept.
     - modality: CT or MR with an affine (4, 4), indices of (D, H, W) -> RAS+ mm, where (H, W) is slice 0; or CR, a film (H, W) without
-      one, whose `facts.spacing_mm` is that of the detector.
+      affine, whose `facts.spacing_mm` is that of the detector.
 
-    Patient, study, series and instances are new, their UIDs made from the image and its origin: drawn again they are the same, and another
-    image never shares them. Dates, times and the patient's particulars are empty. The folder appears whole or not at all.
-    Raises ValueError for an unfit modality, unit, shape or affine, a folder that holds files, NaN, infinity; ScanError for a bad affine.
+    Patient, study, series and instances are new. Their UIDs follow from the image and its origin: the same image has the same UIDs, and
+    another image never does. Dates, times and the patient's data are empty. The folder is written completely or not at all.
+    Raise ValueError for an unfit modality, unit, shape or affine, a folder that holds files, NaN, infinity; ScanError for a bad affine.
     """
     image = finite(values)
     demand(image, facts, modality, affine)
@@ -68,9 +68,9 @@ def write_dicom(
 
 def demand(image: np.ndarray, facts: Facts, modality: str, affine: np.ndarray | None) -> None:
     if modality not in SOP_CLASSES:
-        raise ValueError(f"`modality` must be CT, MR or CR, got {modality}; films of any kind (DX, MG) go out as CR")
+        raise ValueError(f"`modality` must be CT, MR or CR, got {modality}; write films of any kind (DX, MG) as CR")
     if modality == "CT" and facts.unit != "HU":
-        raise ValueError(f"a CT must be in HU, got {facts.unit}; undo the normalisation first")
+        raise ValueError(f"a CT must be in HU, got {facts.unit}; undo the normalization first")
     if modality == "CR":
         if image.ndim != 2 or affine is not None:
             raise ValueError(f"a CR must be one film (H, W) without an affine, got {image.shape}; write volumes as CT or MR")
@@ -78,20 +78,20 @@ def demand(image: np.ndarray, facts: Facts, modality: str, affine: np.ndarray | 
             raise ValueError(f"a film's `spacing_mm` must be two numbers, got {facts.spacing_mm}")
         return
     if affine is None:
-        raise ValueError(f"{modality} needs an affine (4, 4); scan.centred_affine(shape, spacing_mm) makes one")
-    canonical(image if image.ndim == 3 else image[None], affine)  # raises for an affine that is none
+        raise ValueError(f"{modality} needs an affine (4, 4); scan.centered_affine(shape, spacing_mm) makes one")
+    canonical(image if image.ndim == 3 else image[None], affine)  # raises for an invalid affine
     across, down = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (2, 1))
     if abs(across @ down) > PERPENDICULAR:
         raise ValueError(f"rows and columns must be perpendicular, got a cosine of {across @ down:.2g}; resample to a straight grid")
 
 
 def levels(slices: np.ndarray, facts: Facts) -> tuple[np.ndarray, float, float]:
-    """uint16 with slope and intercept that hold low … high and whatever lies beyond: nothing is clipped, and whole numbers stay whole."""
+    """Return uint16 values with a slope and an intercept that hold all values, without clipping; whole numbers stay whole."""
     low, high = min(facts.low, slices.min()), max(facts.high, slices.max())
     slope = 2.0 ** math.ceil(math.log2((high - low) / 65535))
     if round((high - math.floor(low / slope) * slope) / slope) > 65535:  # the floor may cost one level
         slope *= 2
-    slope = float(ds(slope))  # as it will be read, at most 16 characters
+    slope = float(ds(slope))  # as a reader sees it, at most 16 characters
     intercept = float(ds(math.floor(low / slope) * slope))
     return np.rint((slices - intercept) / slope).clip(0, 65535).astype(np.uint16), slope, intercept
 
@@ -99,7 +99,7 @@ def levels(slices: np.ndarray, facts: Facts) -> tuple[np.ndarray, float, float]:
 def identity(
     stored: np.ndarray, slope: float, intercept: float, facts: Facts, provenance: Provenance, modality: str, affine: np.ndarray | None
 ) -> str:
-    """64 hexadecimal digits of everything that makes this image this image; when and under which name it was written is no part of it."""
+    """Return 64 hexadecimal digits that identify the image and its origin; they do not depend on the time and the name of the file."""
     place = None if affine is None else np.asarray(affine, np.float64).tolist()
     drawn_by = [provenance.checkpoint_sha256, provenance.seed, provenance.version]
     origin = json.dumps([drawn_by, asdict(facts), modality, stored.shape, slope, intercept, place])
@@ -107,18 +107,17 @@ def identity(
 
 
 def uid(identity: str, role: str) -> UID:
-    """A UID below 2.25, which anybody may use (PS3.5 B.2), from a name-based UUID."""
+    """Return a UID below 2.25, which anybody may use (PS3.5 B.2), from a name-based UUID."""
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'medgan_pl/{identity}/{role}').int}")
 
 
 def ds(number: float) -> str:
-    """A decimal string of at most 16 characters, the most exact there is."""
+    """Return the most exact decimal string of at most 16 characters."""
     return format_number_as_ds(float(number))
 
 
 def header(facts: Facts, provenance: Provenance, modality: str, identity: str) -> Dataset:
-    """Return the attributes that all slices share: every attribute of type 1 and 2 in PS3.3 A.2.3, A.3.3, A.4.3; empty where only a
-    scanner could know."""
+    """Return the attributes of all slices: those of type 1 and 2 in PS3.3 A.2.3, A.3.3, A.4.3; empty if only a scanner could know them."""
     one = Dataset()
     one.SpecificCharacterSet = "ISO_IR 192"
     one.SOPClassUID, one.Modality = SOP_CLASSES[modality], modality
@@ -129,7 +128,7 @@ def header(facts: Facts, provenance: Provenance, modality: str, identity: str) -
     one.StudyInstanceUID, one.SeriesInstanceUID = uid(identity, "study"), uid(identity, "series")
     for name in f"{UNKNOWN} {UNKNOWN_OF[modality]}".split():
         setattr(one, name, None)
-    if modality == "MR":  # of the terms allowed, those that claim least: research mode, nothing special
+    if modality == "MR":  # the most neutral of the allowed terms: research mode, nothing special
         one.ScanningSequence, one.SequenceVariant = "RM", "NONE"
     if modality == "CR" and facts.spacing_mm is not None:
         one.ImagerPixelSpacing = [ds(n) for n in facts.spacing_mm]
@@ -144,7 +143,7 @@ def header(facts: Facts, provenance: Provenance, modality: str, identity: str) -
         f"image {facts.index}, {provenance.images_seen} training images, model {provenance.model}"
     )
     one.WindowCenter, one.WindowWidth = ds((facts.low + facts.high) / 2), ds(facts.high - facts.low)
-    one.VOILUTFunction = "LINEAR_EXACT"  # LINEAR takes one level off the width, which a range like 0 … 1 does not survive
+    one.VOILUTFunction = "LINEAR_EXACT"  # LINEAR subtracts one level from the width, which breaks a range like 0 … 1
     return one
 
 
@@ -153,7 +152,7 @@ def clean(text: str) -> str:
 
 
 def sliced(common: Dataset, stored: np.ndarray, k: int, affine: np.ndarray | None) -> bytes:
-    """One file: the common header, the pixels (H, W), slice k's place and its own UID."""
+    """Return one file: the common header, the pixels (H, W), slice k's position and its own UID."""
     one = Dataset()
     one.update(common)
     one.SOPInstanceUID = UID(uid(common.SeriesInstanceUID, f"instance {k}"))
@@ -173,19 +172,19 @@ def sliced(common: Dataset, stored: np.ndarray, k: int, affine: np.ndarray | Non
 
 
 def put_in_place(one: Dataset, affine: np.ndarray, k: int) -> None:
-    """Image Plane (PS3.3 C.7.6.2): DICOM's x and y point left and back, ours right and front."""
+    """Set the Image Plane (PS3.3 C.7.6.2): DICOM's x and y point left and back, ours right and front."""
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     between_slices, down, across = (np.linalg.norm(lps[:3, axis]) for axis in range(3))
     one.ImageOrientationPatient = [ds(n) for n in (*(lps[:3, 2] / across), *(lps[:3, 1] / down))]
     one.ImagePositionPatient = [ds(n) for n in (lps @ [k, 0, 0, 1])[:3]]
     one.PixelSpacing = [ds(down), ds(across)]
     one.SpacingBetweenSlices = ds(between_slices)
-    if not one.get("SliceThickness"):  # slices of a patient may overlap or lie apart
+    if not one.get("SliceThickness"):  # slices of a patient may overlap or have gaps
         one.SliceThickness = one.SpacingBetweenSlices
 
 
 def drawn(file: Path) -> bool:
-    """Return whether the file is a slice that an earlier run wrote here."""
+    """Return True if the file is a slice that an earlier run wrote here."""
     try:
         return file.suffix == ".dcm" and dcmread(file, stop_before_pixels=True).get("SyntheticData") == "YES"
     except InvalidDicomError:
@@ -195,12 +194,10 @@ def drawn(file: Path) -> bool:
 def write_folder(path: Path, files: dict[str, bytes], own: Callable[[Path], bool] = drawn) -> None:
     """Write a folder of these files `atomically`.
 
-    Raise ValueError if `path` holds a file that is not our `own`: many viewers make one wrong volume of two series.
+    Raise ValueError if `path` holds a file that is not our `own`: many viewers combine two series into one wrong volume.
     """
     if path.is_dir() and not all(own(file) for file in path.iterdir()):
-        raise ValueError(
-            f"the folder of a series must be new or hold one drawn before, got {path}, which holds other files; choose another"
-        )
+        raise ValueError(f"the folder of a series must be new or hold an earlier one, got {path}, which holds other files; choose another")
     remove_leftovers(path)
     with atomically(path) as temporary:
         temporary.mkdir()

@@ -1,4 +1,4 @@
-"""The grid that a volume's file has, in which what was made of the volume goes back."""
+"""The grid of a volume's file, to which results are mapped back."""
 
 import io
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ from medgan_pl.data.readers.series import grid, in_order
 
 @dataclass(frozen=True)
 class Frame:
-    """`affine` (4, 4): indices of the file's own axes, slowest first (slice, row, column of a series; z, y, x of a NIfTI) -> RAS+ mm.
+    """The grid of a file.
 
-    `order`, `signs`: for each axis of the canonical volume the own one, and 1 where both lead the same way, -1 where not.
+    - `affine` (4, 4): indices of the file's axes, slowest first (slice, row, column of a series; z, y, x of a NIfTI) -> RAS+ mm.
+    - `order`, `signs`: for each axis of the canonical volume the file's axis, and 1 for the same direction, -1 for the opposite one.
     """
 
     affine: np.ndarray
@@ -27,18 +28,18 @@ class Frame:
 
     @classmethod
     def of(cls, affine: np.ndarray, canonical: np.ndarray) -> "Frame":
-        """The frame of a volume whose Scan has the affine `canonical`."""
-        turn = np.rint(np.linalg.solve(affine[:3, :3], canonical[:3, :3]))  # canonical steps in own ones
+        """Return the frame of a volume whose Scan has the affine `canonical`."""
+        turn = np.rint(np.linalg.solve(affine[:3, :3], canonical[:3, :3]))  # canonical steps in the file's steps
         order = np.abs(turn).argmax(0)
         return cls(affine, tuple(order.tolist()), tuple(int(turn[axis, i]) for i, axis in enumerate(order)))
 
     def own(self, values: np.ndarray) -> np.ndarray:
-        """A canonical volume, on the volume's grid or a finer one, in the file's axes; may be a view."""
+        """Return a canonical volume, on the volume's grid or a finer one, in the file's axes; it may be a view."""
         turned = values[tuple(slice(None, None, sign) for sign in self.signs)]
         return turned.transpose(np.argsort(self.order))
 
     def finer(self, factors: Sequence[int]) -> np.ndarray:
-        """The affine of a grid that has, of the same field, `factors` times as many voxels along each canonical axis."""
+        """Return the affine of a grid with `factors` times as many voxels along each canonical axis, over the same field."""
         change = np.eye(4)
         for axis, factor in zip(self.order, factors, strict=True):
             change[axis, axis] = 1 / factor
@@ -56,7 +57,7 @@ def frame_of(paths: Sequence[Path], canonical: np.ndarray) -> Frame:
 
 
 def nifti_affine(path: Path) -> np.ndarray:
-    """(4, 4): indices (x, y, z) -> RAS+ mm, of the header alone."""
+    """Return the affine (4, 4), indices (x, y, z) -> RAS+ mm, from the header."""
     with regular(path).open("rb") as file:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         return affine_of(header_of(io.BufferedReader(Inflated(file), PIECE) if packed else file)[0])

@@ -1,4 +1,4 @@
-"""NIfTI-1: the format that loses nothing of a volume."""
+"""NIfTI-1: the lossless format of a volume."""
 
 import gzip
 from pathlib import Path
@@ -18,13 +18,14 @@ DESCRIP_BYTES = 79
 def write_nifti(
     path: Path, values: np.ndarray, affine: np.ndarray, *, description: str = "", dtype: type = np.float32, mark: str = "SYNTHETIC"
 ) -> None:
-    """Writes `values` to `path`, which ends in .nii.gz; the same image gives the same bytes.
+    """Write `values` to `path`, which ends in .nii.gz; the same image gives the same bytes.
 
-    values: (D, H, W), or (H, W) as one slice, in native units; stored as (W, H, D), as NIfTI's x, y, z are. affine: (4, 4), indices of
-    (D, H, W) -> RAS+ mm, written as sform and qform with code 2. dtype: np.float32, np.int16, rounded to whole
-    units (HU), or np.uint8, labels.
+    - values: (D, H, W), or (H, W) as one slice, in native units; stored as (W, H, D), NIfTI's x, y, z.
+    - affine: (4, 4), indices of (D, H, W) -> RAS+ mm, written as sform and qform with code 2.
+    - dtype: np.float32, np.int16 (rounded to whole units, HU), or np.uint8 (labels).
+
     The header's `descrip` is the mark, "medgan_pl" and the description, 79 bytes together.
-    Raises ValueError for another ending or dtype, a longer description, values beyond the dtype, NaN, infinity; ScanError for a bad affine.
+    Raise ValueError for another ending or dtype, a longer description, values beyond the dtype, NaN, infinity; ScanError for a bad affine.
     """
     if not path.name.endswith(".nii.gz"):
         raise ValueError(f"a NIfTI file must end in .nii.gz, got {path.name}")
@@ -33,7 +34,7 @@ def write_nifti(
         raise ValueError(f"the mark and `description` must fit {DESCRIP_BYTES} bytes, got {len(descrip)}; shorten it")
     volume = finite(values)
     volume = volume[None] if volume.ndim == 2 else volume  # (D, H, W)
-    canonical(volume, affine)  # raises for an affine that is none
+    canonical(volume, affine)  # raises for an invalid affine
     stored = np.asfortranarray(as_stored(volume, dtype).T)  # (W, H, D)
     image = nibabel.Nifti1Image(stored, None)
     swapped = np.asarray(affine, np.float64)[:, [2, 1, 0, 3]]

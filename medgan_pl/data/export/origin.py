@@ -1,4 +1,4 @@
-"""The origin of a generated image, the meaning of its numbers, and the JSON file beside it that states both."""
+"""The origin of a generated image, the meaning of its numbers, and the JSON sidecar that states both."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from medgan_pl.core.version import __version__
 class Provenance:
     """The model, the checkpoint and the settings that made a set of images.
 
-    - `model`: its name as the configuration has it; `config`: the whole configuration, plain containers only.
+    - `model`: its name in the configuration; `config`: the whole configuration, in plain containers.
     - `checkpoint_sha256`: 64 hexadecimal digits; `images_seen`: real images shown to it in training; `created`: ISO 8601.
     """
 
@@ -32,11 +32,13 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of one generated image: number `index` of its seed, values in `unit` (HU, signal, levels), -1 of the generator at `low`,
-    1 at `high`; `spacing_mm` along each axis of the array, None where nobody knows; `label`: the class asked for;
-    `covariates`: the patient features asked for or drawn, by name, in natural units.
+    """The facts of one generated image.
 
-    Raises ValueError unless low lies below high and both are finite.
+    - `index`: its number for the seed. `unit`: of its values (HU, signal, levels). `low`, `high`: the values of the generator's -1 and 1.
+    - `spacing_mm`: along each axis of the array, None if unknown. `label`: the requested class.
+    - `covariates`: the requested or drawn patient features, by name, in natural units.
+
+    Raise ValueError unless low lies below high and both are finite.
     """
 
     index: int
@@ -52,16 +54,16 @@ class Facts:
 
 
 def ordered(low: float, high: float) -> None:
-    """Raises ValueError unless low and high are finite, low below high."""
+    """Raise ValueError unless low and high are finite, low below high."""
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"`low` must lie below `high`, both finite, got {low:g} and {high:g}")
 
 
 def finite(values: np.ndarray) -> np.ndarray:
-    """An image (H, W) or (D, H, W) as float64. Raises ValueError for another number of axes, no voxels, NaN or infinity."""
+    """Return an image (H, W) or (D, H, W) as float64. Raise ValueError for another number of axes, no voxels, NaN or infinity."""
     image = np.asarray(values, np.float64)
     if image.ndim not in (2, 3) or not image.size:
-        raise ValueError(f"an image must be (H, W) or (D, H, W) and hold something, got {image.shape}; take it out of its batch first")
+        raise ValueError(f"an image must be (H, W) or (D, H, W) and not empty, got {image.shape}; remove the batch and channel axes first")
     bad = int((~np.isfinite(image)).sum())
     if bad:
         raise ValueError(f"every value must be finite, got {bad} NaN or infinite of {image.size}; the generator has diverged")
@@ -69,24 +71,26 @@ def finite(values: np.ndarray) -> np.ndarray:
 
 
 def whole_int16(volume: np.ndarray) -> np.ndarray:
-    """Rounded to whole units, at most 0.5 off. Raises ValueError for values beyond -32768 … 32767."""
+    """Return the volume rounded to whole units, at most 0.5 off. Raise ValueError for values beyond -32768 … 32767."""
     rounded = np.rint(volume)
     if rounded.min() < -32768 or rounded.max() > 32767:
-        raise ValueError(f"int16 holds -32768 to 32767, got {rounded.min():g} to {rounded.max():g}; are these HU? else write float32 NIfTI")
+        raise ValueError(
+            f"int16 holds -32768 to 32767, got {rounded.min():g} to {rounded.max():g}; are these HU? If not, write float32 NIfTI"
+        )
     return rounded.astype(np.int16)
 
 
 def write_sidecar(path: Path, provenance: Provenance, facts: Facts) -> Path:
-    """Writes `<name>.json` beside the image at `path`, a file or a folder of slices that is written already, and says where it is.
+    """Write `<name>.json` next to the image at `path`, an existing file or folder of slices, and return its path.
 
-    The whole name stays (`000001.nii.gz.json`), so an image written in two formats keeps two sidecars. The SHA-256 is that of the file,
-    for a folder those of all its files: a sidecar whose sum fits belongs to that image. Raises TypeError for a `config` JSON cannot hold.
+    The whole name is kept (`000001.nii.gz.json`), so that an image in two formats has two sidecars. The SHA-256 is that of the file, for a
+    folder those of all its files: it shows which image a sidecar belongs to. Raise TypeError if JSON cannot hold `config`.
     """
     return write_beside(path, {"synthetic": True, "generator": "medgan_pl", **sums_of(path), **asdict(facts), **asdict(provenance)})
 
 
 def write_beside(path: Path, content: dict[str, Any]) -> Path:
-    """Writes `<name>.json`, whole or not at all. Raises TypeError for what JSON cannot hold."""
+    """Write `<name>.json`, completely or not at all. Raise TypeError if JSON cannot hold `content`."""
     sidecar = path.with_name(path.name + ".json")
     write_whole(sidecar, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return sidecar
@@ -98,7 +102,7 @@ def sums_of(path: Path) -> dict[str, Any]:
 
 
 def digest(groups: Sequence[Sequence[Path]]) -> str:
-    """Return the SHA-256 of the content of groups of files, in order: those of a scan, and those of its mask."""
+    """Return the SHA-256 of the content of groups of files, in order: the files of a scan, and those of its mask."""
     return hashlib.sha256(json.dumps([[sha256(path) for path in paths] for paths in groups]).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""PNG: for the eye, and for what trains on films."""
+"""PNG and TIFF: for viewing, and for programs that train on films."""
 
 import io
 from pathlib import Path
@@ -12,11 +12,11 @@ from medgan_pl.data.export.origin import finite, ordered
 
 
 def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float, mark: str = "Synthetic") -> None:
-    """Writes one gray PNG of `bits` 8 or 16: `low` becomes 0, `high` the greatest level, between them linear and rounded, beyond clipped.
+    """Write one gray PNG of `bits` 8 or 16: `low` becomes 0, `high` the largest level, linear and rounded between, clipped outside.
 
-    (H, W) is written as it is. Of a volume (D, H, W), axes as in `Scan`, only the middle slices are, side by side and pixel by pixel
-    (spacing is not evened out): transverse, coronal and sagittal, head up. That is a look; write_nifti and write_dicom keep the volume.
-    The text chunk `mark: medgan_pl` marks the file. Raises ValueError for other bits, low not below high, NaN or infinity.
+    (H, W) is written unchanged. For a volume (D, H, W), axes as in `Scan`, only the middle slices are written, side by side and pixel by
+    pixel (without correction of the spacing): transverse, coronal and sagittal, head up. write_nifti and write_dicom keep the volume.
+    The text chunk `mark: medgan_pl` marks the file. Raise ValueError for other bits, low not below high, NaN or infinity.
     """
     if bits not in (8, 16):
         raise ValueError(f"`bits` must be 8 or 16, got {bits}")
@@ -33,14 +33,14 @@ def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high
 
 
 def write_tiff(path: Path, values: np.ndarray) -> None:
-    """Writes (H, W) as a TIFF of 32-bit floats, in native units. Raises ValueError for NaN or infinity."""
+    """Write (H, W) as a TIFF of 32-bit floats, in native units. Raise ValueError for NaN or infinity."""
     buffer = io.BytesIO()
     Image.fromarray(finite(values).astype(np.float32)).save(buffer, "TIFF", software="medgan_pl")
     write_whole(path, buffer.getvalue())
 
 
 def three_planes(volume: np.ndarray, background: float) -> np.ndarray:
-    """(D, H, W) -> (max(D, H), W + W + H): the middle slices, each at the top, `background` below the shorter."""
+    """Return the middle slices of (D, H, W) as (max(D, H), W + W + H), each at the top, `background` below the shorter."""
     d, h, w = (n // 2 for n in volume.shape)
     planes = [volume[d], volume[::-1, h], volume[::-1, :, w]]
     height = max(plane.shape[0] for plane in planes)

@@ -1,4 +1,4 @@
-"""From the columns of a table to covariates: the names, texts and numbers that are accepted."""
+"""Convert the columns of a table to covariates: the accepted names, texts and numbers."""
 
 import math
 import re
@@ -24,7 +24,7 @@ def check_names(names: Any) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not NAME.fullmatch(name) or name in TAKEN:
             raise ValueError(
-                f"a name in `model.covariates` must be letters, digits, _ and -, {MAX_LETTERS} at most, and none of {', '.join(TAKEN)}; "
+                f"a name in `model.covariates` must be at most {MAX_LETTERS} letters, digits, _ and -, and none of {', '.join(TAKEN)}; "
                 f"got {name!r}; rename the column"
             )
     if len(set(names)) < len(names):
@@ -50,8 +50,8 @@ def parsed(name: str, texts: Sequence[str], owners: Sequence[str], training: np.
     if strange:
         kind = "one of the two values of" if len(kinds) == 2 else "a number as in"
         raise ValueError(
-            f"the covariate `{name}` must be {kind} the training split; on {len(strange)} rows outside it is another, the first that of "
-            f"{owners[strange[0]]}; leave it empty where unknown, or split so that training has all values"
+            f"the covariate `{name}` must be {kind} the training split; it is not on {len(strange)} other rows, the first that of "
+            f"{owners[strange[0]]}; leave it empty if unknown, or split so that training has all values"
         )
     if len(kinds) > 2:
         return np.array([read.get(row, math.nan) for row in range(len(texts))]), None
@@ -69,16 +69,16 @@ def check_kinds(name: str, kinds: set[Any], known: Sequence[str], no_numbers: Se
         what = "is the same in" if kinds else "is not known in"
         raise ValueError(
             f"the covariate `{name}` {what} the whole training split, where {', '.join(MISSING[1:])} count as unknown, and a model can "
-            "learn nothing of it; leave it out of model.covariates, or split otherwise"
+            "learn nothing from it; leave it out of model.covariates, or split differently"
         )
     if no_numbers and len({kind.casefold() for kind in kinds}) < len(kinds):
         raise ValueError(
-            f"the covariate `{name}` must write each value in one way, and some of its values differ in case alone; write F or f, not both"
+            f"the covariate `{name}` must write each value in one way, but some of its values differ only in case; write F or f, not both"
         )
     if no_numbers and len(kinds) > 2:
         advice = "make it the column label, or a column of 0 and 1 for each value"
         if 2 * sum(text[0].isdigit() for text in known) > len(known):
-            advice = "leave it empty where unknown, and write 70, not 070Y or 70,5"
+            advice = "leave it empty if unknown, and write 70, not 070Y or 70,5"
         raise ValueError(
             f"the covariate `{name}` must be numbers, or text of two values such as F and M; got {len(kinds)} values of which "
             f"{len(no_numbers)} of {len(known)} rows hold no number, the first that of {no_numbers[0]}; {advice}"
@@ -113,11 +113,11 @@ def tabulated(
 
 
 def odd_values(covariates: Covariates, values: np.ndarray) -> list[str]:
-    """Return a line for each column of natural values (R, K) with some that look like codes for missing ones, such as 999 years."""
+    """Return a line for each column of natural values (R, K) with values that look like codes for missing ones, such as 999 years."""
     said = []
     for column, given in zip(covariates.columns, values.T, strict=True):
         low, middle, high = np.nanpercentile(given, (25, 50, 75))
         far = int((np.abs(given - middle) > FAR_QUARTILES * (high - low)).sum()) if high > low and not column.levels else 0
         if far:
-            said.append(f"WARNING: {far} of {column.name} lie far from all others; where that stands for a missing value, leave it empty")
+            said.append(f"WARNING: {far} of {column.name} are far from all others; if such a value means missing, leave it empty")
     return said

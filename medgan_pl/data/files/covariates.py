@@ -13,7 +13,7 @@ from medgan_pl.core.untrusted import MAX_NODES, is_table, require
 MISSING = ("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-", ".")
 # The percentiles that are stored: the minimum and the maximum would be the values of two patients.
 PERCENT = np.linspace(1, 99, 21)
-FINENESS = 2  # digits of the range. A rounded quantile is no patient's exact value, and a drawn value can be written down and asked for
+FINENESS = 2  # digits of the range. A rounded quantile is no patient's exact value, and a drawn value can be written exactly
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ class Covariate:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The value that becomes 0, and the difference that becomes 1: mean and standard deviation. Two levels come to be 2 apart, however
-        rare one is: by its standard deviation, a finding of one patient in a hundred would be a 10."""
+        """Return the value that becomes 0, and the difference that becomes 1: mean and standard deviation.
+
+        Two levels are 2 apart, however rare one is: by the standard deviation, a finding of one patient in a hundred would be a 10.
+        """
         return self.mean, 0.5 if self.levels else self.sd
 
     def number(self, asked: Any) -> float:
@@ -49,7 +51,7 @@ class Covariate:
         text = str(asked).strip()
         if text.casefold() in MISSING:
             if not self.missing:
-                raise ValueError(f"`covariates.{self.name}` must be known: it was of every training image; leave it out to have it drawn")
+                raise ValueError(f"`covariates.{self.name}` must be known: it was known for every training image; leave it out to draw it")
             return math.nan
         if self.levels:
             for place, level in enumerate(self.levels):
@@ -59,11 +61,11 @@ class Covariate:
         value = as_number(text)
         if value is None:
             raise ValueError(f"`covariates.{self.name}` must be a number, got {asked}")
-        least = self.low - self.sd if self.low < 0 else max(0.0, self.low - self.sd)  # no age is negative
-        if not least <= value <= self.high + self.sd:
+        minimum = self.low - self.sd if self.low < 0 else max(0.0, self.low - self.sd)  # no age is negative
+        if not minimum <= value <= self.high + self.sd:
             raise ValueError(
-                f"`covariates.{self.name}` must be near what the model was trained on, {self.low:.4g} to {self.high:.4g} in 98 % of the "
-                f"images, got {value:g}; nothing it draws there would mean anything"
+                f"`covariates.{self.name}` must be near the training data, {self.low:.4g} to {self.high:.4g} in 98 % of the "
+                f"images, got {value:g}; the model's images there would be meaningless"
             )
         return value
 
@@ -128,34 +130,40 @@ class Covariates:
             for column in self.columns
         ]
 
-    def standardised(self, values: np.ndarray) -> np.ndarray:
-        """Return natural values (R, K) standardized. An unknown value becomes the mean in a column that was known for all training images:
-        the networks have learnt no other meaning of it."""
-        centre, unit = np.array([column.scale for column in self.columns]).T
+    def standardize(self, values: np.ndarray) -> np.ndarray:
+        """Return natural values (R, K) standardized.
+
+        An unknown value becomes the mean in a column that was known for all training images: the networks have not learned unknown values.
+        """
+        center, unit = np.array([column.scale for column in self.columns]).T
         learnt = np.array([column.missing > 0 for column in self.columns])
-        return np.where(np.isnan(values) & ~learnt, 0, (values - centre) / unit).astype(np.float32)
+        return np.where(np.isnan(values) & ~learnt, 0, (values - center) / unit).astype(np.float32)
 
     def check_levels(self, others: "Covariates") -> None:
         """Raise ValueError unless these columns and `others` have the same names, and the same two levels or numbers."""
-        here, there = ([f"{each.name} ({' or '.join(each.levels or ['numbers'])})" for each in told.columns] for told in (self, others))
+        here, there = ([f"{each.name} ({' or '.join(each.levels or ['numbers'])})" for each in one.columns] for one in (self, others))
         if here != there:
             raise ValueError(
-                f"the covariates must be those the model learnt, {', '.join(here)}; the data have {', '.join(there)}; write them alike"
+                f"the covariates must be those of the model, {', '.join(here)}; the data have {', '.join(there)}; make them equal"
             )
 
     def asked(self, given: Mapping[str, Any]) -> dict[int, float]:
-        """Return the values that are given by name, by the place of their column. Raises ValueError for an unknown name, and as
-        `Covariate.number`."""
+        """Return the values that are given by name, by the place of their column.
+
+        Raise ValueError for an unknown name, and as `Covariate.number`.
+        """
         strange = [str(name) for name in given if name not in self.names]
         if strange and not self.columns:
-            raise ValueError(f"`covariates` needs a model that is told some, got {', '.join(strange)}; this one has model.covariates=[]")
+            raise ValueError(f"`covariates` needs a model with covariates, got {', '.join(strange)}; this one has model.covariates=[]")
         if strange:
-            raise ValueError(f"`covariates` must be of {', '.join(self.names)}, which the model is told; got {', '.join(strange)}")
+            raise ValueError(f"`covariates` must be among the model's, {', '.join(self.names)}; got {', '.join(strange)}")
         return {self.names.index(name): self.columns[self.names.index(name)].number(value) for name, value in given.items()}
 
     def for_images(self, seed: int, places: Sequence[int], asked: Mapping[int, float] | None = None) -> np.ndarray:
-        """Return natural values (B, K) for generated images: those `asked` for, all others drawn with the training frequencies, each column
-        independently and keyed by (seed, place)."""
+        """Return natural values (B, K) for generated images: those `asked` for, all others drawn with the training frequencies.
+
+        Each column is drawn independently and keyed by (seed, place).
+        """
         values = np.empty((len(places), len(self.columns)))
         for row, place in enumerate(places):
             uniform = np.random.default_rng([seed, place]).random(len(self.columns))  # for all, so that a given value changes no other
@@ -195,12 +203,12 @@ def check_covariates(columns: Any, names: Any) -> None:
 
 
 def as_number(text: str) -> float | None:
-    """Return the finite number that the text is, None for any other text."""
+    """Return the finite number of the text, None for any other text."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and "_" not in text else None  # float takes 1_0 for 10
+    return value if math.isfinite(value) and "_" not in text else None  # float reads 1_0 as 10
 
 
 def rounded(value: float, spread: float) -> float:

@@ -20,8 +20,8 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
     """Return the images of a CSV; None for any other root.
 
     The column `image` is the path from the CSV's folder; `label`, `patient`, `split`, the companions `source` and `mask` are optional.
-    `wanted.covariates` are further columns. A path to a folder stands for the files in it that are wanted: a DICOM series. A column is
-    filled on every row or on none; covariates and companions may be empty on some.
+    `wanted.covariates` are further columns. A path to a folder stands for its wanted files: a DICOM series. A column is filled on every
+    row or on none; covariates and companions may be empty on some.
     Raises FileNotFoundError if the CSV or an image is missing, ValueError for the rest.
     """
     if root.suffix.lower() != ".csv":
@@ -40,8 +40,8 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
         for key, named in companions.items():
             named.update({item.name: root.parent / row[key] for item in listed if row.get(key)})
     if absent:
-        raise FileNotFoundError(f"{root} lists {len(absent)} images that are not there: {', '.join(absent[:20])}")
-    places = Counter(os.path.relpath(item.paths[0], root.parent) for item in items)  # ./a is a, and a folder may hold what is listed too
+        raise FileNotFoundError(f"{root} lists {len(absent)} images that do not exist: {', '.join(absent[:20])}")
+    places = Counter(os.path.relpath(item.paths[0], root.parent) for item in items)  # ./a is a, and a folder may hold a listed file
     twice = [place for place, n in places.items() if n > 1]
     if twice:
         raise ValueError(f"{root} must list each image once; {len(twice)} are listed again: {', '.join(twice[:20])}")
@@ -61,7 +61,7 @@ def parse(table: Path) -> tuple[list[str], list[Row]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} must be UTF-8 text, got the byte 0x{error.object[error.start]:02x}; save it as UTF-8") from None
     except csv.Error as error:
-        raise ValueError(f"{table} must be a CSV, a line for each image; {error}") from None
+        raise ValueError(f"{table} must be a CSV with a line for each image; {error}") from None
     return columns, rows
 
 
@@ -72,7 +72,7 @@ def check_columns(table: Path, columns: list[str], covariates: Sequence[str]) ->
         got = f"{len(columns)} others" + (f" ({', '.join(known)} among them)" if known else "")
         for mark, its_name in {";": "semicolons", "\t": "tabs"}.items():
             if "image" in (name.strip(' "') for name in ",".join(columns).split(mark)):
-                got += f"; they are divided by {its_name}: save it with commas"
+                got += f"; they are separated by {its_name}: save it with commas"
         raise ValueError(f"{table} must have a first line with a column `image`, got {got}")  # without a header the line holds names
     doubled = [name for name in (*COLUMNS, *covariates) if columns.count(name) > 1]
     if doubled:
@@ -107,7 +107,7 @@ def items_of(row: Row, folder: Path, wanted: Wanted) -> list[Item]:
     path = folder / row["image"]
     files = [path] if path.is_file() else [p for p in walk(path)[0] if wanted.takes(p)] if path.is_dir() else []
     split = SPLIT_NAMES.get(row.get("split", "").lower())
-    told = tuple(row.get(column, "") for column in wanted.covariates)
+    covariates = tuple(row.get(column, "") for column in wanted.covariates)
     names = [row["image"] if file == path else f"{row['image']}/{file.relative_to(path)}" for file in files]
     label, patient = row.get("label") or None, row.get("patient") or None
-    return [Item(name, (file,), label, split, patient, told=told) for name, file in zip(names, files, strict=True)]
+    return [Item(name, (file,), label, split, patient, told=covariates) for name, file in zip(names, files, strict=True)]

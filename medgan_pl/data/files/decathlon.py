@@ -36,7 +36,7 @@ def read_decathlon(root: Path, wanted: Wanted) -> Listing | None:
         raise ValueError(f"{table} must name files below its own folder, got {outside[0]}")
     absent = [str(name) for name, _ in pairs if not (table.parent / name).is_file()]
     if absent:
-        raise FileNotFoundError(f"{table} lists {len(absent)} images that are not there: {', '.join(absent[:20])}")
+        raise FileNotFoundError(f"{table} lists {len(absent)} images that do not exist: {', '.join(absent[:20])}")
     items = [Item(name.as_posix(), (table.parent / name,), split=split, identity=name.name) for name, split in pairs]
     if not items:
         raise FileNotFoundError(f"{table} must list at least one image, got none")

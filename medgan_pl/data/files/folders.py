@@ -1,4 +1,4 @@
-"""A folder of images: its layout tells the splits and the classes."""
+"""A folder of images: its layout gives the splits and the classes."""
 
 import os
 from collections import Counter
@@ -22,7 +22,7 @@ def walk(root: Path) -> tuple[list[Path], Counter[str]]:
             folders.clear()
             continue
         seen.add((place.st_dev, place.st_ino))
-        folders[:] = sorted(name for name in folders if not hidden(Path(name)))  # of several links to a folder the first name counts
+        folders[:] = sorted(name for name in folders if not hidden(Path(name)))  # the first name of several links to a folder counts
         for path in (Path(folder, name) for name in names if not hidden(Path(name))):
             if path.is_file():
                 files.append(path)
@@ -96,7 +96,9 @@ def split_folders(root: Path, paths: list[Path], classes: bool) -> set[str]:
     splits = {top for top in tops if top.lower() in SPLIT_NAMES}
     loose = sum(len(p.parts) == 1 for p in paths)
     if tops and loose and (classes or splits):
-        raise ValueError(f"images must lie either in folders or flat; {root} holds {loose} loose ones beside {', '.join(sorted(tops)[:5])}")
+        raise ValueError(
+            f"images must lie either in folders or flat; {root} holds {loose} loose ones and the folders {', '.join(sorted(tops)[:5])}"
+        )
     if splits and splits != tops:
         if classes:
             raise ValueError(f"the folders of {root} must be either splits or classes, got both: {', '.join(sorted(tops)[:8])}")
@@ -111,14 +113,16 @@ def split_folders(root: Path, paths: list[Path], classes: bool) -> set[str]:
 
 
 def has_class_folders(root: Path, paths: list[Path], depth: int, classes: bool) -> bool:
-    """Return True if the images lie in class folders below `depth` folders. Raises ValueError if only some do, or if the folders look like
-    those of patients."""
+    """Return True if the images lie in class folders below `depth` folders.
+
+    Raise ValueError if only some do, or if the folders look like those of patients.
+    """
     deep = [p for p in paths if len(p.parts) > depth + 1]
     if not (classes and deep):
         return False
     if len(deep) < len(paths):
         flat = next(p for p in paths if len(p.parts) == depth + 1)
-        raise ValueError(f"in {root} some images lie in class folders and some do not, such as {flat}; give every one a class, or none")
+        raise ValueError(f"in {root} some images lie in class folders and some do not, such as {flat}; give every image a class, or none")
     names = {p.parts[depth] for p in paths}
     if len(names) > MANY and len(paths) < FEW_EACH * len(names):
         raise ValueError(

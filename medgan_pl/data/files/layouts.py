@@ -34,8 +34,8 @@ def companion_files(
 ) -> list[tuple[Path, ...]]:
     """Return for each record the files of its companion.
 
-    With `companion.root` they are those of the same name (`companion_name`) in that folder; else those that the listing of `root` names.
-    Raises FileNotFoundError if some records have none, ValueError if names are not unique or if nothing says where to look.
+    With `companion.root` they are those of the same name (`companion_name`) in that folder; else those in the listing of `root`.
+    Raise FileNotFoundError if some records have none, ValueError if names are not unique or no folder is known.
     """
     if companion.root is not None:
         where, named = f"data.beside.{key}.root={companion.root}", by_name(key, companion)
@@ -45,8 +45,8 @@ def companion_files(
         found = [scan_files(named[name], companion) if (name := first_of(record.name)) in named else () for record in records]
     else:
         raise ValueError(
-            f"data.beside.{key}.root must be a folder whose files are named as those of data.root, got null, and {root} names no {key} "
-            f"itself ({listing.title}); set it, or list both in a CSV with the columns image and {key}"
+            f"data.beside.{key}.root must be a folder whose files are named as those of data.root, got null, and {root} lists no {key} "
+            f"({listing.title}); set it, or list both in a CSV with the columns image and {key}"
         )
     missing = [record.name for record, paths in zip(records, found, strict=True) if not paths or not all(p.is_file() for p in paths)]
     if missing:

@@ -1,4 +1,4 @@
-"""The layouts in which files come: a CSV, a Decathlon table or a folder. A new layout is one function, added to LAYOUTS."""
+"""The layouts of files: a CSV, a Decathlon table or a folder. A new layout is one function, added to LAYOUTS."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,10 @@ COMPANION_KEYS = ("source", "mask")  # the companions that a layout may name; ke
 
 @dataclass(frozen=True)
 class Wanted:
-    """The files that a layout must list: `takes` picks them, `kinds` names their kinds in messages. With `classes`, folders are classes.
-    `covariates` are the columns that each image must tell."""
+    """The files that a layout must list: `takes` selects them, `kinds` names their kinds in messages.
+
+    With `classes`, folders are classes. `covariates` are the columns that each image must have.
+    """
 
     takes: Callable[[Path], bool]
     kinds: str

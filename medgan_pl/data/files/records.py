@@ -15,8 +15,8 @@ class Item:
     """One image as it was found, in one file or several.
 
     - `name`: the name that messages show. `inner`: its path below the folders of splits and classes.
-    - `identity`: the patient's identity; None where it is not known yet, or where nothing names the patient.
-    - `told`: the text of each covariate that is asked for, "" where it is unknown.
+    - `identity`: the patient's identity; None if it is not known yet, or if nothing names the patient.
+    - `told`: the text of each requested covariate, "" if it is unknown.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """The key of the order of patients: the same whatever companions the image has."""
+        """Return the key of the order of patients; the image's companions do not change it."""
         return self.alone or self.digest
 
 
@@ -72,8 +72,7 @@ def first_of(name: str) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return True for a DICOM file: by its suffix, or for an unknown suffix (none, or the end of a UID such as `1.2.840.5`) by its
-    preamble."""
+    """Return True for a DICOM file: by its suffix, or by its preamble if the suffix is unknown (none, or the end of a UID)."""
     suffix = path.suffix.lower()
     if suffix in (*PICTURES, *DICOMS, *OTHERS):
         return suffix in DICOMS
@@ -85,8 +84,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def identity_from(item: Item, pattern: re.Pattern[str]) -> str | None:
-    """Return the identity that the item has (from a CSV or a DICOM PatientID), or what `pattern` finds in its file name, or in its inner
-    path; None without any."""
+    """Return the item's identity (from a CSV or a DICOM PatientID), or the match of `pattern` in its file name or inner path, else None."""
     if item.identity:
         return item.identity
     match = pattern.search(Path(item.inner).name) or pattern.search(item.inner)
@@ -96,8 +94,8 @@ def identity_from(item: Item, pattern: re.Pattern[str]) -> str | None:
 def tabulate(items: Sequence[Item], identities: Sequence[str | None], digests: Sequence[str]) -> list[Record]:
     """Return the records.
 
-    `patient` = blake2b(identity), keyed by the smallest content digest of the patient's images. Without the images the hash tells nothing
-    about the identity, and no identity is stored. An image without an identity is a patient of its own, identified by its content.
+    `patient` = blake2b(identity), keyed by the smallest content digest of the patient's images. Without the images the hash reveals
+    nothing about the identity, and no identity is stored. An image without an identity is a separate patient, identified by its content.
     """
     salt: dict[str, str] = {}
     for identity, digest in zip(identities, digests, strict=True):
@@ -112,7 +110,7 @@ def tabulate(items: Sequence[Item], identities: Sequence[str | None], digests: S
 
 
 def fingerprint(classes: Sequence[str], records: Sequence[Record], covariates: Sequence[str] = ()) -> str:
-    """Return a hash of the images, their order, classes, covariates and splits: equal for the same data set wherever it lies."""
+    """Return a hash of the images, their order, classes, covariates and splits: equal for the same data set in any folder."""
     parts = [[r.digest, r.split, r.label, *r.told] for r in records]
     parts += [list(covariates)] if covariates else []
     return hashlib.sha256(json.dumps([list(classes), parts]).encode()).hexdigest()[:16]

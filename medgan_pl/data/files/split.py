@@ -11,9 +11,9 @@ SPLITS = ("train", "val", "test")
 
 
 def assigned(records: Sequence[Record], split: str, fractions: Sequence[float], seed: int, by_patient: bool) -> list[Record]:
-    """Return the records with a split each: `folders` keeps those they came with, `none` puts all into train, `patient` splits anew.
+    """Return the records with a split each: `folders` keeps their splits, `none` puts all into train, `patient` splits again.
 
-    The order of patients depends on the contents of their images; with `by_patient` on the patients alone, so that a patient of the cohort
+    The order of patients depends on the contents of their images; with `by_patient` only on the patients, so that a patient of the cohort
     is in the same split in every modality. Errors as `split_by_patient`.
     """
     if split == "folders":
@@ -28,9 +28,9 @@ def assigned(records: Sequence[Record], split: str, fractions: Sequence[float], 
 def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], seed: int) -> list[str]:
     """Return a split for each record. Whole patients, class after class in an order keyed by `seed`, go to the split that lags most.
 
-    The lag is the number of records that a split is behind its fraction, so that sizes and classes come out as asked. Patients who share
+    The lag is the number of records that a split is behind its fraction, so that sizes and classes match the fractions. Patients who share
     an identical image count as one, so that no duplicate is in two splits.
-    Raises ValueError if a split of a fraction above 0 gets no patient.
+    Raise ValueError if a split of a fraction above 0 gets no patient.
     """
     groups = [members for _, members in sorted(joined(records).items(), key=lambda item: order_key(records, item, seed))]
     held, split = dict.fromkeys(SPLITS, 0), [""] * len(records)
@@ -45,8 +45,8 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
     if empty:
         raise ValueError(
             f"{len(groups)} patients are too few for a {' and a '.join(empty)} split at fractions {tuple(fractions[s] for s in SPLITS)}; "
-            "add patients, raise the fraction, check whose images they are (the PatientID, a CSV's column "
-            "patient or data.patient_pattern may join different patients), or hold nothing out, for a look only, with data.split=none"
+            "add patients, raise the fraction, check the patients (the PatientID, a CSV's column patient "
+            "or data.patient_pattern may join different ones), or hold nothing out, for a trial only, with data.split=none"
         )
     return split
 
@@ -84,7 +84,7 @@ def straddling(keys: Iterable[str], sides: Iterable[str | None]) -> int:
 
 
 def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
-    """Return the records without those whose image is also in a later split: train gives way to val, val to test.
+    """Return the records without those whose image is also in a later split: val is kept over train, test over val.
 
     Raises ValueError if there are any, unless `drop`.
     """
@@ -95,7 +95,7 @@ def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
     if torn and not drop:
         shown = "; ".join(" = ".join(f"{record.name} ({record.split})" for record in group[:3]) for group in torn[:5])
         raise ValueError(
-            f"no image may be in two splits, got {len(torn)} identical ones: {shown}; use data.split=patient, which splits anew, or "
+            f"no image may be in two splits, got {len(torn)} identical ones: {shown}; use data.split=patient, which splits again, or "
             "data.duplicates=drop, which keeps the copy that is held out"
         )
     side = {pixels: max(SPLITS.index(record.split) for record in group) for pixels, group in same.items()}
@@ -105,9 +105,9 @@ def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
 def with_fewer_in_train(records: Sequence[Record], max_train: int, seed: int) -> list[Record]:
     """Return the records with `max_train` of those in train, and all others.
 
-    They are taken patient after patient in an order keyed by `seed`, whatever the class; the last patient may lose some. So for one seed
-    the fewer are among the more, and the held-out records stay the same.
-    Raises ValueError if train has fewer.
+    They are selected patient by patient in an order keyed by `seed`, independent of the class; the last patient may lose some. So for one
+    seed a smaller selection is part of a larger one, and the held-out records stay the same.
+    Raise ValueError if train has fewer.
     """
     train = [record for record in records if record.split == "train"]
     if max_train > len(train):

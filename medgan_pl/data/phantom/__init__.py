@@ -1,6 +1,7 @@
 """A parametric digital patient: chest in CT and film, head in MRI and CT, with disease and its exact extent; see `Cohort` and `__main__`.
 
-Every image is a function of (seed, index). Not a simulator of dose or a stand-in for clinical images: a source of data with known truth.
+Every image is a function of (seed, index). It is a source of data with known truth, not a dose simulator and no substitute for clinical
+images.
 """
 
 from medgan_pl.data.phantom.cohort import Cohort

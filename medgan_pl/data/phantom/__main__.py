@@ -19,7 +19,7 @@ def _show(axes, image: np.ndarray, low: float, high: float, title: str, mask: np
 
 
 def contact_sheet(path: Path | str, *, seed: int = 0, patients: int = 24, size_px: int = 128) -> None:
-    """Writes a PNG: a film of each patient with the disease outlined; CT of one patient of each class; the heads of two."""
+    """Write a PNG: a film of each patient with the disease outlined; CT of one patient of each class; the heads of two."""
     columns = 8
     rows = -(-patients // columns)
     figure = Figure(figsize=(columns * 1.5, (rows + 3) * 1.62), dpi=130)

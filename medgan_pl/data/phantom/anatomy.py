@@ -1,4 +1,4 @@
-"""From a patient's covariates to the measures of a chest, and the closed-form surfaces of lungs and diaphragm.
+"""The measures of a chest from a patient's covariates, and the closed-form surfaces of lungs and diaphragm.
 
 z = 0 lies a little below the carina. `side` is +1 for the patient's left, -1 for the right.
 """
@@ -23,7 +23,7 @@ _DEPTH = np.linspace(0, 1, 257)
 _LATERAL = _table([0, 0.04, 0.1, 0.2, 0.35, 0.55, 0.8, 1], [0.42, 0.6, 0.71, 0.81, 0.91, 0.97, 1.0, 0.99])
 _MEDIAL = _table([0, 0.04, 0.1, 0.2, 0.4, 1], [0.41, 0.22, 0.14, 0.08, 0.04, 0.03])
 _HALF_DEPTH = _table([0, 0.04, 0.1, 0.2, 0.35, 0.55, 0.8, 1], [0.02, 0.28, 0.45, 0.63, 0.82, 0.95, 1.0, 1.0])
-_CENTRE_Y = _table([0, 0.2, 0.5, 1], [0.2, 0.15, 0.02, 0.0])
+_CENTER_Y = _table([0, 0.2, 0.5, 1], [0.2, 0.15, 0.02, 0.0])
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class Anatomy:
         return 0.54 * self.half_depth
 
     def spine_x(self, z: np.ndarray) -> np.ndarray:
-        """The middle of the spine (mm) at height `z`: no spine is quite straight."""
+        """Return the middle of the spine (mm) at height `z`; the spine is slightly curved."""
         return (self.bow * np.cos((z - 10) / 55)).astype(np.float32)
 
 
 def measure(patient: Patient) -> Anatomy:
-    """The chest of `patient`; individual variation comes from the patient's own stream, the trends from age, sex, BMI and inspiration.
+    """Return the chest of `patient`: individual variation from the patient's random stream, trends from age, sex, BMI and inspiration.
 
     Trends: subcutaneous fat about 1.3 mm per BMI unit; cardiothoracic ratio 0.43 at 30 years plus 0.0011 a year (direction and size after
     Inoue et al. 1999, Gerontology 45:53); ascending aorta 0.1 mm in radius a year (Wolak et al. 2008, JACC Imaging 1:200, rounded);
-    trabecular bone 226 HU at 30 years less 2.2 a year (Jang et al. 2019, Radiology 291:360, rounded). The rest is drawn by eye from films.
+    trabecular bone 226 HU at 30 years less 2.2 a year (Jang et al. 2019, Radiology 291:360, rounded). The rest is estimated from films.
     """
     noise = patient.rng("anatomy").standard_normal(17)
     male, age = patient.sex == "M", patient.age_years
@@ -99,24 +99,24 @@ def measure(patient: Patient) -> Anatomy:
 
 
 def lung_section(anatomy: Anatomy, z: np.ndarray):
-    """Center x, half width, center y, half depth (mm) of a left lung's horizontal section at height `z`; each shaped like `z`."""
+    """Return center x, half width, center y, half depth (mm) of a left lung's horizontal section at height `z`, each shaped like `z`."""
     depth = (anatomy.apex_z - z) / (anatomy.apex_z - anatomy.base_z)
-    lateral, medial, half, centre = (np.interp(depth, _DEPTH, t).astype(np.float32) for t in (_LATERAL, _MEDIAL, _HALF_DEPTH, _CENTRE_Y))
+    lateral, medial, half, center = (np.interp(depth, _DEPTH, t).astype(np.float32) for t in (_LATERAL, _MEDIAL, _HALF_DEPTH, _CENTER_Y))
     lateral, medial = lateral * np.float32(anatomy.half_width), medial * np.float32(anatomy.half_width)
     half_depth = np.float32(anatomy.half_depth)
-    return (lateral + medial) / 2, (lateral - medial) / 2, centre * half_depth, half * half_depth
+    return (lateral + medial) / 2, (lateral - medial) / 2, center * half_depth, half * half_depth
 
 
 def wall_nearness(anatomy: Anatomy, side: int, axes: Axes) -> np.ndarray:
-    """0 on the long axis of a lung, 1 on the chest wall: the superellipse |Δx / a|ⁿ + |Δy / b|ⁿ."""
+    """Return 0 on the long axis of a lung, 1 on the chest wall: the superellipse |Δx / a|ⁿ + |Δy / b|ⁿ."""
     z, y, x = axes
-    centre_x, half_width, centre_y, half_depth = lung_section(anatomy, z)
-    across = np.abs((side * x - centre_x) / half_width) ** np.float32(ROUNDNESS)
-    return across + np.abs((y - centre_y) / half_depth) ** np.float32(ROUNDNESS)
+    center_x, half_width, center_y, half_depth = lung_section(anatomy, z)
+    across = np.abs((side * x - center_x) / half_width) ** np.float32(ROUNDNESS)
+    return across + np.abs((y - center_y) / half_depth) ** np.float32(ROUNDNESS)
 
 
 def diaphragm_z(anatomy: Anatomy, side: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Height (mm) of the dome below a lung: highest a little in front of the middle, deep at the wall, deepest behind."""
+    """Return the height (mm) of the dome below a lung: highest a little in front of the middle, low at the wall, lowest behind."""
     dome = anatomy.dome_z[0 if side < 0 else 1]
     across = (side * x - 0.42 * anatomy.half_width) / (0.58 * anatomy.half_width)
     along = (y + 0.2 * anatomy.half_depth) / anatomy.half_depth
@@ -125,7 +125,7 @@ def diaphragm_z(anatomy: Anatomy, side: int, y: np.ndarray, x: np.ndarray) -> np
 
 
 def pleural_cavity(anatomy: Anatomy, side: int, axes: Axes, edge_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Occupancy of one pleural cavity (heart and mediastinum not yet cut out) and `wall_nearness`, on a grid or on a list of points."""
+    """Return the occupancy of one pleural cavity (heart and mediastinum included) and `wall_nearness`, on a grid or a list of points."""
     z, y, x = axes
     near = wall_nearness(anatomy, side, axes)
     _, half_width, _, half_depth = lung_section(anatomy, z)
@@ -136,7 +136,7 @@ def pleural_cavity(anatomy: Anatomy, side: int, axes: Axes, edge_mm: float) -> t
 
 
 def heart_parts(anatomy: Anatomy):
-    """Ellipsoids of the heart as (center, radii, tilt in degrees): left ventricle, right atrium, outflow tract with left atrium."""
+    """Return ellipsoids of the heart (center, radii, tilt in degrees): left ventricle, right atrium, outflow tract with left atrium."""
     width, tilt = anatomy.heart_width, anatomy.heart_tilt_deg
     right, left = anatomy.heart_x - 0.33 * width, anatomy.heart_x + 0.67 * width
     floor = anatomy.dome_z[1] + 2

@@ -1,4 +1,4 @@
-"""The embedded cohort: patients made when asked for, the default data of this project and the ground truth of its tests."""
+"""The embedded cohort: patients generated on demand, the default data of this project and the ground truth of its tests."""
 
 from functools import cached_property
 
@@ -10,9 +10,9 @@ from medgan_pl.data.phantom.patient import CLASSES, Patient, draw_patient
 
 
 class Cohort:
-    """`patients` chest films of `size_px` (H, W), each a function of (seed, index) alone, whatever the order, process or size of cohort.
+    """`patients` chest films of `size_px` (H, W), each a function of (seed, index) in any order, process and size of cohort.
 
-    ValueError for no patients or a side below 16 px; IndexError for a patient beyond the last.
+    Raise ValueError for no patients or a side below 16 px, IndexError for a patient beyond the last.
     """
 
     classes = CLASSES
@@ -29,11 +29,11 @@ class Cohort:
 
     def patient(self, index: int) -> Patient:
         if not 0 <= index < self.patients:
-            raise IndexError(f"patient {index} asked of a cohort of {self.patients}, counted from 0")
+            raise IndexError(f"a patient must be below {self.patients}, counted from 0, got {index}")
         return draw_patient(self.seed, int(index))
 
     def film(self, index: int) -> np.ndarray:
-        """The film (1, H, W) float32 in [0, 4095], stored detector values: see `Film`."""
+        """Return the film (1, H, W) float32 in [0, 4095], stored detector values: see `Film`."""
         return film_image(self.patient(index), self.size_px)[0][None]
 
     def label(self, index: int) -> int:
@@ -41,10 +41,10 @@ class Cohort:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(N,) int64, in the order of `classes`."""
+        """Return the labels (N,) int64, in the order of `classes`."""
         return np.array([self.label(i) for i in range(self.patients)], dtype=np.int64)
 
     @cached_property
     def covariates(self) -> np.ndarray:
-        """(N, 4) float32 in the units of `covariate_names`, not standardized."""
+        """Return the covariates (N, 4) float32 in the units of `covariate_names`, not standardized."""
         return np.array([self.patient(i).covariates for i in range(self.patients)], dtype=np.float32)

@@ -16,7 +16,7 @@ from medgan_pl.data.phantom.thorax import Thorax, build_thorax
 SOURCE_MM = 1800.0  # source to detector, the usual chest stand
 FILM_MM = 360.0  # height of the collimated field on the detector
 DETECTOR_Y_MM = -170.0  # the detector's plane, in front of the chest
-DEPTH_MM = 300.0  # how much of the patient, front to back, is projected
+DEPTH_MM = 300.0  # projected depth of the patient, front to back
 OVERSAMPLING = 1.5  # voxels per pixel
 
 # Linear attenuation at 60 keV, the effective energy of a 125 kVp chest beam behind its filter, in 1/mm. NIST XAAMDI (Hubbell & Seltzer):
@@ -33,11 +33,11 @@ DETAIL_MM, DETAIL_GAIN, DETAIL_LIMIT = 14.0, 2.6, 0.16
 
 @dataclass(frozen=True)
 class Film:
-    """A postero-anterior chest film as a radiologist holds it: head up, the patient's left on the right; all (H, W).
+    """A postero-anterior chest film in a radiologist's view: head up, the patient's left on the right; all (H, W).
 
-    `image` float32 in [0, 4095], bright where little arrives (bone, heart), 0 for open beam; `attenuation` float32, the noiseless line
-    integral -ln(I / I₀) of the primary beam, 0 to about 9; `lung_mask` bool where the beam crosses at least 25 mm of pleural space;
-    `lesion_mask` bool where it crosses at least 2 mm of disease.
+    `image` float32 in [0, 4095], bright where few photons arrive (bone, heart), 0 for open beam; `attenuation` float32, the noiseless line
+    integral -ln(I / I₀) of the primary beam, 0 to about 9; `lung_mask` bool: the beam crosses at least 25 mm of pleural space;
+    `lesion_mask` bool: it crosses at least 2 mm of disease.
     """
 
     image: np.ndarray
@@ -47,7 +47,7 @@ class Film:
 
 
 def attenuation_per_mm(hu: np.ndarray) -> np.ndarray:
-    """μ in 1/mm at 60 keV from Hounsfield units: water scaled by (1 + HU/1000), and a steeper line above 60 HU that meets cortical bone.
+    """Return μ in 1/mm at 60 keV from Hounsfield units: water scaled by (1 + HU/1000), above 60 HU a steeper line to cortical bone.
 
     The two lines are those of CT-based attenuation correction (Kinahan et al. 1998, Med Phys 25:2046) for our two energies.
     """
@@ -64,7 +64,7 @@ def attenuation_per_mm(hu: np.ndarray) -> np.ndarray:
 
 
 def film_grid(size_px: tuple[int, int]) -> Grid:
-    """The voxel grid behind a film of `size_px` (H, W): 1.5 voxels a pixel across, 1.5 times coarser along the beam."""
+    """Return the voxel grid of a film of `size_px` (H, W): 1.5 voxels a pixel across, 1.5 times coarser along the beam."""
     height, width = size_px
     across = FILM_MM / height / OVERSAMPLING
     counts = (round(height * OVERSAMPLING), max(8, round(DEPTH_MM / (1.5 * across))), round(width * OVERSAMPLING))
@@ -72,7 +72,7 @@ def film_grid(size_px: tuple[int, int]) -> Grid:
 
 
 def _overlap(low: np.ndarray, high: np.ndarray, count: int) -> csr_array:
-    """For each slice and pixel the mean over [low, high), in voxels, of a line of `count`; (Y·P, Y·count), block diagonal."""
+    """Return the matrix (Y·P, Y·count), block diagonal, of means over [low, high), in voxels of a line of `count`, for slice and pixel."""
     slices, pixels = low.shape
     reach = int(np.ceil((high - low).max())) + 1
     first = np.floor(low)[..., None] + np.arange(reach)
@@ -85,17 +85,17 @@ def _overlap(low: np.ndarray, high: np.ndarray, count: int) -> csr_array:
 
 
 def project(volume: np.ndarray, grid: Grid, size_px: tuple[int, int], rotation_deg: float = 0.0, offset_mm=(0.0, 0.0)) -> np.ndarray:
-    """Integral ∫ volume dl (H, W) in volume·mm from the source through each pixel; `volume` (D, Y, X) on `grid`, head up in the film.
+    """Return ∫ volume dl (H, W) in volume·mm from the source to each pixel; `volume` (D, Y, X) on `grid`, head up in the film.
 
-    Each slab of depth y is magnified by SOURCE / (SOURCE - distance to the detector) and, turning the patient instead of the beam, shifted
-    by y tan(rotation); `offset_mm` (down, right) is how far the patient stands off the detector's center. Pixels average over their area;
-    rays are lengthened by 1/cos of their angle. Sparse products rather than BLAS: the sum is the same to the bit under any load.
+    Each slab of depth y is magnified by SOURCE / (SOURCE - distance to the detector) and, as the patient turns and not the beam, shifted
+    by y tan(rotation); `offset_mm` (down, right) is the patient's offset from the detector's center. Pixels average over their area; rays
+    are lengthened by 1/cos of their angle. Sparse products, unlike BLAS, give bit-equal sums under any load.
     """
     height, width = size_px
     pixel = FILM_MM / height
     dz, dy, dx = grid.spacing_mm
     y = grid.axes[1].ravel().astype(np.float64)
-    scale = 1 - (y - DETECTOR_Y_MM) / SOURCE_MM  # one film millimeter, seen at depth y
+    scale = 1 - (y - DETECTOR_Y_MM) / SOURCE_MM  # one film millimeter at depth y
     shift = np.tan(np.deg2rad(rotation_deg)) * y
     across = (np.arange(width) - width / 2) * pixel - offset_mm[1]
     down = (height / 2 - 1 - np.arange(height)) * pixel + offset_mm[0]
@@ -113,14 +113,14 @@ def project(volume: np.ndarray, grid: Grid, size_px: tuple[int, int], rotation_d
 
 
 def _detect(attenuation: np.ndarray, rng: np.random.Generator, dose: float) -> np.ndarray:
-    """The stored image in [0, 4095] from line integrals (H, W): scatter, quanta, blur, automatic exposure, film curve."""
+    """Return the stored image in [0, 4095] from line integrals (H, W): scatter, quanta, blur, automatic exposure, film curve."""
     pixel = FILM_MM / attenuation.shape[0]
     primary = np.exp(-attenuation.astype(np.float64))
     scatter = gaussian_filter(np.minimum(primary, 0.2), SCATTER_MM / pixel, mode="nearest") * SCATTER_TO_PRIMARY
     quanta = PHOTONS_PER_MM2 * dose * pixel**2
     signal = gaussian_filter(rng.poisson((primary + scatter) * quanta).astype(np.float64), BLUR_MM / pixel) / quanta
     logarithm = -np.log(np.maximum(signal, 0.5 / quanta))
-    # Automatic exposure: the two upper chambers of the stand lie over the lungs and set where the curve sits.
+    # Automatic exposure: the two upper chambers of the stand lie over the lungs and set the position of the curve.
     height, width = attenuation.shape
     rows = slice(round(0.3 * height), round(0.55 * height))
     chambers = [logarithm[rows, round(a * width) : round(b * width)] for a, b in ((0.2, 0.36), (0.64, 0.8))]
@@ -141,26 +141,26 @@ def _check(size_px: tuple[int, int], dose: float) -> None:
         raise ValueError(f"`dose` must be above 0 (1 is a routine exposure), got {dose}")
 
 
-def _centring(patient: Patient) -> np.ndarray:
-    """Return how far (down, right; mm) the patient stands off the detector's center: a few millimeters, as in practice."""
+def _centering(patient: Patient) -> np.ndarray:
+    """Return the patient's offset (down, right; mm) from the detector's center: a few millimeters, as in practice."""
     return np.clip(patient.rng("centring").normal(0, (6, 4)), -12, 12)
 
 
 def film_image(patient: Patient, size_px: tuple[int, int], dose: float = 1.0) -> tuple[np.ndarray, np.ndarray, Thorax, Grid]:
-    """Image and line integrals of `xray`, with the chest behind them; without the masks, which cost two projections more."""
+    """Return image and line integrals of `xray`, and their chest; without the masks, which need two more projections."""
     _check(size_px, dose)
     grid = film_grid(size_px)
     thorax = build_thorax(patient, grid)
-    attenuation = project(attenuation_per_mm(thorax.hu), grid, size_px, patient.rotation_deg, _centring(patient))
+    attenuation = project(attenuation_per_mm(thorax.hu), grid, size_px, patient.rotation_deg, _centering(patient))
     return _detect(attenuation, patient.rng("film"), dose), attenuation, thorax, grid
 
 
 def xray(patient: Patient, *, size_px: int | tuple[int, int] = 64, dose: float = 1.0) -> Film:
-    """A chest film of `patient`, `size_px` (H, W) over 360 mm of detector height; `dose` 1 is a routine exposure, 0.01 a noisy one.
+    """Return a chest film of `patient`, `size_px` (H, W) over 360 mm of detector height; `dose` 1 is a routine exposure, 0.01 a noisy one.
 
-    ValueError for a side below 16 px or a dose not above 0.
+    Raise ValueError for a side below 16 px or a dose not above 0.
     """
     size_px = (size_px, size_px) if isinstance(size_px, int) else tuple(size_px)
     image, attenuation, thorax, grid = film_image(patient, size_px, dose)
-    lung_mm, lesion_mm = (project(part, grid, size_px, patient.rotation_deg, _centring(patient)) for part in (thorax.lung, thorax.lesion))
+    lung_mm, lesion_mm = (project(part, grid, size_px, patient.rotation_deg, _centering(patient)) for part in (thorax.lung, thorax.lesion))
     return Film(image, attenuation, lung_mm >= 25, lesion_mm >= 2)

@@ -10,7 +10,7 @@ from medgan_pl.data.phantom.raster import Axes, Grid, ellipsoid, inside, lattice
 from medgan_pl.data.phantom.thorax import AIR_HU, FAT_HU, MUSCLE_HU
 
 # T1 (ms), T2 (ms), proton density of a tissue at 1.5 T: Kwan, Evans & Pike 1999 (BrainWeb), IEEE TMI 18:1085; air and compact bone give
-# no signal. Deep gray matter: gray matter with T2 shortened by iron (our choice); lesion: oedema and tumour, longer than all but water
+# no signal. Deep gray matter: gray matter with T2 shortened by iron (our choice); lesion: edema and tumor, longer than all but water
 # (Just & Thelen 1988, Radiology 169:779, rounded).
 RELAXATION = {
     "air": (1.0, 1.0, 0.0),
@@ -26,7 +26,7 @@ RELAXATION = {
 TISSUES = tuple(RELAXATION)
 
 # White matter: Cala et al. 1981, AJNR 2:41, rounded; gray matter lies 5.5 HU above it by its composition (Brooks, Di Chiro & Keller 1980,
-# J Comput Assist Tomogr 4:489) and about 8 as commonly read. The skull is the mean of its tables and the marrow between them. Oedema lies
+# J Comput Assist Tomogr 4:489) and about 8 as commonly read. The skull is the mean of its tables and the marrow between them. Edema lies
 # between white matter and water. The rest as in the chest.
 HEAD_HU = {
     "air": AIR_HU,
@@ -62,9 +62,9 @@ class HeadCT:
 
 
 def spin_echo(t1_ms: float, t2_ms: float, density: float, tr_ms: float, te_ms: float, ti_ms: float | None = None) -> float:
-    """S = PD (1 - exp(-TR / T1)) exp(-TE / T2), after an inversion PD (1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2).
+    """Return S = PD (1 - exp(-TR / T1)) exp(-TE / T2), after an inversion PD (1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2).
 
-    In the units of PD; below 0 while the inverted magnetisation has not yet recovered, of which an image shows the magnitude, and 0 at
+    It is in the units of PD, below 0 before the inverted magnetization has recovered (an image shows the magnitude), and 0 at
     TI = T1 ln(2 / (1 + exp(-TR / T1))). Source: Bernstein, King & Zhou, Handbook of MRI Pulse Sequences, 2004, sections 14.2 and 14.3.
     """
     recovered = 1 - np.exp(-tr_ms / t1_ms) if ti_ms is None else 1 - 2 * np.exp(-ti_ms / t1_ms) + np.exp(-tr_ms / t1_ms)
@@ -72,7 +72,7 @@ def spin_echo(t1_ms: float, t2_ms: float, density: float, tr_ms: float, te_ms: f
 
 
 def check_times(tr_ms: float, te_ms: float, ti_ms: float | None = None) -> None:
-    """ValueError for times that no spin echo has."""
+    """Raise ValueError for times that no spin echo can have."""
     if min(tr_ms, te_ms) <= 0:
         raise ValueError(f"`tr_ms` and `te_ms` must be above 0, got {tr_ms} and {te_ms}; use 500 and 15, or 4000 and 100")
     if ti_ms is not None and not 0 < ti_ms < tr_ms:
@@ -83,12 +83,12 @@ def head_mri(
     patient: Patient, *, size: tuple[int, int, int] = (64, 64, 64), tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None,
     noise: float = 0.008, bias: float = 0.1, lesion: bool = False,
 ) -> HeadMRI:  # fmt: skip
-    """Spin-echo head of `patient`: TR 500, TE 15 ms is T1-weighted; TR 4000, TE 100 ms T2-weighted. Field 180 × 216 × 180 mm.
+    """Return a spin-echo head of `patient`: TR 500, TE 15 ms is T1-weighted; TR 4000, TE 100 ms T2-weighted. Field 180 × 216 × 180 mm.
 
-    `ti_ms` puts an inversion before it: TR 9000, TE 120, TI 1700 ms is FLAIR, in which water is dark (the usual TI of 2500 ms nulls water
-    of a longer T1 than BrainWeb's). `noise` is the Rician noise's σ and `bias` the amplitude of the coil's smooth shading, both as parts of
-    the full signal (PD 1). Atrophy (sulci, ventricles) grows with age; `lesion` adds a tumour of 15 to 40 mm. Noise differs between TR, TE
-    and TI, anatomy does not. ValueError for fewer than 8 voxels a side and for times, noise and bias out of range.
+    `ti_ms` adds an inversion: TR 9000, TE 120, TI 1700 ms is FLAIR, in which water is dark (the usual TI of 2500 ms nulls water of a
+    longer T1 than BrainWeb's). `noise` is the Rician noise's σ and `bias` the amplitude of the coil's smooth shading, both as parts of the
+    full signal (PD 1). Atrophy (sulci, ventricles) grows with age; `lesion` adds a tumor of 15 to 40 mm. Noise differs between TR, TE and
+    TI, anatomy does not. Raise ValueError for fewer than 8 voxels a side and for times, noise and bias out of range.
     """
     check_times(tr_ms, te_ms, ti_ms)
     if noise < 0 or not 0 <= bias < 0.5:
@@ -105,9 +105,9 @@ def head_mri(
 
 
 def head_ct(patient: Patient, *, size: tuple[int, int, int] = (64, 64, 64), noise_hu: float = 4.0, lesion: bool = False) -> HeadCT:
-    """A CT of the head that `head_mri` shows, on the same grid, with white noise of `noise_hu`, clipped at -1024 HU.
+    """Return a CT of the head of `head_mri`, on the same grid, with white noise of `noise_hu`, clipped at -1024 HU.
 
-    ValueError for fewer than 8 voxels a side and for noise below 0.
+    Raise ValueError for fewer than 8 voxels a side and for noise below 0.
     """
     if noise_hu < 0:
         raise ValueError(f"`noise_hu` must be 0 or more, got {noise_hu}")
@@ -124,7 +124,7 @@ def _head_grid(size: tuple[int, int, int]) -> Grid:
 
 
 def _painted(patient: Patient, grid: Grid, values: Mapping[str, float], lesion: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The head in the `values` of its tissues, float32, and which tissue fills most of a voxel, uint8; both (D, H, W)."""
+    """Return the head in the `values` of its tissues, float32, and the main tissue of each voxel, uint8; both (D, H, W)."""
     image = np.full(grid.size, values["air"], dtype=np.float32)
     tissue = np.full(grid.size, TISSUES.index("air"), dtype=np.uint8)
     for name, occupancy in head_tissues(patient, grid, lesion):
@@ -134,7 +134,7 @@ def _painted(patient: Patient, grid: Grid, values: Mapping[str, float], lesion: 
 
 
 def _folds(rng: np.random.Generator, axes: Axes, period_mm: float, waves: int = 28) -> np.ndarray:
-    """Distance (mm, about) to the nearest zero of a sum of plane waves of one wavelength: thin, winding sheets, which are the sulci."""
+    """Return the approximate distance (mm) to the sulci: thin, winding sheets, the zeros of a sum of plane waves of one wavelength."""
     direction = rng.standard_normal((waves, 3))
     direction *= 2 * np.pi / period_mm / np.linalg.norm(direction, axis=1, keepdims=True)
     phase = rng.uniform(0, 2 * np.pi, waves)
@@ -146,7 +146,7 @@ def _folds(rng: np.random.Generator, axes: Axes, period_mm: float, waves: int = 
 
 
 def _brain_depth(axes: Axes, scale: float) -> np.ndarray:
-    """Depth (mm, about) below the surface of the cerebrum: an ellipsoid, flatter at its base and narrower in front; negative outside."""
+    """Return the approximate depth (mm) in the cerebrum: an ellipsoid, flatter at its base and narrower in front; negative outside."""
     z, y, x = axes
     height = np.where(z > 0, 66 * scale, 44 * scale).astype(np.float32)
     width = scale * (66 + np.float32(0.06) * np.clip(y, -80, 40))
@@ -155,7 +155,7 @@ def _brain_depth(axes: Axes, scale: float) -> np.ndarray:
 
 
 def head_tissues(patient: Patient, grid: Grid, lesion: bool = False):
-    """The head in the order it is painted: pairs (name in `TISSUES`, occupancy (D, H, W) in [0, 1]); later ones lie over earlier ones."""
+    """Yield the head's parts in order of painting: (name in `TISSUES`, occupancy (D, H, W) in [0, 1]); later ones cover earlier ones."""
     rng, edge = patient.rng("head"), grid.edge_mm
     z, y, x = axes = grid.axes
     scale = (1.0 if patient.sex == "M" else 0.95) * (1 + 0.025 * rng.standard_normal())
@@ -163,7 +163,7 @@ def head_tissues(patient: Patient, grid: Grid, lesion: bool = False):
     depth = _brain_depth(axes, scale)
     folds = _folds(rng, axes, 21.0 * scale)
     gap, skull, scalp = 2.5 + 2.5 * atrophy, 6.5, 5 + 0.1 * (patient.bmi - 25)
-    # below the skull's floor the head goes on as face and neck
+    # below the skull base are face and neck
     below = np.sqrt((y / np.float32(88 * scale)) ** 2 + (x / np.float32(72 * scale)) ** 2)
     trunk = np.where(z < 0, (1 - below) * np.float32(68 * scale) + gap, -50)
     head = np.maximum(depth + gap, trunk)
@@ -177,14 +177,14 @@ def head_tissues(patient: Patient, grid: Grid, lesion: bool = False):
     yield from _deep_parts(grid, folds, scale, atrophy)
     if lesion:
         radius = rng.uniform(7.5, 20)
-        centre = (rng.uniform(0, 30) * scale, rng.uniform(-45, 45) * scale, rng.choice((-1, 1)) * 34 * scale)
+        center = (rng.uniform(0, 30) * scale, rng.uniform(-45, 45) * scale, rng.choice((-1, 1)) * 34 * scale)
         ragged = 2.5 * lattice_noise(rng, axes, 9.0, (-130,) * 3, (130,) * 3)
-        away = np.sqrt(sum((axis - np.float32(c)) ** 2 for axis, c in zip(axes, centre, strict=True)))
+        away = np.sqrt(sum((axis - np.float32(c)) ** 2 for axis, c in zip(axes, center, strict=True)))
         yield "lesion", inside(np.minimum(radius + ragged - away, depth), edge)
 
 
 def _cerebrum(axes: Axes, depth: np.ndarray, folds: np.ndarray, scale: float, atrophy: float, edge: float):
-    """White matter, the folded cortex of 3 mm on both banks of each sulcus, the sulci's water, the fissure between the hemispheres."""
+    """Yield white matter, the folded cortex of 3 mm on both sides of each sulcus, the sulci's water, the fissure between hemispheres."""
     z, _, x = axes
     sulcus = 0.3 + 0.7 * atrophy
     yield "white", inside(depth, edge)
@@ -198,7 +198,7 @@ def _cerebrum(axes: Axes, depth: np.ndarray, folds: np.ndarray, scale: float, at
 
 
 def _deep_parts(grid: Grid, folds: np.ndarray, scale: float, atrophy: float):
-    """Basal ganglia and thalami, ventricles, brainstem, cerebellum."""
+    """Yield basal ganglia and thalami, ventricles, brainstem, cerebellum."""
     axes, edge = grid.axes, grid.edge_mm
     stem, ventricles = np.zeros(grid.size, dtype=np.float32), np.zeros(grid.size, dtype=np.float32)
     path = sweep(np.array([(-2, 10, 0), (-35, 14, 0), (-110, 26, 0)]) * scale, 3.0)
@@ -209,8 +209,8 @@ def _deep_parts(grid: Grid, folds: np.ndarray, scale: float, atrophy: float):
     core = ellipsoid(axes, (-44 * scale, 42 * scale, 0), (15 * scale, 18 * scale, 36 * scale), edge)
     yield "white", core * inside(folds - 1.5, edge)
     for side in (-1, 1):
-        for centre, radii in (((12, -18, 16), (9, 13, 5)), ((3, 9, 11), (9, 14, 9)), ((2, -5, 27), (11, 17, 5))):
-            placed = np.array(centre) * (1, 1, side) * scale
+        for center, radii in (((12, -18, 16), (9, 13, 5)), ((3, 9, 11), (9, 14, 9)), ((2, -5, 27), (11, 17, 5))):
+            placed = np.array(center) * (1, 1, side) * scale
             yield "deep_grey", ellipsoid(axes, placed, np.array(radii) * scale, edge)
         horn = np.array([(8, -32, 9), (17, -14, 9), (21, 8, 11), (14, 28, 18), (2, 38, 25)]) * (1, 1, side) * scale
         path = sweep(horn, 2.0)

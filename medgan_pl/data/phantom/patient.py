@@ -1,4 +1,4 @@
-"""A simulated patient, drawn from (seed, index) and nothing else, so a cohort can grow without changing those already in it."""
+"""A simulated patient, drawn only from (seed, index), so that a cohort can grow without changing its patients."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import numpy as np
 CLASSES = ("normal", "consolidation", "nodule", "effusion")
 PREVALENCE = (0.4, 0.2, 0.2, 0.2)
 
-# One number for each independent stream of a patient's randomness; a new stream never moves an old one.
+# One number for each independent random stream of a patient; a new stream does not change an old one.
 STREAMS = {
     "covariates": 0, "anatomy": 1, "vessels": 2, "lesion": 3, "texture": 4, "film": 5, "ct": 6, "head": 7, "mri": 8, "centring": 9,
     "head_ct": 10,
@@ -18,8 +18,8 @@ STREAMS = {
 class Patient:
     """The features of a patient; `dataclasses.replace` gives the same person older, heavier or ill (a counterfactual with equal anatomy).
 
-    `severity` in [0, 1] scales the size of the disease, `inspiration` in [0, 1] how deep the breath was held, `rotation_deg` how far the
-    chest was turned in front of the detector (positive: the left shoulder towards the detector).
+    `severity` in [0, 1] scales the size of the disease, `inspiration` in [0, 1] the depth of the held breath; `rotation_deg` is the angle
+    of the chest in front of the detector (positive: the left shoulder towards the detector).
     """
 
     id: str
@@ -46,21 +46,21 @@ class Patient:
 
     @property
     def label(self) -> int:
-        """The disease, counted in the order of `CLASSES`."""
+        """Return the disease as an index of `CLASSES`."""
         return CLASSES.index(self.disease)
 
     @property
     def covariates(self) -> tuple[float, float, float, float]:
-        """Age (years), sex (0 female, 1 male), BMI (kg/m²), height (m); the order of `Cohort.covariate_names`."""
+        """Return age (years), sex (0 female, 1 male), BMI (kg/m²), height (m), in the order of `Cohort.covariate_names`."""
         return self.age_years, float(self.sex == "M"), self.bmi, self.height_m
 
     def rng(self, stream: str) -> np.random.Generator:
-        """A fresh generator for one of `STREAMS`; the same patient and stream give the same numbers in any process."""
+        """Return a new generator for one of `STREAMS`; the same patient and stream give the same numbers in any process."""
         return np.random.default_rng(np.random.SeedSequence([self.seed, self.index, STREAMS[stream]]))
 
 
 def draw_patient(seed: int, index: int) -> Patient:
-    """Patient number `index` of the cohort `seed`: adults of 18 to 92 years, both sexes, 40 % healthy and 20 % with each disease.
+    """Return patient number `index` of the cohort `seed`: an adult of 18 to 92 years, 40 % healthy and 20 % with each disease.
 
     Height is normal by sex and BMI log-normal around 27 kg/m² (NCHS, Vital and Health Statistics 3:46, 2021, rounded).
     """

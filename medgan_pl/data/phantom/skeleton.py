@@ -10,7 +10,7 @@ _RIB_END_DEG = (148, 150, 152, 152, 151, 149, 146, 140, 130, 118, 92, 62)  # fro
 
 
 def add_skeleton(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
-    """Lays all bones over `hu` (D, H, W) in place."""
+    """Paint all bones into `hu` (D, H, W) in place."""
     _spine(hu, grid, anatomy)
     step = max(2.5, 0.7 * grid.edge_mm)
     left = np.concatenate([rib_path(anatomy, number, step) for number in range(1, 13)])
@@ -20,29 +20,29 @@ def add_skeleton(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
 
 
 def vertebra_pitch(anatomy: Anatomy) -> float:
-    """Height (mm) of a thoracic vertebra with its disc."""
+    """Return the height (mm) of a thoracic vertebra with its disc."""
     return (anatomy.apex_z - anatomy.base_z) / 11.2
 
 
 def rib_path(anatomy: Anatomy, number: int, step_mm: float) -> np.ndarray:
-    """Points (N, 3) along left rib `number` (1 to 12): from the spine back, round the lung just outside the pleura, down and forward."""
+    """Return points (N, 3) along left rib `number` (1 to 12): from the spine back, around the lung outside the pleura, down, forward."""
     head_z = anatomy.apex_z + 6 - vertebra_pitch(anatomy) * (number - 1)
     degrees = np.linspace(-12, _RIB_END_DEG[number - 1], 14)
     fall = np.interp(degrees, [-12, 0, 30, 60, 90, 120, 150], [0.0, 0.02, 0.1, 0.28, 0.5, 0.75, 1.0])
     z = head_z - (42 + 7.0 * min(number, 9)) * anatomy.scale * anatomy.rib_tilt * fall
     level = np.minimum(z, anatomy.apex_z - 14 * anatomy.scale)
-    centre_x, half_width, centre_y, half_depth = lung_section(anatomy, level)
+    center_x, half_width, center_y, half_depth = lung_section(anatomy, level)
     angle = np.deg2rad(degrees)
     sine, cosine = (np.sign(v) * np.abs(v) ** (2 / ROUNDNESS) for v in (np.sin(angle), np.cos(angle)))
-    x = centre_x + (half_width + 5) * sine
-    y = centre_y + (half_depth + 5) * cosine
+    x = center_x + (half_width + 5) * sine
+    y = center_y + (half_depth + 5) * cosine
     head = np.array([[head_z + 2, anatomy.spine_y + 6, 16 * anatomy.scale]])
     knots = np.concatenate([head, np.stack([z, y, x], axis=1)])
     return sweep(knots, step_mm)
 
 
 def _spine(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
-    """Vertebral bodies with dense endplates and discs between, the canal, and the posterior arches with their spinous processes."""
+    """Paint vertebral bodies with dense endplates and discs, the canal, and the posterior arches with their spinous processes."""
     s, pitch, spine_y = anatomy.scale, vertebra_pitch(anatomy), anatomy.spine_y
     box, (z, y, x) = grid.box((-260, spine_y - 18 * s, -24 * s), (260, spine_y + 62 * s, 24 * s))
     x = x - anatomy.spine_x(z)
@@ -64,7 +64,7 @@ def _spine(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
 
 
 def _shoulders(hu: np.ndarray, grid: Grid, anatomy: Anatomy, step: float) -> None:
-    """Clavicles, and the scapulae rolled off the lungs as on a well positioned film, with the humeral heads."""
+    """Paint clavicles, scapulae (beside the lungs, as on a well positioned film) and humeral heads."""
     s, top, width = anatomy.scale, anatomy.apex_z, anatomy.half_width
     front = -anatomy.half_depth
     clavicle = [(-36, 0.62 * front, 14), (-30, 0.72 * front, 40), (-19, 0.55 * front, 78), (-8, 0.3 * front, 118), (-4, 0.1 * front, 155)]
@@ -84,7 +84,7 @@ def _shoulders(hu: np.ndarray, grid: Grid, anatomy: Anatomy, step: float) -> Non
 
 
 def _sternum(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
-    """A plate in front of the mediastinum from the jugular notch down."""
+    """Paint a plate in front of the mediastinum from the jugular notch down."""
     s, front = anatomy.scale, -anatomy.half_depth
     top, bottom = anatomy.apex_z - 34 * s, anatomy.apex_z - 185 * s
     box, (z, y, x) = grid.box((bottom, front - 12, -28 * s), (top, 0, 28 * s))

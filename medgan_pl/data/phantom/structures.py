@@ -1,6 +1,6 @@
 """The cohort's truth as masks: (len(names), *shape) float32 {0, 1}, on the voxels of the image of that shape; they may overlap.
 
-ValueError for a name that the image does not know.
+Raise ValueError for a name that the image does not have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from medgan_pl.data.phantom.head import TISSUES, head_ct
 from medgan_pl.data.phantom.patient import Patient
 from medgan_pl.data.phantom.thorax import thorax_ct
 
-CHEST = ("lung", "lesion")  # the lung with what is ill in it
+CHEST = ("lung", "lesion")  # the lung includes its lesions
 
 
 def film_masks(patient: Patient, shape: tuple[int, int], names: Sequence[str]) -> np.ndarray:
-    """Return the masks of `xray`: where the beam crosses enough of each of `CHEST`, see `Film`."""
+    """Return the masks of `xray`: the beam crosses enough of each of `CHEST`, see `Film`."""
     _check(names, CHEST)
     film = xray(patient, size_px=shape)
     return _stacked({"lung": film.lung_mask, "lesion": film.lesion_mask}, names)
 
 
 def chest_masks(patient: Patient, shape: tuple[int, int, int], names: Sequence[str]) -> np.ndarray:
-    """Return the masks of `thorax_ct`: voxels more than half of `CHEST`."""
+    """Return the masks of `thorax_ct`: voxels that are more than half filled by each of `CHEST`."""
     _check(names, CHEST)
     made = thorax_ct(patient, size=shape)
     return _stacked({"lung": made.lung_mask, "lesion": made.lesion_mask}, names)

@@ -1,8 +1,8 @@
 """The chest in three dimensions: Hounsfield units, lungs and disease of a patient on a grid.
 
 HU of tissues: Kalender, Computed Tomography (3rd ed. 2011, ch. 1) for air, lung, fat, muscle, blood, liver and cortical bone, rounded.
-Ribs, clavicles and scapulae are cortical shells around marrow; they get the mean of both, because the shell (about 1 mm) is thinner
-than a voxel of any film this module makes.
+Ribs, clavicles and scapulae are cortical shells around marrow; they have the mean of both, because the shell (about 1 mm) is thinner
+than a voxel of any film here.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ REGION_MM = ((-260.0, -230.0, -230.0), (260.0, 230.0, 230.0))  # what the textur
 
 @dataclass(frozen=True)
 class Thorax:
-    """`hu` (D, H, W) float32; `lung` and `lesion` (D, H, W) float32, the part of each voxel they fill, in [0, 1]; lesion ⊂ lung cavity."""
+    """`hu` (D, H, W) float32; `lung` and `lesion` (D, H, W) float32, their part of each voxel, in [0, 1]; lesion ⊂ lung cavity."""
 
     hu: np.ndarray
     lung: np.ndarray
@@ -46,9 +46,9 @@ def thorax_ct(
     patient: Patient, *, size: tuple[int, int, int] = (96, 128, 128), field_mm: tuple[float, float, float] = (340.0, 400.0, 400.0),
     noise_hu: float = 12.0,
 ) -> ThoraxCT:  # fmt: skip
-    """A chest CT of `patient` with `size` voxels over `field_mm` (z, y, x), clipped at -1024 HU, with white noise of `noise_hu`.
+    """Return a chest CT of `patient` with `size` voxels over `field_mm` (z, y, x), clipped at -1024 HU, with white noise of `noise_hu`.
 
-    The patient lies as in `xray` but square to the table (no rotation). ValueError for fewer than 8 voxels a side.
+    The patient is as in `xray` but without rotation. Raise ValueError for fewer than 8 voxels a side.
     """
     if len(size) != 3 or min(size) < 8:
         raise ValueError(f"`size` must be three counts (D, H, W) of 8 or more, got {size}; use (96, 128, 128)")
@@ -61,7 +61,7 @@ def thorax_ct(
 
 
 def build_thorax(patient: Patient, grid: Grid) -> Thorax:
-    """The noiseless chest of `patient` on `grid`, painted from the skin inwards."""
+    """Return the noiseless chest of `patient` on `grid`, painted from the skin inwards."""
     anatomy = measure(patient)
     texture = patient.rng("texture")
     hu = np.full(grid.size, AIR_HU, dtype=np.float32)
@@ -87,7 +87,7 @@ def build_thorax(patient: Patient, grid: Grid) -> Thorax:
 
 
 def _lung_hu(anatomy: Anatomy, axes: Axes, texture: np.random.Generator) -> np.ndarray:
-    """Aerated lung: mottled, denser towards the base where the upright lung holds more blood."""
+    """Return the HU of aerated lung: mottled, denser towards the base, where the upright lung holds more blood."""
     noise = lattice_noise(texture, axes, 11.0, *REGION_MM)
     noise *= 28
     noise += np.float32(anatomy.lung_hu) - np.float32(0.25) * (axes[0] - np.float32(20))
@@ -95,7 +95,7 @@ def _lung_hu(anatomy: Anatomy, axes: Axes, texture: np.random.Generator) -> np.n
 
 
 def _outline(anatomy: Anatomy, z: np.ndarray, inset_mm: float):
-    """Half width and half depth of the trunk at `z`, `inset_mm` below the muscle surface's skin: torso, shoulders, neck."""
+    """Return half width and half depth of the trunk at `z`, `inset_mm` below the skin: torso, shoulders, neck."""
     width = anatomy.half_width + 8 + anatomy.muscle
     depth = anatomy.half_depth + 10 + anatomy.muscle
     scale, apex = anatomy.scale, anatomy.apex_z
@@ -106,13 +106,13 @@ def _outline(anatomy: Anatomy, z: np.ndarray, inset_mm: float):
 
 
 def _paint_body(hu: np.ndarray, grid: Grid, anatomy: Anatomy, texture: np.random.Generator) -> None:
-    """Skin to muscle: fat, breasts, then muscle; the shoulders leave the field on both sides."""
+    """Paint fat, breasts, then muscle; the shoulders leave the field on both sides."""
     z, y, x = grid.axes
     for side in (-1, 1) if anatomy.breast else ():
         # the cap of a large ellipsoid: thin above, where it leaves the wall, and full below
-        centre = (anatomy.apex_z - (178 + 0.4 * anatomy.breast) * anatomy.scale, 14 - anatomy.half_depth, side * 0.58 * anatomy.half_width)
+        center = (anatomy.apex_z - (178 + 0.4 * anatomy.breast) * anatomy.scale, 14 - anatomy.half_depth, side * 0.58 * anatomy.half_width)
         radii = (62 * anatomy.scale + 0.4 * anatomy.breast, 26 + anatomy.fat + anatomy.breast, 70 * anatomy.scale + 0.5 * anatomy.breast)
-        paint_ellipsoid(hu, grid, -60.0, centre, radii, side * 35.0)
+        paint_ellipsoid(hu, grid, -60.0, center, radii, side * 35.0)
     muscle = 14 * lattice_noise(texture, grid.axes, 22.0, *REGION_MM) + np.float32(MUSCLE_HU)
     for inset, value in ((-anatomy.fat, np.float32(FAT_HU)), (0.0, muscle)):
         half_width, half_depth = _outline(anatomy, z, inset)
@@ -121,19 +121,19 @@ def _paint_body(hu: np.ndarray, grid: Grid, anatomy: Anatomy, texture: np.random
 
 
 def _paint_abdomen(hu: np.ndarray, grid: Grid, anatomy: Anatomy, texture: np.random.Generator) -> None:
-    """Liver under the right dome, spleen and the gas of stomach and colon under the left one."""
+    """Paint the liver under the right dome, spleen and the gas of stomach and colon under the left one."""
     right, left = anatomy.dome_z
     width, scale = anatomy.half_width, anatomy.scale
     paint_ellipsoid(hu, grid, LIVER_HU, (right - 62, -5, -0.35 * width), (58 * scale, 0.8 * anatomy.half_depth, 0.55 * width))
     size, tilt, drop = texture.uniform(13, 26), texture.uniform(-25, 25), texture.uniform(8, 16)
-    centre = (left - drop - size, -12 + texture.uniform(-8, 8), (0.36 + 0.12 * texture.random()) * width)
-    paint_ellipsoid(hu, grid, AIR_HU + 30, centre, (size, 30, size * texture.uniform(1.0, 1.7)), tilt)
+    center = (left - drop - size, -12 + texture.uniform(-8, 8), (0.36 + 0.12 * texture.random()) * width)
+    paint_ellipsoid(hu, grid, AIR_HU + 30, center, (size, 30, size * texture.uniform(1.0, 1.7)), tilt)
     for z, x, radius in texture.uniform((-70, 0.4, 5), (-30, 0.85, 14), (3, 3)):
         paint_ellipsoid(hu, grid, -600.0, (left + z, -20, x * width), (radius, 14, radius * 1.4), 40 * radius)
 
 
 def _paint_mediastinum(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> np.ndarray:
-    """Fatty mediastinum, heart, aorta; returns the occupancy (D, H, W) of all that is not lung between the lungs."""
+    """Paint fatty mediastinum, heart, aorta; return the occupancy (D, H, W) of everything between the lungs."""
     z, y, x = grid.axes
     occupancy = np.zeros_like(hu)
     scale, apex, spine_y = anatomy.scale, anatomy.apex_z, anatomy.spine_y
@@ -142,15 +142,15 @@ def _paint_mediastinum(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> np.ndarr
     box, (z, y, x) = grid.box((-260, -anatomy.half_depth, -54 * scale), (apex + 90, anatomy.half_depth, 54 * scale))
     x = x - anatomy.spine_x(z)
     radius = np.abs((x + 1) / half[box[0]]) ** np.float32(1.8) + ((y + 2) / np.float32(0.74 * anatomy.half_depth)) ** 2
-    # the tissue beside the spine: pleura does not reach into the corner
+    # the tissue next to the spine, where pleura does not reach
     behind = ((x - 1) / np.float32(23 * scale)) ** 2 + ((y - np.float32(spine_y + 12)) / np.float32(38 * scale)) ** 2
     column = inside((1 - np.minimum(radius, behind)) * np.float32(14), grid.edge_mm)
     paint(hu, column * (z > anatomy.dome_z[0]) * (z < apex - 10), np.float32(-30), box)
     occupancy[box] = column
-    for centre, radii, tilt in heart_parts(anatomy):
+    for center, radii, tilt in heart_parts(anatomy):
         reach = max(radii)
-        box, axes = grid.box(np.subtract(centre, reach), np.add(centre, reach))
-        part = ellipsoid(axes, centre, radii, grid.edge_mm, tilt)
+        box, axes = grid.box(np.subtract(center, reach), np.add(center, reach))
+        part = ellipsoid(axes, center, radii, grid.edge_mm, tilt)
         paint(hu, part, np.float32(HEART_HU), box)
         np.maximum(occupancy[box], part, out=occupancy[box])
     vessels, box = paint_tubes(hu, grid, BLOOD_HU, *aorta_path(anatomy, grid.edge_mm))

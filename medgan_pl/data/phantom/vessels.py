@@ -7,7 +7,7 @@ from medgan_pl.data.phantom.raster import Grid, paint_tubes, splat, sweep
 
 
 def _arch(anatomy: Anatomy) -> np.ndarray:
-    """Knots (K, 3) of the aorta from valve to diaphragm: with age the arch rises and widens and the descending part bows to the left."""
+    """Return knots (K, 3) of the aorta from valve to diaphragm; with age the arch rises and widens, the descending part bows left."""
     s, unfold = anatomy.scale, anatomy.aorta_unfolding
     knots = [
         (-20, -28, 6),
@@ -25,7 +25,7 @@ def _arch(anatomy: Anatomy) -> np.ndarray:
 
 
 def aorta_path(anatomy: Anatomy, edge_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) and radii (N,) of the great vessels: aorta, superior vena cava, pulmonary trunk and its two branches."""
+    """Return points (N, 3) and radii (N,) of the great vessels: aorta, superior vena cava, pulmonary trunk and its two branches."""
     s, step = anatomy.scale, max(4.0, 0.8 * edge_mm)
     tubes = [
         (_arch(anatomy), anatomy.aorta_radius),
@@ -36,13 +36,13 @@ def aorta_path(anatomy: Anatomy, edge_mm: float) -> tuple[np.ndarray, np.ndarray
     ]
     paths = [sweep(knots, step) for knots, _ in tubes]
     radii = [np.full(len(path), radius) for path, (_, radius) in zip(paths, tubes, strict=True)]
-    # the aorta tapers by a quarter on its way
+    # the aorta tapers by a quarter
     radii[0] = radii[0] * np.linspace(1.1, 0.85, len(radii[0]))
     return np.concatenate(paths), np.concatenate(radii)
 
 
 def calcified_arch(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
-    """A crescent of calcium in the wall of the aortic knob, as thick as `anatomy.calcification` says; in place."""
+    """Paint a crescent of calcium in the wall of the aortic knob, with the thickness of `anatomy.calcification`; in place."""
     if anatomy.calcification <= 0:
         return
     arch = sweep(_arch(anatomy)[3:6] + np.array([0, 0, 0.85 * anatomy.aorta_radius]), 2.0)
@@ -50,7 +50,7 @@ def calcified_arch(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
 
 
 def add_airways(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
-    """Trachea to the carina, both main bronchi and the intermediate ones, as air; in place."""
+    """Paint trachea, both main bronchi and the intermediate ones as air; in place."""
     s, x = anatomy.scale, anatomy.carina_x
     carina = (22 * s, 14 * s, x - 3 * s)
     knots = [
@@ -64,9 +64,9 @@ def add_airways(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
 
 
 def lung_vessels(volume: np.ndarray, grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> None:
-    """Raises `volume` to the occupancy of the pulmonary vessels: from each hilum ten stems, each forking five times.
+    """Raise `volume` to the occupancy of the pulmonary vessels: from each hilum ten stems, each with five forks.
 
-    Calibres fall by Murray's law, r³ = r₁³ + r₂³, so by 2^(-1/3) a fork; the lower lobes get more (upright flow).
+    Radii follow Murray's law, r³ = r₁³ + r₂³, so 2^(-1/3) a fork; the lower lobes have larger vessels (upright flow).
     """
     s = anatomy.scale
     for side, hilum in ((-1, (-2, 8, -34)), (1, (8, 10, 36))):

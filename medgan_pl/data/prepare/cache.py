@@ -38,9 +38,9 @@ class Task:
 
 
 class Cache:
-    """The images that one pipeline made of one set of scans, opened when first read, so that it travels to worker processes as a path.
+    """The images that one pipeline made of one set of scans, opened at the first read, so that worker processes receive only its path.
 
-    `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and what `Entries` tells of it}; `unusable`: digest -> why.
+    `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and the facts of `Entries`}; `unusable`: digest -> reason.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,17 +56,17 @@ class Cache:
 
     @property
     def values(self) -> np.ndarray:
-        """(elements,) of the stored type."""
+        """Return all values (elements,) in the stored type."""
         if self._values is None:
             self._values = np.asarray(np.memmap(self.folder / "values.bin", self.format.dtype, "r"))
         return self._values
 
     def images(self, rows: np.ndarray, shape: Sequence[int]) -> Tensor:
-        """Rows (B,) of a cache whose images all have one `shape` (C, *S) -> (B, C, *S) float32 in [-1, 1]."""
+        """Return images (B, C, *S), float32 in [-1, 1], at rows (B,) of a cache whose images all have one `shape` (C, *S)."""
         return self.format.restore(self.values.reshape(-1, *shape)[rows])
 
     def patches(self, digests: Sequence[str], corners: np.ndarray, patch: Sequence[int]) -> Tensor:
-        """Of each scan (1, C, *S) the patch that starts at `corners` (B, 3), fractions of the room there is -> (B, C, *patch)."""
+        """Return from each scan (1, C, *S) the patch at `corners` (B, 3), fractions of the possible range: (B, C, *patch)."""
         cut = []
         for digest, corner in zip(digests, corners, strict=True):
             entry = self.entries[digest]
@@ -77,7 +77,7 @@ class Cache:
         return self.format.restore(np.stack(cut))
 
     def picture(self, digest: str) -> Tensor:
-        """(H, W) in [-1, 1] of a scan, to look at: the middle of its images, of a volume the middle slice, the first channel."""
+        """Return a picture (H, W) in [-1, 1] of a scan: the first channel of its middle image, of a volume the middle slice."""
         entry = self.entries[digest]
         values = self.values[entry["offset"] :][: int(np.prod(entry["shape"]))].reshape(entry["shape"])
         image = values[len(values) // 2, 0]
@@ -85,7 +85,7 @@ class Cache:
 
 
 class Pipeline(Protocol):
-    """Scan -> Prepared, or ScanError; `settings` is all that the result depends on besides the scan."""
+    """A map of a scan to Prepared, or ScanError; `settings` holds all that the result depends on besides the scan."""
 
     settings: Mapping[str, Any]
 
@@ -93,11 +93,11 @@ class Pipeline(Protocol):
 
 
 def prepare(tasks: Iterable[Task], pipeline: Pipeline, folder: Path, dtype: str = "uint16", workers: int = 2) -> Cache:
-    """The cache of these tasks under this pipeline, made now unless it is there.
+    """Return the cache of these tasks under this pipeline; make it unless it exists.
 
-    `workers` processes share the work (0: this one), each holding one scan. It is built aside, scan after scan, and moved into place
-    whole: a kill or Ctrl-C leaves nothing that looks like a cache, and the next call goes on after the last scan that was whole.
-    Processes that want the same one wait for the first. Raises OSError when the disk is full, ValueError for a lossy `dtype`.
+    `workers` processes share the work (0: this one), each with one scan. The cache is built in a temporary folder, scan by scan, and then
+    renamed: after a kill or Ctrl-C there is no incomplete cache, and the next call resumes after the last complete scan.
+    Processes that need the same cache wait for the first. Raise OSError if the disk is full, ValueError for a lossy `dtype`.
     """
     tasks = sorted({task.digest: task for task in tasks}.values(), key=lambda task: task.digest)
     digests = [task.digest for task in tasks]
@@ -122,24 +122,26 @@ def build(tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format, wor
     done = {digest for digest, _ in journal(folder)}
     left = [task for task in tasks if task.digest not in done]
     if done:
-        log.info("going on with a preparation that was stopped: %d of %d are done", len(done), len(tasks))
-    few = len(left) < 4  # not worth starting processes for
+        log.info("resuming a stopped preparation: %d of %d are done", len(done), len(tasks))
+    few = len(left) < 4  # too few to start processes
     loader = DataLoader(
         Entries(left, pipeline, folder, form),
         batch_size=None,
         num_workers=0 if few else min(workers, len(left)),
-        generator=torch.Generator(),  # else the loader draws from the global one
+        generator=torch.Generator(),  # otherwise the loader draws from the global one
     )
     for error in watched(loader, len(left), "preparing images"):
         if error is not None:
             raise error
-    sync(folder)  # before the rename says that it is whole
+    sync(folder)  # before the rename marks it as complete
     log.info("prepared %d images or volumes in %.1f s: %s", len(left), time.monotonic() - started, folder.with_suffix(""))
 
 
 class Entries(Dataset):
-    """Element i reads, prepares and appends task i; it is None, or the error that must stop the whole: raised in a worker process, its
-    message would be that process's traceback."""
+    """A dataset whose element i reads, prepares and appends task i. The element is None, or an error that must stop the preparation.
+
+    An error raised in a worker process would show that process's traceback as its message.
+    """
 
     def __init__(self, tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format) -> None:
         self.tasks, self.pipeline, self.folder, self.format = tasks, pipeline, folder, form
@@ -151,7 +153,7 @@ class Entries(Dataset):
         try:
             self.fill(self.tasks[index])
         except (OSError, ValueError, RuntimeError) as error:
-            if error.__cause__ is not None:  # MONAI's wrapper about a mistake of ours, whose traceback is wanted
+            if error.__cause__ is not None:  # MONAI wraps our own errors, whose traceback is needed
                 raise
             return error
         return None
@@ -173,11 +175,11 @@ class Entries(Dataset):
             "loss": self.format.check(prepared.levels, unit),
             "loss_unit": unit.of_loss,
         }
-        append(self.folder, task.digest, entry, self.format.quantise(prepared.images))
+        append(self.folder, task.digest, entry, self.format.quantize(prepared.images))
 
 
 def available_cores(top: int = 8) -> int:
-    """Cores this process may use, `top` at most."""
+    """Return the number of cores that this process may use, at most `top`."""
     try:
         return min(top, len(os.sched_getaffinity(0)))
     except AttributeError:  # not on macOS
@@ -186,11 +188,11 @@ def available_cores(top: int = 8) -> int:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the file `path` locked; the system lets go when the process ends, however it ends."""
+    """Hold a lock on the file `path`; the system releases it when the process ends for any reason."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("another process is preparing the same films; waiting for it")
+            log.info("another process is preparing the same images; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -12,7 +12,7 @@ from medgan_pl.data.intensity import Levels, Unit
 class Format:
     """The stored type of a number in [-1, 1]: `dtype` is uint16 or uint8 (even steps), float16, or float32 (unchanged)."""
 
-    # The largest error on the [-1, 1] scale: half a step; of float16 half its spacing in [0.5, 1].
+    # The largest error on the [-1, 1] scale: half a step; for float16 half its spacing in [0.5, 1].
     ERRORS: Mapping[str, float] = {"uint16": 1 / 65535, "uint8": 1 / 255, "float16": 2**-12, "float32": 2**-25}
 
     def __init__(self, dtype: str) -> None:
@@ -21,14 +21,14 @@ class Format:
         self.dtype, self.error = np.dtype(dtype), self.ERRORS[dtype]
         self.steps = np.iinfo(self.dtype).max if self.dtype.kind == "u" else None
 
-    def quantise(self, image: Tensor) -> np.ndarray:
-        """[-1, 1] float -> stored."""
+    def quantize(self, image: Tensor) -> np.ndarray:
+        """Return the stored numbers of floats in [-1, 1]."""
         values = image.numpy()
         return (((values.clip(-1, 1) + 1) * (self.steps / 2)).round() if self.steps else values).astype(self.dtype)
 
     def restore(self, stored: np.ndarray) -> Tensor:
-        """Stored -> [-1, 1] float32, a fresh contiguous tensor of the same shape."""
-        image = stored.astype(np.float32)  # by NumPy: a batch is too small to be worth waking torch's threads, which training keeps busy
+        """Return the float32 values in [-1, 1] of stored numbers, as a new contiguous tensor of the same shape."""
+        image = stored.astype(np.float32)  # by NumPy: a batch is too small for torch's threads, which training uses
         if self.steps:
             image *= 2 / self.steps
             image -= 1

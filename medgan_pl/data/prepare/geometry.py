@@ -1,4 +1,4 @@
-"""From the grid a scan came on to the grid a network wants: resampled to a spacing without aliasing, cropped or padded about the centre."""
+"""Map a scan's grid to the network's grid: resample to a spacing without aliasing, crop or pad about the center."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from medgan_pl.data.readers.scan import ScanError
 
-# New times old samples of one axis, a GiB while they are made: a side of 4096 resampled to 8192. A header may claim any spacing.
+# New times old samples of one axis, 1 GiB in memory: a side of 4096 resampled to 8192. A header may claim any spacing.
 MAX_WEIGHTS = 2**25
 
 
 def weights(count: int, scale: float, max_size: int | None = None) -> np.ndarray:
-    """(new, count): each new sample along one axis as a mean of the old ones, about the same centre; `scale` = new over old spacing.
+    """Return weights (new, count): each new sample along one axis as a mean of the old ones, about the same center.
 
-    Shrinking takes the mean of what the new sample covers (nothing aliases, means are kept), enlarging interpolates linearly between
-    centres. Scale 1 is the identity. `max_size`: how many new samples are wanted at most, those about the centre.
-    Raises ScanError for more than MAX_WEIGHTS.
+    `scale` is new over old spacing. Shrinking takes the mean over the new sample's extent (no aliasing, means are kept), enlarging
+    interpolates linearly between centers. Scale 1 is the identity. `max_size`: the largest number of new samples, about the center.
+    Raise ScanError for more than MAX_WEIGHTS.
     """
     new = max(1, round(count / scale))
     new = new if max_size is None else min(new, max_size)
@@ -34,15 +34,15 @@ def weights(count: int, scale: float, max_size: int | None = None) -> np.ndarray
         old = np.arange(count)
         matrix = np.clip(np.minimum(high, old + 1) - np.maximum(low, old), 0, None)  # lengths of overlap
     else:
-        centres = np.clip((edges[:-1] + edges[1:]) / 2 - 0.5, 0, count - 1)
-        matrix = np.clip(1 - np.abs(centres[:, None] - np.arange(count)), 0, None)
+        centers = np.clip((edges[:-1] + edges[1:]) / 2 - 0.5, 0, count - 1)
+        matrix = np.clip(1 - np.abs(centers[:, None] - np.arange(count)), 0, None)
     return matrix / matrix.sum(1, keepdims=True)
 
 
 def resample(image: Tensor, scales: Sequence[float], size: Sequence[int]) -> Tensor:
-    """The last len(scales) axes of `image` on a grid `scales` times as wide, about the same centre (see `weights`).
+    """Return `image` with its last len(scales) axes on a grid `scales` times as wide, about the same center (see `weights`).
 
-    Where that is wider than `size` only the middle comes out, centred exactly; an axis of scale 1 is left as it is.
+    If the result is wider than `size`, only the middle is returned, centered exactly; an axis of scale 1 is unchanged.
     """
     for axis, (scale, max_size) in enumerate(zip(scales, size, strict=True), image.ndim - len(scales)):
         if abs(scale - 1) > 1e-6:
@@ -52,10 +52,10 @@ def resample(image: Tensor, scales: Sequence[float], size: Sequence[int]) -> Ten
 
 
 class Fit:
-    """Brings the last len(size) axes of an image to `size` about their centre, filling with `fill` where there is no image.
+    """Fit the last len(size) axes of an image to `size` about their center, with `fill` outside the image.
 
-    spacing_mm: of the new grid; each new sample then covers that much of the patient, and the field is cropped or padded. None keeps the
-    proportions: one spacing for all axes, the largest at which the image fills `size` (`crop`) or the smallest at which all of it is in.
+    spacing_mm: of the new grid; the field is cropped or padded. None keeps the proportions: one spacing for all axes, the largest at which
+    the image fills `size` (`crop`) or the smallest at which all of it is inside.
     """
 
     def __init__(self, size: Sequence[int], spacing_mm: Sequence[float] | None = None, crop: bool = True) -> None:
@@ -69,23 +69,23 @@ class Fit:
         return (min(ratios) if self.crop else max(ratios),) * len(ratios)
 
     def kept(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[slice, ...]:
-        """The part of an image of `shape` that can reach the new grid, about the same centre."""
+        """Return the part of an image of `shape` that affects the new grid, about the same center."""
         parts = []
         for n, s, new, m in zip(shape, spacing, self.spacing(shape, spacing), self.size, strict=True):
-            spare = max(0, int((n - m * new / s) / 2 + 1e-6) - (new < s))  # interpolation looks at the next pixel too
+            spare = max(0, int((n - m * new / s) / 2 + 1e-6) - (new < s))  # interpolation needs the next pixel too
             parts.append(slice(spare, n - spare))
         return tuple(parts)
 
     def __call__(self, image: Tensor, spacing: Sequence[float], fill: float) -> tuple[Tensor, np.ndarray]:
-        """(*rest, *S) of `spacing` -> (*rest, *size), and (n + 1, n + 1): new indices -> old ones; affine @ it is the new affine."""
+        """Map (*rest, *S) of `spacing` to (*rest, *size); also return (n + 1, n + 1), new indices -> old: affine @ it is the new affine."""
         dims, old = len(self.size), image.shape[-len(self.size) :]
         scales = [b / a for a, b in zip(spacing, self.spacing(old, spacing), strict=True)]
         image = resample(image[(..., *self.kept(old, spacing))], scales, self.size)
         grid = np.eye(dims + 1)
         for axis, (n, resampled, m, scale) in enumerate(zip(old, image.shape[-dims:], self.size, scales, strict=True)):
-            start = resampled // 2 - m // 2 if resampled > m else -((m - resampled) // 2)  # where MONAI crops and pads
+            start = resampled // 2 - m // 2 if resampled > m else -((m - resampled) // 2)  # as MONAI crops and pads
             grid[axis, axis] = scale
             grid[axis, -1] = (start + 0.5 - resampled / 2) * scale + n / 2 - 0.5
-        flat = image.reshape(-1, *image.shape[-dims:])  # what lies before the last axes is a channel to MONAI
+        flat = image.reshape(-1, *image.shape[-dims:])  # MONAI needs one channel axis before the last axes
         flat = SpatialPad(self.size, value=fill)(CenterSpatialCrop(self.size)(flat))
         return convert_to_tensor(flat, track_meta=False).reshape(*image.shape[:-dims], *self.size), grid

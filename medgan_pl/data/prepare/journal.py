@@ -1,6 +1,6 @@
-"""A growing file of numbers with a journal of what lies where: several processes append, and a kill at any moment leaves whole entries.
+"""A growing file of numbers with a journal of its entries: several processes append, and entries are complete after a kill at any time.
 
-`values.bin` holds the numbers, `journal.jsonl` a line an entry: [digest, what is told of it, elements of values.bin up to its end].
+`values.bin` holds the numbers, `journal.jsonl` a line for each entry: [digest, its facts, elements of values.bin up to its end].
 """
 
 import fcntl
@@ -16,7 +16,7 @@ import numpy as np
 
 
 def append(folder: Path, digest: str, entry: dict[str, Any], values: np.ndarray | None) -> None:
-    """Adds an entry. The values go where the last whole line says they end: what a killed process wrote behind that is written over."""
+    """Add an entry. Its values follow those of the last complete line; values that a killed process wrote there are overwritten."""
     with (folder / "journal.jsonl").open("a+b") as lines:
         fcntl.flock(lines, fcntl.LOCK_EX)
         end = end_of(lines)
@@ -24,7 +24,7 @@ def append(folder: Path, digest: str, entry: dict[str, Any], values: np.ndarray 
             room = shutil.disk_usage(folder).free
             if values.nbytes > 0.95 * room:
                 raise OSError(
-                    f"the cache needs another {values.nbytes / 2**30:.2g} GiB, {folder.parent} has {room / 2**30:.2g}; free some "
+                    f"the cache needs another {values.nbytes / 2**30:.2g} GiB, {folder.parent} has {room / 2**30:.2g}; free some space "
                     "or set data.cache.dir"
                 )
             try:
@@ -32,14 +32,14 @@ def append(folder: Path, digest: str, entry: dict[str, Any], values: np.ndarray 
                     file.seek(end * values.itemsize)
                     file.write(np.ascontiguousarray(values).data)
             except OSError as error:
-                raise OSError(error.errno, f"{error.strerror}: {folder} cannot grow; free some room or set data.cache.dir") from None
+                raise OSError(error.errno, f"{error.strerror}: {folder} cannot grow; free some space or set data.cache.dir") from None
             entry = {**entry, "offset": end, "crc": zlib.crc32(np.ascontiguousarray(values))}
             end += values.size
         lines.write(json.dumps([digest, entry, end]).encode() + b"\n")
 
 
 def end_of(lines: BinaryIO) -> int:
-    """Elements of values.bin that the journal knows of; they stand at the end of its last line."""
+    """Return the number of elements of values.bin that the journal lists, from the end of its last line."""
     size = lines.seek(0, os.SEEK_END)
     lines.seek(max(0, size - 32))
     tail = lines.read()
@@ -47,7 +47,7 @@ def end_of(lines: BinaryIO) -> int:
 
 
 def journal(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a cache's journal: (digest, entry)."""
+    """Yield the lines of a cache's journal: (digest, entry)."""
     path = folder / "journal.jsonl"
     if path.is_file():
         with path.open("rb") as lines:
@@ -57,7 +57,7 @@ def journal(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def mend(folder: Path) -> None:
-    """Cuts off the first entry that is torn, or whose values are not those it was written for, and all behind it: a kill, a power cut."""
+    """Cut off the first entry that is incomplete or has wrong values, after a kill or a power cut, and all entries after it."""
     itemsize = np.dtype(json.loads((folder / "format.json").read_text())["dtype"]).itemsize
     kept = end = 0
     with (folder / "journal.jsonl").open("a+b") as lines, (folder / "values.bin").open("a+b") as values:

@@ -48,7 +48,7 @@ class Layout(ABC):
         """Return the images at the size and spacing of training. `fill` is the native value outside the scan."""
 
     def cut_mask(self, scan: Scan, inside: np.ndarray) -> Tensor:
-        """Return the mask `inside` (bool, on the grid of the scan) on the grid of the images: (n, *S) bool, half covered is inside."""
+        """Return the mask `inside` (bool, on the scan's grid) on the grid of the images: (n, *S) bool; half covered counts as inside."""
         return covered(self.cut(replace(scan, pixels=inside.astype(np.float32), padding=None), fill=0.0).pixels)
 
     def seen(self, scan: Scan) -> Scan:
@@ -60,7 +60,7 @@ class Layout(ABC):
         return torch.ones(len(images), dtype=torch.bool)
 
     def fixed(self, scan: Scan) -> "Layout":
-        """Return a layout that cuts images of `image_size` from this scan without randomness; of patches the one in the middle."""
+        """Return a layout that cuts images of `image_size` from this scan without randomness; for patches the middle one."""
         return self
 
     def resized(self, size: Sequence[int]) -> "Layout":
@@ -68,13 +68,13 @@ class Layout(ABC):
         return self
 
     def pixel_size(self, shape: Sequence[int]) -> tuple[float, ...] | None:
-        """Return the side of an image's pixel in pixels of a scan of `shape` that has no spacing; None if only the spacing says that."""
+        """Return the side of an image's pixel in pixels of a scan of `shape` that has no spacing; None if it depends on the spacing."""
         return None
 
-    # A scan on its own grid, there and back ---------------------------------------------------------------------------------------------
+    # A scan on its own grid, both directions --------------------------------------------------------------------------------------------
 
     def arranged(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a view of the array of a scan with the images first and each as it is shown: (*S) -> (n, *S)."""
+        """Return a view of the array of a scan with the images first, each as it is displayed: (*S) -> (n, *S)."""
         return pixels[None]
 
     def images(self, pixels: np.ndarray) -> Tensor:

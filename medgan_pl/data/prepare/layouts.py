@@ -87,7 +87,7 @@ class Slices(Layout):
         volume = self.arranged(scan.pixels)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)
         if len(volume) * self.size[0] * self.size[1] > MAX_VOXELS // 2:
             raise ScanError(
-                f"the slices of a volume may hold {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {self.size[0]} × {self.size[1]}; "
+                f"a volume's slices may have at most {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {self.size[0]} × {self.size[1]}; "
                 "take fewer with data.slices.step or data.slices.part"
             )
         spacing = self.within(scan.spacing_mm)
@@ -107,7 +107,7 @@ class Slices(Layout):
         return (*factors[: self.stacked_axis], 1, *factors[self.stacked_axis :])
 
     def _upright(self, slices: np.ndarray) -> np.ndarray:
-        """Return coronal and sagittal slices with their rows from the head down, or such slices as the volume has them; its own inverse."""
+        """Return coronal and sagittal slices with their rows from the head down, or such slices in the volume's order; its own inverse."""
         return slices if self.stacked_axis == 0 else slices[:, ::-1]
 
 
@@ -164,7 +164,7 @@ def laid_out(
         if spatial_dims == 3:
             raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")
         if spacing_mm is not None:
-            raise ValueError(f"data.spacing_mm must be null for films (few say theirs), got {list(spacing_mm)}; set data.size")
+            raise ValueError(f"data.spacing_mm must be null for films (few state theirs), got {list(spacing_mm)}; set data.size")
         return Film(size=size, crop=crop)
     if spatial_dims == 2:
         return Slices(size=size, spacing_mm=spacing_mm, crop=crop, **slices)

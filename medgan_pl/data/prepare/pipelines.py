@@ -1,4 +1,4 @@
-"""The prepared pipeline: from a scan in native units to the images that are cached, and from a scan to the input of a trained generator.
+"""The prepared pipeline: it maps a scan in native units to cached images, or to the input of a trained generator.
 
 Nothing is random here. Training, `apply` and `evaluate` share one Pipeline, and a checkpoint stores it as plain values.
 """
@@ -30,7 +30,7 @@ PARTS = (*DATA_PARTS, "medgan_pl.data.prepare.layouts")
 
 
 class Pipeline:
-    """The map of a scan to images in [-1, 1], and of what is generated back to the scan.
+    """The map of a scan to images in [-1, 1], and of generated images back to the scan.
 
     - `layout`, `intensity`, `modality`: the rules that cut, scale and read an image. A pipeline without a modality cannot be stored.
     - `companions`: readers of images on the same grid, by their key in a batch.
@@ -58,7 +58,7 @@ class Pipeline:
         """Return the images of training of a scan. Raise ScanError for a scan that cannot be used."""
         try:
             return self.chain(scan)
-        except RuntimeError as error:  # MONAI wraps what a transform raises
+        except RuntimeError as error:  # MONAI wraps errors of transforms
             if isinstance(error.__cause__, ScanError):
                 raise error.__cause__ from None
             raise
@@ -83,9 +83,9 @@ class Pipeline:
     # Whole scans for a trained generator ------------------------------------------------------------------------------------------------
 
     def of_source(self, size: Sequence[int], *, image_alone: bool) -> "Pipeline":
-        """Return the pipeline of the scans that a trained generator takes, for sources of `size`.
+        """Return the pipeline of the scans for a trained generator, for sources of `size`.
 
-        If the source is another scan of the patient, it has rules of its own. `image_alone`: the source is the image itself, as for a
+        If the source is another scan of the patient, it has its own rules. `image_alone`: the source is the image itself, as for a
         segmentation.
         """
         source = None if image_alone else self.companions.get("source")
@@ -100,8 +100,8 @@ class Pipeline:
         if why := self.modality.doubt(item, scan, min(low for low, _ in self.source_levels(scan))):
             name = self.modality.name
             raise ValueError(
-                f"it must be {name}, as the scans of training were, and no tag names its modality: {why}; if it is {name} nevertheless, "
-                "force=true takes it as it is"
+                f"it must be {name}, like the scans of training, and no tag names its modality: {why}; if it is {name} nevertheless, "
+                "use force=true"
             )
 
     def source_levels(self, scan: Scan) -> Levels:
@@ -138,7 +138,7 @@ def described(part: Any, without: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def check_plain(plain: Any) -> None:
-    """Raise ValueError unless `plain` is a stored pipeline that is safe to build: parts of ours alone, and a frame of plain numbers."""
+    """Raise ValueError unless `plain` is a stored pipeline that is safe to build: only our own parts, and a frame of plain numbers."""
     keys = {"modality", "layout", "intensity", "companions", "frame"}
     if not isinstance(plain, dict) or plain.keys() != keys:
         raise ValueError(f"a stored pipeline must have {', '.join(sorted(keys))}, and nothing else")
@@ -149,4 +149,4 @@ def check_plain(plain: Any) -> None:
     fits = fits and all(isinstance(frame[key], bool) for key in ("holes", "moves_levels"))
     fits = fits and (fill is None or (isinstance(fill, int | float) and -1 <= fill <= 1))
     if not fits or not isinstance(thickness, list) or not all(type(n) is int and 1 <= n <= 1024 for n in thickness):
-        raise ValueError("the frame of a stored pipeline must say its holes, fill, thickness and moves_levels")
+        raise ValueError("the frame of a stored pipeline must have holes, fill, thickness and moves_levels")

@@ -53,14 +53,14 @@ class Prepared:
 
 
 class Usable(Transform):
-    """Passes a scan on. Raises ScanError for NaN, infinity, or the same value everywhere."""
+    """Return the scan. Raise ScanError for NaN, infinity, or the same value everywhere."""
 
     def __call__(self, scan: Scan) -> Scan:
         bad = scan.pixels.size - np.count_nonzero(np.isfinite(scan.pixels))
         if bad:
             raise ScanError(f"every value must be a finite number, got {bad} NaN or infinite of {scan.pixels.size}")
         if scan.pixels.min() == scan.pixels.max():
-            raise ScanError(f"it must show something, got {scan.pixels.min():g} everywhere")
+            raise ScanError(f"it must have different values, got {scan.pixels.min():g} everywhere")
         return scan
 
 
@@ -82,7 +82,7 @@ class Prepare(Transform):
         if not keep.any():
             raise ScanError(f"every one of its {len(keep)} slices is empty (data.slices.foreground); values {range_of(scan)}")
         if images.min() == images.max():
-            raise ScanError(f"nothing lies between the levels {levels} that become -1 and 1; values {range_of(scan)}")
+            raise ScanError(f"no value lies between the levels {levels} that become -1 and 1; values {range_of(scan)}")
         under = [beside.lay(other, self.layout) for beside, other in zip(self.beside, scan.beside, strict=True)]
         return Prepared(torch.cat([images, *under], 1)[keep], levels, cut.spacing_mm, cut.affine, facts)
 
@@ -94,7 +94,7 @@ def range_of(scan: Scan) -> str:
 def facts_of(scan: Scan) -> dict[str, Any]:
     """Return facts of a scan as it was read: shape, spacing, bits, range, a histogram of 64 bins over it, and the share of padding.
 
-    `synthetic` says if the file calls itself generated. `pixels` is the hash of the values, equal for equal images whatever the files say.
+    `synthetic` is true if the file is marked as generated. `pixels` is the hash of the values, equal for equal images in any file.
     """
     low, high = float(scan.pixels.min()), float(scan.pixels.max())
     counts, content = np.zeros(64, np.int64), hashlib.blake2b(str(scan.pixels.shape).encode(), digest_size=16)

@@ -1,4 +1,4 @@
-"""Read the attributes of a DICOM file: bounded, and None where the file does not state them legibly."""
+"""Read the attributes of a DICOM file: bounded, and None if the file does not state them legibly."""
 
 import math
 
@@ -9,20 +9,20 @@ from pydicom.multival import MultiValue
 from medgan_pl.data.readers.pictures import Bounded
 from medgan_pl.data.readers.scan import ScanError
 
-HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in all, counting each of at most 2^18 reads as 1 KiB; at a time: the largest LUT has 128 KiB
+HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in total, each of at most 2^18 reads counts as 1 KiB; at once: the largest LUT has 128 KiB
 
 MAX_VALUE = 1e9
 
 
 class DicomFile(Bounded):
     def read(self, size: int = -1) -> bytes:
-        if size < 0:  # asked by pydicom only in order to inflate the whole file, without a bound
+        if size < 0:  # pydicom does this only to inflate the whole file, without a bound
             raise ScanError("a DICOM must not be deflated as a whole (1.2.840.10008.1.2.1.99); store it uncompressed")
         return super().read(size)
 
 
 def parse(file: Bounded, tags: list[str]) -> pydicom.FileDataset:
-    """The elements `tags`, the file left standing before its pixel data or at its end."""
+    """Return the elements `tags`; leave the file's position before its pixel data or at its end."""
     try:
         return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
     except InvalidDicomError:
@@ -32,7 +32,7 @@ def parse(file: Bounded, tags: list[str]) -> pydicom.FileDataset:
 def text(found: pydicom.Dataset, name: str) -> str:
     try:
         value = found.get(name)
-    except Exception:  # illegible is as good as absent: what needs it says so
+    except Exception:  # illegible counts as absent: the code that needs it raises
         return ""
     if isinstance(value, MultiValue):
         return "\\".join(map(str, value))
@@ -40,7 +40,7 @@ def text(found: pydicom.Dataset, name: str) -> str:
 
 
 def numbers(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers, else None."""
+    """Return `count` finite numbers, else None."""
     try:
         values = tuple(float(part) for part in text(found, name).split("\\"))
     except ValueError:

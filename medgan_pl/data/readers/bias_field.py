@@ -1,4 +1,4 @@
-"""The shading that a receiving coil lays over an MRI, and an image without it."""
+"""Correction of the bias field: the shading of an MRI by its receiving coil."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,10 @@ from medgan_pl.data.readers.scan import Scan
 
 
 def even(scan: Scan) -> Scan:
-    """The scan divided by its bias field, found on a grid at most 64 voxels wide within Otsu's foreground; the median there is kept."""
+    """Return the scan divided by its bias field.
+
+    The field is estimated on a grid at most 64 voxels wide within Otsu's foreground; the median there is kept.
+    """
     sitk = simple_itk()
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(scan.pixels))

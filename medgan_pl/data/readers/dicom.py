@@ -1,7 +1,6 @@
-"""DICOM, one file at a time: its one frame in native units, and a frame as a film.
+"""Single DICOM files: the one frame in native units, and a frame as a film.
 
-Nothing of a hostile file is believed before it is checked: every length is bounded by the file's, every size by scan.bound, and no more
-than one frame is ever decoded.
+Every value of a hostile file is checked before use: lengths are bounded by the file's, sizes by scan.bound, and only one frame is decoded.
 """
 
 import io
@@ -19,7 +18,7 @@ from medgan_pl.data.readers.attributes import HEADER_BYTES, MAX_VALUE, PIECE_BYT
 from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, faults, single_channel
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
-RLE_BYTES = 2**24  # 16 MiB of RLE can claim to be 64 times as much, 1 GiB and 6 s, before pydicom looks
+RLE_BYTES = 2**24  # 16 MiB of RLE can expand by 64, to 1 GiB in 6 s, before pydicom checks
 MONOCHROME, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 ORIGIN = ["ImageType", "SeriesDescription"]
 LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"]
@@ -30,23 +29,23 @@ FRAME_TAGS = [*LAYOUT, *STORED, *MEANING, *DISPLAY, *ORIGIN, "PixelSpacing", "Im
 
 
 def synthetic(found: pydicom.Dataset) -> bool:
-    """Return whether ImageType or SeriesDescription says that a generator made it, as our own export writes it."""
+    """Return True if ImageType or SeriesDescription marks it as generated, as our own export does."""
     return "SYNTHETIC" in text(found, "ImageType").upper().split("\\") or text(found, "SeriesDescription").upper().startswith("SYNTHETIC")
 
 
 def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
-    """The one frame of a file: values (H, W) float32 after the modality LUT or rescale, bool (H, W) where it is padding, and the header.
+    """Return the one frame of a file: values (H, W) float32 after the modality LUT or rescale, padding (H, W) bool, and the header.
 
-    Raises ScanError for a fault of the file, RuntimeError where the decoder for its compression is not installed.
+    Raise ScanError for a fault of the file, RuntimeError if the decoder for its compression is not installed.
     """
     with path.open("rb") as file, faults("a DICOM that is corrupt or truncated"):
         header = parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), FRAME_TAGS)
         syntax = header.file_meta.get("TransferSyntaxUID")
         if syntax is None:
-            raise ScanError("a DICOM must say its transfer syntax, got none; nobody knows how its pixels are stored")
+            raise ScanError("a DICOM must state its transfer syntax, got none; it is unknown how its pixels are stored")
         expected = pixel_bytes(header)
         file.seek(0)
-        # what was parsed above is small, so that the one large piece left is the pixels
+        # the elements above are small, so that the pixels are the only large element
         whole_file = DicomFile(file, HEADER_BYTES + 3 * expected, 2 * expected + PIECE_BYTES)
         content = pydicom.dcmread(whole_file, specific_tags=[*LAYOUT, *STORED, "PixelData"])
         if not content.get("PixelData"):
@@ -54,7 +53,7 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
         check_pixel_data(content.PixelData, header, syntax, expected)
     require_decoder(syntax, int(header.BitsStored))
     with faults("a DICOM whose pixels are corrupt or truncated"):
-        # frame 0 only: the data may hold any number of further ones; unused bits as they are: pydicom would mask them without a word
+        # only frame 0: the data may hold any number of frames; keep unused bits, which pydicom would mask silently
         stored = single_channel(pixel_array(content, index=0, correct_unused_bits=False))
         if stored.shape != (header.Rows, header.Columns):
             raise ScanError(f"pixels must be {header.Rows} × {header.Columns}, got {' × '.join(map(str, stored.shape))}")
@@ -64,7 +63,7 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
 
 
 def pixel_bytes(header: pydicom.Dataset) -> int:
-    """Return the bytes of the uncompressed frame, for a header that makes sense. Raise ScanError for one that does not."""
+    """Return the number of bytes of the uncompressed frame. Raise ScanError for an invalid header."""
     if whole(header, "NumberOfFrames", 1) > 1:
         raise ScanError(
             f"an image must be one frame, got {header.NumberOfFrames} (an enhanced multi-frame file?); split it into single frames"
@@ -73,48 +72,48 @@ def pixel_bytes(header: pydicom.Dataset) -> int:
     bound((rows, columns), BYTES_PER_PIXEL)
     photometric = text(header, "PhotometricInterpretation")
     if samples != (3 if photometric in COLOUR else 1) or photometric not in (*MONOCHROME, *COLOUR):
-        raise ScanError("an image must be MONOCHROME1 or MONOCHROME2, or grey stored as RGB; its header says otherwise")
+        raise ScanError("an image must be MONOCHROME1 or MONOCHROME2, or gray stored as RGB; its header states otherwise")
     allocated, stored, high = (whole(header, name, 0) for name in ("BitsAllocated", "BitsStored", "HighBit"))
     if allocated not in (8, 16, 32) or not 1 <= stored <= min(allocated, 24) or high != stored - 1:
         raise ScanError(
-            "a pixel must have 8, 16 or 32 bits, 24 of them used at most, the low ones, "
+            "a pixel must have 8, 16 or 32 bits, of which at most the low 24 are used, "
             f"got {allocated} allocated, {stored} stored, high bit {high}; repair the header"
         )
     size = rows * columns * samples * allocated // 8
     if size > MAX_FILE_BYTES:
-        raise ScanError(f"a frame may have {MAX_FILE_BYTES:,} bytes at most, its header claims {size:,}")
+        raise ScanError(f"a frame may have at most {MAX_FILE_BYTES:,} bytes, its header claims {size:,}")
     return size
 
 
 def check_pixel_data(content: bytes, header: pydicom.Dataset, syntax: pydicom.uid.UID, expected: int) -> None:
-    """Raises ScanError for pixels of another length than the header says, of several frames, or of another compressed size."""
+    """Raise ScanError for pixels of another length than in the header, of several frames, or of another compressed size."""
     if not syntax.is_encapsulated:
         if len(content) not in (expected, expected + expected % 2):
-            raise ScanError(f"pixel data must be {expected:,} bytes as the header says, got {len(content):,}; cut off, or a wrong header")
+            raise ScanError(f"pixel data must be {expected:,} bytes as in the header, got {len(content):,}; truncated, or a wrong header")
         return
     if len(parse_basic_offsets(content)) > 1:
         raise ScanError("an image must be one frame, got several in its pixel data")
     if syntax == RLELossless and len(content) > min(RLE_BYTES, expected + expected // 32 + PIECE_BYTES):
         raise ScanError(
-            f"RLE must not make pixels larger, nor have more than {RLE_BYTES:,} bytes, got {len(content):,}; store it uncompressed"
+            f"RLE must not be larger than the pixels, nor have more than {RLE_BYTES:,} bytes, got {len(content):,}; store it uncompressed"
         )
     try:
         size = Image.open(io.BytesIO(get_frame(content, 0, number_of_frames=1)), formats=("JPEG", "JPEG2000")).size
     except (UnidentifiedImageError, SyntaxError):
-        return  # another compression: its decoder checks
+        return  # other compressions: the decoder checks
     if size != (header.Columns, header.Rows):
-        raise ScanError(f"compressed pixels must be {header.Rows} × {header.Columns} as the header says, got {size[1]} × {size[0]}")
+        raise ScanError(f"compressed pixels must be {header.Rows} × {header.Columns} as in the header, got {size[1]} × {size[0]}")
 
 
 def require_decoder(syntax: pydicom.uid.UID, bits: int) -> None:
-    """Raises RuntimeError where no decoder for this compression is installed: no fault of the file."""
+    """Raise RuntimeError if no decoder for this compression is installed; it is no fault of the file."""
     if not syntax.is_encapsulated:
         return
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise ScanError("pixels are compressed in a way that nobody here knows; store them uncompressed") from None
-    # Pillow says that it can read JPEG Extended, and cannot at 12 bits
+        raise ScanError("pixels are compressed in an unknown way; store them uncompressed") from None
+    # Pillow claims to read JPEG Extended, but cannot at 12 bits
     if not decoder.is_available or (syntax == JPEGExtended12Bit and bits > 8 and decoder.available_plugins == ("pillow",)):
         raise RuntimeError(
             f"a DICOM compressed as {syntax.name} needs a decoder that is not installed; "
@@ -123,7 +122,7 @@ def require_decoder(syntax: pydicom.uid.UID, bits: int) -> None:
 
 
 def check_bits(stored: np.ndarray, header: pydicom.Dataset) -> None:
-    """Raises ScanError for values beyond BitsStored: an overlay in the unused bits, or a wrong header; nobody knows what they mean."""
+    """Raise ScanError for values beyond BitsStored: an overlay in the unused bits, or a wrong header."""
     bits, signed = int(header.BitsStored), header.PixelRepresentation == 1
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     if stored.size and not low <= stored.min() <= stored.max() <= high:
@@ -134,13 +133,13 @@ def check_bits(stored: np.ndarray, header: pydicom.Dataset) -> None:
 
 
 def padded(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
-    """Return where the stored values lie in PixelPaddingValue … PixelPaddingRangeLimit (DICOM C.7.5.1.1.2); nowhere without them."""
+    """Return a mask of the stored values in PixelPaddingValue … PixelPaddingRangeLimit (DICOM C.7.5.1.1.2); all False without them."""
     if header.get("PixelPaddingValue") is None:
         return np.zeros(stored.shape, bool)
     limit = header.get("PixelPaddingRangeLimit")
     ends = [int(header.PixelPaddingValue), int(header.PixelPaddingValue if limit is None else limit)]
     span = 2 ** int(header.BitsAllocated)
-    if header.PixelRepresentation == 1:  # written unsigned by some makers: 63536 is -2000
+    if header.PixelRepresentation == 1:  # some vendors write it unsigned: 63536 is -2000
         ends = [end - span if end >= span // 2 else end for end in ends]
     else:
         ends = [end + span if end < 0 else end for end in ends]
@@ -148,7 +147,7 @@ def padded(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
 
 
 def rescaled(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
-    """Stored values -> native units as float32, computed in float64; without a LUT or a slope they are the native ones."""
+    """Convert stored values to native units, in float64, returned as float32; without a LUT or a slope they are unchanged."""
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
     if header.get("ModalityLUTSequence"):
         return looked_up(stored, header.ModalityLUTSequence[0], header)[0].astype(np.float32)
@@ -165,9 +164,9 @@ def rescaled(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
 
 
 def looked_up(values: np.ndarray, item: pydicom.Dataset, header: pydicom.Dataset) -> tuple[np.ndarray, int]:
-    """Values through the table of a modality or VOI LUT item (DICOM C.11.1.1.1), and the bits of what comes out.
+    """Apply the table of a modality or VOI LUT item (DICOM C.11.1.1.1) to values; return the result and its bits.
 
-    Not by pydicom, whose indices wrap around: at 256 entries for 8-bit tables, at 65536 for values that were rescaled.
+    pydicom is not used: its indices wrap around, at 256 entries for 8-bit tables, at 65536 for rescaled values.
     """
     entries, first, bits = (int(n) for n in item.LUTDescriptor)
     entries, content = entries % 2**16 or 2**16, item.LUTData
@@ -176,19 +175,19 @@ def looked_up(values: np.ndarray, item: pydicom.Dataset, header: pydicom.Dataset
         content = np.frombuffer(content, np.uint8 if len(content) in (entries, entries + entries % 2) and bits <= 8 else wide)
     table = np.asarray(content, np.int64).reshape(-1)[:entries]
     if not 8 <= bits <= 16 or len(table) != entries or table.min() < 0 or table.max() >= 2**bits:
-        raise ScanError("a LUT must have as many entries of as many bits as its descriptor says, got others; repair the header")
+        raise ScanError("a LUT must have the entries and bits of its descriptor, got others; repair the header")
     return table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], bits
 
 
 def read_film(path: Path, voi: bool = False) -> Scan:
-    """One frame as a film, brighter = denser: rescaled, MONOCHROME1 inverted, padding set to the least value outside it.
+    """Return one frame as a film, brighter = denser: rescaled, MONOCHROME1 inverted, padding set to the minimum outside it.
 
-    voi: the value as displayed, by the first VOI LUT or window of the file, in [0, 2^bits - 1] instead of native units.
-    Raises ScanError for a fault of the file, RuntimeError where the decoder for its compression is not installed.
+    With `voi`, values are as displayed, by the first VOI LUT or window of the file, in [0, 2^bits - 1] instead of native units.
+    Raise ScanError for a fault of the file, RuntimeError if the decoder for its compression is not installed.
     """
     values, padding, header = read_frame(path)
     if padding.all():
-        raise ScanError("a film must show something, got padding in every pixel")
+        raise ScanError("a film must have pixels besides padding, got padding in every pixel")
     with faults("a DICOM whose VOI is corrupt"):
         bits = int(header.BitsStored)
         if voi:
@@ -207,17 +206,17 @@ def read_film(path: Path, voi: bool = False) -> Scan:
 
 
 def displayed(values: np.ndarray, header: pydicom.Dataset, bits: int) -> np.ndarray:
-    """Native values (H, W) through the file's first VOI LUT, else its first window, to float32 in [0, 2^bits - 1]."""
+    """Map native values (H, W) by the file's first VOI LUT, else its first window, to float32 in [0, 2^bits - 1]."""
     if header.PhotometricInterpretation not in MONOCHROME:
-        raise ScanError("VOI is for MONOCHROME1 and MONOCHROME2, got colour; choose percentiles instead")
+        raise ScanError("VOI needs MONOCHROME1 or MONOCHROME2, got color; choose percentiles instead")
     if header.get("VOILUTSequence"):
         shown, depth = looked_up(values, header.VOILUTSequence[0], header)
         low, high = 0, 2**depth - 1
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
-        low, high = apply_windowing(np.array([-np.inf, np.inf]), header)  # what all below and all above the window become
+        low, high = apply_windowing(np.array([-np.inf, np.inf]), header)  # the values below and above the window
         shown = apply_windowing(values, header)
     else:
-        raise ScanError("the file must say how it is displayed, got neither a VOI LUT nor a window; choose percentiles instead of VOI")
+        raise ScanError("the file must have a VOI LUT or a window for its display, got neither; choose percentiles instead of VOI")
     shown = ((shown - low) / (high - low) * (2**bits - 1)).astype(np.float32)
     if not np.isfinite(shown).all():
         raise ScanError("the window must be finite and not empty; choose percentiles instead of VOI")

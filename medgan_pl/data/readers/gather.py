@@ -1,4 +1,4 @@
-"""Files put together into scans: DICOM files into series, headers with detached data; and the reasons for all that is left out."""
+"""Gather files into scans: DICOM files into series, headers with detached data; and give the reasons for all that is left out."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 class Gathered:
     """The scans that were found among files.
 
-    - `items`: the scans. `unusable`: name -> reason. `skipped`: reason -> how many.
+    - `items`: the scans. `unusable`: name -> reason. `skipped`: reason -> count.
     - `descriptions`: of all DICOM series. They may name a patient: show them to the user who asks, never write them to a file or a log.
     """
 
@@ -68,12 +68,12 @@ def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str
             unusable[name] = "some files of the series have no pixel data: the volume would lack slices"
             continue
         if len({(item.label, item.split, item.identity, item.told) for item in (by_path[h.path] for h in group.headers)}) > 1:
-            unusable[name] = "its slices are given different classes, splits or patients"
+            unusable[name] = "its slices have different classes, splits or patients"
             continue
         paths = tuple(h.path for h in group.headers)
         scans.append(first.merged(name, paths).of(group.headers[0].patient))
     if pattern and not headers:
-        raise ValueError("data.modality.series chooses among DICOM series, and there is none; choose files by their path with data.files")
+        raise ValueError("data.modality.series chooses among DICOM series, got none; choose files by their path with data.files")
     return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
 
 

@@ -1,4 +1,4 @@
-"""The header of a DICOM file, as far as grouping, checking and choosing series need it."""
+"""The header of a DICOM file: the attributes for grouping, checking and choosing series."""
 
 import hashlib
 import re
@@ -14,18 +14,18 @@ HEADER_TAGS = [
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
 ]
 NUMBERS = {"age": "PatientAge", "height": "PatientSize", "weight": "PatientWeight"}
-PATIENT = ("age", "sex", "height", "weight", "bmi")  # what a header may say of its patient, by the names of covariates
-YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25, "": 1.0}  # of a PatientAge such as 045Y or 018M; some write 45
-ILLEGIBLE = "?"  # for what a header says and what cannot be, such as 999Y; a covariate takes it for unknown
+PATIENT = ("age", "sex", "height", "weight", "bmi")  # features of the patient in a header, by the names of covariates
+YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25, "": 1.0}  # units of a PatientAge such as 045Y or 018M; some write 45
+ILLEGIBLE = "?"  # for an impossible value, such as 999Y; a covariate treats it as unknown
 
 
 @dataclass(frozen=True)
 class Header:
-    """The attributes of a file that grouping and checking need; None where the file does not state them legibly.
+    """The attributes of a file that grouping and checking need; None if the file does not state them legibly.
 
     - `series`: 32 hex digits, the hash of StudyInstanceUID and SeriesInstanceUID; the UIDs themselves are not kept.
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
-    - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: where columns count up to, then where rows do.
+    - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: the directions of increasing column and row.
     - `pixel_spacing_mm`: (between rows, between columns).
     """
 
@@ -52,9 +52,9 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a DICOM file, its pixels unread; to be called from several threads if wanted. About 1 ms.
+    """Return the header of a DICOM file, without reading pixels, in about 1 ms. Several threads may call it.
 
-    Raises ScanError for what is no DICOM file or a corrupt one.
+    Raise ScanError if it is no DICOM file or a corrupt one.
     """
     with path.open("rb") as file, faults("a DICOM with a corrupt header"):
         bounded = DicomFile(file, HEADER_BYTES, PIECE_BYTES)
@@ -86,11 +86,10 @@ def read_header(path: Path) -> Header:
 
 
 def read_patient(path: Path) -> dict[str, str]:
-    """Return the patient's features that the header of a DICOM file states, by the names of PATIENT: age in years, sex (F or M), height
-    in m, weight in kg,
-    bmi in kg/m² from both; "" where it says nothing, ILLEGIBLE for what cannot be, such as a height in cm. Never log or store it.
+    """Return the patient's features in the header of a DICOM file, by the names of PATIENT. Never log or store them.
 
-    Raises ScanError as `read_header`.
+    Age is in years, sex F or M, height in m, weight in kg, bmi in kg/m² from both. A missing value is "", an impossible one, such as a
+    height in cm, is ILLEGIBLE. Raise ScanError as `read_header`.
     """
     with path.open("rb") as file, faults("a DICOM with a corrupt header"):
         found = parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), ["PatientSex", *NUMBERS.values()])
@@ -99,16 +98,16 @@ def read_patient(path: Path) -> dict[str, str]:
     age = sane(int(match[1]) * YEARS[match[2]] if match else None, 0, 130)
     height, weight = sane(numbers(found, "PatientSize", 1), 0.2, 2.6), sane(numbers(found, "PatientWeight", 1), 0.2, 500)
     bmi = sane(weight / height**2, 5, 150) if height and weight else None
-    told = {"age": age, "height": height, "weight": weight, "bmi": bmi}
+    values = {"age": age, "height": height, "weight": weight, "bmi": bmi}
     return (
         dict.fromkeys(PATIENT, "")
         | {name: ILLEGIBLE for name, tag in NUMBERS.items() if text(found, tag)}
-        | {name: f"{value:.6g}" for name, value in told.items() if value is not None}
+        | {name: f"{value:.6g}" for name, value in values.items() if value is not None}
         | ({"sex": sex} if sex in ("F", "M") else {})
     )
 
 
 def sane(value: float | tuple[float, ...] | None, low: float, high: float) -> float | None:
-    """The number, None for none and for one outside its bounds."""
+    """Return the number, or None if it is missing or outside its bounds."""
     number = value[0] if isinstance(value, tuple) else value
     return number if number is not None and low <= number <= high else None

@@ -1,7 +1,7 @@
-"""NRRD and MetaImage as a Scan, by their published formats.
+"""Read NRRD and MetaImage as a Scan, by their published formats.
 
-Not by SimpleITK, which as of 2.5.7 gives back uninitialised memory for a compressed MetaImage with a wrong checksum, hangs on NDims = -1,
-crashes on a pattern as ElementDataFile, and takes an NRRD without a known space for LPS.
+SimpleITK is not used: version 2.5.7 returns uninitialized memory for a compressed MetaImage with a wrong checksum, hangs on NDims = -1,
+crashes on a pattern as ElementDataFile, and treats an NRRD without a known space as LPS.
 """
 
 import io
@@ -28,10 +28,10 @@ NRRD_SPACES |= {"ras": (1.0, 1.0, 1.0), "las": (-1.0, 1.0, 1.0), "lps": LPS}
 
 
 def read_itk(path: Path) -> Scan:
-    """The volume at `path`: NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd), one channel, raw or packed by gzip or zlib.
+    """Return the volume at `path`: NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd), one channel, raw or compressed by gzip or zlib.
 
-    Data in a second file are taken from the same folder only. Raises ScanError for a file that is not exactly such a volume or does not
-    say where left is, OSError for a disk that fails.
+    A second file with the data must be in the same folder. Raise ScanError for a file that is not exactly such a volume or has no known
+    orientation, OSError for a disk that fails.
     """
     with regular(path).open("rb") as file:
         nrrd = file.peek(4)[:4] == b"NRRD"
@@ -43,9 +43,9 @@ def read_itk(path: Path) -> Scan:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The file and, where its header names one beside it, the file of its data; for a header that cannot be read, itself alone.
+    """Return the file and, if its header names one, its data file; if the header cannot be read, only the file.
 
-    Raises ScanError where the file of its data is not there: many images may have the same header.
+    Raise ScanError if the data file does not exist: many images may have the same header.
     """
     try:
         with regular(path).open("rb") as file:
@@ -63,7 +63,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 @contextmanager
 def data_stream(file: BinaryIO, path: Path, layout: Layout) -> Iterator[BinaryIO]:
-    """The data as a stream: the rest of `file`, or a second file beside it, inflated if need be."""
+    """Yield the data as a stream: the rest of `file`, or its data file, inflated if needed."""
     if layout.data_file is None:
         yield inflated(file, layout.packed)
         return

@@ -33,9 +33,9 @@ NRRD_TYPES = {
     for name in names.split(", ")
 }
 
-NO_DATA_FILE = "the data file that the header names is not beside it; copy both (lists and patterns are not read)"
+NO_DATA_FILE = "the data file that the header names is not in its folder; copy both (lists and patterns are not read)"
 
-# what makes RAS of the space that the header names: signs of its x, y, z
+# signs of x, y, z that convert the space named in the header to RAS
 LPS = (-1.0, -1.0, 1.0)
 
 NRRD_SPACES = {"right-anterior-superior": (1.0, 1.0, 1.0), "left-anterior-superior": (-1.0, 1.0, 1.0), "left-posterior-superior": LPS}
@@ -43,8 +43,10 @@ NRRD_SPACES = {"right-anterior-superior": (1.0, 1.0, 1.0), "left-anterior-superi
 
 @dataclass(frozen=True)
 class Layout:
-    """The content of either header: shape (x, y, z), the stored type with its byte order, how the data are packed, where they are, and the
-    affine, indices (x, y, z) -> RAS+ mm. `data_file` None: they follow the header."""
+    """The content of a header: shape (x, y, z), stored type with byte order, compression, place of the data, and affine.
+
+    The affine maps indices (x, y, z) to RAS+ mm. If `data_file` is None, the data follow the header.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -55,25 +57,25 @@ class Layout:
 
 
 def beside(path: Path, name: str) -> Path:
-    """The file of that name in the folder of `path`. Raises ScanError for a name that leads elsewhere."""
-    plain = PureWindowsPath(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256  # knows both kinds of slash
+    """Return the file of that name in the folder of `path`. Raise ScanError for a name that leads elsewhere."""
+    plain = PureWindowsPath(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256  # handles both kinds of slash
     if not plain or name in ("", ".", "..", path.name):
-        raise ScanError("the data file must be named by its plain name and lie in the same folder; nothing else is opened")
+        raise ScanError("the data file must be given by its name alone and be in the same folder; other files are not opened")
     return path.with_name(name)
 
 
 def lines_of(file: BinaryIO) -> Iterator[str]:
-    """Lines of a text header, without their ends, as far as MAX_HEADER; stops at the end of the file."""
+    """Yield the lines of a text header, without their ends, up to MAX_HEADER bytes or the end of the file."""
     left = MAX_HEADER
     while line := file.readline(left + 1):
         left -= len(line)
         if left < 0:
-            raise ScanError(f"a header may have {MAX_HEADER:,} bytes at most, got more; not a NRRD or MetaImage file, or damaged")
+            raise ScanError(f"a header may have at most {MAX_HEADER:,} bytes, got more; not a NRRD or MetaImage file, or damaged")
         yield os.fsdecode(line).strip()
 
 
 def meta_fields(file: BinaryIO) -> dict[str, str]:
-    """Key -> value, as far as ElementDataFile, which is the last; the data come next."""
+    """Return key -> value, up to ElementDataFile, the last key before the data."""
     fields: dict[str, str] = {}
     for line in lines_of(file):
         key, equals, value = (part.strip() for part in line.partition("="))
@@ -82,11 +84,11 @@ def meta_fields(file: BinaryIO) -> dict[str, str]:
         add(fields, key, value)
         if key == "ElementDataFile":
             return fields
-    raise ScanError("not a NRRD or MetaImage file, or cut off in its header: every line must be Key = Value, the last ElementDataFile")
+    raise ScanError("not a NRRD or MetaImage file, or truncated in its header: every line must be Key = Value, the last ElementDataFile")
 
 
 def nrrd_fields(file: BinaryIO) -> dict[str, str]:
-    """Field (lower case, no blanks: "spacedirections") -> value, as far as the empty line; the data come next. `key:=value` is dropped."""
+    """Return field (lower case, no blanks: "spacedirections") -> value, up to the empty line before the data; drop `key:=value`."""
     lines = lines_of(file)
     fields = {"magic": next(lines)}  # NRRD0001 to NRRD0005
     for line in lines:
@@ -111,21 +113,24 @@ def add(fields: dict[str, str], key: str, value: str) -> None:
 
 
 def meta_layout(fields: dict[str, str]) -> Layout:
-    """Return the layout that a MetaImage header states. Its space is LPS, as ITK has it; AnatomicalOrientation only repeats the matrix,
-    and is not read."""
+    """Return the layout of a MetaImage header. Its space is LPS, as in ITK; AnatomicalOrientation repeats the matrix and is not read."""
     expect(fields, "NDims", {"3"})
     expect(fields, "BinaryData", {"True"})
     expect(fields, "ObjectType", {"Image"}, absent="Image")
     expect(fields, "ElementNumberOfChannels", {"1"}, absent="1")
     expect(fields, "HeaderSize", {"0"}, absent="0")
     expect(fields, "DistanceUnits", {"mm"}, absent="mm")
-    expect(fields, "ElementToIntensityFunctionSlope", {"1", "1.0"}, absent="1")  # some programs apply them, ITK does not
+    expect(fields, "ElementToIntensityFunctionSlope", {"1", "1.0"}, absent="1")  # some programs apply it, ITK does not
     expect(fields, "ElementToIntensityFunctionOffset", {"0", "0.0"}, absent="0")
     expect(fields, "CompressedData", {"True", "False"}, absent="False")
-    matrix = numbers(either(fields, "TransformMatrix", "Rotation", "Orientation"), 9).reshape(3, 3).T  # a row for each index's direction
+    matrix = (
+        numbers(either(fields, "TransformMatrix", "Rotation", "Orientation"), 9).reshape(3, 3).T
+    )  # one row for the direction of each index
     spacing = numbers(either(fields, "ElementSpacing"), 3)
     if not np.allclose(np.linalg.norm(matrix, axis=0), 1, atol=1e-3) or not (spacing > 0).all():
-        raise ScanError("TransformMatrix must hold directions of length 1, ElementSpacing be above 0; where the voxels lie is unknown")
+        raise ScanError(
+            "TransformMatrix must hold directions of length 1 and ElementSpacing be above 0; the position of the voxels is unknown"
+        )
     origin = numbers(either(fields, "Offset", "Position", "Origin"), 3)
     msb = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "")).lower()
     return Layout(
@@ -139,15 +144,15 @@ def meta_layout(fields: dict[str, str]) -> Layout:
 
 
 def nrrd_layout(fields: dict[str, str]) -> Layout:
-    """Return the layout that a NRRD header states. A space that does not name left, front and head is refused."""
+    """Return the layout of a NRRD header. A space that does not name left, front and head is refused."""
     expect(fields, "dimension", {"3"})
     expect(fields, "encoding", {"raw", "gzip", "gz"})
     expect(fields, "byteskip", {"0"}, absent="0")
     expect(fields, "lineskip", {"0"}, absent="0")
     if {"oldmin", "oldmax"} & set(fields):
-        raise ScanError("a NRRD must hold its own values, got quantised ones (old min, old max); save it as float")
+        raise ScanError("a NRRD must hold its original values, got quantized ones (old min, old max); save it as float")
     if not set(fields.get("kinds", "domain").lower().split()) <= {"domain", "space", "???", "none"}:
-        raise ScanError("every axis of a NRRD must be one of space, got colours, vectors or times (kinds); cut out one volume")
+        raise ScanError("every axis of a NRRD must be spatial, got colors, vectors or times (kinds); extract one volume")
     if not set(fields.get("spaceunits", '"mm"').lower().split()) <= {'"mm"', '""', '"???"'}:
         raise ScanError("space units must be mm; convert the file")
     signs = NRRD_SPACES.get(fields.get("space", "").lower())
@@ -165,7 +170,7 @@ def nrrd_layout(fields: dict[str, str]) -> Layout:
 
 
 def expect(fields: dict[str, str], key: str, accepted: set[str], absent: str = "") -> None:
-    """Raises ScanError unless the field, `absent` where it is not given, is one of `accepted` (large or small letters)."""
+    """Raise ScanError unless the field, or `absent` if it is missing, is one of `accepted`; case is ignored."""
     if fields.get(key, absent).lower() not in {word.lower() for word in accepted}:
         raise ScanError(f"{key} must be {' or '.join(sorted(accepted))}, got something else or nothing; save the volume anew")
 
@@ -173,18 +178,18 @@ def expect(fields: dict[str, str], key: str, accepted: set[str], absent: str = "
 def either(fields: dict[str, str], *keys: str) -> str:
     found = [fields[key] for key in keys if key in fields]
     if len(found) != 1:
-        raise ScanError(f"the header must give {' or '.join(keys)} once, got {len(found)}; where the voxels lie must be known")
+        raise ScanError(f"the header must give {' or '.join(keys)} once, got {len(found)}; the position of the voxels must be known")
     return found[0]
 
 
 def numbers(text: str, count: int) -> np.ndarray:
-    """`count` numbers, divided by blanks, commas or brackets."""
+    """Return `count` numbers, separated by blanks, commas or brackets."""
     try:
         values = np.array([float(word) for word in text.translate(str.maketrans("(),", "   ")).split()])
     except ValueError:
         values = np.empty(0)
     if len(values) != count or not np.isfinite(values).all():
-        raise ScanError(f"the position of the voxels must be given by {count} finite numbers; it is unknown here")
+        raise ScanError(f"the position of the voxels must be given by {count} finite numbers; it is unknown")
     return values
 
 
@@ -204,7 +209,7 @@ def dtype_of(code: str | None, order: str | None) -> np.dtype:
 
 
 def affine_of(columns: np.ndarray, origin: np.ndarray, signs: tuple[float, float, float]) -> np.ndarray:
-    """(4, 4), indices -> RAS+ mm; columns (3, 3): the step of each index in the header's space, `signs` of which give RAS."""
+    """Return (4, 4), indices -> RAS+ mm; columns (3, 3): the step of each index in the header's space; `signs` convert it to RAS."""
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = columns, origin
     affine[:3] *= np.array(signs)[:, None]

@@ -1,4 +1,4 @@
-"""A NIfTI file as a Scan: the header is judged before anything is allocated, and a gzip is read to its very end, so that its CRC counts."""
+"""Read a NIfTI file as a Scan: check the header before allocating, and read a gzip to its end, so that its CRC is checked."""
 
 import io
 import math
@@ -12,21 +12,21 @@ import numpy as np
 
 from medgan_pl.data.readers.scan import Scan, ScanError, bound, canonical, spacing_of
 
-HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # sizeof_hdr, which opens the file
-MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: not given (mm by custom), m, mm, µm
-MAX_OFFSET = 2**24  # header and extensions (notes of other programs) before the data
-MAX_TAIL = 4096  # writers pad to a block of the disk; more, and the header claims too few voxels
-MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's numbers lie beyond: the scaling is broken
-MAX_MM = 1e6  # a kilometre from the scanner's center
+HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by sizeof_hdr, the first field of the file
+MILLIMETERS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: unknown (mm by custom), m, mm, µm
+MAX_OFFSET = 2**24  # bytes of header and extensions (of other programs) before the data
+MAX_TAIL = 4096  # writers pad to a disk block; with more, the header claims too few voxels
+MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's values lie beyond these: the scaling is broken
+MAX_MM = 1e6  # a kilometer from the scanner's center
 PIECE = 2**16
 MAX_MEMBERS = 2**16  # bgzip starts a member every 64 KiB: 4 GiB
 
 
 def read_nifti(path: Path) -> Scan:
-    """The volume at `path`, NIfTI-1 or -2 in one file, packed by gzip or not, either byte order; scl_slope and scl_inter applied.
+    """Return the volume at `path`: NIfTI-1 or -2 in one file, gzip or not, either byte order; scl_slope and scl_inter are applied.
 
-    The affine is the sform if it is set, else the qform; its units become mm. Whether it is gzip shows in its content, not its name.
-    Raises ScanError for a file that is not exactly such a volume, OSError for a disk that fails.
+    The affine is the sform if it is set, else the qform, in mm. The content, not the name, decides whether it is gzip.
+    Raise ScanError for a file that is not exactly such a volume, OSError for a disk that fails.
     """
     with regular(path).open("rb") as file:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
@@ -42,21 +42,21 @@ def read_nifti(path: Path) -> Scan:
 
 
 def regular(path: Path) -> Path:
-    """`path`, if it is a file: a pipe or a device would be waited for without end."""
+    """Return `path`; raise ScanError unless it is a regular file: reading a pipe or a device might never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ScanError("an image must be a regular file, got a folder, a pipe or a device")
     return path
 
 
 class Inflated(io.RawIOBase):
-    """The content of a gzip file of one or more members, or of a zlib stream, inflated only as far as it is asked for.
+    """Read the content of a gzip file of one or more members, or of a zlib stream; it is inflated only as far as it is read.
 
-    zlib compares length and checksum once the last byte has been asked for. Raises ScanError.
+    zlib checks length and checksum when the last byte is read. Raise ScanError if they are wrong.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.waiting, self.members = file, b"", 1
-        self.member = zlib.decompressobj(32 + 15)  # finds out itself whether gzip or zlib
+        self.member = zlib.decompressobj(32 + 15)  # detects gzip or zlib
 
     def readable(self) -> bool:
         return True
@@ -69,7 +69,7 @@ class Inflated(io.RawIOBase):
                     return 0
                 self.members += 1
                 if self.members > MAX_MEMBERS:
-                    raise ScanError(f"a gzip may have {MAX_MEMBERS} members at most, got more; pack it again")
+                    raise ScanError(f"a gzip may have at most {MAX_MEMBERS} members, got more; compress it again")
                 self.member = zlib.decompressobj(32 + 15)
             self.waiting = self.waiting or self.file.read(PIECE)
             if not self.waiting:
@@ -85,7 +85,7 @@ class Inflated(io.RawIOBase):
 
 
 def header_of(stream: BinaryIO) -> tuple[nib.Nifti1Header, int]:
-    """The header and its size in bytes, every field as it is in the file (nibabel's own reading of an image resets scl_slope)."""
+    """Return the header, with every field as in the file (nibabel's image reader resets scl_slope), and its size in bytes."""
     start = stream.read(4)
     size, order = next(((n, o) for n in HEADERS for o in "<>" if start == np.array(n, f"{o}i4").tobytes()), (0, ""))
     if not size:
@@ -98,26 +98,28 @@ def header_of(stream: BinaryIO) -> tuple[nib.Nifti1Header, int]:
     if magic in (b"ni1", b"ni2"):
         raise ScanError("the header of a .hdr/.img pair; save it as one .nii file")
     if magic not in (b"n+1", b"n+2"):
-        raise ScanError("not a NIfTI file: its magic must be n+1 or n+2 (ANALYZE does not say where left is; convert it from the source)")
+        raise ScanError(
+            "not a NIfTI file: its magic must be n+1 or n+2 (ANALYZE does not define left and right; convert it from the source)"
+        )
     return header, size
 
 
 def kind_of(header: nib.Nifti1Header) -> np.dtype:
-    """The type of the stored voxels, in the file's byte order; real numbers only."""
+    """Return the type of the stored voxels, in the file's byte order; only real numbers are accepted."""
     try:
         dtype = header.get_data_dtype()
     except (KeyError, nib.spatialimages.HeaderDataError):
-        raise ScanError(f"a datatype that NIfTI does not know, code {int(header['datatype'])}; the header is damaged") from None
+        raise ScanError(f"the datatype must be one of NIfTI, got code {int(header['datatype'])}; the header is damaged") from None
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         kind = "colour" if dtype.names else dtype.name
-        raise ScanError(f"voxels must be integers or floats of up to 64 bits, got {kind}; save its magnitude, or grey")
+        raise ScanError(f"voxels must be integers or floats of up to 64 bits, got {kind}; save its magnitude, or gray")
     if int(header["bitpix"]) != 8 * dtype.itemsize:
-        raise ScanError(f"{dtype.name} has {8 * dtype.itemsize} bits, the header says {int(header['bitpix'])}; it is damaged")
+        raise ScanError(f"{dtype.name} has {8 * dtype.itemsize} bits, the header states {int(header['bitpix'])}; it is damaged")
     return dtype
 
 
 def shape_of(header: nib.Nifti1Header) -> tuple[int, ...]:
-    """(x, y, z) as the header claims it; sides of 1 beyond the third are dropped."""
+    """Return (x, y, z) as the header states it; sides of 1 beyond the third are dropped."""
     count = int(header["dim"][0])
     if not 1 <= count <= 7:
         raise ScanError(f"dim[0] must be 1 to 7, got {count}; the header is damaged")
@@ -128,15 +130,15 @@ def shape_of(header: nib.Nifti1Header) -> tuple[int, ...]:
         raise ScanError(f"a volume must have 3 dimensions, got {len(shape)}; a single slice is (x, y, 1)")
     if len(shape) > 3:
         bound(tuple(shape[3:]), 1)
-        raise ScanError(f"{len(shape)}-D, {int(np.prod(shape[3:]))} volumes; a volume must have 3 dimensions, cut out one")
+        raise ScanError(f"{len(shape)}-D, {int(np.prod(shape[3:]))} volumes; a volume must have 3 dimensions, extract one")
     return tuple(shape)
 
 
 def scaling_of(header: nib.Nifti1Header) -> tuple[float, float]:
-    """Return scl_slope and scl_inter; (1, 0), no scaling, where the slope is 0, as the standard says.
+    """Return scl_slope and scl_inter, or (1, 0), no scaling, if the slope is 0, as in the standard.
 
-    Raise ScanError for a value that is not finite, and for a denormal one. Training lets the processor read a denormal number as 0
-    (`torch.set_flush_denormal`), so such a slope would mean no scaling there, and a scaling elsewhere. The test is of the stored bits.
+    Raise ScanError for a value that is not finite or is denormal. In training the processor reads a denormal number as 0
+    (`torch.set_flush_denormal`), so such a slope would mean no scaling there, and a scaling elsewhere. The stored bits are tested.
     """
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if not (np.isfinite(slope) and np.isfinite(inter)):
@@ -148,17 +150,17 @@ def scaling_of(header: nib.Nifti1Header) -> tuple[float, float]:
 
 
 def offset_of(header: nib.Nifti1Header) -> int:
-    """The byte at which the data begin."""
-    offset, least = float(header["vox_offset"]), int(header["sizeof_hdr"]) + 4
-    if not (least <= offset <= MAX_OFFSET and offset == int(offset)):
-        raise ScanError(f"vox_offset must be a whole number from {least} to {MAX_OFFSET}, got {offset:g}; the header is damaged")
+    """Return the byte at which the data begin."""
+    offset, minimum = float(header["vox_offset"]), int(header["sizeof_hdr"]) + 4
+    if not (minimum <= offset <= MAX_OFFSET and offset == int(offset)):
+        raise ScanError(f"vox_offset must be a whole number from {minimum} to {MAX_OFFSET}, got {offset:g}; the header is damaged")
     return int(offset)
 
 
 def affine_of(header: nib.Nifti1Header) -> np.ndarray:
-    """(4, 4), indices (x, y, z) -> RAS+ mm: the sform, else the qform."""
+    """Return the affine (4, 4), indices (x, y, z) -> RAS+ mm: the sform, else the qform."""
     unit = int(header["xyzt_units"]) & 7
-    if unit not in MILLIMETRES:
+    if unit not in MILLIMETERS:
         raise ScanError(f"xyzt_units must give lengths in m, mm or µm, got code {unit}; the header is damaged")
     if header["pixdim"][0] == 0:
         header["pixdim"][0] = 1  # "if qfac is 0, 1 is meant" (nifti1.h); nibabel refuses it
@@ -167,7 +169,7 @@ def affine_of(header: nib.Nifti1Header) -> np.ndarray:
     try:
         with np.errstate(all="ignore"):  # NaN and infinity are refused later
             affine = np.array(header.get_sform() if header["sform_code"] > 0 else header.get_qform(), np.float64)
-            affine[:3] *= MILLIMETRES[unit]
+            affine[:3] *= MILLIMETERS[unit]
     except (ValueError, nib.spatialimages.HeaderDataError):
         raise ScanError("the qform must be a rotation with positive pixdim, got none; the position of the voxels is unknown") from None
     return affine
@@ -179,11 +181,11 @@ def skip(stream: BinaryIO, count: int) -> None:
 
 
 def array_of(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], tail: int) -> np.ndarray:
-    """The next voxels of `stream`, x fastest, as an array of `shape` (x, y, z); reads on to the end, `tail` bytes at most."""
+    """Return the next voxels of `stream`, x fastest, as an array of `shape` (x, y, z); read to the end, at most `tail` bytes more."""
     stored = np.empty(shape[::-1], dtype)
-    came = stream.readinto(stored.reshape(-1).view(np.uint8))
-    if came < stored.nbytes:
-        raise ScanError(f"truncated: the header claims {stored.nbytes:,} bytes of data, got {came:,}; copy the file again")
+    got = stream.readinto(stored.reshape(-1).view(np.uint8))
+    if got < stored.nbytes:
+        raise ScanError(f"truncated: the header claims {stored.nbytes:,} bytes of data, got {got:,}; copy the file again")
     if len(stream.read(tail + 1)) > tail:
         raise ScanError(f"more than {tail} bytes follow the {stored.nbytes:,} bytes of data that the header claims; one of them is wrong")
     return stored.T
@@ -198,13 +200,13 @@ def is_denormal(value: np.ndarray) -> bool:
 
 
 def scan_of(stored: np.ndarray, affine: np.ndarray, slope: float, inter: float, synthetic: bool) -> Scan:
-    """Stored (x, y, z) and its RAS+ affine -> the canonical Scan of stored * slope + inter, computed in float64, kept in float32.
+    """Return the canonical Scan of stored * slope + inter, computed in float64, stored in float32; stored (x, y, z), affine in RAS+.
 
-    Raises ScanError for NaN, for values no scanner gives, for integers that float32 would round, and where canonical does.
+    Raise ScanError for NaN, for values beyond any scanner's, for integers that float32 would round, and as `canonical`.
     """
     if np.abs(affine).max() > MAX_MM:
         raise ScanError(
-            f"the affine must be finite and within ±{MAX_MM:g} mm, got {np.abs(affine).max():g}; where the voxels lie is unknown"
+            f"the affine must be finite and within ±{MAX_MM:g} mm, got {np.abs(affine).max():g}; the position of the voxels is unknown"
         )
     check_values(stored, slope, inter)
     turned, affine = canonical(stored, affine)
@@ -212,7 +214,7 @@ def scan_of(stored: np.ndarray, affine: np.ndarray, slope: float, inter: float, 
         pixels = np.ascontiguousarray(turned, np.float32)
     else:
         pixels = np.empty(turned.shape, np.float32)
-        step = max(1, 2**20 // (turned.shape[1] * turned.shape[2]))  # slices; float64 of them all would be the most of our memory
+        step = max(1, 2**20 // (turned.shape[1] * turned.shape[2]))  # slices at once; float64 of all would need most of the memory
         for i in range(0, len(turned), step):
             pixels[i : i + step] = turned[i : i + step].astype(np.float64) * slope + inter
     bits = 8 * stored.dtype.itemsize if stored.dtype.kind in "iu" else None
@@ -220,14 +222,18 @@ def scan_of(stored: np.ndarray, affine: np.ndarray, slope: float, inter: float, 
 
 
 def check_values(stored: np.ndarray, slope: float, inter: float) -> None:
-    """Raises ScanError if a value is not finite, or stored * slope + inter cannot be kept in float32."""
+    """Raise ScanError if a value is not finite, or if float32 cannot hold stored * slope + inter."""
     with np.errstate(all="ignore"):
         low, high = float(stored.min()), float(stored.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = sum(int(np.count_nonzero(~np.isfinite(part))) for part in np.array_split(stored.T.reshape(-1), 64))
         raise ScanError(f"every voxel must be a finite number, got {bad} NaN or infinite of {stored.size}")
-    most = max(abs(low * slope + inter), abs(high * slope + inter))
-    if most > MAX_VALUE or 0 < most < MIN_VALUE:
-        raise ScanError(f"the largest magnitude must be {MIN_VALUE:g} to {MAX_VALUE:g}, got {most:g}; repair its scl_slope and scl_inter")
-    if stored.dtype.kind in "iu" and most > 0 and 2.0 ** (math.ceil(math.log2(most)) - 24) > abs(slope):  # 24: bits of float32's mantissa
-        raise ScanError(f"steps of {abs(slope):g} at {most:.10g} would be rounded in float32; save it as float32 if that does no harm")
+    largest = max(abs(low * slope + inter), abs(high * slope + inter))
+    if largest > MAX_VALUE or 0 < largest < MIN_VALUE:
+        raise ScanError(
+            f"the largest magnitude must be {MIN_VALUE:g} to {MAX_VALUE:g}, got {largest:g}; repair its scl_slope and scl_inter"
+        )
+    if (
+        stored.dtype.kind in "iu" and largest > 0 and 2.0 ** (math.ceil(math.log2(largest)) - 24) > abs(slope)
+    ):  # 24: bits of float32's mantissa
+        raise ScanError(f"steps of {abs(slope):g} at {largest:.10g} would be rounded in float32; save it as float32 if that is acceptable")

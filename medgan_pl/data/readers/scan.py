@@ -1,4 +1,4 @@
-"""One image as it was read: values in native units, where they lie in the patient, what must be disregarded."""
+"""One image as it was read: values in native units, position in the patient, padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ MAX_VOXELS = 2**28
 MAX_BYTES = 3 * 2**29
 # Directions are stored with few digits; a tilted CT gantry starts at about 1°.
 MAX_SLANT_DEG = 0.5
-# Where the axes of a canonical volume lead (to the head, the back, the left), as RAS+ unit vectors.
+# Directions of a canonical volume's axes (to the head, the back, the left), as RAS+ unit vectors.
 CANONICAL = ((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))
 
 
@@ -23,15 +23,15 @@ class ScanError(ValueError):
 class Scan:
     """A film (H, W) or a volume (D, H, W), float32 in native units (HU, signal, detector values).
 
-    A volume's axes are ordered and directed as canonical says: feet to head, front to back, right to left.
+    A volume's axes are those of `canonical`: feet to head, front to back, right to left.
 
-    - `spacing_mm`: distance of voxel centers along each axis of `pixels`; None where nobody says (a PNG).
+    - `spacing_mm`: distance of voxel centers along each axis of `pixels`; None if unknown (a PNG).
     - `affine`: (4, 4) float64, voxel indices in the order of `pixels`' axes -> RAS+ millimeters (x to the right, y to the front, z to the
-      head, as NIfTI has it); None for films.
-    - `padding`: bool, the shape of `pixels`, where the scanner saw nothing; there `pixels` holds the least value outside. None: nowhere.
+      head, as in NIfTI); None for films.
+    - `padding`: bool, the shape of `pixels`: not measured by the scanner; `pixels` holds the minimum outside it there. None: nowhere.
     - `bits`: bits of a stored integer; None for floating point.
-    - `synthetic`: whether the file says it was made by a generator.
-    - `beside`: what lies on the same grid (data/companion.py).
+    - `synthetic`: true if the file is marked as generated.
+    - `beside`: companions on the same grid (data/companion.py).
     """
 
     pixels: np.ndarray
@@ -44,10 +44,10 @@ class Scan:
 
 
 def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A volume and its affine with axes permuted and mirrored, never resampled, to feet-head, front-back, right-left as nearly as they go.
+    """Permute and flip the axes of a volume and its affine, without resampling, to the nearest of feet-head, front-back, right-left.
 
-    pixels (a, b, c) any; affine (4, 4): indices (a, b, c) -> RAS+ mm. The array that comes back may be a view.
-    Raises ScanError for an affine that is not finite, is singular, or is sheared.
+    pixels (a, b, c) any; affine (4, 4): indices (a, b, c) -> RAS+ mm. The returned array may be a view.
+    Raise ScanError for an affine that is not finite, is singular, or is sheared.
     """
     matrix = np.asarray(affine, np.float64)
     if not np.isfinite(matrix).all():
@@ -61,11 +61,11 @@ def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
         raise ScanError(
             f"the axes must be perpendicular within {MAX_SLANT_DEG:g}°, got {slant:.1f}° (a tilted gantry?); resample it to a straight grid"
         )
-    # columns of `directions`: where each index leads, in (right, front, head)
+    # columns of `directions`: the direction of each index, in (right, front, head)
     likeness = np.array(CANONICAL) @ directions  # (3 wanted, 3 axes)
     order = assign(np.abs(likeness))
     signs = [1 if likeness[i, axis] > 0 else -1 for i, axis in enumerate(order)]
-    change = np.zeros((4, 4))  # canonical indices -> indices as they came
+    change = np.zeros((4, 4))  # canonical indices -> original indices
     change[3, 3] = 1
     for i, (axis, sign) in enumerate(zip(order, signs, strict=True)):
         change[axis, i] = sign
@@ -74,8 +74,8 @@ def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
     return turned, matrix @ change
 
 
-def centred_affine(shape: Sequence[int], spacing_mm: Sequence[float], directions: Sequence[Sequence[float]] = CANONICAL) -> np.ndarray:
-    """The affine (4, 4), indices -> RAS+ mm, of a volume (D, H, W) whose axes lead in `directions` and whose center is the origin."""
+def centered_affine(shape: Sequence[int], spacing_mm: Sequence[float], directions: Sequence[Sequence[float]] = CANONICAL) -> np.ndarray:
+    """Return the affine (4, 4), indices -> RAS+ mm, of a volume (D, H, W) with axes in `directions` and its center at the origin."""
     affine = np.eye(4)
     affine[:3, :3] = np.array(directions).T * spacing_mm
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
@@ -83,7 +83,7 @@ def centred_affine(shape: Sequence[int], spacing_mm: Sequence[float], directions
 
 
 def assign(likeness: np.ndarray) -> list[int]:
-    """For each wanted direction (row) an axis (column), each used once, the surest first."""
+    """Return an axis (column) for each wanted direction (row), each used once, the largest likeness first."""
     order, left = [-1, -1, -1], np.array(likeness, np.float64)
     for _ in range(3):
         row, axis = np.unravel_index(np.argmax(left), left.shape)
@@ -93,12 +93,12 @@ def assign(likeness: np.ndarray) -> list[int]:
 
 
 def spacing_of(affine: np.ndarray) -> tuple[float, ...]:
-    """The spacing in mm along each axis."""
+    """Return the spacing in mm along each axis."""
     return tuple(float(n) for n in np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def bound(shape: tuple[int, ...], bytes_each: int) -> None:
-    """Raises ScanError for a shape that no image has, or that would not fit in memory; to be asked before anything is allocated."""
+    """Raise ScanError for an impossible shape, or one that would not fit in memory; call it before allocating."""
     if any(n < 1 for n in shape):
         raise ScanError(f"every side must be 1 or more, got {' × '.join(map(str, shape))}")
     voxels = 1
@@ -106,6 +106,6 @@ def bound(shape: tuple[int, ...], bytes_each: int) -> None:
         voxels *= int(n)
     if voxels > MAX_VOXELS or voxels * (bytes_each + 4) > MAX_BYTES:
         raise ScanError(
-            f"an image may hold {MAX_VOXELS:,} voxels and take {MAX_BYTES / 2**30:g} GiB to read, its header claims "
-            f"{' × '.join(map(str, shape))} of {bytes_each} bytes; cut it up, or repair the header"
+            f"an image may have at most {MAX_VOXELS:,} voxels and {MAX_BYTES / 2**30:g} GiB, its header claims "
+            f"{' × '.join(map(str, shape))} of {bytes_each} bytes; split it, or repair the header"
         )

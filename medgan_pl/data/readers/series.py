@@ -1,4 +1,4 @@
-"""A DICOM series as a volume: headers, files grouped into series, a series' slices put in order, checked and stacked."""
+"""Read a DICOM series as a volume: group files into series; order, check and stack the slices."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,17 +11,17 @@ from medgan_pl.data.readers.dicom import read_frame
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.scan import MAX_SLANT_DEG, Scan, ScanError, bound, canonical, spacing_of
 
-CALIBRATED = ("CT", "PT")  # HU, Bq/ml: without a rescale the values are raw ones of another meaning
+CALIBRATED = ("CT", "PT")  # HU, Bq/ml: without a rescale the values are raw
 SAME_PLACE_MM = 0.001
-# Headers round positions, to 0.1 mm at the coarsest that is common; what lies off the even grid by more is not evenly spaced.
+# Headers round positions, commonly to 0.1 mm at worst; slices farther off the even grid are not evenly spaced.
 UNEVEN_MM, UNEVEN_SHARE = 0.06, 0.01
 
 
 @dataclass(frozen=True)
 class Series:
-    """Files of one series, by position along the slices' normal (by instance number where a position is missing).
+    """Files of one series, by position along the slices' normal (by instance number if a position is missing).
 
-    `skipped`: why it is no volume (a localizer, a report); None if it may be one.
+    `skipped`: the reason why it is no volume (a localizer, a report); None if it may be one.
     """
 
     headers: tuple[Header, ...]
@@ -33,9 +33,9 @@ class Series:
 
 
 def group_series(headers: Iterable[Header]) -> list[Series]:
-    """Headers of any number of files -> their series, by Study- and SeriesInstanceUID alone, in the order of each one's first path.
+    """Group headers of files into series by Study- and SeriesInstanceUID, in the order of each one's first path.
 
-    Localizers (scouts) and files without pixels or without a SeriesInstanceUID become series of their own, `skipped` with the reason.
+    Localizers (scouts) and files without pixels or SeriesInstanceUID become separate series, `skipped` with the reason.
     """
     groups = defaultdict(list)
     for header in sorted(headers, key=lambda header: header.path):
@@ -47,7 +47,7 @@ def why_skipped(header: Header) -> str | None:
     if not header.has_pixels:
         return "no image (a report, a plan, a directory)"
     if header.series is None:
-        return "SeriesInstanceUID missing: nobody says which files belong together"
+        return "SeriesInstanceUID missing: it is unknown which files belong together"
     return "a localizer (scout), no slice of a volume" if "LOCALIZER" in header.image_type else None
 
 
@@ -59,19 +59,19 @@ def in_order(headers: Sequence[Header]) -> list[Header]:
 
 
 def directions(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors, LPS: where columns count up to, where rows do, and their normal; zero where the header gives none."""
+    """Return unit vectors in LPS: the directions of increasing column and row, and their normal; zero if the header has none."""
     across, down = np.array(header.orientation).reshape(2, 3)
     vectors = across, down, np.cross(across, down)
     return tuple(vector / max(np.linalg.norm(vector), 1e-9) for vector in vectors)
 
 
 def read_series(paths: Sequence[Path]) -> Scan:
-    """The volume that the files of one series (in any order) make, in HU (CT) or the native units, its axes as scan.canonical has them.
+    """Return the volume of one series' files (in any order), in HU (CT) or native units, with the axes of scan.canonical.
 
-    Refused rather than guessed, with ScanError: slices of different kinds, without position, twice at one place, missing, unevenly spaced
-    (by more than 1 % of the step and 0.06 mm), a tilted gantry, color, MONOCHROME1, multi-frame files, CT and PET without a rescale.
-    A single slice takes its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices from 1 along the normal.
-    Raises RuntimeError where the decoder for the compression is not installed. Memory: the volume, a byte a voxel for padding, one slice.
+    Raise ScanError for slices of different kinds, without position, twice at one place, missing, unevenly spaced (by more than 1 % of the
+    step and 0.06 mm), a tilted gantry, color, MONOCHROME1, multi-frame files, CT and PET without a rescale; RuntimeError if the decoder for
+    the compression is not installed. A single slice has its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices
+    from 1 along the normal. Memory: the volume, one byte a voxel for padding, one slice.
     """
     if not paths:
         raise ScanError("a series must have at least one file, got none")
@@ -92,7 +92,7 @@ def read_series(paths: Sequence[Path]) -> Scan:
 
 
 def check_alike(headers: Sequence[Header]) -> None:
-    """Raises ScanError unless all are single gray frames of one kind, with a position."""
+    """Raise ScanError unless all are single gray frames of one kind, with a position."""
     total = len(headers)
     for fault, bad in (
         (
@@ -100,10 +100,10 @@ def check_alike(headers: Sequence[Header]) -> None:
             [h.frames > 1 for h in headers],
         ),
         ("a slice must have pixel data, got none in {}", [not h.has_pixels for h in headers]),
-        ("a slice must be grey, got colour in {}", [h.samples != 1 for h in headers]),
+        ("a slice must be gray, got color in {}", [h.samples != 1 for h in headers]),
         (
-            "a slice must be MONOCHROME2, got another PhotometricInterpretation in {}; inverted HU or signal would be wrong, not inverting "
-            "might be: convert it on purpose, outside",
+            "a slice must be MONOCHROME2, got another PhotometricInterpretation in {}; it is unknown whether to invert its values: "
+            "convert it yourself",
             [h.photometric != "MONOCHROME2" for h in headers],
         ),
         ("slice position (ImagePositionPatient) missing in {}", [h.position is None for h in headers]),
@@ -116,7 +116,7 @@ def check_alike(headers: Sequence[Header]) -> None:
 
 
 def check_same(headers: Sequence[Header]) -> None:
-    """Raises ScanError unless all slices are of one patient and modality, one size, spacing and orientation."""
+    """Raise ScanError unless all slices have one patient, modality, size, spacing and orientation."""
     if len({h.patient for h in headers}) > 1:
         raise ScanError("all slices must be of one patient, got several PatientIDs; a series number used twice?")
     for name, kinds in (("modality", {h.modality for h in headers}), ("size in pixels", {(h.rows, h.columns) for h in headers})):
@@ -137,13 +137,13 @@ def check_same(headers: Sequence[Header]) -> None:
 
 
 def grid(headers: Sequence[Header]) -> np.ndarray:
-    """(slice, row, column) -> RAS mm, (4, 4), of slices in order; raises ScanError unless they lie on an even, straight grid."""
+    """Return (slice, row, column) -> RAS mm, (4, 4), of ordered slices; raise ScanError unless they lie on an even, straight grid."""
     across, down, normal = directions(headers[0])
     positions = np.array([header.position for header in headers])  # (n, 3)
     if len(headers) == 1:
         depth = headers[0].thickness_mm or headers[0].between_mm
         if depth is None:
-            raise ScanError("a single slice must say how thick it is, got neither SliceThickness nor SpacingBetweenSlices")
+            raise ScanError("a single slice must state its thickness, got neither SliceThickness nor SpacingBetweenSlices")
         step = normal * depth
     else:
         steps = np.diff(positions @ normal)
@@ -173,9 +173,11 @@ def refuse_doubles(headers: Sequence[Header], steps: np.ndarray) -> None:
     if len(double):
         first = int(double[0])
         one, other = (read_frame(headers[i].path)[0] for i in (first, first + 1))
-        pixels = "the same pixels: a copy; remove it" if np.array_equal(one, other) else "other pixels: echoes, times or b-values? pick one"
+        pixels = (
+            "the same pixels: a copy; remove it" if np.array_equal(one, other) else "other pixels: echoes, times or b-values? select one"
+        )
         raise ScanError(
-            f"each slice must have a place of its own, got {len(double)} of {len(headers)} where another lies already "
+            f"each slice must have its own position, got {len(double)} of {len(headers)} at the position of another "
             f"(slices {first + 1} and {first + 2} have {pixels})"
         )
 
@@ -194,9 +196,9 @@ def refuse_gaps(steps: np.ndarray) -> None:
 
 
 def stack(headers: Sequence[Header]) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Volume (D, H, W) float32 with padding at the least value outside it, where that is (bool; None: nowhere), bits of a stored value."""
+    """Return the volume (D, H, W) float32 with padding at the minimum outside it, the padding (bool; None: nowhere), bits of a value."""
     volume = np.empty((len(headers), headers[0].rows, headers[0].columns), np.float32)
-    padding, least, bits = None, np.inf, 0
+    padding, minimum, bits = None, np.inf, 0
     for i, header in enumerate(headers):
         try:
             values, outside, found = read_frame(header.path)
@@ -205,17 +207,17 @@ def stack(headers: Sequence[Header]) -> tuple[np.ndarray, np.ndarray | None, int
                     f"{header.modality} must have RescaleSlope and RescaleIntercept, got none; the units of its values are unknown"
                 )
             if values.shape != volume.shape[1:]:
-                raise ScanError("the file has changed while it was read")
+                raise ScanError("the file changed while it was read")
         except ScanError as error:
             raise ScanError(f"slice {i + 1} of {len(headers)}: {error}") from None
         volume[i] = values
         bits = max(bits, int(found.BitsStored))
-        least = min(least, values.min(where=~outside, initial=np.inf))
+        minimum = min(minimum, values.min(where=~outside, initial=np.inf))
         if outside.any():
             padding = np.zeros(volume.shape, bool) if padding is None else padding
             padding[i] = outside
-    if not np.isfinite(least):
-        raise ScanError("a volume must show something, got padding in every voxel")
+    if not np.isfinite(minimum):
+        raise ScanError("a volume must have voxels besides padding, got padding in every voxel")
     if padding is not None:
-        volume[padding] = least
+        volume[padding] = minimum
     return volume, padding, bits

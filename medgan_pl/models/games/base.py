@@ -1,4 +1,4 @@
-"""The base of all games: the players' losses by one objective, one penalty and any regularizers, on whatever is generated and judged."""
+"""The base of all games: the players' losses by one objective, one penalty and any regularizers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +22,10 @@ Fakes = Tensor | dict[str, Tensor]
 
 @dataclass
 class Losses:
-    """The losses of a player: `terms` are already weighted, summed and differentiated, and shown; `watch` is only shown. All scalars."""
+    """The losses of a player, all scalars: the weighted `terms` are summed, differentiated and logged; `logged` is only logged."""
 
     terms: dict[str, Tensor]
-    watch: dict[str, Tensor] = field(default_factory=dict)
+    logged: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
@@ -33,23 +33,23 @@ class Losses:
 
 
 class Game(nn.Module, ABC):
-    """A game says who generates what from which keys of the batch, who judges what, and who pays what.
+    """A game defines what is generated from which keys of the batch, what is judged, and the loss of each player.
 
-    A game owns no weights: the networks are arguments, so evaluation hands in the averaged generator. What state its augmentation and its
-    regularisers have, such as an adaptive strength, are buffers, saved with the run. A new game says `draw`, `generate` and `critic`; the
-    losses are the adversarial ones, to which it may add its own terms. `paired`: whether the fake of a batch's i-th place is to be the
-    real of that place, so that the two can be held against each other, voxel by voxel. `sourced`: whether it makes images of images, which
-    the batch must bring, and not of noise alone. `segments`: whether what it makes are masks, a channel for each structure.
+    A game owns no weights: the networks are arguments, so that evaluation can pass the EMA of the generator. The state of its augmentation
+    and regularizers, such as an adaptive strength, is in buffers, saved with the run. A new game defines `draw`, `generate` and `critic`;
+    the losses are the adversarial ones, and it may add terms. `paired`: the i-th fake should equal the i-th real of the batch, so that they
+    can be compared voxel by voxel. `sourced`: it makes images from images of the batch, not from noise alone. `segments`: it makes masks,
+    one channel for each structure.
 
-    A game declares what it reads, and a run refuses the rest by name: `reads`, the keys of the data's batch; `settings`, the keys of the
-    configuration that are its arguments; `needs`, for an argument that may be idle, those of which at least one must be on.
+    A game declares what it reads, and a run refuses all other settings by name: `reads`, the keys of the data's batch; `settings`, the keys
+    of the configuration that are its arguments; `needs`, for an argument that may be idle, those of which at least one must be on.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
     settings: ClassVar[frozenset[str]] = frozenset({"objective", "penalty", "augment", "regularizers"})
     needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType({})
     players: ClassVar[Sequence[str]] = ("d", "g")  # in order of play; the discriminator before the generator
-    generator: ClassVar[str] = "g"  # makes the fakes; the EMA of its weights is validated and sampled
+    generator: ClassVar[str] = "g"  # makes the fakes; its EMA is validated and sampled
     discriminator: ClassVar[str] = "d"  # judges the fakes; `d_per_g` counts its turns for each of the generator's
     paired: ClassVar[bool] = False
     sourced: ClassVar[bool] = False
@@ -72,7 +72,7 @@ class Game(nn.Module, ABC):
         """Raise ValueError if the data lack what a game of these `settings` needs. Called before anything is built."""
 
     def draw(self, batch: Batch) -> Batch:
-        """The batch with the game's own random inputs added, once a step, so that its parts can be played one after the other."""
+        """Return the batch with the game's random inputs added, once a step, so that its parts can be played one after the other."""
         like = next(iter(batch.values()))
         if self.penalty.mixed and "t" not in batch:
             batch = {**batch, "t": torch.rand(len(like), device=like.device)}
@@ -84,7 +84,7 @@ class Game(nn.Module, ABC):
         return batch
 
     def draw_each(self, batch: Batch, seed: int, places: Sequence[int], purpose: Purpose) -> Batch:
-        """The batch with what the game draws for it, the i-th image's by (seed, places[i], purpose) alone."""
+        """Return the batch with the game's random inputs; those of the i-th image depend only on (seed, places[i], purpose)."""
         drawn: list[Batch] = []
         for i, place in enumerate(places):
             key_randomness(seed, 0, place, purpose)
@@ -93,18 +93,18 @@ class Game(nn.Module, ABC):
 
     @abstractmethod
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
-        """The fakes (B, C, *S) in [-1, 1]; a function of the drawn batch alone."""
+        """Return the fakes (B, C, *S) in [-1, 1]; they depend only on G and the drawn batch."""
 
     def source(self, batch: Batch) -> Tensor:
         """Return the input of G (B, C', *S') in a game that is `sourced`."""
-        raise ValueError(f"{type(self).__name__} makes images of noise, and has no source")
+        raise ValueError(f"{type(self).__name__} makes images from noise and has no source")
 
     def losses(self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, *, adversarial: bool = True) -> Losses:
         """Return the losses of one turn of `player`, by its name in `players`. A game with further players overrides this.
 
-        - `networks`: all players' networks by name. Only the player's own weights ask for gradients.
-        - `fake`: of `play`, with the graph to the generator's weights in the generator's own turn and detached in any other.
-        - `adversarial`: false in a stage where the generator learns without the discriminator.
+        - `networks`: all players' networks by name. Only the player's own weights need gradients.
+        - `fake`: from `play`, with the graph to the generator's weights in the generator's turn, detached in any other.
+        - `adversarial`: false in a stage in which the generator learns without the discriminator.
         """
         if player == self.discriminator:
             return self.discriminator_losses(networks[self.discriminator], batch, fake)
@@ -115,67 +115,68 @@ class Game(nn.Module, ABC):
         return self.content_losses(batch, fake)
 
     def penalties(self, player: str, networks: Mapping[str, nn.Module], batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
-        """Return what `player` pays besides `losses`, for its gradient or its weights; `turn` counts its steps, and `networks` are never
-        compiled: torch.compile knows no second derivative."""
+        """Return the penalties of `player`, on its gradient or weights; `turn` counts its steps. `networks` are never compiled networks."""
         if player == self.discriminator:
             return self.discriminator_penalties(networks[self.discriminator], batch, fake, turn)
         return self.generator_penalties(networks[self.generator], batch, turn) if player == self.generator else {}
 
     def play(self, g: nn.Module, batch: Batch) -> Fakes:
-        """Return what D and G learn from: the fakes themselves, unless a game trains on something else, such as a part of each."""
+        """Return what D and G learn from: the fakes, unless a game trains on something else, such as a part of each."""
         return self.generate(g, batch)
 
     def of_fakes(self, batch: Batch, fake: Tensor) -> tuple[Batch, Tensor]:
-        """Return the batch and the fakes that D is to judge, of those that `generate` made, with their condition for `critic`."""
+        """Return the batch, with the condition for `critic`, and the fakes of `generate` that D judges."""
         return batch, fake
 
     def of_reals(self, batch: Batch) -> Batch:
-        """The rows whose reals D learns from."""
+        """Return the rows of the batch whose reals D learns from."""
         return batch
 
     def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fakes of a drawn batch and the reals they are compared with in validation: as many of each, maybe none."""
+        """Return the fakes of a drawn batch and the reals to compare them with in validation: as many of each, maybe none."""
         return fake, self.real(batch)
 
     def critic(self, d: nn.Module, batch: Batch) -> Critic:
-        """D with its condition filled in: images (B, C, *S) to logits (B, …), higher = more real."""
+        """Return D with the batch's condition: images (B, C, *S) to logits (B, …), higher = more real."""
         return d
 
     def judge(self, d: nn.Module, batch: Batch) -> Critic:
-        """The critic as the players meet it: behind the augmentation."""
+        """Return the critic of augmented images, as in training."""
         critic = self.critic(d, batch)
         return lambda images: critic(self.augmented(images, batch))
 
     def augmented(self, images: Tensor, batch: Batch) -> Tensor:
-        """Images as D is shown them, real and fake of one row augmented alike."""
+        """Return the augmented images; the real and the fake of one row are augmented alike."""
         augment = self.augment
         return images if augment is None or not augment.numbers else augment(images, batch["augment"])
 
     def real(self, batch: Batch) -> Tensor:
-        """Return the real images (B, C, *S) that the fakes are compared with."""
+        """Return the real images (B, C, *S) of the batch."""
         return from_batch(batch, "image", "it is the real side of the game")
 
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        """Return D's losses for telling `real` from `fake` (detached), each turn."""
+        """Return D's losses on the reals and on `fake` (detached), each turn."""
         critic, real = self.judge(d, batch), self.real(batch)
         real_logits, fake_logits = critic(real), critic(fake)
         return Losses(
             terms=self.verdict_terms(critic, batch, real, fake, real_logits, fake_logits),
-            watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)},
+            logged={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)},
         )
 
     def verdict_terms(
         self, critic: Critic, batch: Batch, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
     ) -> dict[str, Tensor]:
-        """The objective of D and its regularisers on the same verdicts."""
+        """Return the objective of D and its regularizers on the same logits."""
         terms = {"adversarial": self.objective.discriminator(real_logits, fake_logits)}
         for name, term in self.regularizers.items():
             terms[name] = term(critic, real, fake, real_logits, fake_logits, batch.get(f"regularize_{name}"))
         return terms
 
     def discriminator_penalties(self, d: nn.Module, batch: Batch, fake: Fakes, turn: int) -> dict[str, Tensor]:
-        """Return what D pays besides, for its gradient, in the turns where that is due; `turn` counts D's steps. `d` is never a compiled
-        network: torch.compile knows no second derivative."""
+        """Return D's penalties on its gradient, in the turns in which they are due; `turn` counts D's steps.
+
+        `d` is never a compiled network: torch.compile has no second derivative.
+        """
         if not self.penalty.due(turn):
             return {}
         return {"penalty": self.penalty(self.judge(d, batch), self.real(batch), fake, batch.get("t"))}
@@ -188,21 +189,20 @@ class Game(nn.Module, ABC):
 
     @property
     def has_content(self) -> bool:
-        """Return whether G has a loss in a stage without the adversary."""
+        """Return whether G has a loss in a stage without the discriminator."""
         return False
 
     def content_losses(self, batch: Batch, fake: Fakes) -> Losses:
-        """Return G's losses in a stage without the adversary, where the game `has_content`."""
-        raise TypeError(f"{type(self).__name__} has nothing for G to pay without the adversary")
+        """Return G's losses in a stage without the discriminator, if the game `has_content`."""
+        raise TypeError(f"{type(self).__name__} has no loss for G without the discriminator")
 
     def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:
-        """After each turn of D, of `accuracy` on its batch: what follows how D fares. `images`: shown in all, `new_images`: in that turn;
-        `reduce` takes the mean over ranks."""
+        """Adapt augmentation and regularizers after each turn of D, by its `accuracy` on the batch; `reduce` takes the mean over ranks."""
         if self.augment is not None:
             self.augment.adapt(lambda: reduce(accuracy), images, new_images, total_images)
         for term in self.regularizers.values():
             term.adapt(reduce)
 
     def generator_penalties(self, g: nn.Module, batch: Batch, turn: int) -> dict[str, Tensor]:
-        """Return what G pays for itself, whoever judges; `turn` counts G's steps, `g` is never a compiled network."""
+        """Return G's penalties, independent of D; `turn` counts G's steps, `g` is never a compiled network."""
         return {}

@@ -1,4 +1,4 @@
-"""One domain made into another, held by mutual information of patches instead of a way back (CUT: Park et al. 2020, arXiv 2007.15651)."""
+"""Translation of one domain into another by mutual information of patches, without a cycle (CUT: Park et al. 2020, arXiv 2007.15651)."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ from medgan_pl.models.games.unpaired import Unpaired, partners
 
 
 class Contrastive(Unpaired):
-    """G from domain 0 to domain 1 against D(image); each place of a fake must be told, of all places of its source, to be where it was.
+    """G from domain 0 to domain 1 against D(image); each place of a fake must match its own place in the source better than all others.
 
-    G pays, besides the adversary, the PatchNCE loss (`patch_nce`), mean over the maps of G's encoder:
+    Besides the adversarial loss G has the PatchNCE loss (`patch_nce`), mean over the maps of G's encoder:
     - `nce` times, between source and fake;
-    - `identity` times, between an image of domain 1 and what G makes of it, which keeps G from changes for their own sake. 0 for none.
+    - `identity` times, between an image of domain 1 and G's output for it, which prevents needless changes; 0 switches it off.
 
-    `patches` places of each image are compared, drawn anew each step and for each image, where the paper has the same for all. The
-    generator is `networks.patches.PatchTranslator`; it and the heads learn by the fake's side, the source's is held still, as in the
-    authors' code. Needs compile=false: a compiled network gives its images alone. `generate` passes images of domain 1 through G too.
+    `patches` places of each image are compared, drawn for each step and each image; the paper has the same places for all images. The
+    generator is `networks.patches.PatchTranslator`; it and the heads learn from the fake's side, the source's side is detached, as in the
+    authors' code. It needs compile=false: a compiled network returns only its images. `generate` applies G to images of domain 1 too.
 
-    Raises ValueError for nce <= 0, identity < 0, patches < 2 and temperature <= 0.
+    Raise ValueError for nce <= 0, identity < 0, patches < 2, or temperature <= 0.
 
-    Source: eq. 3 to 5, with their 1 and 1 for the weights, 256 places and a temperature of 0.07.
+    Source: eq. 3 to 5, with their weights of 1 and 1, 256 places and a temperature of 0.07.
     """
 
     def __init__(self, *, nce: float = 1.0, identity: float = 1.0, patches: int = 256, temperature: float = 0.07, **shared: Any) -> None:
@@ -53,7 +53,7 @@ class Contrastive(Unpaired):
         return d
 
     def of_reals(self, batch: Batch) -> Batch:
-        """The rows of domain 1, beside which the fakes of `play` stand."""
+        """Return the rows of domain 1, which the fakes of `play` are compared with."""
         rows = self.domain(batch) == 1
         return {key: value[rows] for key, value in batch.items()}
 
@@ -71,7 +71,7 @@ class Contrastive(Unpaired):
         return made
 
     def contrast(self, g: nn.Module, source: Tensor, fake: Tensor, numbers: Tensor) -> Tensor:
-        """PatchNCE between the maps of both, mean over the maps."""
+        """Return PatchNCE between the maps of both, mean over the maps."""
         losses = []
         for (query, places), (key, _) in zip(g.patches(fake, numbers), g.patches(source, numbers), strict=True):
             losses.append(patch_nce(query, key.detach(), places, self.temperature))
@@ -88,10 +88,10 @@ class Contrastive(Unpaired):
 
 
 def patch_nce(query: Tensor, key: Tensor, places: Tensor, temperature: float) -> Tensor:
-    """-log(exp(q_i · k_i / τ) / Σ_j exp(q_i · k_j / τ)), mean over places i and images; float32, outside autocast.
+    """Return -log(exp(q_i · k_i / τ) / Σ_j exp(q_i · k_j / τ)), mean over places i and images; float32, outside autocast.
 
-    query, key (B, P, F) of length 1, at `places` (B, P) of either image; j are the places of the same image. A place drawn twice is not
-    held against itself. Source: eq. 3 and 4.
+    query, key (B, P, F) of length 1, at `places` (B, P) of both images; j are the places of the same image. A place drawn twice is no
+    negative of itself. Source: eq. 3 and 4.
     """
     with torch.autocast(query.device.type, enabled=False):
         logits = query.float() @ key.float().transpose(1, 2) / temperature  # (B, P, P)

@@ -1,4 +1,4 @@
-"""Two domains, there and back again (CycleGAN: Zhu et al. 2017, arXiv 1703.10593)."""
+"""Translation between two domains with cycle consistency (CycleGAN: Zhu et al. 2017, arXiv 1703.10593)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,19 +14,19 @@ from medgan_pl.models.networks.layers import space
 
 
 class Cycle(Unpaired):
-    """G_b(a) and G_a(b) against D_b and D_a; what is brought to the other domain and back must be what it was.
+    """G_b(a) and G_a(b) against D_b and D_a; an image translated to the other domain and back must equal itself.
 
-    G pays, besides the adversary, means over the images of both domains:
-    - `cycle` · E|G_a(G_b(x)) - x|, x of a, and the same of b;
-    - `cycle` · `identity` · E|G_b(x) - x|, x of b, and the same of a: what is there already stays. 0 for none;
-    - `gradient` · (1 - the correlation of the gradients of x and G_b(x)), which holds edges in their place where the contrast is another,
-      as between MR and CT. 0 for none.
+    Besides the adversarial loss G has these terms, means over the images of both domains:
+    - `cycle` · E|G_a(G_b(x)) - x|, x of a, and the same for b;
+    - `cycle` · `identity` · E|G_b(x) - x|, x of b, and the same for a: images of the target domain stay. 0 switches it off;
+    - `gradient` · (1 - the correlation of the gradients of x and G_b(x)), which keeps edges in place when the contrast changes, as between
+      MR and CT. 0 switches it off.
 
-    D learns from past fakes too, of a `Pool` of `pool` images of each domain, 0 for none: of `channels` and `size`. Generator and
-    discriminator are `networks.pair.Pair`s. The paper adds up what each domain pays, here it is the mean, of all terms alike; it leaves
-    out the half of G's least squares, so that with objective=least_squares a `cycle` of 5 is the paper's 10.
+    D also learns from past fakes in a `Pool` of `pool` images of each domain (0: no pool) of `channels` and `size`. Generator and
+    discriminator are `networks.pair.Pair`s. The paper sums the losses of the domains; we take the mean of every term. The paper omits the
+    half in G's least squares, so with objective=least_squares a `cycle` of 5 is the paper's 10.
 
-    Raises ValueError for cycle <= 0 and for other weights and a pool below 0.
+    Raise ValueError for cycle <= 0, or another weight or a pool below 0.
 
     Source: eq. 1 to 3, and section 5.2 for the identity; gradients: Hiasa et al. 2018 (arXiv 1803.06629), eq. 5 and 6.
     """
@@ -47,7 +47,7 @@ class Cycle(Unpaired):
         if cycle <= 0 or min(identity, gradient, pool) < 0:
             raise ValueError(
                 "`cycle` must be above 0, `identity`, `gradient` and `pool` at least 0, got "
-                f"{cycle}, {identity}, {gradient} and {pool}; only the way back ties a fake to its source"
+                f"{cycle}, {identity}, {gradient} and {pool}; only the cycle loss ties a fake to its source"
             )
         self.cycle, self.identity, self.gradient = cycle, identity, gradient
         self.pool = Pool(pool, (channels, *space(size, spatial_dims))) if pool else None
@@ -95,12 +95,13 @@ class Cycle(Unpaired):
 
 
 class Pool(nn.Module):
-    """Past fakes, `count` of each of two domains and of one `shape` (C, *S), so that D does not forget what G has left off doing.
+    """A pool of past fakes, `count` of each of two domains, of one `shape` (C, *S), so that D does not forget G's earlier artifacts.
 
-    With even odds a fake goes to D itself, or to a place of its domain's pool drawn for it: its tenant goes to D in its stead, and it
-    moves in; an empty place it takes, and goes to D too. D is shown what was there before its turn, and in the turn's end all move in: a
-    batch played in parts is the same as the whole. What is not finite is not kept. In runs on several devices all have the pool of the
-    first, by torch's DDP, which sends it around before each step. Buffers, saved with the run: for large volumes take a small `count`.
+    With probability 1/2 a fake is swapped with the pool's fake at a random place of its domain, and D sees the old one; at an empty place
+    it is stored, and D sees the new one. Otherwise D sees the fake. Within a turn D sees the pool from before the turn, and all fakes are
+    stored at its end, so that a batch accumulated in parts equals the whole. Fakes that are not finite are not stored. With several
+    devices, DDP broadcasts the first one's pool before each step. The pool is in buffers, saved with the run: use a small `count` for large
+    volumes.
 
     Source: Shrivastava et al. 2017 (arXiv 1612.07828), section 2.3; as Zhu et al. 2017, section 4, 50 images.
     """
@@ -115,7 +116,7 @@ class Pool(nn.Module):
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # of this turn: fakes, domains and places of each part
 
     def draw(self, count: int, device: torch.device) -> Tensor:
-        """(count,) places, below 0 for none, from the global generator."""
+        """Return (count,) places, below 0 for none, from the global generator."""
         places = self.full.shape[1]
         return torch.randint(-places, places, (count,), device=device)
 
@@ -125,7 +126,7 @@ class Pool(nn.Module):
         return torch.where(swapped, self.images[at].to(fake.dtype), fake)
 
     def note(self, fake: Tensor, domain: Tensor, place: Tensor) -> None:
-        """Fakes of a part of the turn, to be taken in at its end."""
+        """Note the fakes of a part of the turn, to store them at its end."""
         self._seen.append((fake, domain, place.where(fake.flatten(1).isfinite().all(1), -1)))
 
     def take_in(self) -> None:
@@ -138,7 +139,7 @@ class Pool(nn.Module):
 
 
 def gradient_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """(B,) in [-1, 1]: the correlation of the finite differences of two images (B, C, *S) along an axis, mean over the axes; float32."""
+    """Return the correlation (B,) in [-1, 1] of two images' finite differences along an axis, mean over axes; (B, C, *S), float32."""
     along = []
     for axis in range(2, a.ndim):
         slopes = [image.float().diff(dim=axis).flatten(1) for image in (a, b)]

@@ -1,4 +1,4 @@
-"""Volumes learnt a slab at a time, beside the whole at low resolution (HA-GAN: Sun et al. 2022, arXiv 2008.01910)."""
+"""Synthesis of volumes, trained on slabs and on the whole at low resolution (HA-GAN: Sun et al. 2022, arXiv 2008.01910)."""
 
 import copy
 from typing import Any, ClassVar
@@ -18,12 +18,12 @@ VIEWS = ("slab", "low")
 
 
 class Hierarchical(Synthesis):
-    """Synthesis of volumes (B, C, D, H, W) whose players meet over two views of each: `slab`, full resolution, at a place drawn anew each
-    step, and `low`, the whole at 1/CELL of each axis, the reals averaged down to it.
+    """Synthesis of volumes (B, C, D, H, W), trained on two views of each.
 
-    Each player pays the sum of the objective over the views, as of two discriminators; penalty and regularisers likewise. The networks are
-    those of networks/hagan.py. Left out is the paper's encoder, a third network that turns images into z and is paid for by reconstruction:
-    it serves features and steadies training, and G alone makes the images.
+    `slab` is a part at full resolution, at a place drawn each step; `low` is the whole at 1/CELL of each axis, the reals averaged down.
+    Each player's loss is the sum of the objective over the views, as for two discriminators; penalty and regularizers likewise. The
+    networks are those of networks/hagan.py. We leave out the paper's encoder, a third network from images to z with a reconstruction loss:
+    it provides features and stabilizes training, but G alone makes the images.
     """
 
     settings: ClassVar[frozenset[str]] = Synthesis.settings | {"model.slabs"}
@@ -32,7 +32,7 @@ class Hierarchical(Synthesis):
         super().__init__(**shared)
         self.slabs = slabs
         each = {f"{name}_{view}": copy.deepcopy(term) for name, term in self.regularizers.items() for view in VIEWS}
-        self.regularizers = nn.ModuleDict(each)  # for two discriminators, what is remembered of the verdicts twice
+        self.regularizers = nn.ModuleDict(each)  # each discriminator has its own state of the regularizers
 
     def draw(self, batch: Batch) -> Batch:
         batch = super().draw(batch)
@@ -52,7 +52,7 @@ class Hierarchical(Synthesis):
         return {"slab": slab_of(image, batch["place"], self.slabs), "low": F.avg_pool3d(image, CELL)}
 
     def critics(self, d: nn.Module, batch: Batch) -> dict[str, Critic]:
-        """The two discriminators, each behind the augmentation."""
+        """Return the two discriminators of augmented views."""
         condition, place = self.condition(batch), batch["place"]
         return {
             "slab": lambda slab: d(self.augmented(slab, batch), condition, place),
@@ -67,7 +67,7 @@ class Hierarchical(Synthesis):
             cells = image.shape[2] // CELL
             thick = thickness(cells, self.slabs)
             rooms = cells - thick + 1
-            firsts = sorted({*range(0, rooms, thick), rooms - 1})  # the last ends with the volume
+            firsts = sorted({*range(0, rooms, thick), rooms - 1})  # the last slab ends at the volume's end
             logits = []
             for first in firsts:
                 place = image.new_full((len(image), 1), (first + 0.5) / rooms)
@@ -78,16 +78,18 @@ class Hierarchical(Synthesis):
 
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
         critics, reals = self.critics(d, batch), self.views(batch)
-        terms, told = {}, []
+        terms, pairs = {}, []
         for view, critic in critics.items():
-            verdicts = critic(reals[view]), critic(fake[view])
-            told.append(verdicts)
-            terms[f"adversarial_{view}"] = self.objective.discriminator(*verdicts)
+            pair = critic(reals[view]), critic(fake[view])
+            pairs.append(pair)
+            terms[f"adversarial_{view}"] = self.objective.discriminator(*pair)
             for name, term in self.regularizers.items():
                 if name.endswith(f"_{view}"):
-                    terms[name] = term(critic, reals[view], fake[view], *verdicts, batch.get(f"regularize_{name}"))
-        real_logits, fake_logits = (torch.stack(logits, 1) for logits in zip(*told, strict=True))
-        return Losses(terms, watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)})
+                    terms[name] = term(critic, reals[view], fake[view], *pair, batch.get(f"regularize_{name}"))
+        real_logits, fake_logits = (torch.stack(logits, 1) for logits in zip(*pairs, strict=True))
+        return Losses(
+            terms, logged={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)}
+        )
 
     def discriminator_penalties(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
         if not self.penalty.due(turn):

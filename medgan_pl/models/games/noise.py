@@ -1,4 +1,4 @@
-"""The noise a generator starts from: independent numbers of mean 0."""
+"""The noise that a generator starts from: independent numbers of mean 0."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from torch import Tensor
 
 class Noise(Protocol):
     def __call__(self, count: int, latent: int, device: torch.device) -> Tensor:
-        """(count, latent), from the global generator."""
+        """Return noise (count, latent) from the global generator."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """U(-1, 1), as of the first DCGAN (Radford et al. 2016, sec. 4); its variance is a third of the normal's."""
+    """U(-1, 1), as in the first DCGAN (Radford et al. 2016, sec. 4); its variance is a third of the normal's."""
 
     def __call__(self, count: int, latent: int, device: torch.device) -> Tensor:
         return torch.rand(count, latent, device=device) * 2 - 1

@@ -11,7 +11,7 @@ Features = Callable[[Tensor], list[Tensor]]
 
 @runtime_checkable
 class Objective(Protocol):
-    """Two verbs on logits; `paired` where the generator's needs the real logits too. See losses/adversarial.py."""
+    """Two losses on logits; `paired` if the generator's loss needs the real logits too. See losses/adversarial.py."""
 
     paired: bool
 
@@ -22,8 +22,7 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Penalty(Protocol):
-    """A weighted term on D's gradient, paid in the turns that are `due`; `mixed` where it looks between reals and fakes. See
-    losses/penalties.py."""
+    """A weighted term on D's gradient in the turns that are `due`; `mixed` if it is between reals and fakes. See losses/penalties.py."""
 
     mixed: bool
 
@@ -34,30 +33,31 @@ class Penalty(Protocol):
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """The augmentation of every image on its way to D, real and fake alike; G learns through it. See augment.py."""
+    """The augmentation of every real and fake image before D; G gets its gradient by it. See augment.py."""
 
-    numbers: int  # uniform random numbers it takes for each image; 0 where it does nothing
+    numbers: int  # uniform random numbers that it needs for each image; 0 if it does nothing
 
     def __call__(self, images: Tensor, numbers: Tensor) -> Tensor: ...
 
     def adapt(self, accuracy: Callable[[], Tensor], images: int, new_images: int, total_images: int) -> None:
-        """Told after each turn of D how many images were shown, in all and in that turn; `accuracy` asks for D's on its batch, over ranks:
-        every rank must ask alike."""
+        """Adapt after each turn of D, by the images shown in all and in that turn, and by D's accuracy on its batch, over ranks.
 
-    def watch(self) -> dict[str, float]:
-        """Return what is to be logged, such as the present strength."""
+        Every rank must call `accuracy` equally often.
+        """
+
+    def logged(self) -> dict[str, float]:
+        """Return the values to log, such as the current strength."""
 
 
 @runtime_checkable
 class Regularizer(Protocol):
-    """A weighted term on D's verdicts, a module for the state it may have; see losses/regularizers.py. `critic` stands behind the
-    augmentation, `real` and `fake` before it."""
+    """A weighted term on D's logits (losses/regularizers.py); `critic` augments its images, `real` and `fake` are not augmented yet."""
 
-    numbers: int  # uniform random numbers it takes for each image; 0 where it draws nothing
+    numbers: int  # uniform random numbers that it needs for each image; 0 if it draws nothing
 
     def __call__(
         self, critic: Critic, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, numbers: Tensor | None
     ) -> Tensor: ...
 
     def adapt(self, reduce: Callable[[Tensor], Tensor]) -> None:
-        """Told after each turn of D that all parts of its batch were seen; `reduce` takes the mean over ranks, and all must ask alike."""
+        """Adapt after all parts of a turn's batch; `reduce` takes the mean over ranks, and all ranks must call it equally often."""

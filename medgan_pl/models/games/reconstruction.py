@@ -1,4 +1,4 @@
-"""Synthesis against a discriminator that must also be able to draw what it sees (Liu et al. 2021, arXiv 2101.04775)."""
+"""Synthesis with a discriminator that also reconstructs its input (Liu et al. 2021, arXiv 2101.04775)."""
 
 from typing import Any
 
@@ -13,14 +13,13 @@ from medgan_pl.models.losses.adversarial import accuracy
 
 
 class Reconstruction(Synthesis):
-    """Synthesis whose D is taught, besides, to decode the real image from its features: few images cannot then be told by a give-away.
+    """Synthesis whose D also learns to decode the real image from its features, so that it cannot rely on one detail of few images.
 
-    D: objective + `weight` · Σ E|decoded - T(x)| over D's views of a real x, as augmented: the whole, and a part at a place drawn anew
-    each step (networks/fastgan.py). G pays the objective alone.
+    D: objective + `weight` · Σ E|decoded - T(x)| over two views of an augmented real x: the whole, and a part at a place drawn each step
+    (networks/fastgan.py). G has only the objective. Raise ValueError if the weight is not above 0.
 
-    Source: section 3.2, with the mean absolute error for its norm, where the authors' code has a pretrained perceptual distance. Their
-    hinge loss is chosen by `model=fastgan`, as the paper writes it; their code draws its margin at random, from 0.8 to 1.
-    Raises ValueError for a weight that is not above 0.
+    Source: section 3.2, with the mean absolute error as its norm; the authors' code has a pretrained perceptual distance. `model=fastgan`
+    has the paper's hinge loss; their code draws its margin at random, from 0.8 to 1.
     """
 
     def __init__(self, *, weight: float = 1.0, **shared: Any) -> None:
@@ -42,4 +41,6 @@ class Reconstruction(Synthesis):
         fake_logits = critic(fake)
         terms = self.verdict_terms(critic, batch, real, fake, real_logits, fake_logits)
         terms |= {name: self.weight * F.l1_loss(made.float(), view) for name, (made, view) in views.items()}
-        return Losses(terms, watch={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)})
+        return Losses(
+            terms, logged={"real": real_logits.mean(), "fake": fake_logits.mean(), "accuracy": accuracy(real_logits, fake_logits)}
+        )

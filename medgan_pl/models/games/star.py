@@ -1,4 +1,4 @@
-"""Any number of domains by one generator, its style from noise or a reference (StarGAN v2: Choi et al. 2020, arXiv 1912.01865)."""
+"""One generator for any number of domains, with style from noise or a reference (StarGAN v2: Choi et al. 2020, arXiv 1912.01865)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class Star(Unpaired):
-    """G(image, style) against D(image, domain); a style is read off an image of the domain or made of noise z for it.
+    """G(image, style) against D(image, domain); a style comes from an image of the domain or from noise z.
 
-    G pays, besides the adversary, for x made into a fake G(x, s) of a random domain y, its own among them:
-    - `style` · E|s - style_of_image(G(x, s), y)|: the style shows;
-    - -`diversity` · E|G(x, s) - G(x, s')|, s' of other noise: two styles do not look alike; times `schedule_diversity`(images shown,
-      total_images), where the paper goes linearly to 0 (`schedules.Linear(decay_from=0, final=0)`). s' is held still, which saves a graph;
+    Besides the adversarial loss G has these terms, for the fake G(x, s) of x in a random domain y, maybe x's own:
+    - `style` · E|s - style_of_image(G(x, s), y)|: the fake has the style;
+    - -`diversity` · E|G(x, s) - G(x, s')|, s' from other noise: styles differ; times `schedule_diversity`(images shown, total_images); in
+      the paper it falls linearly to 0 (`schedules.Linear(decay_from=0, final=0)`). s' is detached, which saves a graph;
     - `cycle` · E|G(G(x, s), style_of_image(x, its domain)) - x|: the rest stays.
 
-    `referred`: the share of training images whose style is that of a reference, the real image of the same row, and not of noise; 0 is
-    the paper's text, both are in use when the networks are. `latent`: numbers of z. `domains`: how many there are. The generator is
-    `networks.star.StarNetworks`, the discriminator `StarDiscriminator`; compile=false, as the generator is three networks.
+    `referred`: the share of training images with the style of a reference, the real image of the same row, and not of noise. The paper's
+    text has 0; in inference both are used. `latent`: numbers of z. `domains`: their number. The generator is `networks.star.StarNetworks`,
+    the discriminator `StarDiscriminator`; it needs compile=false, as the generator is three networks.
 
-    What is made into a row's domain in training is another row, `source`, of the domain `source_label`, both drawn with the rest.
-    `generate` brings each image to `target`, drawn among the other domains unless the batch brings its own, in the style of the batch's
-    `reference` (B, C, *S), of that domain, or else of z.
+    In training, the source of row i is a randomly drawn other row, `source`, of the domain `source_label`; the generator translates it into
+    row i's domain. `generate` translates each image to `target`, drawn among the other domains unless the batch has it, in the style of
+    the batch's `reference` (B, C, *S) of that domain, or else of z.
 
-    Raises ValueError for fewer than 2 domains, weights below 0, cycle or style 0, and `referred` outside [0, 1].
+    Raise ValueError for fewer than 2 domains, weights below 0, cycle or style 0, or `referred` outside [0, 1].
 
     Source: section 2.2, eq. 1 to 5, with their weights for CelebA-HQ; their penalty is R1 of weight 1, their objective non-saturating.
     """
@@ -65,7 +65,7 @@ class Star(Unpaired):
         self.domains, self.latent, self.referred = domains, latent, referred
         self.style, self.diversity, self.cycle = style, diversity, cycle
         self.schedule_diversity = schedule_diversity or Constant()
-        self.register_buffer("strength", torch.tensor(float(self.schedule_diversity(0, 1))))  # what is left of `diversity`
+        self.register_buffer("strength", torch.tensor(float(self.schedule_diversity(0, 1))))  # current factor on `diversity`
 
     @classmethod
     def check_data(cls, settings: Mapping[str, Any], data: "Data") -> None:
@@ -85,20 +85,20 @@ class Star(Unpaired):
             "referred": lambda: torch.rand(count, device=device),
         }
         batch = batch | {key: make() for key, make in drawn.items() if key not in batch}
-        if "source" not in batch:  # here, and not in `play`, so that parts of a batch are the whole
+        if "source" not in batch:  # here, not in `play`, so that the parts of a batch equal the whole
             row = torch.randperm(count, device=device)
             batch |= {"source": self.source(batch)[row], "source_label": domain[row]}
         return batch
 
     def target(self, batch: Batch) -> Tensor:
-        return from_batch(batch, "target", "it is the domain that each image is brought to")
+        return from_batch(batch, "target", "it is the target domain of each image")
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         target = self.target(batch)
         if "reference" in batch:
             style = g.style_of_image(batch["reference"], target)
         else:
-            style = g.style_of_noise(from_batch(batch, "z", "a style without a reference is made of noise"), target)
+            style = g.style_of_noise(from_batch(batch, "z", "without a reference the style comes from noise"), target)
         return g.translate(self.source(batch), style)
 
     def play(self, g: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Synthesis with a style-based generator: mixed styles, noise of its own in every layer, the path length penalty (StyleGAN2)."""
+"""Synthesis with a style-based generator: style mixing, noise in every layer, the path length penalty (StyleGAN2)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from medgan_pl.models.networks.stylegan2 import count_noise
 
 
 class Style(Synthesis):
-    """Synthesis by g(f(z)) (networks/stylegan2.py), trained with styles of two z in one image and with even steps from w to the image.
+    """Synthesis by g(f(z)) (networks/stylegan2.py), trained with style mixing and path length regularization.
 
-    - `mixing`: the share of training images of which some layers, from a random one on, have the style of another z; none in `generate`.
-    - `path_weight`, `path_every`: G pays weight · every · E(‖Jᵀy‖ - a)² in each `every`-th of its turns, on the first half of the batch; J
-      the derivative of the image by w, y an image of N(0, 1) noise over the root of its pixels, ‖·‖ over the root of the layers, a the
-      running mean of what is squared (`path_length`, saved with the run; it starts at the first mean). Weight 0 for none.
-    - `spatial_dims`, `size`: of the images, which say how much noise an image takes.
+    - `mixing`: the share of training images whose layers, from a random one on, have the style of another z; none in `generate`.
+    - `path_weight`, `path_every`: every `path_every` turns G has the loss weight · every · E(‖Jᵀy‖ - a)² on the first half of the batch.
+      J is the derivative of the image by w, y an image of N(0, 1) noise over the root of its pixels, ‖·‖ is over the root of the layers, a
+      is the running mean of ‖Jᵀy‖ (`path_length`, saved with the run; it starts at the first mean). Weight 0 switches it off.
+    - `spatial_dims`, `size`: of the images; they set how many numbers of noise an image needs.
 
-    The noise of the layers is drawn with z and stays in the batch: an image is a function of its seed alone, and no two share their grain.
-    With these units a weight of 2 is the papers' γ = ln 2 / (r² (ln r - ln 2)) at every size. A term of a lazy penalty is added to the
-    turn's own loss, so Adam makes no steps besides, and its rate and betas need none of the papers' corrections by k / (k + 1). Played in
-    parts (`accumulate`), each part pays on its own half, and moves a. In float32, outside autocast.
+    The noise of the layers is drawn with z and kept in the batch: an image depends only on its seed, and no two have the same noise.
+    With these units a weight of 2 is the papers' γ = ln 2 / (r² (ln r - ln 2)) at every size. The lazy penalty is added to the turn's own
+    loss: Adam makes no extra steps, and needs none of the papers' corrections by k / (k + 1). With `accumulate`, each part has the loss on
+    its own half and updates a. It runs in float32, outside autocast.
 
     Source: mixing: Karras et al. 2019 (arXiv 1812.04948), section 3.1; the penalty: Karras et al. 2020 (arXiv 1912.04958), eq. 4 and
     appendix B, with every 8th turn; here as in arXiv 2006.06676 every 4th.
@@ -83,12 +83,12 @@ class Style(Synthesis):
             lengths = path_lengths(g, half["z"], self.condition(half), half["noise"])
         mean = lengths.detach().mean()
         after = torch.where(self.path_length == 0, mean, self.path_length.lerp(mean, self.path_decay))
-        self.path_length.copy_(torch.where(after.isfinite(), after, self.path_length))  # of a step that is skipped nothing is kept
+        self.path_length.copy_(torch.where(after.isfinite(), after, self.path_length))  # a skipped step changes nothing
         return {"path": self.path_weight * self.path_every * (lengths - self.path_length.clone()).square().mean()}
 
 
 def path_lengths(g: nn.Module, z: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
-    """‖Jᵀy‖ of each image, (B,), in the units of `Style`, with the graph to the weights of a style-based generator."""
+    """Return ‖Jᵀy‖ of each image, (B,), in the units of `Style`, with the graph to the generator's weights."""
     w = g.mapping(z, condition)
     image = g.synthesis(g.every_layer(w), noise)
     y = torch.randn_like(image) / math.sqrt(image[0, 0].numel())

@@ -14,10 +14,10 @@ from medgan_pl.models.games.parts import Critic
 
 
 class Synthesis(Game):
-    """G(z) or G(z, condition) against D(image) or D(image, condition); z of `latent` numbers from `noise`, unless the batch brings its own.
+    """G(z) or G(z, condition) against D(image) or D(image, condition); z has `latent` numbers from `noise`, unless the batch has its own.
 
-    - `classes`: how many `label` counts, 0 for none. `covariates`: the names of what the columns of `covariates` hold, empty for none.
-      Either may be unknown of an image: a label below 0, a covariate that is NaN.
+    - `classes`: the number of classes of `label`, 0 for none. `covariates`: the names of the columns of `covariates`, empty for none.
+      Both may be unknown for an image: a label below 0, a covariate that is NaN.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image", "label", "covariates"})
@@ -42,8 +42,10 @@ class Synthesis(Game):
         return lambda image: d(image, condition)
 
     def condition(self, batch: Batch) -> Tensor | None:
-        """The condition as the networks take it (networks/layers.py, `conditions`): one number for each class, 1 for the image's own, then
-        the covariates, 0 where unknown, which is their mean, then for each 1 where it is unknown. (B, K), or None without a condition."""
+        """Return the condition (B, K) as the networks need it (networks/layers.py, `conditions`), or None without one.
+
+        It is the one-hot class, then the covariates (0, their mean, if unknown), then 1 for each unknown covariate.
+        """
         parts = []
         if self.classes:
             label = from_batch(batch, "label", f"the model is conditional (model.classes={self.classes})")

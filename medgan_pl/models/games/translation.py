@@ -1,6 +1,6 @@
-"""From image to image, in pairs: super-resolution, inpainting, dehazing, denoising, another modality, segmentation (Isola et al. 2017).
+"""Paired image translation: super-resolution, inpainting, dehazing, denoising, another modality, segmentation (Isola et al. 2017).
 
-What the task is, the data say (data.degrade, data.beside); what G pays besides the adversary, the extras say. All else is one game.
+The data define the task (data.degrade, data.beside); `extras` defines G's losses besides the adversarial one. The game is the same for all.
 """
 
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class Translation(Game):
-    """G(source) against D(source, image), and the image it should be.
+    """G(source) against D(source, image), and against the target image.
 
-    - `extras`: name -> a term `(fake, real, features)`, losses/image.py, that G pays besides the adversary; `features` are D's maps of
-      images. At least one: D alone does not say which image.
-    - `keep_known`: what the source shows stays as it is, where its last channel says that nothing is missing (inpainting).
-    - `conditional`: whether D sees the source beside the image, brought to its size where it is smaller; the discriminator then takes
-      the channels of both, image first.
+    - `extras`: name -> a loss `(fake, real, features)` of G (losses/image.py) besides the adversarial one; `features` maps images to D's
+      maps. At least one is needed: D alone does not define the target image.
+    - `keep_known`: pixels of the source are kept where its last channel marks nothing as missing (inpainting).
+    - `conditional`: D also sees the source, enlarged to the image's size if it is smaller; the discriminator then has the channels of
+      both, image first.
 
-    Source: Isola et al. 2017 (arXiv 1611.07004), eq. 1 to 4; without their noise, which G learns to ignore (their section 3.1): what
-    is left random is the dropout of a G that has it.
+    Source: Isola et al. 2017 (arXiv 1611.07004), eq. 1 to 4, without their noise, which G learns to ignore (their section 3.1); only
+    dropout, if G has it, is random.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image", "source"})
@@ -40,11 +40,11 @@ class Translation(Game):
     def __init__(self, *, extras: Mapping[str, nn.Module], conditional: bool = True, keep_known: bool = False, **shared: Any) -> None:
         super().__init__(**shared)
         if not extras:
-            raise ValueError("`extras` must hold a term between fake and real, such as extra=l1; D alone does not say which image is meant")
+            raise ValueError("`extras` must hold a term between fake and real, such as extra=l1; D alone does not define the target image")
         for name, extra in extras.items():
-            if not isinstance(extra, nn.Module):  # an experiment's settings of a term that the command line has left out
+            if not isinstance(extra, nn.Module):  # an experiment's settings of a term that the command line removed
                 raise ValueError(
-                    f"`extras.{name}` must be a term, got only its settings, {extra}; name it too, extra=[…,{name}], or leave it out by "
+                    f"`extras.{name}` must be a loss, got only its settings, {extra}; add it by extra=[…,{name}], or remove them by "
                     f"~extras.{name}"
                 )
         self.extras, self.conditional, self.keep_known = nn.ModuleDict(extras), conditional, keep_known
@@ -60,7 +60,7 @@ class Translation(Game):
 
     def source(self, batch: Batch) -> Tensor:
         """Return the input of G (B, C', *S')."""
-        return from_batch(batch, "source", "G makes each image of its source; set data.degrade or data.beside.source")
+        return from_batch(batch, "source", "G makes each image from its source; set data.degrade or data.beside.source")
 
     def generate(self, g: nn.Module, batch: Batch) -> Tensor:
         source = self.source(batch)
@@ -74,8 +74,7 @@ class Translation(Game):
         return lambda images: d(self.augmented(self.shown(images, batch), batch))
 
     def shown(self, images: Tensor, batch: Batch) -> Tensor:
-        """Return what D is shown of images: themselves, or with the source of each in further channels, so that both are augmented
-        alike."""
+        """Return D's input for images: with `conditional` the source in further channels, so that both are augmented alike."""
         if not self.conditional:
             return images
         source = self.source(batch).to(images.dtype)
@@ -84,7 +83,7 @@ class Translation(Game):
         return torch.cat([images, source], 1)
 
     def features(self, d: nn.Module, batch: Batch) -> Features:
-        """D's maps of images, as `judge` shows them. ValueError, when asked, for a D that shows none."""
+        """Return a function from images to D's maps, as `judge` sees them. It raises ValueError if D has no maps."""
 
         def look(images: Tensor) -> list[Tensor]:
             if not hasattr(d, "features"):
@@ -95,14 +94,14 @@ class Translation(Game):
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
         losses, real, features = super().generator_losses(d, batch, fake), self.real(batch), self.features(d, batch)
-        return Losses(losses.terms | {name: extra(fake, real, features) for name, extra in self.extras.items()}, losses.watch)
+        return Losses(losses.terms | {name: extra(fake, real, features) for name, extra in self.extras.items()}, losses.logged)
 
     @property
     def has_content(self) -> bool:
         return bool(self.without_critic())
 
     def content_losses(self, batch: Batch, fake: Fakes) -> Losses:
-        """The extras alone, but for those that are taken from D."""
+        """Return the extras that do not use D."""
         real = self.real(batch)
         return Losses({name: extra(fake, real, None) for name, extra in self.without_critic().items()})
 
@@ -111,13 +110,13 @@ class Translation(Game):
 
 
 class Segmentation(Translation):
-    """G(image) against D(image, masks): what is made is one channel of [-1, 1] for each structure, (1 + fake) / 2 its probability."""
+    """G(image) against D(image, masks): G makes one channel in [-1, 1] for each structure; (1 + fake) / 2 is its probability."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"image", "mask"})
     segments: ClassVar[bool] = True
 
     def source(self, batch: Batch) -> Tensor:
-        return from_batch(batch, "image", "it is what is segmented")
+        return from_batch(batch, "image", "it is the image to segment")
 
     def real(self, batch: Batch) -> Tensor:
-        return as_image(from_batch(batch, "mask", "it is what a segmentation is held against; set data.beside.mask"))
+        return as_image(from_batch(batch, "mask", "a segmentation is compared with it; set data.beside.mask"))

@@ -1,4 +1,4 @@
-"""The base of games between domains without pairs: no image's own counterpart is known, and patients may differ between domains."""
+"""The base of games between domains without pairs: no image has a known counterpart, and patients may differ between domains."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -11,12 +11,11 @@ from medgan_pl.models.games.parts import Critic
 
 
 class Unpaired(Game):
-    """Images of one domain made into images of another; a batch is `image` (B, C, *S) and `label` (B,), the domain, as many of each.
+    """Translation of images between domains; a batch has `image` (B, C, *S) and `label` (B,), the domain, with as many of each domain.
 
-    What is learnt from, `play`, is {"image": fakes, name: a term that G pays besides, …}: the terms need further passes of G, and are made
-    only where G learns. There a fake stands in a row of the domain that it was brought to, made of another row: so fakes and reals of one
-    row are judged as of one domain, and objective, penalty and regularisers are those of any game. In `generate` it stands in the row of
-    the image that it was made of, and `of_fakes` says what D is then to be told.
+    `play` returns {"image": fakes, name: a further loss of G, …}; these losses need further passes of G and are computed only in G's turn.
+    There the fake of a row is in the row's domain, made from another row. So the fake and the real of a row have one domain, and objective,
+    penalty and regularizers are those of any game. In `generate` a fake is in the row of its source, and `of_fakes` gives D its domain.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"image", "label"})
@@ -25,14 +24,14 @@ class Unpaired(Game):
 
     def source(self, batch: Batch) -> Tensor:
         """Return the input of G (B, C, *S)."""
-        return from_batch(batch, "image", "it is what is brought to another domain")
+        return from_batch(batch, "image", "it is translated to another domain")
 
     def domain(self, batch: Batch) -> Tensor:
         return from_batch(batch, "label", "it is the domain of each image; use data=domains")
 
     @abstractmethod
     def target(self, batch: Batch) -> Tensor:
-        """The domain (B,) to which `generate` brings each image."""
+        """Return the domain (B,) into which `generate` translates each image."""
 
     def of_fakes(self, batch: Batch, fake: Tensor) -> tuple[Batch, Tensor]:
         domain, target = self.domain(batch), self.target(batch)
@@ -40,8 +39,10 @@ class Unpaired(Game):
         return {key: value[moved] for key, value in {**batch, "label": target}.items()}, fake[moved]
 
     def compared(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what was brought to the last domain, and reals of that domain. Both ways together would be nearest to the reals where G
-        does nothing."""
+        """Return the images translated to the last domain, and reals of that domain.
+
+        With both directions together, a G that changes nothing would be nearest to the reals.
+        """
         domain, target, last = self.domain(batch), self.target(batch), self.domains - 1
         fakes, reals = fake[(target == last) & (domain != last)], self.real(batch)[domain == last]
         count = min(len(fakes), len(reals))
@@ -52,7 +53,7 @@ class Unpaired(Game):
         return lambda images: d(images, domain)
 
     def shown(self, fake: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The fakes that D learns from."""
+        """Return the fakes that D learns from."""
         return fake["image"]
 
     def discriminator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
@@ -63,13 +64,13 @@ class Unpaired(Game):
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: dict[str, Tensor]) -> Losses:
         losses = super().generator_losses(d, batch, fake["image"])
-        return Losses(losses.terms | {name: term for name, term in fake.items() if name != "image"}, losses.watch)
+        return Losses(losses.terms | {name: term for name, term in fake.items() if name != "image"}, losses.logged)
 
 
 def partners(domain: Tensor) -> Tensor:
-    """For each row (B,) of {0, 1} one of the other domain: the k-th of either changes places with the k-th of the other.
+    """Return for each row (B,) of {0, 1} a row of the other domain: the k-th of one domain is paired with the k-th of the other.
 
-    Raises ValueError unless there are as many of each.
+    Raise ValueError unless there are as many of each.
     """
     half, ones = len(domain) // 2, int(domain.sum())
     if len(domain) % 2 or ones != half or not ((domain == 0) | (domain == 1)).all():

@@ -1,8 +1,8 @@
-"""Adversarial objectives on logits: what the discriminator pays, what the generator pays. A logit is higher the more real the image looks.
+"""Adversarial objectives on logits: the loss of the discriminator and that of the generator. A higher logit means a more real image.
 
-Each has the same two verbs, `discriminator(real_logits, fake_logits)` and `generator(fake_logits, real_logits)`, takes logits of
-any shape (B,) or (B, *) and averages over all of them. `paired` is True where the generator's verb needs the real logits too. Logits in
-half precision are widened to float32 first: a squared logit of 300 is already infinite in float16.
+Each has two methods, `discriminator(real_logits, fake_logits)` and `generator(fake_logits, real_logits)`, takes logits of shape (B,) or
+(B, *) and averages over all of them. `paired` is True if the generator's loss needs the real logits too. Logits in half precision are
+converted to float32 first, as a squared logit of 300 is infinite in float16.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ Loss = Float[Tensor, ""]
 
 
 def accuracy(real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
-    """The share of all pairs of one real and one fake that D orders rightly, ties half: 0.5 is chance, 1 is perfect.
+    """Return the share of all pairs of one real and one fake that D orders correctly, ties half: 0.5 is chance, 1 is perfect.
 
-    Of an image its mean logit counts. It needs no threshold, so it means the same under every objective; it is the area under the ROC curve
-    (Hanley & McNeil 1982). NaN if a logit is not finite.
+    An image counts by its mean logit. It is the area under the ROC curve (Hanley & McNeil 1982); it needs no threshold and means the same
+    under every objective. NaN if a logit is not finite.
     """
     real, fake = (_wide(logits.detach()).reshape(len(logits), -1).mean(1) for logits in (real_logits, fake_logits))
     nothing = 0 * (real.sum() + fake.sum())  # NaN if a logit is not finite: the sign of NaN is 0, which would count as chance
@@ -31,12 +31,12 @@ def accuracy(real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
 
 @dataclass(frozen=True)
 class NonSaturating:
-    """The game of the first GAN, with the generator's loss that does not vanish.
+    """The loss of the first GAN, in the generator's form that does not vanish.
 
     D: E[softplus(-D(x))] + E[softplus(D(G(z)))] = -E[log s(D(x))] - E[log(1 - s(D(G(z))))], with s the sigmoid
     G: E[softplus(-D(G(z)))] = -E[log s(D(G(z)))]
 
-    Source: Goodfellow et al. 2014 (arXiv 1406.2661), eq. 1 and the end of section 3; written with softplus so that no logit overflows.
+    Source: Goodfellow et al. 2014 (arXiv 1406.2661), eq. 1 and the end of section 3; softplus prevents overflow.
     """
 
     paired: ClassVar[bool] = False
@@ -50,7 +50,7 @@ class NonSaturating:
 
 @dataclass(frozen=True)
 class Saturating:
-    """The minimax game as it was first written; its generator learns nothing while the discriminator is sure (to show why, not to use).
+    """The first minimax loss; its generator learns nothing while the discriminator is certain. It is for demonstration only.
 
     D: as `NonSaturating`
     G: E[log(1 - s(D(G(z))))] = -E[softplus(D(G(z)))], which is below zero
@@ -69,7 +69,7 @@ class Saturating:
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """LSGAN: the logits are regressed on a target for real (b) and one for fake (a).
+    """LSGAN: regress the logits on a target for reals (b) and one for fakes (a).
 
     D: 1/2 E[(D(x) - b)²] + 1/2 E[(D(G(z)) - a)²]
     G: 1/2 E[(D(G(z)) - b)²]
@@ -83,7 +83,7 @@ class LeastSquares:
 
     def __post_init__(self) -> None:
         if self.real_target == self.fake_target:
-            raise ValueError(f"`real_target` and `fake_target` must differ, or there is nothing to tell apart; both are {self.real_target}")
+            raise ValueError(f"`real_target` and `fake_target` must differ, got {self.real_target} for both")
 
     def discriminator(self, real_logits: RealLogits, fake_logits: FakeLogits) -> Loss:
         real = (_wide(real_logits) - self.real_target).square().mean()
@@ -96,7 +96,7 @@ class LeastSquares:
 
 @dataclass(frozen=True)
 class Hinge:
-    """The discriminator only works on images inside its margin of 1; the generator raises the logit of its images.
+    """The discriminator learns only from logits inside its margin of 1; the generator raises the logits of its images.
 
     D: E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]
     G: -E[D(G(z))]
@@ -115,7 +115,7 @@ class Hinge:
 
 @dataclass(frozen=True)
 class Wasserstein:
-    """The earth mover's distance by its dual; has no lower bound without a penalty that keeps D smooth (`wgan_gp`).
+    """The dual of the earth mover's distance; it has no lower bound without a penalty that keeps D smooth (`wgan_gp`).
 
     D: E[D(G(z))] - E[D(x)]
     G: -E[D(G(z))]
@@ -134,7 +134,7 @@ class Wasserstein:
 
 @dataclass(frozen=True)
 class Separate:
-    """Kind A: D judges real and fake each by itself, and the two verdicts are added: what `base`, and every classical objective, does."""
+    """Kind A: D judges reals and fakes separately, and their losses are added, as in `base` and every classical objective."""
 
     base: "NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein"
     paired: ClassVar[bool] = False
@@ -148,17 +148,16 @@ class Separate:
 
 @dataclass(frozen=True)
 class Relative:
-    """Kind B: D judges each fake against the real image of the same row, so that no mode of the data can be left out for good.
+    """Kind B: D judges each fake against the real image of the same row, so that G cannot drop a mode of the data for good.
 
-    With a = D(x) - D(G(z)), by how much the real beats its fake, and L_D, L_G the losses of `base`:
+    With the margin a = D(x) - D(G(z)) and L_D, L_G the losses of `base`:
     D: L_D(a, -a) / 2
     G: L_G(-a)
-    Of a base that treats the two sides alike the half leaves one of two equal terms. `NonSaturating` so is RpSGAN, the game of R3GAN, D:
-    E[softplus(-a)], G: E[softplus(a)]; `Hinge` is E[max(0, 1 - a)] and E[a], `Wasserstein` itself. `LeastSquares` is symmetric with the
-    targets 1 and -1 (RpLSGAN).
+    If a base treats both sides alike, the half leaves one of two equal terms. `NonSaturating` becomes RpSGAN, the loss of R3GAN, with D:
+    E[softplus(-a)], G: E[softplus(a)]; `Hinge` becomes E[max(0, 1 - a)] and E[a]; `Wasserstein` stays. `LeastSquares` is symmetric with
+    the targets 1 and -1 (RpLSGAN). Training converges with R1 and R2 together (`r1r2`).
 
-    `real_logits` and `fake_logits` must have the same shape. Converges with R1 and R2 together (`r1r2`).
-    Raises ValueError for unequal shapes and for a generator's loss without real logits.
+    Raise ValueError if `real_logits` and `fake_logits` differ in shape, or if the generator's loss gets no real logits.
 
     Source: Jolicoeur-Martineau 2019 (arXiv 1807.00734), section 3.1; Huang et al. 2025 (arXiv 2501.05441), eq. 2 with
     f(t) = -log(1 + exp(-t)), the generator in its non-saturating form as in their code.
@@ -173,7 +172,7 @@ class Relative:
 
     def generator(self, fake_logits: FakeLogits, real_logits: RealLogits | None = None) -> Loss:
         if real_logits is None:
-            raise ValueError("a relative objective must be given `real_logits`: it compares each fake with a real; got None")
+            raise ValueError("a relative objective compares each fake with a real and needs `real_logits`, got None")
         return self.base.generator(-_advantage(real_logits, fake_logits))
 
 
@@ -181,7 +180,7 @@ class Relative:
 class Hybrid:
     """Both kinds: `separate` × kind A + (1 - `separate`) × kind B, for D and for G, on the same logits.
 
-    Raises ValueError unless 0 < separate < 1, and as `Relative`.
+    Raise ValueError unless 0 < separate < 1, and as `Relative`.
     """
 
     base: "NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein"
@@ -204,10 +203,10 @@ class Hybrid:
 
 
 def _advantage(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """By how much each real beats the fake of its row."""
+    """Return each real's logit minus that of the fake in its row."""
     if real_logits.shape != fake_logits.shape:
         raise ValueError(
-            f"a relative objective pairs each real with one fake: the shapes must be equal, got real_logits {tuple(real_logits.shape)} "
+            f"a relative objective pairs each real with one fake and needs equal shapes, got real_logits {tuple(real_logits.shape)} "
             f"and fake_logits {tuple(fake_logits.shape)}; draw as many fakes as there are reals"
         )
     return _wide(real_logits) - _wide(fake_logits)

@@ -1,10 +1,10 @@
 """The generator's losses between each fake and its own real.
 
-Each is called as `term(fake, real, features)`: images (B, C, *S) in [-1, 1], 2-D or 3-D; `features`, images to D's feature maps, is asked
-by `FeatureMatching` alone and may be left out elsewhere. A scalar comes back, already weighted. Half precision is widened to float32 first.
-All raise ValueError for a weight that is not above 0 and for fake and real of unequal shapes.
+Each is called as `term(fake, real, features)`: images (B, C, *S) in [-1, 1], 2-D or 3-D; only `FeatureMatching` needs `features`, a
+function from images to D's feature maps. It returns a weighted scalar. Half precision is converted to float32 first. All raise ValueError
+if the weight is not above 0 or if fake and real differ in shape.
 
-Content and structure together, or Dice with cross-entropy, are two entries under `extras`: there is no class for a sum.
+A sum, such as L1 with SSIM or Dice with cross-entropy, is two entries under `extras`.
 """
 
 from abc import ABC, abstractmethod
@@ -24,17 +24,16 @@ Fake = Float[Tensor, "fake_count ..."]
 Real = Float[Tensor, "real_count ..."]
 Term = Float[Tensor, ""]
 
-MIN_SIMILARITY = 0.01  # of one scale's mean; below it the loss is linear
-SMOOTH = 1.0  # pixels, added above and below the line of Dice
+MIN_SIMILARITY = 0.01  # mean of one scale below which the loss is linear
+SMOOTH = 1.0  # pixels, added to numerator and denominator of Dice
 TEACHERS = "an extractor whose features have a gradient and need no fit: random, lpips, radimagenet, swav, dinov2, file or torchscript"
-MAX_CERTAIN = 1 - torch.finfo(torch.float32).eps  # of a fake, as a mask: a logit of 16.6
+MAX_CERTAIN = 1 - torch.finfo(torch.float32).eps  # largest value of a fake mask: a logit of 16.6
 
 
 class ImageLoss(nn.Module, ABC):
-    """The base of these losses: the weight, the widening to float32, the refusal of images that are no pair. `value` is the term without
-    its weight.
+    """The base of these losses: it applies the weight, converts to float32 and refuses unequal shapes. `value` is the unweighted term.
 
-    `of_critic`: whether it is taken from what D has learned, and so says nothing where no D plays.
+    `of_critic`: true if the loss uses D, so that it cannot be used without D.
     """
 
     of_critic: ClassVar[bool] = False
@@ -42,11 +41,11 @@ class ImageLoss(nn.Module, ABC):
     def __init__(self, *, weight: float) -> None:
         super().__init__()
         if not 0 < weight < float("inf"):
-            raise ValueError(f"`weight` must be above 0, got {weight}; to do without, leave the term out of extras")
+            raise ValueError(f"`weight` must be above 0, got {weight}; to switch it off, leave the term out of extras")
         self.weight = weight
 
     def forward(self, fake: Fake, real: Real, features: Features | None = None) -> Term:
-        if fake.shape != real.shape:  # it would broadcast, to a number that means nothing
+        if fake.shape != real.shape:  # it would broadcast to a meaningless number
             raise ValueError(f"fake and real must be of one shape (B, C, *S), got fake {tuple(fake.shape)} and real {tuple(real.shape)}")
         return self.weight * self.value(_wide(fake), _wide(real), features)
 
@@ -62,7 +61,7 @@ class L1(ImageLoss):
 
 
 class MSE(ImageLoss):
-    """weight · E(fake - real)², over all pixels and channels: what PSNR is made of, and blurs more than `L1`."""
+    """weight · E(fake - real)², over all pixels and channels, as in PSNR; it blurs more than `L1`."""
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
         return F.mse_loss(fake, real)
@@ -71,15 +70,15 @@ class MSE(ImageLoss):
 class StructuralSimilarity(ImageLoss):
     """weight · E(1 - SSIM), or with `scales` 2 to 5 weight · E(1 - MS-SSIM): 0 for equal images, about `weight` for unlike ones.
 
-    Images are brought to [0, 1]; l, cs, the window and its exponents stand in structure.py, and the values are those of the metrics `ssim`
-    and `ms_ssim`, the latter with as many scales as have room. A power of a mean similarity m has no finite slope at 0 and no value below.
-    So below 0.01 the power stays that of 0.01, and the scale's weight times 0.01 - m is added: a G that is far off learns too, where the
-    metric is 0 and flat. One scale has no power.
+    Images are scaled to [0, 1]; structure.py has l, cs, the window and the exponents. The values are those of the metrics `ssim` and
+    `ms_ssim`, the latter with as many scales as fit. A power of a mean similarity m has an infinite slope at 0 and no value below. So below
+    0.01 the power stays that of 0.01, and the scale's weight times 0.01 - m is added: a poor G also gets a gradient, where the metric is 0
+    and flat. One scale has no power.
 
     Raise ValueError for scales outside 1 to 5, for other than 2 or 3 axes, and for images with a side under 11 · 2^(scales - 1).
 
     Source: Wang et al. 2004 (doi 10.1109/TIP.2003.819861) and 2003 (doi 10.1109/ACSSC.2003.1292216), eq. 7; as a loss: Zhao et al. 2017
-    (arXiv 1511.08861), section III, who keep the size and widen the window in place of halving the image.
+    (arXiv 1511.08861), section III, who widen the window instead of halving the image.
     """
 
     def __init__(self, *, weight: float, scales: int = 1) -> None:
@@ -104,12 +103,12 @@ class StructuralSimilarity(ImageLoss):
 
 
 class Gradient(ImageLoss):
-    """weight · Σ over axes of E|Δfake - Δreal|, Δ the difference of a pixel and the next along the axis: edges in place and as steep.
+    """weight · Σ over axes of E|Δfake - Δreal|, Δ the difference between neighboring pixels along the axis: same edges, equally steep.
 
-    ValueError for a side under 2.
+    Raise ValueError for a side under 2.
 
-    Source: Mathieu et al. 2016 (arXiv 1511.05440), eq. 6 with α = 1. They compare |Δ|, to which bright beside dark is dark beside bright;
-    we compare with the sign, and take means where they take sums.
+    Source: Mathieu et al. 2016 (arXiv 1511.05440), eq. 6 with α = 1. They compare |Δ|, which ignores an edge's direction; we keep the sign,
+    and take means where they take sums.
     """
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
@@ -120,11 +119,11 @@ class Gradient(ImageLoss):
 
 
 class FeatureMatching(ImageLoss):
-    """weight · mean over D's layers of E|D_i(fake) - D_i(real)|, each over all numbers of the layer's map; no gradient to the real's.
+    """weight · mean over D's layers of E|D_i(fake) - D_i(real)|, each over the layer's map; no gradient flows to the reals' maps.
 
-    D runs as its caller has it, autocast and all; only its maps are widened. ValueError without `features`, and for none.
+    D runs under its caller's autocast; its maps are converted to float32. Raise ValueError without `features`, or if it returns none.
 
-    Source: Wang et al. 2018 (pix2pixHD, arXiv 1711.11585), eq. 3, with weight 10. They sum over layers and discriminators, we take the
+    Source: Wang et al. 2018 (pix2pixHD, arXiv 1711.11585), eq. 3, with weight 10. They sum over layers and discriminators; we take the
     mean, so that the weight means the same for any number of them.
     """
 
@@ -132,24 +131,24 @@ class FeatureMatching(ImageLoss):
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
         if features is None:
-            raise ValueError("feature matching needs the discriminator's features; use a game that hands them on, such as translation")
+            raise ValueError("feature matching needs the discriminator's features; use a game that provides them, such as translation")
         made = features(fake)
         with torch.no_grad():
             aims = features(real)
         if not made:
-            raise ValueError("feature matching needs a discriminator with one feature map or more, got none")
+            raise ValueError("feature matching needs a discriminator with at least one feature map, got none")
         return torch.stack([F.l1_loss(_wide(a), _wide(b)) for a, b in zip(made, aims, strict=True)]).mean()
 
 
 class Perceptual(ImageLoss):
-    """weight · E‖φ(fake) - φ(real)‖²: φ the `extractor`, images (B, C, *S) in [-1, 1] to features (B, …), summed over, images averaged.
+    """weight · E‖φ(fake) - φ(real)‖²: φ, the `extractor`, maps images (B, C, *S) in [-1, 1] to features (B, …); sum over features.
 
-    The extractor is frozen here, stays in evaluation mode and runs in float32. Of conf/extractor these serve: random, lpips, radimagenet,
-    swav, dinov2, file and torchscript, whose file is a program; no checkpoint holds the weights of any, and its generator is used without
-    them. inception rounds the images, radiomics counts gray levels, and domain is fitted to judge.
-    Features averaged over space tell what is there and not where: pay `L1` beside them, or take lpips with a grid. A distance in a space
-    that G was trained in says little of G: judge it in another.
-    ValueError for those that do not serve, and for another whose features turn out to have no gradient to the images.
+    The extractor is frozen, stays in evaluation mode and runs in float32. These of conf/extractor can be used: random, lpips, radimagenet,
+    swav, dinov2, file and torchscript (its file is a program). A checkpoint does not hold their weights; its generator does not need them.
+    inception rounds the images, radiomics counts gray levels, and domain is fitted for evaluation.
+    Features averaged over space have no position: add `L1`, or use lpips with a grid. A distance in the space that G was trained in says
+    little about G: evaluate in another.
+    Raise ValueError for the other extractors, and if the features have no gradient to the images.
 
     Source: Johnson et al. 2016 (arXiv 1603.08155), eq. 2, with φ a layer of VGG-16; they divide by the number of features, we do not, so
     that `lpips` has the scale of LPIPS.
@@ -174,15 +173,15 @@ class Perceptual(ImageLoss):
             with torch.no_grad():
                 aim = self.extractor(real)
         if fake.requires_grad and torch.is_grad_enabled() and not made.requires_grad:
-            raise ValueError(f"a perceptual loss needs {TEACHERS}; these have none")
+            raise ValueError(f"a perceptual loss needs {TEACHERS}; got features without a gradient")
         return (_wide(made) - _wide(aim)).square().flatten(1).sum(1).mean()
 
 
 class SoftDice(ImageLoss):
     """weight · E(1 - (2 Σ p m + 1) / (Σ p² + Σ m² + 1)), sums over pixels, mean over images and channels; p = (fake + 1) / 2, m of real.
 
-    Every channel is a structure of its own and weighs alike, however small. The 1 is a pixel: both empty pay nothing, and a structure
-    that is rightly absent still has a slope; where nothing is marked that slope is small, so pay `CrossEntropy` beside it.
+    Every channel is one structure, with equal weight whatever its size. The 1 is one pixel: if both are empty the loss is 0, and it still
+    has a gradient. Where the mask is empty that gradient is small, so add `CrossEntropy`.
 
     Source: Milletari et al. 2016 (arXiv 1606.04797), section 3, without the 1.
     """
@@ -194,10 +193,10 @@ class SoftDice(ImageLoss):
 
 
 class CrossEntropy(ImageLoss):
-    """weight · E(-m log p - (1 - m) log(1 - p)), of each channel by itself; p = (fake + 1) / 2, m of the real, 0, 1 or a share.
+    """weight · E(-m log p - (1 - m) log(1 - p)) for each channel; p = (fake + 1) / 2, m likewise of the real: 0, 1 or a share.
 
-    By the logit of p, which is 2 artanh(fake). The fake is held within ±(1 - 2⁻²³), a logit of 16.6, which is also the most a pixel pays;
-    beyond it there is no gradient, nor is there through a tanh that has reached 1.
+    It is computed from the logit of p, 2 artanh(fake). The fake is clamped to ±(1 - 2⁻²³), a logit of 16.6, also a pixel's largest loss.
+    Beyond that there is no gradient, nor at a tanh that has reached 1.
     """
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:

@@ -1,13 +1,13 @@
 """Penalties on the discriminator's gradient with respect to its input.
 
-Each is called as `penalty(critic, real, fake, t)`, with `critic` from images (B, C, *S) to logits (B, *), and returns a scalar that is
-already weighted: weight × every × value. A lazy penalty, added only where `due(step)`, so has the same mean strength as one added each
-step (Karras et al. 2020, arXiv 1912.04958, appendix B). `t` (B,) in [0, 1) says where between real and fake a `mixed` penalty looks; it
-comes from outside so that a batch played in parts is looked at in the same places as the whole.
+Each is called as `penalty(critic, real, fake, t)`, with `critic` from images (B, C, *S) to logits (B, *), and returns a weighted scalar:
+weight × every × value. A lazy penalty, added only if `due(step)`, so has the same mean strength as one added each step (Karras et al. 2020,
+arXiv 1912.04958, appendix B). `t` (B,) in [0, 1) gives the point between real and fake for a `mixed` penalty; the game draws it, so that a
+batch accumulated in parts has the same points as the whole.
 
-D(x) of one image is the mean of its logits: the same mean the objective takes, so that `weight` means the same for one logit and for a map
-of patches (who sums the map penalizes h × w patches up to (h w)² times as hard). Everything runs in float32 outside autocast,
-and the graph is kept for the second derivative. The images are detached: a penalty is the discriminator's affair alone.
+D(x) of one image is the mean of its logits, as in the objective, so that `weight` means the same for one logit and for a map of patches
+(a sum would penalize h × w patches up to (h w)² times as much). Everything runs in float32 outside autocast, and the graph is kept for the
+second derivative. The images are detached: a penalty concerns only the discriminator.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Penalty = Float[Tensor, ""]
 
 @dataclass(frozen=True)
 class NoPenalty:
-    """Zero, and never due."""
+    """No penalty: 0, and never due."""
 
     mixed: ClassVar[bool] = False
 
@@ -42,9 +42,9 @@ class NoPenalty:
 
 @dataclass(frozen=True)
 class R1:
-    """weight/2 · E‖∇D(x)‖² on real images: D may not react to a step off the data.
+    """weight/2 · E‖∇D(x)‖² on real images: D must be flat around the data.
 
-    Raises ValueError for weight <= 0, every < 1, and a critic that does not depend on its input.
+    Raise ValueError for weight <= 0, every < 1, or a critic that does not depend on its input.
 
     Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9.
     """
@@ -67,15 +67,15 @@ class R1:
 class R1R2:
     """weight/2 · (E‖∇D(x)‖² + E‖∇D(G(z))‖²): on the real images and on the fakes.
 
-    `reference`: the numbers of an image (channels × pixels) for which `weight` holds; for images of n numbers it is weight · n/reference.
-    The same pictures in n numbers lie √n times as far apart, so a D of the same verdicts is 1/√n times as steep: its squared gradient
-    falls as 1/n, and the weight must grow as n to bind it alike. A D of one channel so has three times the squared gradient of one that
-    says the same of three equal channels (and a third, if each channel has the same slope). None: `weight` whatever the image.
+    `reference`: the numbers of an image (channels × pixels) for which `weight` holds; images of n numbers get weight · n/reference.
+    The same images in n numbers are √n times as far apart, so a D with the same logits is 1/√n times as steep. Its squared gradient falls
+    as 1/n, and the weight must grow as n for the same effect. A D of one channel so has three times the squared gradient of one with the
+    same logits on three equal channels (and a third, if each channel has the same slope). None: `weight` for every image size.
 
-    Raises ValueError for weight <= 0, every < 1, reference < 1, and a critic that does not depend on its input.
+    Raise ValueError for weight <= 0, every < 1, reference < 1, or a critic that does not depend on its input.
 
     Source: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9 and 10; both together: Huang et al. 2025 (arXiv 2501.05441), section 2.2. They
-    set the weight anew for each size, by hand; the rule is ours, and of the form of Karras et al. 2020 (arXiv 2006.06676, appendix C).
+    set the weight by hand for each size; the rule is ours, in the form of Karras et al. 2020 (arXiv 2006.06676, appendix C).
     """
 
     mixed: ClassVar[bool] = False
@@ -93,16 +93,16 @@ class R1R2:
 
     def __call__(self, critic: Critic, real: Real, fake: Fake, t: Places | None = None) -> Penalty:
         weight = self.weight if self.reference is None else self.weight * real[0].numel() / self.reference
-        # Two passes and not one on both together: the critic carries the condition of one batch.
+        # Two passes and not one joint pass: the critic holds the condition of one batch.
         return weight * self.every / 2 * (_squared_norms(critic, real).mean() + _squared_norms(critic, fake).mean())
 
 
 @dataclass(frozen=True)
 class WassersteinPenalty:
-    """weight · E(‖∇D(x̂)‖ - 1)², x̂ = t x + (1 - t) G(z), t uniform on [0, 1) and one for each image: D climbs by 1 a unit of distance.
+    """weight · E(‖∇D(x̂)‖ - 1)², x̂ = t x + (1 - t) G(z), one t for each image, uniform on [0, 1): D has slope 1.
 
-    Without a `t` it is drawn from the global generator.
-    Raises ValueError for weight <= 0, every < 1, real and fake of unequal shapes, and a critic that does not depend on its input.
+    A missing `t` is drawn from the global generator.
+    Raise ValueError for weight <= 0, every < 1, real and fake of unequal shapes, or a critic that does not depend on its input.
 
     Source: Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3, with their weight of 10.
     """
@@ -120,18 +120,18 @@ class WassersteinPenalty:
     def __call__(self, critic: Critic, real: Real, fake: Fake, t: Places | None = None) -> Penalty:
         if real.shape != fake.shape:
             raise ValueError(
-                f"WassersteinPenalty draws lines between reals and fakes: the shapes must be equal, got real {tuple(real.shape)} "
+                f"WassersteinPenalty mixes each real with one fake and needs equal shapes, got real {tuple(real.shape)} "
                 f"and fake {tuple(fake.shape)}; draw as many fakes as there are reals"
             )
         real, fake = real.detach().float(), fake.detach().float()
         t = (torch.rand(len(real), device=real.device) if t is None else t).view(-1, *[1] * (real.ndim - 1))  # (B, 1, ..., 1)
-        # The slope of the square root at 0 is infinite: 1e-12 keeps it finite where the critic is flat, and is not seen elsewhere.
+        # The slope of the square root at 0 is infinite: 1e-12 keeps it finite where the critic is flat and is negligible elsewhere.
         norms = (_squared_norms(critic, t * real + (1 - t) * fake) + 1e-12).sqrt()
         return self.weight * self.every * (norms - 1).square().mean()
 
 
 def _squared_norms(critic: Critic, images: Tensor) -> Tensor:
-    """‖∇D(x)‖² of each image, (B,), with the graph to the critic's weights."""
+    """Return ‖∇D(x)‖² of each image, (B,), with the graph to the critic's weights."""
     with torch.autocast(device_type=images.device.type, enabled=False):
         images = images.detach().float().requires_grad_()
         logits = critic(images)

@@ -1,9 +1,9 @@
-"""Regularizers of the discriminator's verdicts: what keeps D from being sure of the few images it has.
+"""Regularizers of the discriminator's logits, which keep D from overfitting few images.
 
-Each is called as `regularizer(critic, real, fake, real_logits, fake_logits, numbers)`: `critic` from images (B, C, *S) to logits (B, …), as
-D met the batch, `real` and `fake` as they are before the augmentation, the logits of both, and `numbers` (B, `numbers`) uniform in [0, 1),
-so that a batch played in parts is treated as the whole. A scalar comes back, already weighted. `adapt` follows when all parts of the batch
-have been seen; what is kept between turns are buffers, saved with the run. Logits count in float32, a map of them by its mean square.
+Each is called as `regularizer(critic, real, fake, real_logits, fake_logits, numbers)`: `critic` from images (B, C, *S) to logits (B, …)
+with the batch's augmentation, `real` and `fake` before the augmentation, the logits of both, and `numbers` (B, `numbers`) uniform in
+[0, 1), so that a batch accumulated in parts is treated as the whole. It returns a weighted scalar. `adapt` is called after all parts of the
+batch; the state between turns is in buffers, saved with the run. Logits are float32; a map of logits counts by its mean square.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ Term = Float[Tensor, ""]
 
 
 class LeCam(nn.Module):
-    """weight · (E(D(x) - a_fake)² + E(D(G(z)) - a_real)²), a the running means of D's logits: each side is drawn to the other's mean.
+    """weight · (E(D(x) - a_fake)² + E(D(G(z)) - a_real)²), a the running means of D's logits: it pulls each side to the other's mean.
 
-    a <- decay · a + (1 - decay) · mean of the batch, over ranks, after each turn of D, the first ones by their plain mean; they stand
-    behind by one turn. Nothing is paid in the first `warmup` turns, while the means are of a D that has not begun. With a Wasserstein loss
-    the objective becomes a LeCam divergence; for relativistic objectives, whose logits have no level of their own, the means drift with it.
-    ValueError for weight <= 0, a decay outside [0, 1) and warmup < 1.
+    a <- decay · a + (1 - decay) · mean of the batch, over ranks, after each turn of D (the first ones by their plain mean); so a lags by
+    one turn. The loss is 0 in the first `warmup` turns, while D is untrained. With a Wasserstein loss the objective becomes a LeCam
+    divergence. The logits of relativistic objectives have no fixed level, and the means drift with them.
+    Raise ValueError for weight <= 0, a decay outside [0, 1), or warmup < 1.
 
     Source: Tseng et al. 2021 (arXiv 2104.03310), section 3.2, R_LC.
     """
@@ -41,7 +41,7 @@ class LeCam(nn.Module):
     def __init__(self, *, weight: float, decay: float = 0.99, warmup: int = 1) -> None:
         super().__init__()
         if weight <= 0:
-            raise ValueError(f"`weight` must be above 0, got {weight}; to do without, leave lecam out of regularizer=…")
+            raise ValueError(f"`weight` must be above 0, got {weight}; to switch it off, leave lecam out of regularizer=…")
         if not 0 <= decay < 1 or warmup < 1:
             raise ValueError(f"LeCam needs 0 <= decay < 1 and warmup >= 1, got decay={decay} and warmup={warmup}")
         self.weight, self.decay, self.warmup = weight, decay, warmup
@@ -59,15 +59,15 @@ class LeCam(nn.Module):
         return self.weight * (self.turns >= self.warmup) * distance
 
     def adapt(self, reduce: Reduce) -> None:
-        """Takes the turn's means into the running ones; ValueError where the game did not ask for the term."""
+        """Update the running means by the turn's means; raise ValueError if the game did not use the term."""
         if not self._seen:
-            raise ValueError("LeCam was not asked in a turn of D: this game pays regularisers of other names, or none; see its docstring")
+            raise ValueError("LeCam was not used in a turn of D: this game has regularizers of other names, or none; see its docstring")
         sizes, means = zip(*self._seen, strict=True)
         self._seen.clear()
         share = torch.tensor(sizes, device=self.anchors.device) / sum(sizes)
         mean = reduce((share[:, None] * torch.stack(means)).sum(0))
         rate = (1 / (self.turns + 1)).clamp(min=1 - self.decay)
-        good = mean.isfinite().all()  # a step that was not finite was not made
+        good = mean.isfinite().all()  # a step that is not finite is skipped
         self.anchors.copy_(torch.where(good, self.anchors + rate * (mean - self.anchors), self.anchors))
         self.turns.add_(good)
 
@@ -84,11 +84,11 @@ class Transform(Protocol):
 
 
 class Consistency(nn.Module):
-    """weight · E(D(x) - D(T(x)))² + fake_weight · E(D(G(z)) - D(T(G(z))))²: D may not mind what T, of the augmentations, does to an image.
+    """weight · E(D(x) - D(T(x)))² + fake_weight · E(D(G(z)) - D(T(G(z))))²: D must be invariant to the augmentation T.
 
-    `transform`: T; G is not shown it. Behind an augmentation A in front of D it is A(T(x)) and A(x) that are compared, A the same for both.
-    Costs a pass of D on the reals, with `fake_weight` one on the fakes too. ValueError for weights below 0, or both 0, and for a transform
-    that does nothing, or whose strength would have to be adapted, which nobody does.
+    `transform`: T; G is not trained with it. With an augmentation A in front of D it compares A(T(x)) and A(x), with the same A. It costs
+    one pass of D on the reals, with `fake_weight` one on the fakes too. Raise ValueError for weights below 0, or both 0, and for a
+    transform that does nothing or whose strength adapts.
 
     Source: CR, Zhang et al. 2020 (arXiv 1910.12027), section 2.2, of the last layer, with their weight of 10; with `fake_weight` bCR, Zhao
     et al. 2021 (arXiv 2002.04724), section 3.1.
@@ -101,9 +101,7 @@ class Consistency(nn.Module):
         if not transform.numbers:
             raise ValueError("`transform` must change the images; give it shift, scale, rotate_deg, brightness, contrast or cutout")
         if transform.state_dict():
-            raise ValueError(
-                "`transform` must have a strength that stays, medgan_pl.models.strength.Fixed; one that adapts would stay where it begins"
-            )
+            raise ValueError("`transform` must have a fixed strength, medgan_pl.models.strength.Fixed; any other would stay at its start")
         self.transform, self.weight, self.fake_weight = transform, weight, fake_weight
         self.numbers = transform.numbers
 
@@ -115,4 +113,4 @@ class Consistency(nn.Module):
         return term
 
     def adapt(self, reduce: Reduce) -> None:
-        """Nothing to adapt."""
+        """Do nothing: there is nothing to adapt."""

@@ -1,4 +1,4 @@
-"""Structural similarity by scales, the one computation behind the loss (image.py) and the metrics; differentiable."""
+"""Structural similarity by scales, for the loss (image.py) and the metrics; differentiable."""
 
 import math
 from collections.abc import Sequence
@@ -12,27 +12,26 @@ from torch.nn import functional as F
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5  # pixels
 BELL = [math.exp(-((place - WINDOW // 2) ** 2) / (2 * SIGMA**2)) for place in range(WINDOW)]
-WINDOW_WEIGHTS = [height / sum(BELL) for height in BELL]  # no tensor: this may be read first where torch's device is "meta"
+WINDOW_WEIGHTS = [height / sum(BELL) for height in BELL]  # no tensor: the first import may be under torch's device "meta"
 C1, C2 = 0.01**2, 0.03**2  # for a range of 1
 
 Images = Float[Tensor, "b c *space"]
 
 
 def scales_within(sides: Sequence[int]) -> int:
-    """Return how many scales, each half the one before and 5 at the most, leave room for the window: 0 under 11 pixels, 5 from 176 on."""
+    """Return how many scales, at most 5 and each half the one before, the window fits in: 0 under 11 pixels, 5 from 176 on."""
     return sum(min(sides) >> scale >= WINDOW for scale in range(len(WEIGHTS)))
 
 
 def scale_weights(scales: int) -> list[float]:
-    """The exponents of the first `scales` scales, brought to a sum of 1."""
+    """Return the exponents of the first `scales` scales, normalized to a sum of 1."""
     return [weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales]]
 
 
 def scale_means(x: Images, y: Images, scales: int) -> Float[Tensor, "b scales"]:
-    """Return, for images in [0, 1] that have room for the window at every scale, the mean of cs at each, of l · cs at the last (see
-    `similarity`).
+    """Return the mean of cs at each scale, of l · cs at the last (see `similarity`).
 
-    Each scale halves by averaging.
+    Images are in [0, 1], and the window must fit at every scale. Each scale halves by averaging.
     """
     pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
     means = []
@@ -46,14 +45,14 @@ def scale_means(x: Images, y: Images, scales: int) -> Float[Tensor, "b scales"]:
 
 
 def similarity(x: Images, y: Images) -> tuple[Float[Tensor, "b c ..."], Float[Tensor, "b c ..."]]:
-    """Brightness l and structure cs in the window about each pixel, (B, C, *(S - 10)) each, of images in [0, 1].
+    """Return brightness l and structure cs in the window about each pixel, (B, C, *(S - 10)) each, of images in [0, 1].
 
-    l = (2 μx μy + C1) / (μx² + μy² + C1), cs = (2 σxy + C2) / (σx² + σy² + C2), written by the images' difference d and half their sum m:
-    l = 1 - μd² / (2 μm² + μd²/2 + C1), cs = 1 - σd² / (2 σm² + σd²/2 + C2). What is lost to rounding in σ² = mean of squares - squared
-    mean, in float32 in flat bright parts, is so a share of 1 - cs, and equal images are at exactly 1.
+    l = (2 μx μy + C1) / (μx² + μy² + C1), cs = (2 σxy + C2) / (σx² + σy² + C2). With the images' difference d and half their sum m:
+    l = 1 - μd² / (2 μm² + μd²/2 + C1), cs = 1 - σd² / (2 σm² + σd²/2 + C2). The rounding error of σ² = mean of squares - squared mean, in
+    float32 in flat bright parts, is then relative to 1 - cs, and equal images give exactly 1.
     """
     difference = x - y
-    middle = (x + y - 1) / 2  # about 0, where squares are small; the spread does not know of the shift
+    middle = (x + y - 1) / 2  # near 0, where squares are small; the shift does not change the variance
     mean_d, mean_m, square_d, square_m = _blur(torch.stack([difference, middle, difference**2, middle**2]))
     spread_d, spread_m = (square_d - mean_d**2).clamp(min=0), (square_m - mean_m**2).clamp(min=0)
     luminance = 1 - mean_d**2 / (2 * (mean_m + 0.5) ** 2 + mean_d**2 / 2 + C1)
@@ -61,7 +60,7 @@ def similarity(x: Images, y: Images) -> tuple[Float[Tensor, "b c ..."], Float[Te
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """The maps (K, B, C, *S) seen through the Gaussian window, one axis after the other; only where the window lies inside."""
+    """Filter the maps (K, B, C, *S) by the Gaussian window, axis by axis; only where the window lies inside."""
     for axis in range(3, maps.ndim):
         inside = maps.shape[axis] - WINDOW + 1
         # Eleven shifted sums: on the CPU 4 to 20 times as fast as a convolution of one channel, back and forth, and never in TF32.

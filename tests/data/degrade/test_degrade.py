@@ -362,7 +362,10 @@ def test_each_line_of_every_slice_sees_the_image_shifted_alike(shape, axis):
         (lambda: degrade.MissingSlices(number=1, thickness=7)(torch.Size((8, 8)), keyed()), "at most 6 of 8 slices, .* got 7; use 6"),
         (lambda: degrade.Holes([]), "`shapes` must name at least one"),
         (lambda: degrade.Holes([degrade.Blur(1.0)]), "`shapes` must be shapes of holes, .*got Blur"),
-        (lambda: degrade.Chain([degrade.Boxes(number=1, size=0.5)]), "`steps` must be degradations, .*got Boxes; holes need Holes"),
+        (
+            lambda: degrade.Chain([degrade.Boxes(number=1, size=0.5)]),
+            "`steps` must be degradations, .*got Boxes; put shapes of holes inside Holes",
+        ),
         (lambda: degrade.Holes([SHAPES["boxes"]], fill=math.nan), r"`fill` must be a number in \[-1, 1\], got nan"),
         (lambda: degrade.FreeForm(strokes=1, vertices=1, length=0.1, width=0.1, bend=[0, 1]), r"`bend` must be .*got \[0, 1\]"),
         (lambda: degrade.Fog(transmission=[0, 1], airlight=1.0), "`transmission` must be"),

@@ -1,4 +1,4 @@
-"""Check that a DICOM file is a valid synthetic image: the rules of its IOD, sound pixels, marked everywhere, nobody in it."""
+"""Check that a DICOM file is a valid synthetic image: its IOD's rules, correct pixels, synthetic marks, no personal data."""
 
 import io
 import warnings
@@ -16,13 +16,13 @@ from pydicom.valuerep import STR_VR, validate_value
 
 from medgan_pl.data.export.iods import TYPE_1, TYPE_2
 
-HEAD_BYTES = 2**20  # of our files all but the pixels is below 3 KiB; of a hostile one no more is read
-PIXELS = b"\xe0\x7f\x10\x00OW\0\0"  # tag (7FE0,0010) and VR, then 4 bytes of length, as Explicit VR Little Endian has them
+HEAD_BYTES = 2**20  # the header of our files is below 3 KiB; no more is read of a hostile one
+PIXELS = b"\xe0\x7f\x10\x00OW\0\0"  # tag (7FE0,0010) and VR, then 4 bytes of length, in Explicit VR Little Endian
 
 MODALITY = {CTImageStorage: "CT", MRImageStorage: "MR", ComputedRadiographyImageStorage: "CR"}
 VALUE_3 = {"CT": ("AXIAL", "LOCALIZER"), "MR": ("OTHER",)}
 
-# What tells of a person, a time or a place (PS3.15 E.1): people, dates, times and ages by their VR, the rest by name.
+# Attributes about a person, a time or a place (PS3.15 E.1): people, dates, times and ages by their VR, the rest by name.
 PERSONAL_VR = ("PN", "DA", "TM", "DT", "AS")
 PERSONAL = "PatientSex OtherPatientIDs PatientAddress PatientTelephoneNumbers PatientComments PatientWeight PatientSize EthnicGroup"
 PERSONAL += " MedicalRecordLocator AccessionNumber StudyID InstitutionName InstitutionAddress InstitutionalDepartmentName StationName"
@@ -30,16 +30,16 @@ PERSONAL += " DeviceSerialNumber AdditionalPatientHistory Occupation ProtocolNam
 
 
 def check_dicom(path: Path) -> list[str]:
-    """Return what is wrong with a DICOM file as a synthetic CT, MR or CR image, a sentence each; none for what write_dicom writes.
+    """Return the faults of a DICOM file as a synthetic CT, MR or CR image, one sentence each; none for files of write_dicom.
 
-    It asks: valid by its IOD (type 1 filled, type 2 present, values fit their VR and VM, UIDs valid)? pixels as long as the header says? a
-    sound slice plane? marked as synthetic? no private attribute, nothing about a person, a time or a place? The sentences name
-    attributes, never values. Raises OSError where the file cannot be read.
+    It checks the IOD (type 1 filled, type 2 present, values fit their VR and VM, UIDs valid), the length of the pixels, the slice plane,
+    the synthetic marks, and that there is no private attribute and nothing about a person, a time or a place. The sentences name
+    attributes, never values. Raise OSError if the file cannot be read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's quote values; what matters is in the list
+        warnings.simplefilter("ignore")  # pydicom's warnings quote values; the list has all faults
         try:
-            # Asked first: pydicom would inflate a deflated file whole, and a small one may hold anything.
+            # Checked first: pydicom would inflate a deflated file completely, and a small one may be huge.
             if read_file_meta_info(path).get("TransferSyntaxUID") != ExplicitVRLittleEndian:
                 return ["the transfer syntax must be Explicit VR Little Endian"]
             with path.open("rb") as file:
@@ -48,21 +48,21 @@ def check_dicom(path: Path) -> list[str]:
             tag = head.read(12)
             after = path.stat().st_size - head.tell()
             if unreadable := [name for name, element in elements(one) if element is None]:
-                return [f"{name} must hold a value that can be read" for name in unreadable]
+                return [f"{name} must hold a readable value" for name in unreadable]
             if one.get("SOPClassUID") not in TYPE_1:
                 return ["the SOP class must be CT, MR or Computed Radiography Image Storage"]
-            unfit = [*values(one)]  # then there are no numbers to compare
+            unfit = [*values(one)]  # without valid numbers the other checks are skipped
             agree = [] if unfit else [*sound(one), *pixels(one, tag, after)]
             return [*presence(one), *unfit, *agree, *marks(one), *nobody(one)]
-        except Exception as error:  # pydicom raises whatever the bytes provoke
-            if getattr(error, "errno", None):  # a disk that fails is not a file that does
+        except Exception as error:  # pydicom raises any error for corrupt bytes
+            if getattr(error, "errno", None):  # an error of the disk is no fault of the file
                 raise
             return [f"not a DICOM file, or corrupt or truncated ({type(error).__name__})"]
 
 
 def elements(one: Dataset) -> Iterator[tuple[str, DataElement | None]]:
-    """Name and element of every attribute, those within sequences too; None for one whose bytes make no value."""
-    for tag in one.keys():  # noqa: SIM118 - iterating a Dataset reads its values, and one that cannot be read would end it
+    """Yield the name and element of every attribute, also within sequences; None for an unreadable one."""
+    for tag in one.keys():  # noqa: SIM118 - iterating a Dataset reads its values and would stop at an unreadable one
         name = keyword_for_tag(tag) or ("a private attribute" if tag.is_private else "an unknown attribute")
         try:
             element = one[tag]
@@ -76,7 +76,7 @@ def elements(one: Dataset) -> Iterator[tuple[str, DataElement | None]]:
 
 
 def presence(one: Dataset) -> Iterator[str]:
-    """Type 1 must be there and say something, type 2 must be there; the file's meta header must name the same object."""
+    """Check that type 1 is present and filled, type 2 is present, and the meta header names the same object."""
     for name in TYPE_1[one.SOPClassUID].split():
         if name not in one or one[name].is_empty:
             yield f"{name} must be present and not empty (type 1)"
@@ -89,7 +89,7 @@ def presence(one: Dataset) -> Iterator[str]:
 
 
 def values(one: Dataset) -> Iterator[str]:
-    """Each attribute must be one of the standard's (PS3.6), with its VR and VM; each value must fit its VR (PS3.5 6.2)."""
+    """Check that each attribute is in the standard (PS3.6), with its VR and VM, and that each value fits its VR (PS3.5 6.2)."""
     for name, element in elements(one):
         if element.tag.is_private:
             continue  # nobody() refuses it
@@ -116,7 +116,7 @@ def fits(vr: str, value: object) -> bool:
 
 
 def sound(one: Dataset) -> Iterator[str]:
-    """Layout of the pixels (C.7.6.3), rescale (C.11.1) and slice plane (C.7.6.2) must each make sense."""
+    """Check the layout of the pixels (C.7.6.3), the rescale (C.11.1) and the slice plane (C.7.6.2)."""
     if one.get("SamplesPerPixel") != 1 or one.get("PhotometricInterpretation") != "MONOCHROME2":
         yield "the image must be MONOCHROME2 with SamplesPerPixel 1"
     allocated, stored = one.get("BitsAllocated") or 0, one.get("BitsStored") or 0
@@ -135,9 +135,9 @@ def sound(one: Dataset) -> Iterator[str]:
 
 
 def pixels(one: Dataset, tag: bytes, after: int) -> Iterator[str]:
-    """PixelData must be what follows the header, as long as it says and as Rows and Columns ask, and nothing may follow it.
+    """Check that PixelData follows the header, with its own length and that of Rows and Columns, and ends the file.
 
-    tag: 12 bytes, where PixelData should begin; after: bytes of the file behind them.
+    tag: 12 bytes at the expected start of PixelData; after: number of bytes of the file after them.
     """
     if tag[:8] != PIXELS:
         yield "PixelData must be present (type 1), in VR OW, within the first MiB"
@@ -148,13 +148,13 @@ def pixels(one: Dataset, tag: bytes, after: int) -> Iterator[str]:
 
 
 def marks(one: Dataset) -> Iterator[str]:
-    """Every mark there is must say synthetic: a viewer shows one of them at least."""
+    """Check that every mark is synthetic: a viewer shows at least one of them."""
     kinds = list(one.get("ImageType") or [])
     modality = MODALITY[one.SOPClassUID]
     if one.get("Modality") != modality:
         yield f"Modality must be {modality}, as the SOP class is"
     if kinds[:2] != ["DERIVED", "SECONDARY"] or "SYNTHETIC" not in kinds[2:]:
-        yield "ImageType must be DERIVED\\SECONDARY and further on SYNTHETIC"
+        yield "ImageType must be DERIVED\\SECONDARY and end with SYNTHETIC"
     if modality in VALUE_3 and (len(kinds) < 3 or kinds[2] not in VALUE_3[modality]):
         yield f"ImageType's third value must be {' or '.join(VALUE_3[modality])}"
     if one.get("SyntheticData") != "YES":
@@ -165,9 +165,9 @@ def marks(one: Dataset) -> Iterator[str]:
 
 
 def nobody(one: Dataset) -> Iterator[str]:
-    """Nothing may tell of a person, a time or a place, and nothing may be private: it could tell anything."""
+    """Check that no attribute is about a person, a time or a place, and that none is private, as it could hold anything."""
     for name, element in elements(one):
         if element.tag.is_private:
             yield "no attribute may be private"
         elif not element.is_empty and name != "PatientName" and (element.VR in PERSONAL_VR or name in PERSONAL.split()):
-            yield f"{name} must be empty or absent: it tells of a person, a time or a place"
+            yield f"{name} must be empty or absent: it describes a person, a time or a place"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medgan_pl.data.export import Facts, Provenance, write_nifti, write_png, write_sidecar
-from medgan_pl.data.readers.scan import ScanError, centred_affine
+from medgan_pl.data.readers.scan import ScanError, centered_affine
 
 ORIGIN = Provenance(
     model="resnet_gan", checkpoint_sha256="ab" * 32, seed=7, images_seen=1000, created="2025-01-02T03:04:05+00:00", config={"seed": 7}
@@ -23,7 +23,7 @@ SPACING = (2.5, 0.71, 0.83)
 def turned(degrees=0.0):
     """The canonical affine, turned about the axis of the body and moved."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    affine = np.array([[c, -s, 0, 10], [s, c, 0, -20], [0, 0, 1, 30], [0, 0, 0, 1]]) @ centred_affine(HU.shape, SPACING)
+    affine = np.array([[c, -s, 0, 10], [s, c, 0, -20], [0, 0, 1, 30], [0, 0, 0, 1]]) @ centered_affine(HU.shape, SPACING)
     return affine
 
 
@@ -77,12 +77,12 @@ def test_nibabel_reads_a_nifti_by_value_and_in_its_place(tmp_path, affine, dtype
 
 
 def test_a_film_becomes_a_nifti_of_one_slice(tmp_path):
-    write_nifti(tmp_path / "x.nii.gz", HU[0], centred_affine((1, 7, 9), SPACING))
+    write_nifti(tmp_path / "x.nii.gz", HU[0], centered_affine((1, 7, 9), SPACING))
     assert nibabel.load(tmp_path / "x.nii.gz").shape == (9, 7, 1)
 
 
-def test_centred_affine_has_its_centre_at_the_origin_and_points_as_a_scan_does():
-    affine = centred_affine(HU.shape, SPACING)
+def test_centered_affine_has_its_centre_at_the_origin_and_points_as_a_scan_does():
+    affine = centered_affine(HU.shape, SPACING)
     assert np.allclose(affine @ [2, 3, 4, 1], [0, 0, 0, 1])
     assert np.allclose(affine @ [1, 1, 1, 0], [-0.83, -0.71, 2.5, 0])  # left, back, head
 
@@ -109,7 +109,7 @@ BAD = [
     ("png", {"values": HU[0], "high": np.nan}, "`low` must lie below `high`"),
     ("png", {"values": with_one(np.nan)}, "1 NaN or infinite of 315"),
     ("png", {"values": HU[None]}, r"must be \(H, W\) or \(D, H, W\)"),
-    ("png", {"values": HU[:0]}, "hold something"),
+    ("png", {"values": HU[:0]}, "not empty"),
     ("nifti", {"values": with_one(-np.inf)}, "1 NaN or infinite of 315"),
     ("nifti", {"path": "x.nii"}, r"must end in \.nii\.gz"),
     ("nifti", {"dtype": np.uint8}, "np.float32 or np.int16"),

@@ -13,7 +13,7 @@ from dicom_files import write_series
 from medgan_pl.data.export import Facts, Provenance, write_dicom, write_sidecar
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.prepare.layouts import PLANES
-from medgan_pl.data.readers.scan import ScanError, centred_affine
+from medgan_pl.data.readers.scan import ScanError, centered_affine
 from medgan_pl.models.load import Origin
 from medgan_pl.sample.draw import Writer
 
@@ -27,7 +27,7 @@ FILM = RNG.integers(0, 4096, (8, 6)).astype(np.float32)
 CT, MR = Facts(3, "HU", -1024, 3071, label="lésion\\N"), Facts(3, "signal", -4, 4)
 CR = Facts(3, "levels", 0, 4095, (0.143, 0.139))
 SPACING = (2.5, 0.71, 0.83)
-STRAIGHT = centred_affine(HU.shape, SPACING)
+STRAIGHT = centered_affine(HU.shape, SPACING)
 
 
 def turned(about, degrees):
@@ -185,7 +185,7 @@ def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path, foreign):
     elif foreign == "no DICOM":
         (folder / "0006.dcm").write_bytes(b"mine")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(ValueError, match=r"must be new or hold one drawn before, got .*x, which holds other files; choose another"):
+    with pytest.raises(ValueError, match=r"must be new or hold an earlier one, got .*x, which holds other files; choose another"):
         write_dicom(folder, HU, CT, ORIGIN, modality="CT", affine=STRAIGHT)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

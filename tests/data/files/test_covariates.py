@@ -53,11 +53,11 @@ def test_a_column_by_value(texts, values, levels) -> None:
         (["4", "4", ""], "the covariate `x` is the same in the whole training split"),
         (["M", "M"], "is the same in the whole"),
         (["mild", "some", "severe", "4"], "got 4 values of which 3 of 4 rows hold no number, the first that of r0; make it the"),
-        (["1", "2", "inf"], "hold no number, the first that of r2; leave it empty where unknown, and write 70, not 070Y or 70,5"),
+        (["1", "2", "inf"], "hold no number, the first that of r2; leave it empty if unknown, and write 70, not 070Y or 70,5"),
         (["1_0", "2", "3"], "1 of 3 rows hold no number, the first that of r0; leave it empty"),
-        (["070Y", "045Y", "030Y"], "the first that of r0; leave it empty where unknown"),
+        (["070Y", "045Y", "030Y"], "the first that of r0; leave it empty if unknown"),
         (["F", "M", "m"], "the covariate `x` must write each value in one way"),
-        (["F", "f"], "some of its values differ in case alone"),
+        (["F", "f"], "some of its values differ only in case"),
         (["a" * 65, "b"], "at most 64 letters, got 65"),
     ],
 )
@@ -73,11 +73,11 @@ def test_a_column_that_cannot_be_used(texts, words) -> None:
         (
             ["0", "1", "1"],
             "2",
-            "must be one of the two values of the training split; on 1 rows outside it is another, the first that of r3",
+            "must be one of the two values of the training split; it is not on 1 other rows, the first that of r3",
         ),
         (["F", "M", "M"], "f", "must be one of the two values of the training split"),
         (["0", "1", "1"], "old", "must be one of the two values of the training split"),
-        (["0", "1", "2"], "old", "must be a number as in the training split; on 1 rows outside it is another, the first that of r3"),
+        (["0", "1", "2"], "old", "must be a number as in the training split; it is not on 1 other rows, the first that of r3"),
     ],
 )
 def test_what_a_column_is_the_training_split_says(training, other, words) -> None:
@@ -104,8 +104,8 @@ def test_the_training_split_alone_is_measured() -> None:
     assert (age.low, age.high) == (pytest.approx(10.2), pytest.approx(29.8))  # not the ends: those are patients
     assert (sex.mean, sex.levels, sex.missing) == (pytest.approx(3 / 4), ("F", "M"), 0)
     expected = [[-10 / sd, -3 / 2], [10 / sd, 1 / 2], [math.nan, 1 / 2], [0, 1 / 2], [1000 / sd, 0]]  # no training image of unknown sex
-    np.testing.assert_allclose(told.standardised(values), expected, rtol=1e-6)
-    assert told.standardised(values).dtype == np.float32
+    np.testing.assert_allclose(told.standardize(values), expected, rtol=1e-6)
+    assert told.standardize(values).dtype == np.float32
     with pytest.raises(ValueError, match="the covariate `sex` is the same in the whole training split"):
         tabulated(["sex"], [("F",), ("F",), ("M",)], list("abc"), np.array([True, True, False]))
     with pytest.raises(ValueError, match="the covariate `age` is not known in the whole training split"):
@@ -154,18 +154,18 @@ def test_what_is_asked() -> None:
     assert math.isnan(TOLD.asked({"sex": "unknown"})[1])
     assert replace(AGE, low=5.0).number("0") == 0
     assert replace(AGE, low=-5.0).number("-20") == -20
-    with pytest.raises(ValueError, match="near what"):
+    with pytest.raises(ValueError, match="near the training data"):
         replace(AGE, low=5.0).number("-1")
     assert replace(SEX, levels=("0", "1")).number(1.0) == 1
     assert replace(SEX, levels=("no", "yes")).number("Yes") == 1
     for given, words in (
         ({"age": "old"}, "`covariates.age` must be a number, got old"),
         ({"age": "unknown"}, "`covariates.age` must be known"),
-        ({"age": 101}, "near what the model was trained on, 20 to 80 in 98 % of the images"),
-        ({"age": "-1"}, "near what the model was trained on"),
+        ({"age": 101}, "near the training data, 20 to 80 in 98 % of the images"),
+        ({"age": "-1"}, "near the training data"),
         ({"age": "nan"}, "must be known"),
         ({"sex": "D"}, "`covariates.sex` must be F or M, got D"),
-        ({"bmi": 25}, "`covariates` must be of age, sex, which the model is told; got bmi"),
+        ({"bmi": 25}, "`covariates` must be among the model's, age, sex; got bmi"),
     ):
         with pytest.raises(ValueError, match=re.escape(words)):
             TOLD.asked(given)
@@ -236,7 +236,7 @@ def test_a_csv_becomes_batches(tmp_path) -> None:
     assert not re.search(r"p4\b|told", told)
     coded = {i: f"p{i},{40 + i % 9 + 900 * (i == 3)},F,1" for i in range(30)}
     odd = module(table(tmp_path / "odd", coded), covariates=["age"], split="none")
-    assert odd.describe()[-2] == "WARNING: 1 of age lie far from all others; where that stands for a missing value, leave it empty"
+    assert odd.describe()[-2] == "WARNING: 1 of age are far from all others; if such a value means missing, leave it empty"
 
 
 def test_without_covariates_nothing_changes(tmp_path) -> None:
@@ -253,9 +253,9 @@ def test_a_column_that_is_not_there(tmp_path) -> None:
     root = table(tmp_path, {})
     with pytest.raises(ValueError, match=r"got none for bmi; it has image, patient, age, sex, icu"):
         read_csv(root, Wanted(XRay().takes, "", covariates=["age", "bmi"]))
-    with pytest.raises(ValueError, match=r"columns of a CSV .* or of DICOM files some of age, sex, height, weight, bmi, .* got smoker"):
+    with pytest.raises(ValueError, match=r"columns of a CSV .* or facts of DICOM headers .age, sex, height, weight, bmi.; got smoker"):
         films(root=str(tmp_path / "f"), covariates=["age", "smoker"])
-    with pytest.raises(ValueError, match=r"holds no DICOM file; put the images in a CSV with the columns image, age, and set data\.root"):
+    with pytest.raises(ValueError, match=r"holds no DICOM file; list the images in a CSV with the columns image, age, and set data\.root"):
         films(root=str(tmp_path / "f"), covariates=["age"])
 
 
@@ -263,7 +263,7 @@ def test_slices_that_disagree_about_a_patient(tmp_path) -> None:
     paths = write_series(tmp_path / "s", hu(1))
     (tmp_path / "t.csv").write_text("\n".join(["image,age", *(f"s/{path.name},{40 + (i == 2)}" for i, path in enumerate(paths))]))
     found = source(tmp_path / "t.csv", CT(), covariates=("age",))
-    assert list(found.unusable.values()) == ["its slices are given different classes, splits or patients"]
+    assert list(found.unusable.values()) == ["its slices have different classes, splits or patients"]
     assert not source(tmp_path / "t.csv", CT()).unusable
 
 
@@ -301,7 +301,7 @@ def test_headers_become_covariates_and_are_kept_in_no_file(tmp_path) -> None:
         ages = {record.name: record.told for record in data.records}
         assert ages == {f"ct{i}.dcm": (f"{51 + i}", "MF"[i % 2]) for i in range(20)}
     assert told[0].fingerprint == told[1].fingerprint
-    assert not any("as it cannot be" in line for line in told[1].describe())
+    assert not any("impossible" in line for line in told[1].describe())
     kept = b"".join(path.read_bytes() for path in Path("cache").rglob("*.json*"))
     assert kept
     assert not re.search(rb"0?[567]\d(\.0)?Y|\"(told|age|sex)\"", kept)
@@ -313,7 +313,7 @@ def test_headers_that_cannot_be_read_are_counted(tmp_path) -> None:
         stored = np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16)
         write_film(tmp_path / f"ct{i}.dcm", stored, patient_id=f"P{i}", PatientAge="old" if i < 3 else f"{51 + i:03d}Y")
     data = module(tmp_path, covariates=["age"], split="none")
-    assert "the headers of 3 scans say age as it cannot be; it counts as unknown" in data.describe()
+    assert "the headers of 3 scans have an impossible age; it counts as unknown" in data.describe()
     assert data.covariates.columns[0].missing == pytest.approx(3 / 20)
 
 
@@ -323,19 +323,17 @@ def test_unknown_where_training_knew_all_is_the_mean_and_said(tmp_path) -> None:
     data = module(table(tmp_path, rows, header), covariates=["age", "sex"], split="folders")
     assert (data.values[np.isnan(data.known)] == 0).all()
     assert np.isnan(data.known).sum() == 2
-    line = "age is unknown of 2 scans outside the training split and of none in it: what unknown means is never learnt, and it counts as"
-    assert f"{line} the mean" in data.describe()
+    line = "age is unknown for 2 scans outside the training split and for none in it: the model does not learn unknown values, and they"
+    assert f"{line} count as the mean" in data.describe()
 
 
 def test_a_model_s_own_scale_is_kept_for_other_data(tmp_path) -> None:
     data = module(table(tmp_path, {}), covariates=["age", "sex"])
     data.use_covariates(TOLD)
-    np.testing.assert_allclose(data.values, TOLD.standardised(data.known))
+    np.testing.assert_allclose(data.values, TOLD.standardize(data.known))
     assert data.covariates == TOLD
     assert torch.equal(data.peek("train", 3)["covariates"], torch.from_numpy(data.values)[data.peek("train", 3)["record"]])
-    with pytest.raises(
-        ValueError, match=re.escape("must be those the model learnt, age (numbers), sex (0 or 1); the data have age (numbers)")
-    ):
+    with pytest.raises(ValueError, match=re.escape("must be those of the model, age (numbers), sex (0 or 1); the data have age (numbers)")):
         data.use_covariates(Covariates((AGE, replace(SEX, levels=("0", "1")))))
 
 
@@ -347,7 +345,7 @@ def test_the_first_line_of_a_csv(tmp_path) -> None:
     assert read_csv(table(tmp_path, {}, header="image,patient,age,note,note"), Wanted(XRay().takes, "", covariates=["age"])).items
     for first, words in (("image;age", "semicolons"), ('"image";"age"', "semicolons"), ("image\tage", "tabs")):
         root.write_text(f"{first}\nf/x.png;3\n")
-        with pytest.raises(ValueError, match=f"divided by {words}: save it with commas"):
+        with pytest.raises(ValueError, match=f"separated by {words}: save it with commas"):
             read_csv(root, Wanted(XRay().takes, "", covariates=["age"]))
 
 
@@ -360,7 +358,7 @@ def test_the_cohort_tells_what_it_simulates() -> None:
         facts += [int(patient.disease == "effusion"), int(patient.disease == "consolidation")]
         assert record.told == tuple(map(str, facts))
     assert {record.told for record in CohortSource(MRI(), 40, 3, (8, 16, 16), ("lesion",)).table()} == {("0",), ("1",)}
-    with pytest.raises(ValueError, match=r"of what the cohort simulates, age, sex, .*effusion; got smoker"):
+    with pytest.raises(ValueError, match=r"among the cohort's, age, sex, .*effusion; got smoker"):
         CohortSource(XRay(), 40, 3, (16, 16), ("age", "smoker"))
     data = films(cohort={"patients": 40}, covariates=names)
     data.setup()

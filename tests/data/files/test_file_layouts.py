@@ -53,7 +53,7 @@ def test_a_layout_that_names_no_companion_says_what_to_do(tmp_path):
         data = ImageDataModule(
             modality=XRay(), intensity=FullRange(), size=8, root=str(root), beside={"source": source}, cache={"dir": str(tmp_path / "c")}
         )
-        with pytest.raises(ValueError, match=rf"data\.beside\.source\.root must be a folder .* names no source itself \({title}"):
+        with pytest.raises(ValueError, match=rf"data\.beside\.source\.root must be a folder .* lists no source \({title}"):
             data.setup()
 
 

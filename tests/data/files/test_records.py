@@ -54,7 +54,7 @@ def test_layouts(tmp_path, names, labels, splits):
     [
         ([], FileNotFoundError, "no file at all"),
         (["a.txt", "b.csv"], FileNotFoundError, "holds 1 .txt, 1 .csv"),
-        (["1.png", "a/2.png"], ValueError, "1 loose ones beside a"),
+        (["1.png", "a/2.png"], ValueError, "1 loose ones and the folders a"),
         (["train/1.png", "other/2.png"], ValueError, "splits or classes, got both: other, train"),
         (["train/a/1.png", "val/2.png"], ValueError, "such as val/2.png"),
         (

@@ -37,8 +37,10 @@ def test_csv(tmp_path):
         ("image\n1.png\nf/../1.png\n", ValueError, "must list each image once; 1 are listed again: 1.png"),
         ("image,label\nf,ill\nf/3.png,well\n", ValueError, "must list each image once; 1 are listed again: f/3.png"),
         ("image,split\n2.png,train\n1.png,practice\n", ValueError, "must hold train, val or test, got something else on 1 lines, first 3"),
-        pytest.param(f"image\n{'x' * 200000}\n", ValueError, "must be a CSV, a line for each image; field larger than", id="a long field"),
-        ("image\n1.png\n3.png\n", FileNotFoundError, "1 images that are not there: 3.png"),
+        pytest.param(
+            f"image\n{'x' * 200000}\n", ValueError, "must be a CSV with a line for each image; field larger than", id="a long field"
+        ),
+        ("image\n1.png\n3.png\n", FileNotFoundError, "1 images that do not exist: 3.png"),
     ],
 )
 def test_bad_csv(tmp_path, text, error, words):
@@ -131,7 +133,7 @@ def test_a_decathlon_table(tmp_path):
         ({"training": []}, FileNotFoundError, "at least one image"),
         ({"training": [{"image": "../other/a.nii.gz"}]}, ValueError, "below its own folder, got ../other/a.nii.gz"),
         ({"training": [{"image": "/etc/passwd"}]}, ValueError, "below its own folder"),
-        ({"training": [{"image": "imagesTr/z.nii.gz"}]}, FileNotFoundError, "1 images that are not there: imagesTr/z.nii.gz"),
+        ({"training": [{"image": "imagesTr/z.nii.gz"}]}, FileNotFoundError, "1 images that do not exist: imagesTr/z.nii.gz"),
     ],
 )
 def test_bad_decathlon_tables(tmp_path, table, error, words):
@@ -152,5 +154,5 @@ def test_a_csv_names_folders_of_slices(tmp_path):
     ]
     (tmp_path / "empty").mkdir()
     (tmp_path / "t.csv").write_text("image\nempty\n")
-    with pytest.raises(FileNotFoundError, match="1 images that are not there: empty"):
+    with pytest.raises(FileNotFoundError, match="1 images that do not exist: empty"):
         read_csv(tmp_path / "t.csv", Wanted(CT().takes, ""))

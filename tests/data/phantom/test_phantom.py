@@ -312,5 +312,5 @@ def test_wrong_values_are_named(call, message):
 
 
 def test_a_patient_beyond_the_last_is_an_index_error():
-    with pytest.raises(IndexError, match="cohort of 3"):
+    with pytest.raises(IndexError, match="must be below 3"):
         Cohort(patients=3, seed=0, size_px=(32, 32)).film(3)

@@ -57,14 +57,14 @@ def test_a_stored_number_is_as_exact_as_promised(dtype):
     form = Format(dtype)
     rng = np.random.default_rng(0)
     values = torch.from_numpy(np.concatenate([np.linspace(-1, 1, 600_001), rng.uniform(-1, 1, 400_000)]).astype(np.float32))
-    back = form.restore(form.quantise(values))
+    back = form.restore(form.quantize(values))
     off = (back.double() - values.double()).abs().max()
     assert off <= form.error + 2.5e-7  # the arithmetic itself is float32
     assert off >= 0.95 * form.error or dtype == "float32"  # and no looser than need be
     assert (back.min(), back.max()) == (-1, 1)
     assert back.is_contiguous()
     assert back.dtype == torch.float32
-    again = form.restore(form.quantise(back))
+    again = form.restore(form.quantize(back))
     assert torch.equal(again, back)  # stored twice is stored once
 
 
@@ -100,7 +100,7 @@ def test_what_storing_costs_is_true_or_refused(dtype, levels, unit, loss):
     if unit.absolute:  # by brute force, in native units
         low, high = max(levels, key=lambda pair: pair[1] - pair[0])
         native = torch.linspace(low, high, 200_001, dtype=torch.float64)
-        back = (form.restore(form.quantise(((native - low) * (2 / (high - low)) - 1).float())).double() + 1) * ((high - low) / 2) + low
+        back = (form.restore(form.quantize(((native - low) * (2 / (high - low)) - 1).float())).double() + 1) * ((high - low) / 2) + low
         assert (back - native).abs().max() <= loss * 1.01 + (high - low) * 1e-7
 
 
@@ -171,7 +171,7 @@ def test_corrupt_scans_are_told_and_the_rest_is_kept(tmp_path, workers):
     some = [*tasks(), Task("bad", corrupt, signal), Task("flat", lambda: Scan(np.ones((8, 8), np.float32)), signal)]
     for _ in range(2):
         cache = prepare(some, pipeline(), tmp_path, workers=workers)
-        assert cache.unusable == {"bad": "cut off", "flat": "it must show something, got 1 everywhere"}
+        assert cache.unusable == {"bad": "cut off", "flat": "it must have different values, got 1 everywhere"}
         assert len(images(cache)) == 5
 
 
@@ -216,7 +216,7 @@ def test_it_travels_to_other_processes_as_a_path(tmp_path):
 
 def test_no_room_on_the_disk_is_said_before(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
-    with pytest.raises(OSError, match=r"free some or set data\.cache\.dir"):
+    with pytest.raises(OSError, match=r"free some space or set data\.cache\.dir"):
         prepare(tasks(), pipeline(), tmp_path, workers=0)
 
 

@@ -59,7 +59,7 @@ def test_ctrl_c_leaves_no_cache_and_only_the_rest_is_read_again(tmp_path, caplog
     assert [name.partition(".")[2] for name in folders(tmp_path)] == ["unfinished"]
     with caplog.at_level(logging.INFO):
         cache = prepare([*listed(5, counted, log), Task("f" * 32, partial(counted, 9, log), in_signal)], pipeline(), tmp_path, workers=0)
-    assert "going on with a preparation that was stopped: 5 of 6 are done" in caplog.text
+    assert "resuming a stopped preparation: 5 of 6 are done" in caplog.text
     assert reads(log) == [0, 1, 2, 3, 4, 9]
     assert len(cache.entries) == 6
     assert folders(tmp_path) == [cache.folder.name]

@@ -242,9 +242,9 @@ def test_a_volume_to_take_patches_from_is_whole_and_at_least_a_patch():
         (
             slices((256, 256)),
             volume((20000, 4, 4)),
-            "may hold 134,217,728 pixels, got 20000 of 256 × 256; take fewer",
+            "may have at most 134,217,728 pixels, got 20000 of 256 × 256; take fewer",
         ),
-        (Patches(patch=(8, 8, 8), spacing_mm=(0.001,) * 3), volume(), "may hold 268,435,456 voxels"),
+        (Patches(patch=(8, 8, 8), spacing_mm=(0.001,) * 3), volume(), "may have at most 268,435,456 voxels"),
         (Patches(patch=(8, 8, 8), spacing_mm=(1.0,) * 3), volume((20000, 4, 4), (150.0, 1.0, 1.0)), "got 20,000 that become 3,000,000"),
     ],
 )

@@ -168,9 +168,9 @@ def bad_files():
     yield "meta, matrix zero", meta(TransformMatrix="0 0 0 0 0 0 0 0 0"), "length 1"
     yield "meta, matrix singular", meta(TransformMatrix="1 0 0 1 0 0 0 0 1"), "singular"
     yield "meta, matrix of words", meta(TransformMatrix="SECRET-77"), "finite numbers"
-    yield "meta, 30000 cubed", meta(DimSize="30000 30000 30000"), "may hold"
-    yield "meta, a list", meta(b"", ElementDataFile="LIST"), "not beside it"
-    yield "meta, a pattern", meta(b"", ElementDataFile="x%s%n%d.raw 1 10 1"), "not beside it"  # SimpleITK crashes
+    yield "meta, 30000 cubed", meta(DimSize="30000 30000 30000"), "may have"
+    yield "meta, a list", meta(b"", ElementDataFile="LIST"), "not in its folder"
+    yield "meta, a pattern", meta(b"", ElementDataFile="x%s%n%d.raw 1 10 1"), "not in its folder"  # SimpleITK crashes
     yield "meta, NaN", meta(real.tobytes(), ElementType="MET_FLOAT"), "1 NaN or infinite of 24"
     yield "meta, large", meta(far.tobytes(), ElementType="MET_INT"), "rounded in float32"
     for side in ("-4", "0", "4.5", "1e2", "9" * 30, "²", ""):
@@ -189,8 +189,8 @@ def bad_files():
         "A" * 300,
         "SECRET-77.mha",
     ):
-        yield f"meta, names {name[:20]!r}", meta(b"", ElementDataFile=name), "plain name"
-        yield f"nrrd, names {name[:20]!r}", nrrd(b"", data_file=name), "plain name"
+        yield f"meta, names {name[:20]!r}", meta(b"", ElementDataFile=name), "its name alone"
+        yield f"nrrd, names {name[:20]!r}", nrrd(b"", data_file=name), "its name alone"
     yield "meta, names a folder", meta(b"", ElementDataFile="folder"), "regular file"
     yield "nrrd, cut in its header", nrrd()[:100], "truncated|must be `field"
     yield "nrrd, cut", nrrd()[:-3], "48 bytes of data, got 45"
@@ -202,11 +202,11 @@ def bad_files():
     yield "nrrd, type", nrrd(type="block"), "another type"
     yield "nrrd, byte order", nrrd(endian=None), "byte order"
     yield "nrrd, skip", nrrd(byte_skip="-1"), "byteskip"
-    yield "nrrd, quantised", nrrd(old_min="0"), "quantised"
+    yield "nrrd, quantized", nrrd(old_min="0"), "quantized"
     yield "nrrd, colours", nrrd(kinds="RGB-color domain domain"), "kinds"
     yield "nrrd, metres", nrrd(space_units='"m" "m" "m"'), "space units"
     yield "nrrd, sizes twice", nrrd(Sizes="4 3 2"), "given once"
-    yield "nrrd, 30000 cubed", nrrd(sizes="30000 30000 30000"), "may hold"
+    yield "nrrd, 30000 cubed", nrrd(sizes="30000 30000 30000"), "may have"
     for space in (None, "scanner-xyz", "3D-right-handed", "left-posterior-superior-time"):  # SimpleITK takes the first three for LPS
         yield f"nrrd, space {space}", nrrd(space=space), "orientation unknown"
     yield "nrrd, spacings only", nrrd(space_directions=None, spacings="1 1 1"), "orientation unknown"
@@ -229,8 +229,8 @@ def test_what_cannot_be_used_is_refused_in_words(tmp_path, data, message):
         (None, ("a.mhd",)),
         ("LOCAL", ("a.mhd",)),
         ("a.raw", ("a.mhd", "a.raw")),
-        *((name, "not beside it") for name in ("b.raw", "LIST", "%03d.raw", "folder")),
-        *((name, "plain name") for name in (".", "..", "/", "../x/a.raw", "C:\\a.raw", "a.mhd", "x" * 300, "a\0b")),
+        *((name, "not in its folder") for name in ("b.raw", "LIST", "%03d.raw", "folder")),
+        *((name, "its name alone") for name in (".", "..", "/", "../x/a.raw", "C:\\a.raw", "a.mhd", "x" * 300, "a\0b")),
     ],
 )
 def test_the_files_of_a_header(tmp_path, name, expected):

@@ -139,14 +139,14 @@ BAD_SERIES = [
     ("one aside", {"edit": at(2, ImagePositionPatient=[-98, -120, 45])}, "evenly spaced .* 2 mm off"),
     ("frames", {"edit": at(2, NumberOfFrames=6)}, "multi-frame .* in 1 of 6"),
     ("no pixels", {"edit": at(2, PixelData=None)}, "pixel data, got none in 1 of 6"),
-    ("colour", {"edit": at(2, SamplesPerPixel=3)}, "colour in 1 of 6"),
+    ("colour", {"edit": at(2, SamplesPerPixel=3)}, "color in 1 of 6"),
     ("inverted", {"PhotometricInterpretation": "MONOCHROME1"}, "must be MONOCHROME2"),
     ("no rescale", {"slope": None, "intercept": 0}, "slice 1 of 6: CT must have RescaleSlope"),
     ("intercept alone", {"edit": at(3, RescaleSlope=None)}, "slice 4 of 6: RescaleSlope and RescaleIntercept must come together"),
     ("short", {"edit": at(5, PixelData=b"12")}, "slice 6 of 6: pixel data must be 112 bytes"),
     ("claims", {"Rows": 65535, "Columns": 65535}, "its header claims 6 × 65535 × 65535"),
-    ("thickness", {"hu": HU[:1], "SliceThickness": None}, "how thick it is"),
-    ("thickness 0", {"hu": HU[:1], "SliceThickness": 0}, "how thick it is"),
+    ("thickness", {"hu": HU[:1], "SliceThickness": None}, "its thickness"),
+    ("thickness 0", {"hu": HU[:1], "SliceThickness": 0}, "its thickness"),
 ]
 
 

@@ -142,7 +142,7 @@ class Judge(nn.Module):
 def test_a_d_that_names_nothing_is_refused() -> None:
     real = images([row[:4] for row in REAL])
     assert game().critic(Judge(AuxiliaryHead(4, 3)), batch())(real).shape == (3,)
-    with pytest.raises(ValueError, match=r"answers with 4 numbers an image, .* got \(\); take model=acgan"):
+    with pytest.raises(ValueError, match=r"returns 4 numbers an image, .* got \(\); use model=acgan"):
         game().critic(Judge(ProjectionHead(4, 0)), batch())(real)
     with pytest.raises(ValueError, match="needs the condition, got none; game=auxiliary gives none and needs model=acgan"):
         game().critic(Judge(ProjectionHead(4, 3)), batch())(real)

@@ -44,8 +44,8 @@ def test_both_views_are_paid_for_by_the_objective() -> None:
     slab, low = real["slab"].mean() * 10, real["low"].mean()
     torch.testing.assert_close(losses.terms["adversarial_slab"], (1 - slab) + (1 - slab / 2))
     torch.testing.assert_close(losses.terms["adversarial_low"], (1 - low) + (1 - low / 2))
-    torch.testing.assert_close(losses.watch["real"], (slab + low) / 2)
-    assert losses.watch["accuracy"] == 1
+    torch.testing.assert_close(losses.logged["real"], (slab + low) / 2)
+    assert losses.logged["accuracy"] == 1
     paid = playing.generator_losses(d, batch, fake).terms
     torch.testing.assert_close(paid["adversarial_slab"], slab / 2)
     torch.testing.assert_close(paid["adversarial_low"], low / 2)

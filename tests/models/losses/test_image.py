@@ -187,7 +187,7 @@ class TestFeatureMatching:
         image = torch.zeros(1, 1, 4, 4)
         with pytest.raises(ValueError, match="needs the discriminator's features"):
             FeatureMatching(weight=1)(image, image)
-        with pytest.raises(ValueError, match="one feature map or more, got none"):
+        with pytest.raises(ValueError, match="at least one feature map, got none"):
             FeatureMatching(weight=1)(image, image, lambda images: [])
 
 

@@ -131,7 +131,7 @@ class TestConsistency:
             Consistency(transform=shifted(), weight=0)
         with pytest.raises(ValueError, match="must change the images"):
             Consistency(transform=Augment(spatial_dims=2, strength=Fixed(1.0)))
-        with pytest.raises(ValueError, match="a strength that stays"):
+        with pytest.raises(ValueError, match="a fixed strength"):
             Consistency(transform=Augment(spatial_dims=2, shift=0.25, strength=Adaptive(target=0.9, full_images=100)))
 
 
