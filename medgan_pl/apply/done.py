@@ -16,6 +16,6 @@ def is_done(target: Path, origin: dict[str, Any]) -> bool:
             known = json.loads(sidecar.read_text(encoding="utf-8")) | {}
             if all(known.get(key) == value for key, value in (origin | sums_of(path)).items()):
                 return True
-        except (OSError, ValueError, TypeError):  # no sidecar, or that of something else
+        except (OSError, ValueError, TypeError):  # no sidecar, or one of another kind
             continue
     return False

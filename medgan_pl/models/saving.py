@@ -1,4 +1,4 @@
-"""What an AdversarialModule saves in a checkpoint and how it takes it back."""
+"""The state of an AdversarialModule in checkpoints: saving and restoring."""
 
 import math
 from typing import Any

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from data.dicom_files import write_film, write_series
+from data.export import dicom_check as check
 from omegaconf import OmegaConf
 from PIL import Image
 from pydicom import dcmread
@@ -24,7 +25,7 @@ from medgan_pl.apply.windows import Windows, at_spacing, scales_to_training
 from medgan_pl.core.command import instantiate
 from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.degrade import Chain, Gaussian, Shrink
-from medgan_pl.data.export import Facts, Provenance, check, write_nifti
+from medgan_pl.data.export import Facts, Provenance, write_nifti
 from medgan_pl.data.export.derived import write_derived
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Inverse
