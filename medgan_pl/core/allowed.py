@@ -31,7 +31,7 @@ DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.domains", *DATA_PA
 
 
 def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES, functions: tuple[str, ...] = ()) -> None:
-    """ValueError for anything in `node` that would build or evaluate more than the project's classes and torch's optimisers, or something
+    """ValueError for anything in `node` that would build or evaluate more than the project's classes and torch's optimizers, or something
     too large: each `_target_` must be the full name of such a class or one of `functions`, all else plain, resolved and within the bounds
     above.
 
@@ -92,6 +92,6 @@ def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> t
             if own or (package == "torch.optim" and issubclass(found, torch.optim.Optimizer)):
                 return found
     raise ValueError(
-        f"a module's `_target_` must be the full name of a class in {', '.join(packages)}, or of an optimiser in torch.optim; "
+        f"a module's `_target_` must be the full name of a class in {', '.join(packages)}, or of an optimizer in torch.optim; "
         f"got {shown(target)}"
     )

@@ -38,7 +38,7 @@ def size_of(batch: Batch) -> int:
 
 
 def cut(batch: Batch, parts: int) -> list[Batch]:
-    """Return the batch in `parts` of nearly equal size, in order. Raises ValueError for more parts than elements."""
+    """Return the batch in `parts` of nearly equal size, in order. Raise ValueError for more parts than elements."""
     size = size_of(batch)
     if size < parts:
         raise ValueError(f"`accumulate` must be at most the batch size, got {parts} parts of a batch of {size}")

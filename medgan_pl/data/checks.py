@@ -66,7 +66,7 @@ def check_units(records: Sequence[Record], cache: Cache) -> None:
 
 
 def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -> str:
-    """Return a line that lists the unusable scans (name -> reason), "" without any. Raises ValueError above a share of `max_corrupt`."""
+    """Return a line that lists the unusable scans (name -> reason), "" without any. Raise ValueError above a share of `max_corrupt`."""
     if not unusable:
         return ""
     shown = "; ".join(f"{name}: {why}" for name, why in list(unusable.items())[:20])

@@ -56,7 +56,7 @@ class Masks:
     - `structures`: the names of the channels; the cohort draws these.
     - `root`: as for a Companion; None with a Decathlon table takes its label files.
 
-    Raises ValueError if the labels and the structures differ in number.
+    Raise ValueError if the labels and the structures differ in number.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Masks:
 
 
 def stack_companions(scan: Scan, others: Mapping[str, Scan]) -> Scan:
-    """Return the scan with the others as its companions. Raises ScanError for one that does not lie on the scan's grid."""
+    """Return the scan with the others as its companions. Raise ScanError for one that does not lie on the scan's grid."""
     placed = []
     for key, other in others.items():
         if other.pixels.shape != scan.pixels.shape:

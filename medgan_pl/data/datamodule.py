@@ -109,13 +109,13 @@ class ImageDataModule(StreamedDataModule):
         )  # fmt: skip
 
     def add_companions(self, intensity: Intensity, companions: Mapping[str, CompanionReader | None]) -> None:
-        """Take the companions. Raises ValueError as `checks.check_channels`."""
+        """Take the companions. Raise ValueError as `checks.check_channels`."""
         self.companions = {key: each for key, each in companions.items() if each}
         checks.check_channels(self.channels, intensity, self.companions)
         self.parts = {"image": self.channels} | {key: each.channels for key, each in self.companions.items()}
 
     def add_pipeline(self, intensity: Intensity, size: Any, spacing_mm: Any, crop: bool, slices: Mapping[str, Any]) -> None:
-        """Build the pipeline that prepares a scan. Raises ValueError for a layout that the images cannot have."""
+        """Build the pipeline that prepares a scan. Raise ValueError for a layout that the images cannot have."""
         dims = self.spatial_dims
         self.size = numbers("size", size, dims, 4, whole=True)
         self.patches = self.patches if dims == 3 else 0
@@ -126,7 +126,7 @@ class ImageDataModule(StreamedDataModule):
         checks.check_windows(self.degrade, self.companions, intensity)
 
     def add_source(self, root: str | None, cohort: Mapping[str, Any], files: Mapping[str, Any]) -> None:
-        """Open the source of scans. Raises ValueError for split=folders without split folders."""
+        """Open the source of scans. Raise ValueError for split=folders without split folders."""
         self.phantom = root is None
         self.source: Source
         if root is None:
@@ -157,7 +157,7 @@ class ImageDataModule(StreamedDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the cache, fill it if needed, and split.
 
-        Raises ValueError for more than `max_corrupt` unusable scans, for too few patients to split, for identical images in two splits, and
+        Raise ValueError for more than `max_corrupt` unusable scans, for too few patients to split, for identical images in two splits, and
         for an empty train or val split.
         """
         if self.records:

@@ -39,7 +39,7 @@ class DomainsDataModule(StreamedDataModule):
     - `size`, `channels`, `spatial_dims`: those of every domain. `batch_size`: images of all domains together, on one device.
     - `cache`: not read here; each domain has its own.
 
-    Raises ValueError for fewer than two domains, for a `batch_size` that their number does not divide, and for a domain of another size,
+    Raise ValueError for fewer than two domains, for a `batch_size` that their number does not divide, and for a domain of another size,
     number of channels or dimensions, or with covariates, companions or a degradation.
     """
 

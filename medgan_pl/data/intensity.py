@@ -65,7 +65,7 @@ class Intensity(Protocol):
 
 
 class Window:
-    """CT by fixed windows: `windows_hu`, a pair [low, high] in HU for each channel. Raises ValueError for anything else."""
+    """CT by fixed windows: `windows_hu`, a pair [low, high] in HU for each channel. Raise ValueError for anything else."""
 
     from_values = False
 
@@ -86,7 +86,7 @@ class Window:
 class Percentiles:
     """The percentiles `low_percentile` and `high_percentile` (0 to 100) of the scan, without its padding.
 
-    `nonzero` leaves out voxels of value 0 too: the air around a skull-stripped brain. Raises ValueError for percentiles out of order.
+    `nonzero` leaves out voxels of value 0 too: the air around a skull-stripped brain. Raise ValueError for percentiles out of order.
     """
 
     channels, from_values = 1, True
@@ -111,7 +111,7 @@ class Percentiles:
 class ZScore:
     """Mean minus to mean plus `clip_sd` standard deviations of each scan, over the voxels that are neither 0 nor padding.
 
-    Raises ValueError unless `clip_sd` is above 0.
+    Raise ValueError unless `clip_sd` is above 0.
     """
 
     channels, from_values = 1, True

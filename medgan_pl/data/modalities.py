@@ -80,7 +80,7 @@ class Volumes:
     """The common part of CT and MRI: volumes as DICOM series, NIfTI, NRRD or MetaImage.
 
     `series`: a regular expression that must occur in the SeriesDescription of a DICOM series; None takes all series of the modality.
-    Raises ValueError if it is no regular expression.
+    Raise ValueError if it is no regular expression.
     """
 
     name: str

@@ -20,7 +20,7 @@ def data_of_run(given: Mapping[str, Any], stored: Mapping[str, Any], overrides: 
     - `stored`: the `data` settings in the checkpoint.
     - `overrides`: the arguments that were typed.
 
-    Raises ValueError for data of another modality, for weights outside their run folder without data.root, and for a typed key that the
+    Raise ValueError for data of another modality, for weights outside their run folder without data.root, and for a typed key that the
     data of the run do not have.
     """
     typed = [override.split("=")[0].lstrip("+") for override in overrides]

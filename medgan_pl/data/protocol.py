@@ -51,7 +51,7 @@ class Data(Protocol):
     fingerprint: str
 
     def prepare_data(self) -> None:
-        """Read and prepare everything, in one process. Raises ValueError for data that cannot be used."""
+        """Read and prepare everything, in one process. Raise ValueError for data that cannot be used."""
 
     def setup(self, stage: str | None = None) -> None:
         """Open what is prepared and split it, in each process. A second call does nothing."""

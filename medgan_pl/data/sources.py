@@ -179,7 +179,7 @@ class FileSource:
         return list(zip(content_digests(items, self.folder), [partial(companion.modality.read, item) for item in items], strict=True))
 
     def scan(self, item: Item) -> Scan:
-        """Return the scan of an item. Raises ScanError for a fault of the file, RuntimeError for a fault of the installation."""
+        """Return the scan of an item. Raise ScanError for a fault of the file, RuntimeError for a fault of the installation."""
         try:
             return self.modality.read(item)
         except RuntimeError as error:
@@ -187,7 +187,7 @@ class FileSource:
 
 
 def picked(items: list[Item], files: str | None) -> list[Item]:
-    """Return the items whose path matches `files`, all of them for None. Raises FileNotFoundError if none does."""
+    """Return the items whose path matches `files`, all of them for None. Raise FileNotFoundError if none does."""
     if files is None:
         return items
     pattern = compiled("files", files)
@@ -198,7 +198,7 @@ def picked(items: list[Item], files: str | None) -> list[Item]:
 
 
 def compiled(name: str, pattern: str) -> re.Pattern[str]:
-    """Return the regular expression. Raises ValueError, naming `data.{name}`, for text that is none."""
+    """Return the regular expression. Raise ValueError, naming `data.{name}`, for text that is none."""
     try:
         return re.compile(pattern)
     except re.error as error:

@@ -118,7 +118,7 @@ class StreamedDataModule(pl.LightningDataModule, ABC):
         return self.loader(split, InOrder(self.in_order(split), *self.place()))
 
     def in_order(self, split: str) -> list[list[int]]:
-        """Return the batches of this rank: each element of a held-out split once over all ranks. Raises ValueError for too few elements."""
+        """Return the batches of this rank: each element of a held-out split once over all ranks. Raise ValueError for too few elements."""
         self.setup()
         rank, world = self.place()
         if not len(self.rows[split]):

@@ -34,7 +34,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     `module.origin` says which file it was; the file is read once.
 
     Its metrics, which judge a run, and its extras, which a run pays, are left out. Weights shared without the players have the average for
-    a generator and no discriminator. Nothing is built but the project's own classes and torch's optimisers, and only what is as large as
+    a generator and no discriminator. Nothing is built but the project's own classes and torch's optimizers, and only what is as large as
     the weights in the file. Errors as `read_checkpoint`, and ValueError if the settings stored with the weights cannot be built or are of
     other weights.
     """

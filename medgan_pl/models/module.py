@@ -49,7 +49,7 @@ class AdversarialModule(Reporting, Saving, pl.LightningModule):
     - `channels_last`, `compile`: apply to all networks; they change no result beyond rounding.
     - `config`: plain containers, saved in the checkpoint so that `medgan_pl.load` can build the module again.
 
-    Raises ValueError for counts below 1, and if players, stages and game do not fit.
+    Raise ValueError for counts below 1, and if players, stages and game do not fit.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ class Saving:
                 guard.in_a_row = 0  # else one that was saved within a bad streak would be given no chance
         self.row = dict(progress.row)
         if self._trainer is not None:
-            if self.covariates.columns:  # resume.force=true may bring other data; what the networks learnt stays on its scale
+            if self.covariates.columns:  # resume.force=true may bring other data; what the networks learned stays on its scale
                 self.trainer.datamodule.use_covariates(self.covariates)
             strategy = self.trainer.strategy
             self.running.load_state_dict(progress.running, self.global_rank, self.trainer.world_size, strategy.root_device)

@@ -38,7 +38,7 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
     elif config["model"]["classes"] and there != here:
         lines.append(f"its classes were {', '.join(map(shown, there)) or 'none'} and are {', '.join(here)} here; they are taken by number")
     if before == now and config["model"].get("covariates"):
-        lines.append("its covariates are standardised by this data's mean and spread from here on")
+        lines.append("its covariates are standardized by this data's mean and spread from here on")
     return lines
 
 
@@ -78,9 +78,9 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition
             if len(others[0]) > len(taken):
                 (taken, left), how = others, ", counted from the image back"
         if player == generator:
-            learnt = [name for layer in taken.values() for name, weight in layer.items() if weight.ndim > 1]
+            learned = [name for layer in taken.values() for name, weight in layer.items() if weight.ndim > 1]
             require(
-                bool(learnt), f"no layer of the generator in `init_from` fits this one: was it of another model or width?{listed(left)}"
+                bool(learned), f"no layer of the generator in `init_from` fits this one: was it of another model or width?{listed(left)}"
             )
         for layer in taken.values():
             for name, weight in layer.items():

@@ -148,7 +148,7 @@ def test_each_domain_is_augmented_by_its_own_rules():
         ({"domains": {"ct": {}}}, "at least two domains"),
         ({"domains": {"mr": {}, "ct": {"size": 8}}}, r"all domains .* got \(2, \(8, 8\), 1\) in ct"),
         ({"domains": {"mr": {}, "ct": {"covariates": ["age"]}}}, "a domain must have only images"),
-        ({"size": 32}, r"all domains must be of one .*\(2, \(32, 32\), 1\)"),
+        ({"size": 32}, r"all domains must have the .* of data, \(2, \(32, 32\), 1\)"),
     ],
 )
 def test_errors(options, error):

@@ -239,7 +239,7 @@ def test_another_model_s_condition_is_not_taken_and_said_so(last: Path, settings
     )
     config = settings(*TINY, "model.classes=4", "model.covariates=[age,sex]", f"init_from={last}")
     lines = begin_from(config, build_module(config), classes)
-    assert lines[-1] == "its covariates are standardised by this data's mean and spread from here on"
+    assert lines[-1] == "its covariates are standardized by this data's mean and spread from here on"
     assert "not taken" not in "".join(lines)
 
 

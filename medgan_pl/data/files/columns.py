@@ -18,7 +18,7 @@ FAR_QUARTILES = 10  # a value this many interquartile ranges from the median is 
 
 
 def check_names(names: Any) -> tuple[str, ...]:
-    """Return the names of columns. Raises ValueError unless they are different names that can be written on a command line."""
+    """Return the names of columns. Raise ValueError unless they are different names that can be written on a command line."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ValueError(f"`model.covariates` must be a list of names, such as [age,sex], got {names!r}")
     for name in names:
@@ -36,16 +36,16 @@ def parsed(name: str, texts: Sequence[str], owners: Sequence[str], training: np.
     """Return a column's texts as natural numbers (R,), NaN where unknown, and its levels if it has two, counted as 0 and 1.
 
     The records of `training` (R,) decide whether the column has two levels or numbers. `owners` are the names of the records.
-    Raises ValueError for a column that is empty or constant in training, for text of more than two values, for values that differ only in
+    Raise ValueError for a column that is empty or constant in training, for text of more than two values, for values that differ only in
     case, and for a value of another kind outside training. No message shows a value, as it is a patient's.
     """
     texts = [text.strip() for text in texts]
     known = [row for row, text in enumerate(texts) if text.casefold() not in MISSING]
-    learnt = [row for row in known if training[row]]
-    words = [row for row in learnt if as_number(texts[row]) is None]
+    learned = [row for row in known if training[row]]
+    words = [row for row in learned if as_number(texts[row]) is None]
     read = {row: texts[row] if words else as_number(texts[row]) for row in known}
-    kinds = {read[row] for row in learnt}
-    check_kinds(name, kinds, [texts[row] for row in learnt], [owners[row] for row in words])
+    kinds = {read[row] for row in learned}
+    check_kinds(name, kinds, [texts[row] for row in learned], [owners[row] for row in words])
     strange = [row for row in known if read[row] is None or (len(kinds) == 2 and read[row] not in kinds)]
     if strange:
         kind = "one of the two values of" if len(kinds) == 2 else "a number as in"

@@ -47,7 +47,7 @@ class Covariate:
         return self.mean, 0.5 if self.levels else self.sd
 
     def number(self, asked: Any) -> float:
-        """Return the number of a value that a user writes: 70, F, unknown (NaN). Raises ValueError far from the training data."""
+        """Return the number of a value that a user writes: 70, F, unknown (NaN). Raise ValueError far from the training data."""
         text = str(asked).strip()
         if text.casefold() in MISSING:
             if not self.missing:
@@ -136,8 +136,8 @@ class Covariates:
         An unknown value becomes the mean in a column that was known for all training images: the networks have not learned unknown values.
         """
         center, unit = np.array([column.scale for column in self.columns]).T
-        learnt = np.array([column.missing > 0 for column in self.columns])
-        return np.where(np.isnan(values) & ~learnt, 0, (values - center) / unit).astype(np.float32)
+        learned = np.array([column.missing > 0 for column in self.columns])
+        return np.where(np.isnan(values) & ~learned, 0, (values - center) / unit).astype(np.float32)
 
     def check_levels(self, others: "Covariates") -> None:
         """Raise ValueError unless these columns and `others` have the same names, and the same two levels or numbers."""

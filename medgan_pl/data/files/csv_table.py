@@ -22,7 +22,7 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
     The column `image` is the path from the CSV's folder; `label`, `patient`, `split`, the companions `source` and `mask` are optional.
     `wanted.covariates` are further columns. A path to a folder stands for its wanted files: a DICOM series. A column is filled on every
     row or on none; covariates and companions may be empty on some.
-    Raises FileNotFoundError if the CSV or an image is missing, ValueError for the rest.
+    Raise FileNotFoundError if the CSV or an image is missing, ValueError for the rest.
     """
     if root.suffix.lower() != ".csv":
         return None
@@ -52,7 +52,7 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
 
 
 def parse(table: Path) -> tuple[list[str], list[Row]]:
-    """Return the names of the columns and the rows, without spaces around the values. Raises ValueError for a file that is no CSV."""
+    """Return the names of the columns and the rows, without spaces around the values. Raise ValueError for a file that is no CSV."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -20,7 +20,7 @@ def read_decathlon(root: Path, wanted: Wanted) -> Listing | None:
     """Return the images of a Decathlon table, a .json file or the dataset.json of a folder; None for any other root.
 
     `training` and `test` list the images, one patient each. The label files of `training` are the companions.
-    Raises ValueError for a file of another form, FileNotFoundError for images that do not exist.
+    Raise ValueError for a file of another form, FileNotFoundError for images that do not exist.
     """
     if root.suffix.lower() != ".json" and not is_decathlon(root / "dataset.json"):
         return None

@@ -36,7 +36,7 @@ def read_folder(root: Path, wanted: Wanted) -> Listing:
 
     Without `wanted.classes`, only split folders have a meaning. Hidden files, `__MACOSX`, masks (folders `labels*`, `masks*` next to
     `images*`) and files of other kinds are left out; the title counts them.
-    Raises FileNotFoundError if the root is missing or holds no image, ValueError if it mixes layouts or is one folder too high.
+    Raise FileNotFoundError if the root is missing or holds no image, ValueError if it mixes layouts or is one folder too high.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"data.root must be a folder or a .csv file, got {root}, which is neither; null is the phantom")
@@ -91,7 +91,7 @@ def by_folders(root: Path, paths: list[Path], classes: bool) -> Listing:
 
 
 def split_folders(root: Path, paths: list[Path], classes: bool) -> set[str]:
-    """Return the names of the split folders; empty without any. Raises ValueError for a mix of layouts."""
+    """Return the names of the split folders; empty without any. Raise ValueError for a mix of layouts."""
     tops = {p.parts[0] for p in paths if len(p.parts) > 1}
     splits = {top for top in tops if top.lower() in SPLIT_NAMES}
     loose = sum(len(p.parts) == 1 for p in paths)

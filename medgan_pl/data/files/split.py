@@ -86,7 +86,7 @@ def straddling(keys: Iterable[str], sides: Iterable[str | None]) -> int:
 def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
     """Return the records without those whose image is also in a later split: val is kept over train, test over val.
 
-    Raises ValueError if there are any, unless `drop`.
+    Raise ValueError if there are any, unless `drop`.
     """
     same: dict[str, list[Record]] = defaultdict(list)
     for record in records:

@@ -35,7 +35,7 @@ class Format:
         return torch.from_numpy(image)
 
     def check(self, levels: Levels, unit: Unit) -> float:
-        """The largest error of a value stored so, in `unit`. Raises ValueError for more than one."""
+        """The largest error of a value stored so, in `unit`. Raise ValueError for more than one."""
         loss = unit.loss(self.error, levels)
         if loss > 1:
             low, high = max(levels, key=lambda pair: pair[1] - pair[0])

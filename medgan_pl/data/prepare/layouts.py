@@ -58,7 +58,7 @@ class Slices(Layout):
     - `step`: take every step-th slice.
     - `foreground`: a slice is empty and is dropped if a smaller share of its pixels is above -0.9 in the first channel.
 
-    Raises ValueError for an unknown axis, an empty or impossible range, and a step or share out of range.
+    Raise ValueError for an unknown axis, an empty or impossible range, and a step or share out of range.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ def laid_out(
 ) -> Layout:
     """Return the layout that the settings of a data set ask for.
 
-    `scan_dims` is 2 for films and 3 for volumes. Raises ValueError for settings that films do not allow.
+    `scan_dims` is 2 for films and 3 for volumes. Raise ValueError for settings that films do not allow.
     """
     if scan_dims == 2:
         if spatial_dims == 3:

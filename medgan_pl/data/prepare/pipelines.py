@@ -122,7 +122,7 @@ class Pipeline:
 def described(part: Any, without: Sequence[str] = ()) -> dict[str, Any]:
     """Return the plain node that builds `part` again: the name of its class and the arguments of its constructor.
 
-    A part keeps each argument as an attribute of the same name. Raises ValueError for one that does not.
+    A part keeps each argument as an attribute of the same name. Raise ValueError for one that does not.
     """
     node = {"_target_": f"{type(part).__module__}.{type(part).__qualname__}"}
     for name in inspect.signature(type(part)).parameters:

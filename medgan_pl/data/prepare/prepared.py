@@ -67,7 +67,7 @@ class Usable(Transform):
 class Prepare(Transform):
     """Maps a usable scan to Prepared: finds its levels, cuts it in native units, maps it to [-1, 1], and drops empty images.
 
-    Raises ScanError if every image is empty or nothing lies between the levels.
+    Raise ScanError if every image is empty or nothing lies between the levels.
     """
 
     def __init__(self, layout: Layout, intensity: Intensity, beside: Sequence[CompanionReader] = ()) -> None:

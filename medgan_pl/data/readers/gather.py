@@ -45,7 +45,7 @@ def gather_films(items: Sequence[Item], sliced: Sequence[str]) -> Gathered:
 def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str] | None) -> Gathered:
     """Return the volumes among files: volume files as they are, and DICOM files grouped by series, each with its DICOM patient.
 
-    A series must be of the `modality`, and the `pattern` must occur in its description. Raises ValueError if there is a pattern and no
+    A series must be of the `modality`, and the `pattern` must occur in its description. Raise ValueError if there is a pattern and no
     DICOM file.
     """
     headers, unusable = headers_of(items)

@@ -111,7 +111,7 @@ def kind_of(header: nib.Nifti1Header) -> np.dtype:
     except (KeyError, nib.spatialimages.HeaderDataError):
         raise ScanError(f"the datatype must be one of NIfTI, got code {int(header['datatype'])}; the header is damaged") from None
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        kind = "colour" if dtype.names else dtype.name
+        kind = "color" if dtype.names else dtype.name
         raise ScanError(f"voxels must be integers or floats of up to 64 bits, got {kind}; save its magnitude, or gray")
     if int(header["bitpix"]) != 8 * dtype.itemsize:
         raise ScanError(f"{dtype.name} has {8 * dtype.itemsize} bits, the header states {int(header['bitpix'])}; it is damaged")

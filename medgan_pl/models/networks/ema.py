@@ -18,7 +18,7 @@ class EMA(nn.Module):
     - `halflife_images`: > 0, in real images; 500 k images at batch 32 is the half-life of decay 0.99996.
     - `ramp`: > 0, as a share of the images shown; None switches it off.
 
-    Raises ValueError for other values.
+    Raise ValueError for other values.
     """
 
     def __init__(self, network: nn.Module, halflife_images: float = 10_000, ramp: float | None = 0.1) -> None:
