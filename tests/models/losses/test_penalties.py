@@ -201,7 +201,7 @@ def test_arguments(penalty):
     for weight in (0.0, -1.0):
         with pytest.raises(ValueError, match="`weight` must be above 0"):
             penalty(weight=weight)
-    with pytest.raises(ValueError, match="`every` must be 1"):
+    with pytest.raises(ValueError, match="`every` must be a whole number of at least 1"):
         penalty(weight=1.0, every=0)
     assert pickle.loads(pickle.dumps(penalty(weight=2.0, every=4))) == penalty(weight=2.0, every=4)
 
