@@ -30,13 +30,13 @@ class Origin:
 
 
 def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
-    """The module of a checkpoint or of shared weights (.safetensors), in evaluation mode; `module.generate(batch)`: its averaged generator.
-    `module.origin` says which file it was; the file is read once.
+    """Return the module of a checkpoint or of shared weights (.safetensors), in evaluation mode.
 
-    Its metrics, which judge a run, and its extras, which a run pays, are left out. Weights shared without the players have the average for
-    a generator and no discriminator. Nothing is built but the project's own classes and torch's optimizers, and only what is as large as
-    the weights in the file. Errors as `read_checkpoint`, and ValueError if the settings stored with the weights cannot be built or are of
-    other weights.
+    `module.generate(batch)` draws from the EMA generator. `module.origin` says which file it was; the file is read once.
+    The metrics and the auxiliary losses (`extras`) are left out, because only training needs them. From weights that were shared without
+    the players, the generator is the EMA, and there is no discriminator. Only the project's own classes and torch's optimizers are built,
+    and nothing larger than the weights in the file.
+    Raise errors as `read_checkpoint`, and ValueError if the stored settings cannot be built or belong to other weights.
     """
     import torch
 
@@ -68,8 +68,10 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
 
 
 def build(config: dict[str, Any], whole: bool) -> "AdversarialModule":
-    """The module of a checked configuration, without its metrics, one plain term in the place of its extras, and nothing, unless
-    `whole`, in that of the discriminator and what is on the way to it."""
+    """Return the module of a checked configuration, without its metrics, and with one plain term in place of its extras.
+
+    Unless `whole`, the networks of the other players, the augmentation and the regularizers are left out too.
+    """
     from torch import nn
 
     from medgan_pl.core.command import instantiate
@@ -94,15 +96,17 @@ def generator_of(config: dict[str, Any]) -> str:
 
 
 def without_terms(module: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a module without its metrics and extras, which serve a run alone: they may read files of the machine it ran on, and
-    an older run may name classes that are no more."""
+    """Return the settings of a module without its metrics and extras, which only training needs.
+
+    They may name files of the machine it was trained on, and an older run may name classes that do not exist now.
+    """
     game = module["game"]
     return module | {"metrics": {}, "game": game | ({"extras": {}} if "extras" in game else {})}
 
 
 @contextmanager
 def at_most(count: int) -> Iterator[None]:
-    """Inside, ValueError once modules have been given more than `count` parameters, so that a loop as long as a file likes ends early."""
+    """Raise ValueError inside as soon as modules have more than `count` parameters, so that a file cannot ask for an endless loop."""
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     given = 0
@@ -120,7 +124,7 @@ def at_most(count: int) -> Iterator[None]:
 
 
 def check_shapes(wanted: dict[str, "Tensor"], found: dict[str, "Tensor"]) -> None:
-    """ValueError unless `found` are the weights that are `wanted`, by name, shape and kind of number."""
+    """Raise ValueError unless `found` are the weights that are `wanted`, by name, shape and kind of number."""
     odd = sorted(wanted.keys() ^ found.keys())
     require(not odd, f"{len(odd)} weights are in one and not in the other, such as {', '.join(shown(name) for name in odd[:3])}")
     for name, weight in found.items():
@@ -129,7 +133,7 @@ def check_shapes(wanted: dict[str, "Tensor"], found: dict[str, "Tensor"]) -> Non
 
 
 def style_based(module: "AdversarialModule", what: str) -> "StyleGAN2Generator":
-    """The averaged generator of a model with styles; ValueError, which says what needs them, for another."""
+    """Return the EMA generator of a model with styles. Raise ValueError, which says what needs it, for another model."""
     from medgan_pl.models.networks.stylegan2 import StyleGAN2Generator
 
     network = module.ema.network

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class AdversarialModule(Reporting, Saving, pl.LightningModule):
-    """Trains the players of a game in turns, by manual optimization.
+    """Train the players of a game in turns, by manual optimization.
 
     In each batch the players of the stage play in the order of `game.players`; the generator plays each `pace`-th time after the
     discriminator, against the discriminator just updated. All see the same fakes, generated once. With `accumulate` > 1 (gradient

@@ -1,4 +1,4 @@
-"""Fine-tuning: what a trained model's file gives to a new one whose size, width or classes may differ, layer by layer."""
+"""Fine-tuning: a new model takes the layers that fit from a trained model's file. Size, width and classes may differ."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -15,11 +15,11 @@ EMA = "ema.network."
 
 
 def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]) -> list[str]:
-    """Gives the module the weights of the file that `init_from` names, and `config` its SHA-256 (`init_from_sha256`); what was taken comes
-    back in sentences, see `transfer`. `classes`: names of those of the data.
+    """Copy the weights of the file that `init_from` names into the module, and its SHA-256 into `config` (`init_from_sha256`).
 
-    FileNotFoundError if there is no such file, ValueError as `read_checkpoint` and `transfer`, and if the file is not the one it was when
-    the run began.
+    Return sentences that say what was taken, see `transfer`. `classes`: the names of the classes of the data.
+    Raise FileNotFoundError if there is no such file; ValueError as `read_checkpoint` and `transfer`, and if the file has changed since the
+    run began.
     """
     path = Path(str(config["init_from"]))
     if not path.is_file():
@@ -30,11 +30,13 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
     source = read_stored(path)
     if config.setdefault("init_from_sha256", source.sha256) != source.sha256:
         raise ValueError(f"`init_from` must be the file it was when the run began; {path} has changed since")
-    before, now = told(source.state.config["model"]), told(config["model"])
+    before, now = condition_of(source.state.config["model"]), condition_of(config["model"])
     lines = [f"from {path}: {line}" for line in transfer(source.weights, module, same_condition=before == now)]
     there, here = source.state.classes, list(classes)
     if before != now:
-        lines.append(f"its model was told {before} and is told {now} here; what takes that in, or names it, begins anew")
+        lines.append(
+            f"its model was conditioned on {before}, this one on {now}; the layers that take in the condition, or name it, begin anew"
+        )
     elif config["model"]["classes"] and there != here:
         lines.append(f"its classes were {', '.join(map(shown, there)) or 'none'} and are {', '.join(here)} here; they are taken by number")
     if before == now and config["model"].get("covariates"):
@@ -42,22 +44,24 @@ def begin_from(config: dict[str, Any], module: nn.Module, classes: Sequence[str]
     return lines
 
 
-def told(model: Mapping[str, Any]) -> str:
+def condition_of(model: Mapping[str, Any]) -> str:
     """Return the condition of a model, in words: 2 classes, age, sex."""
     names = [shown(name).strip("'") for name in model.get("covariates", [])]  # a checkpoint from before them has none
     return ", ".join([f"{model['classes']} classes"] * bool(model["classes"]) + names) or "nothing"
 
 
 def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition: bool = True) -> list[str]:
-    """Copies into each network of an AdversarialModule the layers of another one's state_dict that fit it; what was taken and what was not
-    comes back in sentences.
+    """Copy into each network of an AdversarialModule the layers of another one's state_dict that fit. Return sentences that say which.
 
-    A layer fits where all its weights and running statistics are there under the same names and in the same shapes; one that does
-    not keeps its first weights whole, and without `same_condition` so does one that takes in the condition or names it: of a class it
-    would make an age. Each player takes its own by name, and the EMA that of the EMA. Weights shared without the players give the
-    generator and its EMA from the EMA, and the other players begin anew. Of another size a generator has more or fewer blocks at its
-    beginning: where more fits so, its blocks are counted from the image back.
-    ValueError where not one layer of the generator with a weight of two axes or more fits, and for NaN or infinity.
+    - A layer fits if all its weights and running statistics are there, with the same names and shapes. A layer that does not fit keeps
+      all of its first weights. Without `same_condition`, so does a layer that takes in the condition or names it: it would take a class
+      for an age.
+    - Each player takes its own layers by name, and the EMA takes those of the EMA. From weights that were shared without the players, the
+      generator and its EMA take those of the EMA, and the other players begin anew.
+    - A generator of another size has more or fewer blocks at its beginning. If more layers fit so, its blocks are counted from the image
+      back.
+
+    Raise ValueError if no layer of the generator with a weight of two axes or more fits, and for NaN or infinity.
     """
     generator, whole = module.game.generator, any(name.startswith("networks.") for name in weights)
     prefixes = {name: f"networks.{name}." for name in module.networks} | {"ema": EMA}
@@ -91,7 +95,7 @@ def transfer(weights: Mapping[str, Tensor], module: nn.Module, *, same_condition
 
 
 def of_condition(network: nn.Module) -> list[str]:
-    """The layers that take in the condition (Embedding serves nothing else), or whose output it is."""
+    """Return the layers that take in the condition (Embedding has no other use), or that output it."""
     return [
         f"{name}.linear" if isinstance(layer, AuxiliaryHead) else name
         for name, layer in network.named_modules()
@@ -102,15 +106,17 @@ def of_condition(network: nn.Module) -> list[str]:
 def fitting(
     wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], anew: Collection[str] = ()
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """The layers of `wanted` that `found` has whole, but for those that are to begin `anew`: layer -> name -> weight; and the others:
-    layer -> why not."""
+    """Return the layers of `wanted` that `found` has whole (layer -> name -> weight), and the others (layer -> reason).
+
+    The layers in `anew` are among the others.
+    """
     taken: dict[str, dict[str, Tensor]] = {}
     left: dict[str, str] = {}
     for layer in dict.fromkeys(layer_of(name) for name in wanted):
         names = [name for name in wanted if layer_of(name) == layer]
         reasons = [why for name in names if (why := mismatch(wanted[name], found.get(name)))]
         if layer in anew and not reasons:
-            reasons = ["it is told something else here"]
+            reasons = ["its condition is another one here"]
         if reasons:
             left[layer] = reasons[0]
         else:
@@ -122,7 +128,7 @@ NUMBERED = re.compile(r"((?:[^.]+\.)*?)(\d+)(\..+)")  # list, number, the rest: 
 
 
 def counted_back(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`found` renumbered so that each numbered list ends where that of `wanted` does."""
+    """Return `found`, renumbered so that each numbered list ends where that of `wanted` does."""
     ends: list[dict[str, int]] = []
     for names in (wanted, found):
         matches = [match for name in names if (match := NUMBERED.fullmatch(name))]
@@ -137,7 +143,7 @@ def counted_back(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> d
 
 
 def mismatch(here: Tensor, there: Tensor | None) -> str:
-    """Why a weight cannot take the place of another, "" where it can."""
+    """Return why a weight cannot take the place of another; "" if it can."""
     if there is None:
         return "is not in the file"
     if here.shape != there.shape:
@@ -146,12 +152,12 @@ def mismatch(here: Tensor, there: Tensor | None) -> str:
 
 
 def layer_of(name: str) -> str:
-    """The layer a weight belongs to; one under spectral norm is the layer's too."""
+    """Return the layer that a weight belongs to, also for a weight under spectral norm."""
     return name.split(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
 
 
 def listed(left: Mapping[str, str]) -> str:
-    """The layers that were not taken, those of one reason together."""
+    """Return a sentence on the layers that were not taken, grouped by reason."""
     reasons: dict[str, list[str]] = {}
     for layer, why in left.items():
         reasons.setdefault(why, []).append(layer)

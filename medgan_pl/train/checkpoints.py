@@ -75,7 +75,7 @@ NAMES = ("last.ckpt", "previous.ckpt", "best.ckpt")
 
 
 def newest(folder: Path) -> Stored[RunState] | None:
-    """The whole checkpoint of a run's checkpoint folder that has seen the most images, with what it holds; torn ones are told of."""
+    """Return the whole checkpoint in a run's checkpoint folder that has seen the most images. Warn of each damaged one."""
     found: list[Stored[RunState]] = []
     for path in [folder / name for name in NAMES if (folder / name).is_file()]:
         try:
@@ -88,20 +88,23 @@ def newest(folder: Path) -> Stored[RunState] | None:
 
 
 def higher_is_better(monitor: str) -> bool:
-    """Return whether the catalogue wants `monitor`, such as val/coverage_random, high; of what it does not know, lower is better."""
+    """Return True if the catalogue says that a higher `monitor`, such as val/coverage_random, is better. Others: lower."""
     name = monitor.removeprefix("val/")
     known = [key for key in CATALOGUE if name == key or name.startswith(f"{key}_")]
     return bool(known) and CATALOGUE[max(known, key=len)].better == "higher"
 
 
 class Checkpoints(pl.Callback):
-    """checkpoints/last.ckpt at each validation, every `every` images and when a signal ends the run; previous.ckpt, the one before it; and
-    best.ckpt, that of the best `monitor` at a validation: the lowest, or the highest where `higher_is_better`.
+    """Write the checkpoints of a run, and end the run when a signal asks for it.
 
-    SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the step they fall into, on every rank after the same, by Stopped, with a save
-    and without a validation, so that a run that goes on is the run that was not stopped. A second Ctrl-C ends it at once.
-    Weights that are not finite are not saved: Diverged. A save that fails is told of and tried again at the next; `unsaved` holds why.
-    `stop_after` validations in a row without a better `monitor` end the run early.
+    - last.ckpt is written at each validation, every `every` images, and when a signal ends the run. previous.ckpt is the one before it.
+    - best.ckpt is that of the best `monitor` at a validation: the lowest, or the highest where `higher_is_better`.
+    - `stop_after`: the run ends early after so many validations in a row without a better `monitor` (early stopping).
+
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the present step, on every rank after the same one. The run saves, does not
+    validate, and raises Stopped, so that the resumed run equals one that was not stopped. A second Ctrl-C ends the run at once.
+    Raise Diverged rather than save weights that are not finite. If a save fails, log the error, keep it in `unsaved`, and try again at the
+    next save.
     """
 
     def __init__(self, folder: str | Path, monitor: str, every: int | None = None, stop_after: int | None = None) -> None:
@@ -125,7 +128,7 @@ class Checkpoints(pl.Callback):
     # Signals --------------------------------------------------------------------------------------------------------------------
 
     def listen(self) -> None:
-        """Takes the signals, also before the first step, where they wait for its end; again after Lightning has set its own handlers."""
+        """Install the signal handlers. Called before the first step, and again after Lightning has installed its own."""
         if threading.current_thread() is threading.main_thread() and not self.signum:
             found = {signum: signal.signal(signum, self.note) for signum in SIGNALS}
             self.before = self.before or found
@@ -149,7 +152,7 @@ class Checkpoints(pl.Callback):
         self.restore_signals()
 
     def agreed(self, trainer: pl.Trainer, batch_idx: int) -> int:
-        """The signal that any rank has got, asked every few steps where there are several."""
+        """Return the signal that any rank has received, or 0. Several ranks ask each other every AGREE_EVERY steps."""
         if trainer.world_size == 1:
             return self.signum
         if batch_idx % AGREE_EVERY == 0:
@@ -196,7 +199,7 @@ class Checkpoints(pl.Callback):
         for logger in trainer.loggers:
             logger.save()  # no row of before the checkpoint may come after it
         files, new, last = trainer.strategy.checkpoint_io, self.folder / "last.ckpt.new", self.folder / "last.ckpt"
-        trainer.save_checkpoint(new, weights_only=False)  # with the optimisers
+        trainer.save_checkpoint(new, weights_only=False)  # with the optimizers
         if not trainer.is_global_zero:
             return
         self.unsaved = files.error
@@ -211,7 +214,7 @@ class Checkpoints(pl.Callback):
 
 
 def also(path: Path, name: Path) -> None:
-    """Gives a file a second name, in place of what had it; a copy where the disk knows no links. A failure costs only the second name."""
+    """Give a file a second name, in place of the file that had it. Copy it where the disk has no links. Log a failure and continue."""
     remove_leftovers(name)
     try:
         with atomically(name) as temporary:

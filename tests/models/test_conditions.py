@@ -234,8 +234,8 @@ def test_another_model_s_condition_is_not_taken_and_said_so(last: Path, settings
     config = settings(*TINY, "model.classes=4", "model.covariates=[age,bmi]", f"init_from={last}")
     lines = begin_from(config, build_module(config), classes)
     assert (
-        lines[-1]
-        == "its model was told 4 classes, age, sex and is told 4 classes, age, bmi here; what takes that in, or names it, begins anew"
+        lines[-1] == "its model was conditioned on 4 classes, age, sex, this one on 4 classes, age, bmi; "
+        "the layers that take in the condition, or name it, begin anew"
     )
     config = settings(*TINY, "model.classes=4", "model.covariates=[age,sex]", f"init_from={last}")
     lines = begin_from(config, build_module(config), classes)

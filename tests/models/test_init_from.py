@@ -203,7 +203,10 @@ def test_a_hostile_file_is_refused_and_runs_nothing(source: Path, harm) -> None:
 def test_classes_of_other_names_are_told_of(source: Path) -> None:
     config = composed("model.classes=2") | {"init_from": str(source)}
     lines = begin_from(config, build_module(copy.deepcopy(config)), ("well", "sick"))
-    assert lines[-1] == "its model was told nothing and is told 2 classes here; what takes that in, or names it, begins anew"
+    assert (
+        lines[-1]
+        == "its model was conditioned on nothing, this one on 2 classes; the layers that take in the condition, or name it, begin anew"
+    )
     content = torch.load(source, weights_only=True)
     content["medgan_pl"]["config"] = composed("model.classes=2")
     content["state_dict"] = other(built("model.classes=2"))
@@ -232,7 +235,7 @@ def test_what_takes_in_another_condition_of_the_same_shape_begins_anew(model, co
         assert own
         assert all(torch.equal(module.state_dict()[name], fresh[name]) for name in own)
         player, _, inner = layer.partition(".")
-        assert f"{inner} (it is told something else here)" in lines[list(NETWORKS).index(player)]
+        assert f"{inner} (its condition is another one here)" in lines[list(NETWORKS).index(player)]
     transfer(weights, module)
     assert all(torch.equal(module.state_dict()[f"networks.{layer}.weight"], weights[f"networks.{layer}.weight"]) for layer in layers)
 
@@ -284,7 +287,7 @@ def test_training_begins_from_the_command_line(here, source: Path) -> None:
     log = Path("tuned/train.log").read_text()
     assert ": g: 12 of 19 layers taken" in log
     assert "not taken: " in log
-    assert "its model was told nothing and is told 4 classes here" in log
+    assert "its model was conditioned on nothing, this one on 4 classes" in log
     code, said = here("sample", "checkpoint=tuned/checkpoints/best.ckpt", "n=2", "output=drawn")
     assert code == 0, said
     sidecar = next(Path("drawn").glob("*.json")).read_text()
