@@ -31,12 +31,11 @@ DATA_PACKAGES = ("medgan_pl.data.datamodule", "medgan_pl.data.domains", *DATA_PA
 
 
 def check_targets(node: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES, functions: tuple[str, ...] = ()) -> None:
-    """ValueError for anything in `node` that would build or evaluate more than the project's classes and torch's optimizers, or something
-    too large: each `_target_` must be the full name of such a class or one of `functions`, all else plain, resolved and within the bounds
-    above.
+    """Raise ValueError if `node` would build anything but the project's classes and torch's optimizers, or something too large.
 
-    Of Hydra's other words only `_partial_` may stand: `_args_` hands over what no name checks, `_recursive_` and `_convert_` change what
-    was checked into something else.
+    Each `_target_` must be the full name of such a class or one of `functions`. All else must be plain, resolved and within the bounds
+    above. Of Hydra's other words only `_partial_` is allowed: `_args_` would pass arguments that no name checks, and `_recursive_` and
+    `_convert_` would change what was checked.
     """
     for name, value in walk(node, MAX_NODES):
         if name == "_target_":
@@ -82,16 +81,18 @@ def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> t
 
     package, _, name = (target if isinstance(target, str) and re.fullmatch(r"[\w.]+", target) else "").rpartition(".")
     allowed = package == "torch.optim" or any(package == root or package.startswith(f"{root}.") for root in packages)
+    why = ""
     if allowed:
         try:
             found = getattr(importlib.import_module(package), name, None)
-        except ImportError:
-            found = None
+            why = f"; {package} has no class {name}"
+        except ImportError as error:
+            found, why = None, f"; {package} cannot be imported: {error}"
         if isinstance(found, type):
             own = f"{found.__module__}.".startswith(f"{package}.")  # a package may show what one of its files holds
             if own or (package == "torch.optim" and issubclass(found, torch.optim.Optimizer)):
                 return found
     raise ValueError(
         f"a module's `_target_` must be the full name of a class in {', '.join(packages)}, or of an optimizer in torch.optim; "
-        f"got {shown(target)}"
+        f"got {shown(target)}{why[:500]}"
     )

@@ -75,6 +75,12 @@ def check_players(players: Mapping[str, Player], stages: Mapping[str, Stage], ga
         raise ValueError(f"`module.players` must be the players of the game, for {kind} {', '.join(sorted(game.players))}; got {names}")
     if not stages:
         raise ValueError("`stages` must hold at least one stage")
+    idle = players.keys() - {game.generator, game.discriminator} - {name for stage in stages.values() for name in stage.players}
+    if idle:
+        raise ValueError(
+            f"`stages` must let each player play; {', '.join(sorted(idle))} is in no stage and would keep its first weights; add it to the "
+            "players of a stage"
+        )
     for name, stage in stages.items():
         if set(stage.players) - set(players):
             raise ValueError(f"`stages.{name}.players` must be some of {list(game.players)}, got {list(stage.players)}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from test_module import TINY, equal, fit, weights
 from torch import Tensor, nn
 
@@ -87,3 +88,8 @@ def test_its_losses_reach_its_own_weights_alone(settings: Any, tmp_path: Path) -
     fit(module, tmp_path)
     assert seen == [{"g": False, "d": False, "e": True}]
     assert all(weight.requires_grad and weight.grad is None for weight in module.networks.parameters())
+
+
+def test_a_player_in_no_stage_is_refused(settings) -> None:
+    with pytest.raises(InstantiationException, match="`stages` must let each player play; e is in no stage"):
+        build_module(settings(*(word for word in THREE if not word.startswith("+stages.encode"))))
