@@ -158,7 +158,7 @@ def test_what_cannot_be_a_reference_is_refused(star, here, tmp_path) -> None:
         (("reference=ct",), "`reference` must contain what the generator was trained on, MR as NIfTI"),
         (("reference=nowhere",), "`reference` must be a file or a folder of images"),
         (("reference=cut.nii.gz",), "`reference` must be a usable image, got "),
-        (("reference=hu.nii.gz",), "force=true uses it unchanged"),
+        (("reference=hu.nii.gz",), "if it is MR nevertheless, use force=true"),
         (("reference=.",), "`reference` must be one image, got 4 in "),
     ):
         code, said = here(*common, *arguments)

@@ -425,7 +425,7 @@ def test_what_serves_as_a_perceptual_loss_is_said_everywhere(option):
     kind = target if isinstance(target, type) else NetworkFeatures
     row = next(line for line in (CONF.parent.parent / "docs/translation.md").read_text().splitlines() if line.startswith("| `perceptual`"))
     line = (CONF.parent / "extra" / "perceptual.yaml").read_text().splitlines()[2]
-    serve = re.search("these serve: (.*), whose file", Perceptual.__doc__, re.DOTALL)[1]
+    serve = re.search(r"can be used: (.*?) \(its file", Perceptual.__doc__, re.DOTALL)[1]
     assert {option in re.findall(r"\w+", text) for text in (TEACHERS, row, line.partition(";")[0], serve)} == {kind.teaches}
 
 
