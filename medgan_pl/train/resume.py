@@ -51,18 +51,32 @@ def check_launch(arguments: list[str]) -> list[str]:
 
     Raise ValueError if no folder is given that all of the processes know.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    elif "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        rank, world = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ["SLURM_NTASKS"])
-    else:
-        return []
+    rank, world = launched()
     if world > 1 and not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         raise ValueError(
             "`hydra.run.dir` must be given under torchrun and srun, where each process would name a folder by its own clock; add "
             "hydra.run.dir=outputs/<name> (under SLURM outputs/$SLURM_JOB_ID, which a requeued job keeps)"
         )
     return ["hydra.output_subdir=null", "hydra.job_logging.root.level=WARNING"] if rank > 0 else []
+
+
+def launched() -> tuple[int, int]:
+    """Return the number of this process and the count of processes that torchrun or srun started; (0, 1) without them."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return int(os.environ.get("SLURM_PROCID", 0)), int(os.environ["SLURM_NTASKS"])
+    return 0, 1
+
+
+def check_processes(world: int) -> None:
+    """Raise ValueError if torchrun or srun started several processes, and the trainer has another number of devices than that."""
+    _, started = launched()
+    if started not in (1, world):
+        raise ValueError(
+            f"the trainer must have one device for each of the {started} processes that were started, got {world}; each would train "
+            f"a model of its own in the same folder; use trainer=ddp trainer.devices={started}, or fewer devices and trainer.num_nodes"
+        )
 
 
 def checkpoint_to_resume(resume: str, run_dir: Path) -> "Stored[RunState] | None":

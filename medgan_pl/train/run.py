@@ -16,7 +16,7 @@ from medgan_pl.core.console import log, one_message
 from medgan_pl.core.credentials import check_secrets
 from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_same_place, check_same_run, check_settings
-from medgan_pl.train.resume import checkpoint_to_resume
+from medgan_pl.train.resume import check_processes, checkpoint_to_resume
 from medgan_pl.train.trainer import build_loggers, build_trainer, close_down
 from medgan_pl.train.unread import check_read
 
@@ -129,6 +129,7 @@ class Run:
         )  # a run that starts from another's checkpoint is a run of its own
         self.loggers = build_loggers(plain["logger"], found.state.progress.wandb if own else None)
         self.trainer = self.new_trainer()
+        check_processes(self.trainer.world_size)
         self.setbacks: list[str] = []
 
     def new_module(self) -> Any:

@@ -108,6 +108,15 @@ def test_two_ranks_are_one_process_with_the_whole_batch(played, name) -> None:
     assert (a["images"], a["turns"]) == (whole["images"], whole["turns"]) == (32, 4)
 
 
+def test_processes_that_would_each_train_a_model_of_their_own_are_refused(here, monkeypatch) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    code, said = here("train", *TINY, "logger=csv", "hydra.run.dir=here")
+    assert code == 1
+    assert "the trainer must have one device for each of the 2 processes that were started, got 1" in said
+    assert not Path("here/metrics.csv").exists()
+
+
 @pytest.mark.parametrize(("job", "devices", "nodes"), [({}, 1, 1), ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}, 4, 2)])
 def test_slurm_says_how_many(settings, monkeypatch, job, devices, nodes) -> None:
     for name, value in job.items():

@@ -169,7 +169,7 @@ def test_slices_volumes_and_patches_train(settings: tuple[str, ...], size: str, 
         (("optimizer_d.lr=-1",), "learning rate"),
         (
             ("metrics=[random,inception]", "metrics.inception.extractor.weights=none.pth"),
-            "it lies: metrics.inception.extractor.weights=PATH",
+            "or give its path: metrics.inception.extractor.weights=PATH",
         ),
         (("trainer.precision=17",), "Precision 17 is invalid"),
         (("monitor=val/fid",), "`monitor` must be one of the validation metrics"),
