@@ -25,7 +25,8 @@ from written_checkpoint import checkpoint_bytes, saved
 import medgan_pl
 from medgan_pl.core.console import configuration_folder
 
-torch.set_num_threads(1)  # two wait for each other on a busy machine, and the tests are too small to gain
+THREADS = 1  # two wait for each other on a busy machine, and the tests are too small to gain
+torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,7 @@ def _nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(tmp_path / "mpl")))
     torch.set_flush_denormal(False)  # a training in an earlier test has turned it on for the whole process
+    torch.set_num_threads(THREADS)  # an earlier test may have changed it
 
 
 @pytest.fixture(params=[False, True], ids=["", "as_in_training"])
