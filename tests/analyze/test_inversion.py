@@ -33,6 +33,7 @@ def drawn(folder: str, n: int) -> np.ndarray:
     return np.stack([np.asarray(picture(Path(folder, f"{i:06d}.png"))).astype(float) for i in range(n)])
 
 
+@pytest.mark.slow
 def test_truncation_draws_nearer_to_the_average_and_says_so(style: Path, here) -> None:
     spreads = []
     for value in ("0", "0.5", "1", "null"):

@@ -52,6 +52,7 @@ def test_a_paired_task_is_trained_looked_at_and_judged(inpainted) -> None:
     assert {"mae", "psnr", "ssim"} <= {name for name, row in results.items() if row["estimate"]}
 
 
+@pytest.mark.slow
 def test_a_run_gone_on_with_is_the_run_that_was_not_stopped(inpainted, tmp_path) -> None:
     half = trained(tmp_path / "run", "experiment=inpainting", *FILMS, *STEADY, "total_images=16")
     command("train", f"resume={half.parent.parent}", "total_images=32", "resume.force=true")
@@ -77,6 +78,7 @@ def test_noise_alone_makes_nothing_of_it(inpainted) -> None:
     assert "python -m medgan_pl.apply" in said.stdout + said.stderr
 
 
+@pytest.mark.slow
 def test_content_alone_needs_no_adversary(tmp_path) -> None:
     checkpoint = trained(tmp_path, "experiment=dehaze", *FILMS, "stages=content")
     module = medgan_pl.load(checkpoint)
@@ -85,6 +87,7 @@ def test_content_alone_needs_no_adversary(tmp_path) -> None:
     assert before["turns"] == {"g": 4, "d": 0}
 
 
+@pytest.mark.slow
 def test_masks_are_judged_by_overlap_and_outlines(tmp_path) -> None:
     small = ("data.cohort.patients=40", "data.cohort.shape=[8,16,16]", "model.discriminator.layers=1", "model.generator.levels=2")
     wanted = [word for word in TINY if not word.startswith("metrics.")]
@@ -98,6 +101,7 @@ def test_masks_are_judged_by_overlap_and_outlines(tmp_path) -> None:
     assert "masks are only compared with their own truths" in report["verdicts"]["fidelity"]["text"]
 
 
+@pytest.mark.slow
 def test_domains_are_judged_by_the_last(tmp_path) -> None:
     wanted = ["data.size=24" if word == "data.size=16" else word for word in TINY]
     each = [f"data.domains.{name}.{setting}" for name in ("mr", "ct") for setting in ("cohort.patients=40", "cohort.shape=[16,24,24]")]

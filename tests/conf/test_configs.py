@@ -210,6 +210,7 @@ OTHERS = [(group, option) for group in GROUPS for option in options(group.split(
 
 
 @pytest.mark.parametrize(("group", "option"), OTHERS)
+@pytest.mark.slow
 def test_every_option_composes(settings, group, option) -> None:
     needs = {("metrics", "segmentation"): ["beside@data.beside.mask=masks"], ("game", "star"): ["model=star_gan"]}
     chosen = f"{group}={option}"

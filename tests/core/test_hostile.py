@@ -255,6 +255,7 @@ for kind, root in cases:
 """
 
 
+@pytest.mark.slow
 def test_the_worst_take_less_than_10_s_and_2_gib(tmp_path):
     cases = []
     for i, (name, kind, maker, _) in enumerate([(kind, kind, lambda root: None, None) for kind in ("ct", "mri", "xray")] + WORST):

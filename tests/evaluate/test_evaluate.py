@@ -89,6 +89,7 @@ def test_features_of_reals_are_remembered(run: Path, monkeypatch, here) -> None:
     assert after["fd_random"] == before["fd_random"]
 
 
+@pytest.mark.slow
 def test_the_copier_is_caught(here) -> None:
     code, said = here("evaluate", "baseline=copier", *DATA, *QUICK, "groups=[privacy]", "wandb=disabled")
     assert code == 0, said

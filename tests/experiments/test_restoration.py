@@ -90,6 +90,7 @@ def judged(here):
     return config, compare(config, lambda what: None)
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_the_metrics_give(judged) -> None:
     config, results = judged
     data = open_data(config.data)

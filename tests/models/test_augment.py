@@ -179,7 +179,7 @@ def test_half_precision_is_placed_in_full() -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", ["all", *ALL])
+@pytest.mark.parametrize("name", ["all", *(pytest.param(name, marks=pytest.mark.slow) for name in ALL)])
 def test_first_and_second_derivatives(dims, name) -> None:
     how = augment(dims, **(ALL if name == "all" else {name: ALL[name]}))
     size = (4, 5) if dims == 2 else (4, 3, 5)
@@ -355,6 +355,7 @@ def learnt(judged: Callable[[Augment, Tensor, Tensor], Tensor], steps: int = 300
         return g(torch.randn(500, 8))
 
 
+@pytest.mark.slow
 def test_g_does_not_learn_the_augmentation_unless_its_own_images_pass_it_by() -> None:
     how = augment(p=0.7, shift=0.25)
     moved = spread(how(blobs(500), drawn(how, 500)))

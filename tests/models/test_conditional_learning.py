@@ -102,6 +102,7 @@ def stacked(people: list[Patient]) -> Tensor:
     return torch.stack([film(patient) for patient in people])
 
 
+@pytest.mark.slow
 def test_the_measures_see_the_truth_on_films() -> None:
     """Heart shadow: age, and the heart's share of the chest; opacity: consolidation."""
     healthy = patients(80, disease="normal")

@@ -278,6 +278,7 @@ def test_the_way_back_to_the_beginning_is_the_way_back_to_the_weights_taken(play
     assert table["train/rollbacks"][1] == [1] * 6
 
 
+@pytest.mark.slow
 def test_training_begins_from_the_command_line(here, source: Path) -> None:
     """16² to 32² with classes, on other patients; then drawn from."""
     small = ("data.size=32", "data.cohort.patients=40", "data.batch_size=8", "model.width=4", "model.latent=8", "model.classes=4")

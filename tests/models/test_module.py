@@ -223,6 +223,7 @@ def test_the_augmentation_follows_how_well_d_does(settings, tmp_path, monkeypatc
     assert shown == pytest.approx(up + down, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_it_rises_where_d_knows_its_images_by_heart(settings, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Numbers, "image", lambda self, i: torch.randn(self.shape, generator=torch.Generator().manual_seed(i % 4)).tanh())
     module = build_module(settings(*TINY, "total_images=600", "log_every=60", "augment=ada", "augment.strength.full_images=600"))

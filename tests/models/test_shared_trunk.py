@@ -107,6 +107,7 @@ def test_resumed_it_is_still_shared_and_equals_the_run_that_was_not_stopped(sett
     assert equal(weights(through), weights(second))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_loads_draws_and_travels(tmp_path: Path) -> None:
     wide = "model.width=16"  # so that a tensor told of twice would claim more than the file has
     command("train", *SMALL, "model=shared_trunk", wide, "logger=csv", "hydra.run.dir=here")

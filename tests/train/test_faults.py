@@ -235,16 +235,17 @@ MLP = ("model=mlp", "model.width=32")  # without batch norm, which sees the part
 @pytest.mark.parametrize(
     ("option", "model", "far"),
     [
-        pytest.param("trainer.precision=bf16-mixed", (), 0.01, marks=pytest.mark.slow),
-        pytest.param("trainer.precision=16-mixed", (), 0.01, marks=pytest.mark.slow),
-        pytest.param("channels_last=false", (), 0.01, marks=pytest.mark.slow),
+        ("trainer.precision=bf16-mixed", (), 0.01),
+        ("trainer.precision=16-mixed", (), 0.01),
+        ("channels_last=false", (), 0.01),
         ("accumulate=2", MLP, 1e-4),
         pytest.param(
             *("optimizer_d.lr=0.2", (), 0.01),
-            marks=[pytest.mark.slow, pytest.mark.xfail(strict=True, reason="shows that these bounds can be missed")],
+            marks=pytest.mark.xfail(strict=True, reason="shows that these bounds can be missed"),
         ),
     ],
 )
+@pytest.mark.slow
 def test_precision_layout_and_parts_leave_the_trajectory_alone(play, calm, option, model, far) -> None:
     long = ("total_images=800", "log_every=80", "validate_every=800", *model)
     if model not in calm:
