@@ -8,12 +8,15 @@ from pathlib import Path
 
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
+from preloaded import LIBRARIES
 
 import medgan_pl
 
 CHECKED = ("models.networks", "models.losses", "metrics", "evaluate.report")
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
+for library in LIBRARIES:  # under the hook their import takes twice as long
+    importlib.import_module(library)
 with install_import_hook([f"medgan_pl.{name}" for name in CHECKED], "typecheck.checked"):
     for name in CHECKED:
         folder = Path(medgan_pl.__file__).parent.joinpath(*name.split("."))
