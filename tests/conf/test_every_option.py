@@ -3,24 +3,17 @@
 Hydra composes each game and each option once. Between them, an option is put in its place in plain containers, as Hydra would put it.
 """
 
-import re
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import pytest
 from games_of_conf import GAMES
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from placed import FOLDER, Tree, base, composed, options, put, resolved, with_option
 
-from medgan_pl.core.console import configuration_folder
 from medgan_pl.train import unread
 from medgan_pl.train.unread import check_read
-
-FOLDER = configuration_folder()
-EXACT = re.compile(r"\$\{([\w.]+)\}")  # an interpolation of one other key, and of nothing else
-Tree = dict[str, Any]
 
 # Each group with the places it fills. DATA stands for the data set, or for the last of several domains.
 GROUPS = {
@@ -45,65 +38,6 @@ GROUPS = {
 WHOLE = {"model", "game", "data", "experiment"}  # the run itself
 OTHERS = {"analysis", "hydra"}  # of other commands, and of Hydra
 LAST = {"cycle": "data.domains.ct", "contrastive": "data.domains.ct", "star": "data.domains.flair"}
-
-
-# Composition ------------------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def composed(name: str, *overrides: str) -> Tree:
-    """Return a composed configuration in plain containers, with its interpolations. It is shared: do not change it."""
-    with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=False)
-
-
-def base(game: str) -> Tree:
-    return composed("config", "run_dir=run", *GAMES[game])
-
-
-def content(group: str, option: str) -> Any:
-    key = {"extra": "extras", "regularizer": "regularizers"}.get(group, group)
-    return composed(f"{group}/{option}").get(key, {})
-
-
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
-
-
-def put(tree: Tree, key: str, value: Any) -> Tree:
-    """Return the tree with the value under a dotted key; KeyError if the key is not there, as Hydra then refuses the option."""
-    first, _, rest = key.partition(".")
-    if first not in tree:
-        raise KeyError(key)
-    return tree | {first: put(tree[first], rest, value) if rest else value}
-
-
-def with_option(raw: Tree, group: str, place: str, option: str) -> Tree:
-    """Return the configuration `raw` with an option of a group in its place."""
-    if group != "optimizers":
-        return put(raw, place, content(group, option))
-    for override in OmegaConf.load(FOLDER / group / f"{option}.yaml").defaults:  # - override /optimizer@optimizer_g: adam
-        ((target, chosen),) = override.items()
-        raw = put(raw, target.partition("@")[2], content("optimizer", chosen))
-    return raw
-
-
-def resolved(node: Any, raw: Tree) -> Any:
-    """Return a node with each interpolation of one other key replaced by what stands there; KeyError if there is none."""
-    if isinstance(node, dict):
-        return {name: resolved(value, raw) for name, value in node.items()}
-    if isinstance(node, list):
-        return [resolved(value, raw) for value in node]
-    found = EXACT.fullmatch(node) if isinstance(node, str) else None
-    if not found:
-        return node
-    value: Any = raw
-    for name in found[1].split("."):
-        value = resolved(value, raw)[name] if isinstance(value, str) else value[name]
-    return resolved(value, raw)
-
-
-# Every option -----------------------------------------------------------------------------------------------------------------------
 
 
 def read_part(plain: Tree) -> Tree:

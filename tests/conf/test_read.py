@@ -2,29 +2,16 @@
 
 import pytest
 from games_of_conf import GAMES
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from shared import composed
 
-from medgan_pl.core.console import configuration_folder
 from medgan_pl.train.unread import check_read, references
-
-FOLDER = configuration_folder()
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return compose("config", overrides=["run_dir=run", *overrides])
 
 
 def check(*overrides: str) -> None:
     config = composed(*overrides)
     check_read(*(OmegaConf.to_container(config, resolve=resolve) for resolve in (False, True)))
-
-
-@pytest.mark.parametrize("game", GAMES)
-def test_every_game_reads_what_suits_it(game) -> None:
-    check(*GAMES[game])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +52,8 @@ def test_a_real_addition_stays(overrides) -> None:
 
 
 @pytest.mark.parametrize("game", GAMES)
-def test_a_game_declares_the_settings_that_its_file_hands_it(game) -> None:
+def test_a_game_reads_what_suits_it_and_declares_the_settings_of_its_file(game) -> None:
+    check(*GAMES[game])
     config = OmegaConf.to_container(composed(*GAMES[game]), resolve=False)["game"]
     named = {key for key in references(config) if not key.startswith(("data.", "image."))}  # what every game may know of its images
     declared = get_class(config["_target_"])
