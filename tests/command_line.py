@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
@@ -57,14 +58,25 @@ def ask(request: dict[str, Any], package: Path | None) -> Any:
 
 
 class Process:
-    """A command line that runs in a process and a session of its own, as from a shell. Its output goes to the files `out` and `err`."""
+    """A command line that runs in a process and a session of its own, as from a shell. Its output goes to the files `out` and `err`.
+
+    It is a module of `within`, or with "" one in the folder `cwd`, and sees the variables `env` besides the caller's.
+    """
 
     def __init__(
-        self, module: str, *arguments: str, out: Path, err: Path | None = None, cwd: Path | None = None, package: Path | None = None
+        self,
+        module: str,
+        *arguments: str,
+        out: Path,
+        err: Path | None = None,
+        cwd: Path | None = None,
+        package: Path | None = None,
+        within: str = "medgan_pl.",
+        env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.package = package
-        place = {"OMP_NUM_THREADS": "1"} | dict(os.environ) | ({"PYTHONPATH": str(package)} if package else {})
-        request = {"module": f"medgan_pl.{module}", "arguments": arguments, "env": place}
+        place = {"OMP_NUM_THREADS": "1", **os.environ, **env} | ({"PYTHONPATH": str(package)} if package else {})
+        request = {"module": f"{within}{module}", "arguments": arguments, "env": place}
         paths = {"cwd": cwd or Path.cwd(), "out": out.absolute(), "err": (err or out).absolute()}
         self.pid: int = ask(request | {name: str(path) for name, path in paths.items()}, package)
         self.returncode: int | None = None

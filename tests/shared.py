@@ -82,14 +82,19 @@ def with_options(*options: str) -> bytes:
         return pickle.dumps(compose("config", overrides=["run_dir=run", *options]))  # copied by copy.deepcopy in six times as long
 
 
+def of_all(factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder of all processes that run tests together."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], None]], Path]:
     """Return the folder `name`, which `make` has filled, working in it: once for all processes that run tests together.
 
     The tests only read it. `make` runs with a cache of its own in the folder's `cache`, and without wandb's network.
     """
-    place = tmp_path_factory.getbasetemp()
-    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    place = of_all(tmp_path_factory)
 
     def made_once(name: str, make: Callable[[], None]) -> Path:
         folder = place / "made-once" / name
@@ -107,6 +112,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         return folder
 
     return made_once
+
+
+@pytest.fixture
+def cohort_kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that a test prepares are kept for all others with this fixture: their key says all that they depend on."""
+    monkeypatch.setenv("MEDGAN_CACHE", str(of_all(tmp_path_factory) / "cache"))
 
 
 @pytest.fixture(scope="session")

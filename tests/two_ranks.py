@@ -3,7 +3,6 @@
 import importlib
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from command_line import Process
 
 
 def two_ranks(function: Callable[[int, int], Any], folder: Path, seconds: float = 240) -> list[Any]:
@@ -22,25 +22,26 @@ def two_ranks(function: Callable[[int, int], Any], folder: Path, seconds: float 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    file = Path(sys.modules[function.__module__].__file__)
-    path = os.pathsep.join([str(file.parent), *sys.path])
+    here, path = Path(__file__), os.pathsep.join([str(Path(sys.modules[function.__module__].__file__).parent), *sys.path])
     ranks = []
     for rank in range(2):
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0", "PYTHONPATH": path}
-        command = [sys.executable, __file__, file.stem, function.__name__, str(folder / f"{rank}.pt")]
-        with (folder / f"{rank}.log").open("w") as log:
-            ranks.append(subprocess.Popen(command, env=os.environ | address | place, stdout=log, stderr=subprocess.STDOUT))
+        what = (function.__module__, function.__name__, str(folder / f"{rank}.pt"))
+        ranks.append(Process(here.stem, *what, out=folder / f"{rank}.log", cwd=here.parent, within="", env=address | place))
     end = time.monotonic() + seconds
     while any(rank.poll() is None for rank in ranks) and not any(rank.poll() for rank in ranks) and time.monotonic() < end:
         time.sleep(0.05)
     for rank in ranks:
-        rank.kill()  # one that waits for a rank that fell would wait for ever; one that has ended does not mind
+        if rank.poll() is None:
+            rank.kill()  # one that waits for a rank that fell would wait for ever
     codes = [rank.wait() for rank in ranks]
     assert codes == [0, 0], f"{codes}\n" + "\n".join((folder / f"{rank}.log").read_text() for rank in range(2))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def main(module: str, function: str, result: str) -> None:
+    sys.path[1:1] = os.environ["PYTHONPATH"].split(os.pathsep)
+    os.chdir(Path(result).parent)
     torch.set_num_threads(1)
     torch.save(getattr(importlib.import_module(module), function)(int(os.environ["RANK"]), 2), result)
 
