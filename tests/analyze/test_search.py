@@ -23,17 +23,17 @@ def test_an_image_of_the_generator_is_found_whatever_is_beside_it() -> None:
     g = network()
     w = 0.5 * torch.randn(3, 8)
     targets = g.synthesis(g.every_layer(w))
-    search = searched(targets, g, 150)
+    search = searched(targets, g, 60)
     assert search.left().max() < 0.02
     assert (search.images() - targets).square().mean() < 0.01 * (search.draw(torch.zeros(3, 1, 8)) - targets).square().mean()
-    alone = searched(targets[1:2], g, 150)
+    alone = searched(targets[1:2], g, 60)
     torch.testing.assert_close(alone.w[0], search.w[1], atol=1e-3, rtol=0)
 
 
 def test_a_style_for_each_layer_comes_nearer_to_what_is_none_of_its_images() -> None:
     g = network()
     targets = torch.rand(2, 1, 16, 16) * 2 - 1
-    one, each = (searched(targets, g, 100, each_layer=each_layer) for each_layer in (False, True))
+    one, each = (searched(targets, g, 40, each_layer=each_layer) for each_layer in (False, True))
     assert each.w.shape == (2, g.layers, 8)
     assert (each.left()[:, 0] < one.left()[:, 0]).all()
 

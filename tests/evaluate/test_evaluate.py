@@ -1,19 +1,15 @@
 """`medgan_pl.evaluate` from the command line: a generator, baselines, folders; what is caught, what is not defined, what is refused."""
 
-import copy
 import json
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import wandb_records
+from configured import configured
 from crowd import films
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from PIL import Image
 
-from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.files.names import bare, stem
 from medgan_pl.evaluate.run import evaluate
 from medgan_pl.metrics.catalogue import CATALOGUE
@@ -146,12 +142,6 @@ def test_paired_folders_with_masks(here) -> None:
     assert "classes of" in said or "same name" in said
 
 
-@cache
-def composed() -> DictConfig:
-    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        return compose("evaluate")
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -169,10 +159,8 @@ def composed() -> DictConfig:
     ],
 )
 def test_bad_input_is_named(arguments: tuple[str, ...], said: str) -> None:
-    config = copy.deepcopy(composed())
-    config.merge_with_dotlist([*arguments, "wandb=disabled"])
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        evaluate(config, list(arguments))
+        evaluate(configured("evaluate", *arguments, "wandb=disabled"), list(arguments))
     assert said in str(caught.value)
     assert not Path("report").exists()
 
