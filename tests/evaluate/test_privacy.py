@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from planted import PERSONS, TAGS, contents, derived, planted, png_text, told, write_set
+from planted_patients import PERSONS, TAGS, contents, derived, planted, png_text, told, write_set
 
 DATA = ("data.size=16", "data.fractions=[0.5,0.3,0.2]", "data.max_corrupt=0.9", "data.batch_size=8")
 TINY = (
