@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from crowd import crowd
 
-from medgan_pl.data.phantom import draw_patient
-from medgan_pl.data.phantom.film import film_image
 from medgan_pl.data.scale import Scale
 from medgan_pl.data.sets import ImageSet
 from medgan_pl.evaluate.fidelity import Ladder, Sets, judge_space, ladder_of, similarity_of
@@ -25,11 +24,8 @@ from medgan_pl.models.generated import discriminator_scores, translate
 
 @pytest.fixture(scope="module")
 def films():
-    """440 films of 16² of as many simulated patients, with their classes."""
-    patients = [draw_patient(0, i) for i in range(440)]
-    images = torch.stack([torch.from_numpy(film_image(p, (16, 16))[0].astype(np.float32)) for p in patients])
-    images = (images - images.mean((1, 2), keepdim=True)) / images.std((1, 2), keepdim=True) / 3
-    return images[:, None].clamp(-1, 1), torch.tensor([int(p.label > 0) for p in patients])
+    """440 images of 16² of as many patients, with their classes."""
+    return crowd(0, 440)
 
 
 def part(films, rows, key="", groups=True):
