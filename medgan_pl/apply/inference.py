@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.apply.done import is_done
 from medgan_pl.apply.inputs import masks_of
 from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.reference import Reference, read_reference
@@ -21,7 +20,7 @@ from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import stack_companions
 from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
-from medgan_pl.data.export.origin import digest, finite, sums_of, write_beside
+from medgan_pl.data.export.origin import digest, finite, is_done, sums_of, write_beside
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Levels, from_unit
 from medgan_pl.data.masks import as_share, holes_of, keep_known, with_holes

@@ -15,7 +15,7 @@ from medgan_pl.core.files import write_whole
 from medgan_pl.data.export.dicom import IMAGE_TYPES, SOP_CLASSES, clean, ds, levels, sliced, uid, write_folder
 from medgan_pl.data.export.iods import TYPE_1, TYPE_2
 from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16
-from medgan_pl.data.readers.attributes import HEADER_BYTES, PIECE_BYTES, DicomFile, parse, text, whole
+from medgan_pl.data.readers.header import HEADER_BYTES, PIECE_BYTES, DicomFile, parse, text, whole
 from medgan_pl.data.readers.pictures import faults
 
 # Attributes copied from the source of any modality: patient, study and position (PS3.3 C.7.1 to C.7.4).

@@ -1,4 +1,4 @@
-"""The origin of a generated image, the meaning of its numbers, and the JSON sidecar that states both."""
+"""The origin of a generated image, the meaning of its numbers, and the JSON sidecar that states both and shows that it is done."""
 
 import hashlib
 import json
@@ -108,3 +108,17 @@ def digest(groups: Sequence[Sequence[Path]]) -> str:
 
 def sums_in(folder: Path) -> dict[str, str]:
     return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+
+
+def is_done(target: Path, origin: dict[str, Any]) -> bool:
+    """Return True if a sidecar of this name, with any ending, has this origin, and its file is unchanged."""
+    for ending in ("", ".nii.gz", ".dcm", ".png", ".tif"):
+        path = target.with_name(target.name + ending)
+        sidecar = path.with_name(path.name + ".json")
+        try:
+            known = json.loads(sidecar.read_text(encoding="utf-8")) | {}
+            if all(known.get(key) == value for key, value in (origin | sums_of(path)).items()):
+                return True
+        except (OSError, ValueError, TypeError):  # no sidecar, or one of another kind
+            continue
+    return False

@@ -1,7 +1,8 @@
 """The part of a scan that becomes an image, and its grid: a film, slices of a volume, a whole volume, or a volume to take patches from."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,94 @@ import torch
 from torch import Tensor
 
 from medgan_pl.core.counts import whole_number
+from medgan_pl.data.masks import covered
 from medgan_pl.data.prepare.geometry import Fit
-from medgan_pl.data.prepare.layout import Cut, Layout
 from medgan_pl.data.readers.scan import CANONICAL, MAX_VOXELS, Scan, ScanError, bound
 
 # For each plane the axis of a canonical volume that it stacks, and the directions of slices, rows and columns, as RAS+ unit vectors.
 (UP, BACK, LEFT), DOWN = CANONICAL, (0.0, 0.0, -1.0)
 PLANES = {"axial": (0, CANONICAL), "coronal": (1, (BACK, DOWN, LEFT)), "sagittal": (2, (LEFT, DOWN, BACK))}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The images that a layout cuts from a scan.
+
+    - `pixels`: (n, *S) in native units.
+    - `spacing_mm`: of the new grid. `affine`: of the new grid, for volumes only.
+    - `enlarged`: True if the new grid is finer than the grid of the scan.
+    """
+
+    pixels: Tensor
+    spacing_mm: tuple[float, ...] | None
+    affine: np.ndarray | None
+    enlarged: bool
+
+
+class Layout(ABC):
+    """A rule that cuts a scan into images.
+
+    - `image_size`: sides of one image of a batch. `size`: the same, None if the cut images differ in size from scan to scan (patches).
+    - `directions`: as in `intensity.Inverse`.
+    - `stacked_axis`: the axis of the scan along which the images are stacked; None if the whole scan is one image.
+    - `settings`: all settings that the result depends on, for the key of the cache.
+    """
+
+    image_size: tuple[int, ...]
+    size: tuple[int, ...] | None
+    directions: tuple[tuple[float, ...], ...] | None
+    stacked_axis: int | None = None
+    settings: Mapping[str, Any]
+
+    @abstractmethod
+    def cut(self, scan: Scan, fill: float) -> Cut:
+        """Return the images at the size and spacing of training. `fill` is the native value outside the scan."""
+
+    def cut_mask(self, scan: Scan, inside: np.ndarray) -> Tensor:
+        """Return the mask `inside` (bool, on the scan's grid) on the grid of the images: (n, *S) bool; half covered counts as inside."""
+        return covered(self.cut(replace(scan, pixels=inside.astype(np.float32), padding=None), fill=0.0).pixels)
+
+    def seen(self, scan: Scan) -> Scan:
+        """Return the part of the scan whose values count for the intensity levels."""
+        return scan
+
+    def worth(self, images: Tensor) -> Tensor:
+        """Return which images to keep: (n, C, *S) in [-1, 1] -> (n,) bool."""
+        return torch.ones(len(images), dtype=torch.bool)
+
+    def fixed(self, scan: Scan) -> "Layout":
+        """Return a layout that cuts images of `image_size` from this scan without randomness; for patches the middle one."""
+        return self
+
+    def resized(self, size: Sequence[int]) -> "Layout":
+        """Return the layout for a network whose source has another size (super-resolution) than the image."""
+        return self
+
+    def pixel_size(self, shape: Sequence[int]) -> tuple[float, ...] | None:
+        """Return the side of an image's pixel in pixels of a scan of `shape` that has no spacing; None if it depends on the spacing."""
+        return None
+
+    # A scan on its own grid, both directions --------------------------------------------------------------------------------------------
+
+    def arranged(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a view of the array of a scan with the images first, each as it is displayed: (*S) -> (n, *S)."""
+        return pixels[None]
+
+    def images(self, pixels: np.ndarray) -> Tensor:
+        """Return all images of a scan at its own size: (*S) -> (1, *S), or (D, H, W) -> (n, rows, columns)."""
+        return torch.from_numpy(np.ascontiguousarray(self.arranged(pixels)))
+
+    def assembled(self, images: Tensor) -> np.ndarray:
+        """Return the array of a scan from its images, the inverse of `images`, for images of any size."""
+        return images[0].numpy()
+
+    def each_axis(self, factors: Sequence[int]) -> tuple[int, ...]:
+        """Return factors for the axes of the scan, given those for the axes of an image."""
+        return tuple(factors)
+
+    def within(self, lengths: Sequence[float]) -> tuple[float, ...]:
+        """Return the lengths along the axes of an image, given those along the axes of the scan."""
+        return tuple(length for axis, length in enumerate(lengths) if axis != self.stacked_axis)
 
 
 def finer(grid: np.ndarray) -> bool:
@@ -148,14 +230,9 @@ class Patches(Layout):
 
 
 def laid_out(
-    scan_dims: int,
-    spatial_dims: int,
-    size: Sequence[int],
-    spacing_mm: Sequence[float] | None,
-    crop: bool,
-    slices: Mapping[str, Any],
+    scan_dims: int, spatial_dims: int, size: Sequence[int], spacing_mm: Sequence[float] | None, crop: bool, slices: Mapping[str, Any],
     patches: int = 0,
-) -> Layout:
+) -> Layout:  # fmt: skip
     """Return the layout that the settings of a data set ask for.
 
     `scan_dims` is 2 for films and 3 for volumes. Raise ValueError for settings that films do not allow.

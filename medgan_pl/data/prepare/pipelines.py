@@ -19,7 +19,7 @@ from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Intensity, Levels, to_unit
 from medgan_pl.data.masks import with_holes
 from medgan_pl.data.modality import Modality
-from medgan_pl.data.prepare.layout import Layout
+from medgan_pl.data.prepare.layouts import Layout
 from medgan_pl.data.prepare.prepared import CompanionReader, Prepare, Prepared, Usable
 from medgan_pl.data.readers.scan import Scan, ScanError
 

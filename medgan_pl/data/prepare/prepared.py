@@ -13,7 +13,7 @@ from torch import Tensor
 from medgan_pl.data.intensity import Intensity, Levels, to_unit
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import Patient
-from medgan_pl.data.prepare.layout import Layout
+from medgan_pl.data.prepare.layouts import Layout
 from medgan_pl.data.readers.scan import Scan, ScanError
 
 

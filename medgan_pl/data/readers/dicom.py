@@ -14,23 +14,28 @@ from pydicom.encaps import get_frame, parse_basic_offsets
 from pydicom.pixels import apply_rescale, apply_windowing, get_decoder, pixel_array
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
-from medgan_pl.data.readers.attributes import HEADER_BYTES, MAX_VALUE, PIECE_BYTES, DicomFile, lengths, parse, text, whole
+from medgan_pl.data.readers.header import (
+    HEADER_BYTES,
+    LAYOUT,
+    MAX_VALUE,
+    ORIGIN,
+    PIECE_BYTES,
+    DicomFile,
+    lengths,
+    parse,
+    synthetic,
+    text,
+    whole,
+)
 from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, faults, single_channel
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
 RLE_BYTES = 2**24  # 16 MiB of RLE can expand by 64, to 1 GiB in 6 s, before pydicom checks
 MONOCHROME, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-ORIGIN = ["ImageType", "SeriesDescription"]
-LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"]
 STORED = ["BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 MEANING = ["PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"]
 DISPLAY = ["VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"]
 FRAME_TAGS = [*LAYOUT, *STORED, *MEANING, *DISPLAY, *ORIGIN, "PixelSpacing", "ImagerPixelSpacing"]
-
-
-def synthetic(found: pydicom.Dataset) -> bool:
-    """Return True if ImageType or SeriesDescription marks it as generated, as our own export does."""
-    return "SYNTHETIC" in text(found, "ImageType").upper().split("\\") or text(found, "SeriesDescription").upper().startswith("SYNTHETIC")
 
 
 def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
