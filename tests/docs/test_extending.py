@@ -39,7 +39,7 @@ COMMANDS = (
     ("train", *QUICK, *PARTS, *DATA, "hydra.run.dir=network"),
     ("sample", CHECKPOINT, "n=4", "output=images"),
     ("analyze", "analysis=brightness", CHECKPOINT, "input=images"),
-    ("evaluate", CHECKPOINT, "extractor=moments", "n=24", "draws=20", "groups=[fidelity]"),
+    ("evaluate", CHECKPOINT, "extractor=moments", "n=24", "draws=20", "groups=[fidelity]", "wandb=disabled"),
     ("train", *TASK, "degrade@data.degrade=stripes", "extra=charbonnier", "hydra.run.dir=task"),
     ("train", *QUICK, "total_images=64", "validate_every=64", "experiment=encoding", "hydra.run.dir=game"),
 )

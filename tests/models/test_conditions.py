@@ -4,14 +4,15 @@ import json
 import re
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command_line import TINY, command
+from command_line import TINY
 from PIL import Image
-from test_privacy import contents, told
+from planted_patients import contents, told
 
 import medgan_pl
 from medgan_pl.data.files.covariates import Covariate, Covariates, check_covariates
@@ -26,15 +27,19 @@ from medgan_pl.models.transfer import begin_from
 FACTS = Covariates((Covariate("age", 50.0, 20.0, 20.0, 80.0, None, 0.0), Covariate("sex", 0.5, 0.5, 0.0, 1.0, ("F", "M"), 0.1)))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+pytestmark = pytest.mark.usefixtures("cohort_kept")
+QUICK = (*TINY, "validate_every=64", "callbacks.samples.n=4", "logger=csv", "hydra.run.dir=run")
+
+
+@pytest.fixture
+def run(made_once: Callable[[str, Callable[[], None]], Path], here: Callable[..., tuple[int, str]]) -> Path:
     """A tiny run on the cohort that is told class, age and sex."""
-    with pytest.MonkeyPatch.context() as patch:
-        place = tmp_path_factory.mktemp("told")
-        patch.chdir(place)
-        patch.setenv("MEDGAN_CACHE", str(place / "cache"))
-        command("train", *TINY, "model.classes=4", "model.covariates=[age,sex]", "logger=csv", "hydra.run.dir=run")
-    return place / "run"
+
+    def train() -> None:
+        code, said = here("train", *QUICK, "model.classes=4", "model.covariates=[age,sex]")
+        assert code == 0, said
+
+    return made_once("told", train) / "run"
 
 
 @pytest.fixture
@@ -199,32 +204,41 @@ def test_a_grid_draws_covariates_as_common_as_in_training() -> None:
     assert fixed_batch(Shown(), torch.zeros(2, dtype=torch.long), 0, 5, given)["covariates"] is given
 
 
-def test_reals_must_have_what_the_model_is_told(last: Path, here) -> None:
-    quick = ("n=60", "draws=20", "extractor=[random]", "extractor.random.width=4", "device=cpu", "wandb=disabled", "pairs=2")
-    quick += ("groups=[fidelity,privacy]", "data.fractions=[0.5,0.25,0.25]")
-    code, said = here("evaluate", f"checkpoint={last}", "data.cohort.patients=80", *quick)
+def test_reals_must_have_what_the_model_is_told(run: Path, here) -> None:
+    shutil.copytree(run, "run", ignore=shutil.ignore_patterns("metrics.csv"))  # whose curves would be drawn
+    quick = (
+        "checkpoint=run/checkpoints/last.ckpt",
+        "n=60",
+        "draws=20",
+        "extractor=[random]",
+        "extractor.random.width=4",
+        "device=cpu",
+        "wandb=disabled",
+    )
+    quick += ("pairs=2", "groups=[fidelity,privacy]")
+    code, said = here("evaluate", *quick, "data.fractions=[0.3,0.35,0.35]")
     assert code == 0, said
-    results = {row["name"]: row for row in json.loads(Path(last.parents[1] / "report/metrics.json").read_text())["results"]}
+    results = {row["name"]: row for row in json.loads(Path("run/report/metrics.json").read_text())["results"]}
     assert results["fd_random"]["estimate"]
-    code, said = here("evaluate", f"checkpoint={last}", "data.covariates=[age]", *quick)
+    code, said = here("evaluate", *quick, "data.covariates=[age]", "data.cohort.patients=20")
     assert code == 1
     assert "the covariates must be those of the model, age (numbers), sex (F or M); the data have age (numbers)" in said
 
 
 def test_a_run_that_goes_on_with_other_data_keeps_the_scale_it_has_learnt(run: Path, here) -> None:
     shutil.copytree(run, "further")
-    code, said = here("train", "resume=further", "resume.force=true", "data.cohort.seed=5", "total_images=128")
+    code, said = here("train", "resume=further", "resume.force=true", "data.cohort.seed=5", "total_images=72")
     assert code == 0, said
     before, after = (read_stored(folder / "checkpoints/last.ckpt").state for folder in (run, Path("further")))
-    assert (after.images, after.covariates) == (128, before.covariates)
+    assert (after.images, after.covariates) == (72, before.covariates)
     assert after.progress.fingerprint != before.progress.fingerprint
 
 
 def test_the_names_are_set_in_one_place(here) -> None:
-    code, said = here("train", *TINY, "model.covariates=[age]", "data.covariates=[bmi]", "hydra.run.dir=run", "logger=csv")
+    code, said = here("train", *QUICK, "model.covariates=[age]", "data.covariates=[bmi]")
     assert code == 1
     assert "`model.covariates` and data.covariates must be the same" in said
-    code, said = here("train", *TINY, "model.covariates=[age,smoker]", "hydra.run.dir=run", "logger=csv")
+    code, said = here("train", *QUICK, "model.covariates=[age,smoker]")
     assert code == 1
     assert "must be among the cohort's, age, sex" in said
 
@@ -244,7 +258,7 @@ def test_another_model_s_condition_is_not_taken_and_said_so(last: Path, settings
 
 
 def test_no_value_of_a_patient_is_in_a_file_or_a_line(here, tmp_path, monkeypatch) -> None:
-    random, ages = np.random.default_rng(0), [f"{40 + 0.731 * i:.3f}17" for i in range(40)]
+    random, ages = np.random.default_rng(0), [f"{40 + 0.731 * i:.3f}17" for i in range(20)]
     (tmp_path / "films").mkdir()
     rows = ["image,patient,age,blood"]
     for i, age in enumerate(ages):
@@ -259,13 +273,13 @@ def test_no_value_of_a_patient_is_in_a_file_or_a_line(here, tmp_path, monkeypatc
     printed = []
     for call in (
         ["inspect", *data, "data.size=16", "data.covariates=[age,blood]", "output=looked"],
-        ["train", *data, *small, "model.covariates=[age,blood]", "hydra.run.dir=run"],
+        ["train", *data, *small, "model.covariates=[age,blood]", "total_images=16", "validate_every=16", "hydra.run.dir=run"],
         ["sample", "checkpoint=run/checkpoints/last.ckpt", "n=2", "covariates.age=unknown", "covariates.blood=b", "device=cpu"],
     ):
         code, said = here(*call)
         assert code == 0, said
         printed.append(said)
-    assert "age: known of 3" in printed[0]
+    assert "age: known of 1" in printed[0]
     assert json.loads(Path("run/generated/000000.png.json").read_text())["covariates"] == {"age": "unknown", "blood": "B"}
     words = [age[:6] for age in ages]
     assert told([(tmp_path / "films/t.csv").read_bytes()], words) == {*words} - {words[5]}
