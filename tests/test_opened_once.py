@@ -40,7 +40,14 @@ def watched() -> Iterator[list[str]]:
 
 
 DATA = ("data=chest_xray", *TINY)
+LONGER = ("logger=csv", "callbacks.curves=null", "total_images=72", "validate_every=72", "resume.force=true")
 EVALUATION = ("groups=[fidelity]", "extractor=[random]", "n=8", "draws=20", "wandb=disabled", "device=cpu")
+
+
+@pytest.fixture(autouse=True)
+def _prepared(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of the finished run, so that no command prepares them anew."""
+    monkeypatch.setenv("MEDGAN_CACHE", str(finished.parents[2] / "cache"))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ EVALUATION = ("groups=[fidelity]", "extractor=[random]", "n=8", "draws=20", "wan
         ("export", ("checkpoint={}", "output=x.safetensors")),
         ("evaluate", ("checkpoint={}", *EVALUATION, "output=report")),
         ("train", ("init_from={}", *DATA, "logger=csv", "hydra.run.dir=tuned", "total_images=8", "validate_every=8")),
-        ("train", ("resume={}", *DATA, "hydra.run.dir=longer", "total_images=72", "resume.force=true")),
+        ("train", ("resume={}", *DATA, "hydra.run.dir=longer", *LONGER)),
     ],
     ids=["sample", "export", "evaluate", "init_from", "resume"],
 )
@@ -65,7 +72,7 @@ def test_a_run_that_resumes_in_its_folder_opens_its_checkpoint_once(finished: Pa
     run = Path("run").resolve()
     shutil.copytree(finished, run)
     watched.clear()
-    code, said = here("train", f"resume={run}", "total_images=72", "resume.force=true")
+    code, said = here("train", f"resume={run}", *LONGER)
     assert code == 0, said
     assert "72 images shown" in (run / "train.log").read_text()
     assert {name: watched.count(str(run / f"checkpoints/{name}.ckpt")) for name in ("last", "best", "previous")} == {
@@ -76,7 +83,13 @@ def test_a_run_that_resumes_in_its_folder_opens_its_checkpoint_once(finished: Pa
 
 
 def test_apply_opens_its_checkpoint_once(settings, here, watched) -> None:
-    small = ("model.width=4", "model.generator.levels=2", "model.discriminator.layers=1", "data.size=16")
+    small = (
+        "model.width=4",
+        "model.generator.levels=2",
+        "model.discriminator.layers=1",
+        "model.discriminator.spectral_norm=false",
+        "data.size=16",
+    )
     config = settings("data=ct", "degrade@data.degrade=noise", "model=unet_gan", *small)
     inverse = Inverse(((-1000.0, 400.0),), "HU", "CT", (0.8, 0.5), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     pipelines = {name: each.plain() for name, each in instantiate(config["data"]).pipelines.items()}
