@@ -221,7 +221,7 @@ def test_a_copier_is_caught(name):
     assert "training images are repeated" in leaks(share, None)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_honest_generator_is_not_and_one_with_a_tenth_of_copies_is(seed):
     train, held_out, fake = films(400, 10 * seed), films(200, 10 * seed + 1), films(300, 10 * seed + 2)
     share, ratio = judged(fake, train, held_out)

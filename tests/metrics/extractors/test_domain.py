@@ -62,9 +62,9 @@ def retrieved(extractor, images):
 def test_by_label_two_classes_come_apart(dims):
     images, labels = stripes(80, seed=0, dims=dims)
     others, other_labels = stripes(80, seed=1, dims=dims)
-    extractor = DomainFeatures(method="auto", width=8, steps=60, batch_size=16, spatial_dims=dims)
+    extractor = DomainFeatures(method="auto", width=8, steps=40, batch_size=16, spatial_dims=dims)
     extractor.fit(images, labels)
-    assert extractor.rules["weights"].startswith("label, 60 steps, 80 images, seed 0, sha256 ")
+    assert extractor.rules["weights"].startswith("label, 40 steps, 80 images, seed 0, sha256 ")
     assert told_apart(images.flatten(1), labels, others.flatten(1), other_labels) < 0.7
     assert told_apart(extractor(images), labels, extractor(others), other_labels) > 0.95
 
