@@ -48,7 +48,8 @@ def test_what_is_no_secret_passes(key, settings, monkeypatch) -> None:
 def test_the_key_of_wandb_stands_in_no_file(mistake, code, here, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    found, said = here("train", *TINY, "total_images=16", "validate_every=16", "log_every=8", "logger=wandb", "hydra.run.dir=run", *mistake)
+    few = ("data.cohort.patients=20", "total_images=16", "validate_every=16", "log_every=8")
+    found, said = here("train", *TINY, *few, "logger=wandb", "hydra.run.dir=run", *mistake)
     assert found == code, said
     assert told([said.encode()], [KEY]) == set()
     assert told(contents(tmp_path), [KEY]) == set()

@@ -56,8 +56,9 @@ def calls() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_nothing_in_the_package_unpickles() -> None:
-    loads = [(where, given) for where, name, given in calls() if name == "torch.load"]
-    goes_on = [(where, given) for where, name, given in calls() if "ckpt_path" in given or name.endswith("load_from_checkpoint")]
+    every = list(calls())
+    loads = [(where, given) for where, name, given in every if name == "torch.load"]
+    goes_on = [(where, given) for where, name, given in every if "ckpt_path" in given or name.endswith("load_from_checkpoint")]
     assert loads
     assert goes_on
     assert [where for where, given in loads + goes_on if given.get("weights_only") is not True] == []
@@ -72,7 +73,7 @@ def test_nothing_in_the_package_unpickles() -> None:
         "eval",
         "exec",
     )
-    found = [(where.split(":")[0], name) for where, name, given in calls() if name in unsafe or given.get("allow_pickle") is True]
+    found = [(where.split(":")[0], name) for where, name, given in every if name in unsafe or given.get("allow_pickle") is True]
     # A TorchScript file is a program that the user names to `evaluate` or `train`; no checkpoint can (tests/metrics/test_pretrained.py).
     assert found == [("torchscript.py", "torch.jit.load")]
 

@@ -14,6 +14,12 @@ from medgan_pl.data.protocol import Data, StreamReader
 from medgan_pl.models.module import AdversarialModule
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The folder of prepared images: those of the cohorts are the same in every test."""
+    return tmp_path_factory.mktemp("cache")
+
+
 def films(folder, **more):
     common = {"modality": XRay(), "intensity": Percentiles(), "size": 16, "batch_size": 8, "cache": {"dir": str(folder)}}
     return ImageDataModule(**{**common, "cohort": {"patients": 30, "shape": [16, 16]}, **more})
@@ -57,29 +63,29 @@ def fitted(data, folder, **options):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*")
-def test_a_plain_module_sees_each_training_image_once_an_epoch(tmp_path):
-    data = films(tmp_path / "cache", augment={"shift": 0.3}, workers=0)
+def test_a_plain_module_sees_each_training_image_once_an_epoch(tmp_path, cache):
+    data = films(cache, augment={"shift": 0.3}, workers=0)
     module = fitted(data, tmp_path, max_epochs=2)
     train, val = (sorted(data.image_records[data.rows[split]].tolist()) for split in ("train", "val"))
     first, second, _ = module.shown
     assert sorted(first) == sorted(second) == train
     assert first != second
     assert module.held_out == val * 2
-    again = fitted(films(tmp_path / "cache", augment={"shift": 0.3}), tmp_path, max_epochs=2)
+    again = fitted(films(cache, augment={"shift": 0.3}), tmp_path, max_epochs=2)
     assert again.shown == module.shown  # keyed by (seed, epoch)
     assert all(torch.equal(a, b) for a, b in zip(again.images, module.images, strict=True))  # and so is the augmentation
-    assert fitted(films(tmp_path / "cache", seed=1), tmp_path, max_epochs=1).shown[0] != first
+    assert fitted(films(cache, seed=1), tmp_path, max_epochs=1).shown[0] != first
     place = {record: i for i, record in enumerate(first)}
     one, other = torch.cat(module.images)[place[train[0]]], torch.cat(module.images)[len(first) + second.index(train[0])]
     assert not torch.equal(one, other)  # augmented anew in each epoch
-    bare = fitted(films(tmp_path / "cache"), tmp_path, max_epochs=2)
+    bare = fitted(films(cache), tmp_path, max_epochs=2)
     assert bare.drawn == module.drawn  # the augmentation leaves the module's own random numbers alone
     assert len(set(module.drawn)) == len(module.drawn)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*")
-def test_domains_serve_a_plain_module_too(tmp_path):
-    data = domains(tmp_path / "cache")
+def test_domains_serve_a_plain_module_too(tmp_path, cache):
+    data = domains(cache)
     module = fitted(data, tmp_path, max_epochs=2, limit_train_batches=1.0, limit_val_batches=1)
     largest = set(data.image_records[data.rows["train"]].tolist()) - set(range(int(data.records_from[1])))
     for shown in module.shown[:2]:
@@ -88,16 +94,16 @@ def test_domains_serve_a_plain_module_too(tmp_path):
     assert module.shown[0] != module.shown[1]
 
 
-def test_lightning_leaves_the_orders_as_they_are(tmp_path):
+def test_lightning_leaves_the_orders_as_they_are(cache):
     """Under DDP, Lightning replaces every sampler that is no DistributedSampler, and each rank would see other images."""
-    for data in (films(tmp_path / "cache"), domains(tmp_path / "cache")):
+    for data in (films(cache), domains(cache)):
         for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
             assert isinstance(loader.sampler, DistributedSampler)
             assert len(list(loader)) == len(loader)
 
 
-def test_what_serves_as_data_keeps_the_protocol(tmp_path):
-    for data in (films(tmp_path / "cache"), domains(tmp_path / "cache"), NumbersData()):
+def test_what_serves_as_data_keeps_the_protocol(cache):
+    for data in (films(cache), domains(cache), NumbersData()):
         assert isinstance(data, Data)
         data.setup("fit")
         batch = data.peek("train", 3)
@@ -109,9 +115,9 @@ def test_what_serves_as_data_keeps_the_protocol(tmp_path):
     assert not isinstance(Plain(), StreamReader)
 
 
-def test_the_data_check_the_model(tmp_path):
+def test_the_data_check_the_model(cache):
     model = {"source_channels": 1, "factor": 2}
-    for data in (films(tmp_path / "cache"), domains(tmp_path / "cache")):
+    for data in (films(cache), domains(cache)):
         data.check_model({"model": {}, "image": {"spatial_dims": 2}})
         with pytest.raises(ValueError, match=r"`image.spatial_dims` must be that of the data, got 3; these images have 2"):
             data.check_model({"model": {}, "image": {"spatial_dims": 3}})

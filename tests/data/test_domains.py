@@ -19,6 +19,12 @@ from medgan_pl.train.checks import check_data
 SHARED = {"size": 16, "cache": {"dir": "cache"}, "laterality": False}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_cache(tmp_path_factory):
+    """The scans are the same in every test: they are prepared once."""
+    SHARED["cache"]["dir"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def ct(patients=8, **options):
     settings = {"modality": CT(), "intensity": Window(windows_hu=[[-1000, 400]]), "cohort": {"patients": patients, "shape": [8, 16, 16]}}
     return ImageDataModule(**SHARED | settings | {"fractions": [0.5, 0.25, 0.25]} | options)

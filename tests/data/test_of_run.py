@@ -1,10 +1,14 @@
 """The data of a run are opened as they were, changed by what was typed; a checkpoint chooses neither code nor files."""
 
+import copy
+from functools import cache
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
 from medgan_pl.core.console import configuration_folder
 from medgan_pl.core.settings import select
@@ -12,10 +16,17 @@ from medgan_pl.data.of_run import data_of_run
 from medgan_pl.evaluate.__main__ import of_the_run
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """Return the data settings of `evaluate`."""
+def composed(*values: str) -> dict[str, Any]:
+    """Return the data settings of `evaluate`, with these values."""
+    config = copy.deepcopy(of_evaluate())
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(list(values)), config)
+    return OmegaConf.to_container(config.data, resolve=True)
+
+
+@cache
+def of_evaluate() -> DictConfig:
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        return OmegaConf.to_container(compose("evaluate", overrides=list(overrides)).data, resolve=True)
+        return compose("evaluate")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,12 @@ SHARED = {"laterality": False, "slices": {"part": [0.3, 0.9]}, "size": 16, "cach
 ECHOES = {"t1": {}, "t2": {"tr_ms": 4000, "te_ms": 100}}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_cache(tmp_path_factory) -> None:
+    """The heads are the same in every test: they are prepared once."""
+    SHARED["cache"]["dir"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def heads(name: str, **options) -> ImageDataModule:
     cohort = {"patients": 24, "shape": [12, 16, 16]}
     return ImageDataModule(**SHARED | {"modality": MRI(**ECHOES[name]), "intensity": Percentiles(), "cohort": cohort} | options)
