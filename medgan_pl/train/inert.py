@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import default_option, read_config
@@ -23,7 +24,8 @@ OF_FILES = (
     "beside.source.root",
     "beside.mask.root",
 )
-OF_COHORT = ("cohort", "modality.tr_ms", "modality.te_ms", "modality.ti_ms")
+OF_SIMULATION = ("modality.tr_ms", "modality.te_ms", "modality.ti_ms")
+OF_COHORT = ("cohort", *OF_SIMULATION)
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,14 @@ def idle_turns(plain: dict[str, Any], game: type["Game"]) -> Iterator[Idle]:
     if d not in playing:
         for key in ("penalty", "regularizers", f"clip_{d}", f"schedule_{d}"):
             yield as_a_whole(key, f"`{d}` plays in no stage; leave it out, or choose other stages")
+        yield from each_leaf(plain, f"optimizer_{d}", f"`{d}` plays in no stage; leave it out, or choose other stages", "optimizer")
     if not any(stage.get("adversarial", True) for stage in stages):
-        yield as_a_whole("augment", f"no stage asks `{d}`; leave it out, or choose other stages")
+        for key in ("augment", "objective"):
+            yield as_a_whole(key, f"no stage asks `{d}`; leave it out, or choose other stages")
     if g not in playing:
         for key in (f"clip_{g}", f"schedule_{g}"):
             yield as_a_whole(key, f"`{g}` plays in no stage; leave it out, or choose other stages")
+        yield from each_leaf(plain, f"optimizer_{g}", f"`{g}` plays in no stage; leave it out, or choose other stages", "optimizer")
     if not any({d, g} <= {*stage["players"]} for stage in stages):
         yield as_a_whole("d_per_g", f"`{d}` and `{g}` play together in no stage; leave it out, or choose other stages")
     if plain["d_per_g"] != "auto":
@@ -182,8 +187,12 @@ def idle_numbers(plain: dict[str, Any]) -> Iterator[Idle]:
             because = f"{key}.images={ramp['images']} is the length; leave it out, or use {key}.images=null"
             yield Idle(f"{key}.share", because, (Ramp.share,))
     augment = plain["augment"]
-    if augment and issubclass(get_class(augment["_target_"]), Augment) and not any(augment.get(name) for name in Augment.operations):
-        yield as_a_whole("augment", f"it does nothing, as {', '.join(Augment.operations)} are all off; use augment=none")
+    if augment and issubclass(get_class(augment["_target_"]), Augment):
+        if not any(augment.get(name) for name in Augment.operations):
+            yield as_a_whole("augment", f"it does nothing, as {', '.join(Augment.operations)} are all off; use augment=none")
+        for key in ("strength.p", "strength.max_p"):
+            if find(augment, key) == 0:
+                yield as_a_whole("augment", f"it does nothing, as augment.{key}=0 is its probability; use augment=none")
 
 
 def idle_arguments(settings: Mapping[str, Any], game: type["Game"]) -> Iterator[Idle]:
@@ -202,6 +211,9 @@ def idle_data(data: Mapping[str, Any], where: str, spatial_dims: int) -> Iterato
         keys, because = OF_COHORT, f"{where}.root names files, and only the embedded cohort has it; leave it out, or use {where}.root=null"
     for key in keys:
         yield from usual_data(data, where, key, because, "root")
+    if data.get("root") is not None:
+        for name, key in product(data.get("beside") or {}, OF_SIMULATION):
+            yield Idle(f"{where}.beside.{name}.{key}", because, tuple(find(file, key) for file in files("beside").values()))
     if spatial_dims == 3:
         yield from usual_data(data, where, "slices", "slices are images of image.spatial_dims=2; leave it out", "slices")
     if data.get("split", "patient") != "patient":

@@ -26,6 +26,8 @@ CONTENT = ("experiment=denoise_ct", "stages=content")
 THREE = ("stages=three",)
 AUGMENTED = ("augment=ramp",)
 FIXED = ("augment=fixed",)
+ADA = ("augment=ada",)
+CONTENT_STAGE = {"content": {"players": ["g"], "adversarial": False}}
 HEADS = ("experiment=mr_t1_to_t2",)
 RAMP = {"_target_": "medgan_pl.models.schedules.Ramp", "start": 1.0, "end": 0.1, "images": 100, "share": 0.3}
 OFF = {"rotate_deg": 0, "scale": 0, "shift": 0, "brightness": 0, "contrast": 0, "cutout": 0}
@@ -67,6 +69,24 @@ def check(base: tuple[str, ...], changes: dict[str, Any]) -> None:
         (CONTENT, {"penalty": {"_target_": "medgan_pl.models.losses.penalties.R1", "weight": 1.0}}, "`penalty` .* `d` plays in no stage"),
         (CONTENT, {"augment": composed(AUGMENTED)["augment"]}, "`augment` changes nothing here, .* no stage asks `d`"),
         (CONTENT, {"regularizers": {"lecam": {}}}, "`regularizers` changes nothing"),
+        (CONTENT, {"optimizer_d.lr": 0.7}, "`optimizer_d.lr` changes nothing here, got 0.7: `d` plays in no stage"),
+        (FILMS, {"stages.both.players": ["d"], "optimizer_g.lr": 0.7}, "`optimizer_g.lr` changes nothing here, got 0.7: `g` plays in no"),
+        (
+            ("model=mlp",),
+            {"stages": CONTENT_STAGE, "objective": {"_target_": "Hinge"}},
+            "`objective` changes nothing here, .* no stage asks `d`",
+        ),
+        (
+            FIXED,
+            {"augment.strength.p": 0.0},
+            "`augment` changes nothing here, .* augment.strength.p=0 is its probability; use augment=none",
+        ),
+        (ADA, {"augment.strength.max_p": 0}, "`augment` changes nothing here, .* augment.strength.max_p=0"),
+        (
+            HEADS,
+            {"data.root": "a.csv", "data.beside.source.modality.te_ms": 70},
+            "`data.beside.source.modality.te_ms` changes nothing here, got 70: data.root names files",
+        ),
         (CONTENT, {"clip_d": 1.0}, "`clip_d` changes nothing here, got 1.0: `d` plays in no stage; .* other stages"),
         (CONTENT, {"d_per_g": 2}, "`d_per_g` changes nothing here, got 2: `d` and `g` play together in no stage"),
         (CONTENT, {"schedule_d": RAMP | {"images": None}}, "`schedule_d` changes nothing"),
