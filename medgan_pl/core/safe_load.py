@@ -74,9 +74,9 @@ def read_shared(path: str | Path, parse: Callable[[Any], State]) -> Stored[State
         file.seek(0)
         data = file.read()
         weights = load(data)  # checks the header before it is read here
-        told = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-        require(told["sha256"] == fingerprint(told["medgan_pl"], weights), "its checksum is not that of its weights and settings")
-        return {"medgan_pl": json.loads(told["medgan_pl"]), "state_dict": weights}
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        require(metadata["sha256"] == fingerprint(metadata["medgan_pl"], weights), "its checksum is not that of its weights and settings")
+        return {"medgan_pl": json.loads(metadata["medgan_pl"]), "state_dict": weights}
 
     return checked(Path(path), read, parse, "whole weights written by medgan_pl.export")
 
@@ -100,11 +100,11 @@ def checked(path: Path, read: Callable[[BinaryIO], dict[str, Any]], parse: Calla
     return Stored(path, digest, content, state)
 
 
-def fingerprint(told: str, weights: dict[str, Any]) -> str:
-    """The SHA-256 of shared weights and of what is told of them: safetensors keeps no checksum."""
+def fingerprint(metadata: str, weights: dict[str, Any]) -> str:
+    """Return the SHA-256 of shared weights and their metadata; safetensors keeps no checksum."""
     import torch
 
-    digest = hashlib.sha256(told.encode())
+    digest = hashlib.sha256(metadata.encode())
     for name, weight in sorted(weights.items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.contiguous().reshape(-1).view(torch.uint8).numpy())

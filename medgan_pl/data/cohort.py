@@ -50,7 +50,7 @@ class CohortSource:
             patient = phantom.draw_patient(self.seed, index)
             facts = self.facts(patient)
             covariates = tuple(str(facts[name]) for name in self.covariates)
-            items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, told=covariates))
+            items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, covariates=covariates))
             content = f"{drawn.hexdigest()} {self.modality.settings} {self.seed} {index} {self.shape}"
             digests.append(hashlib.blake2b(content.encode(), digest_size=16).hexdigest())
         # The hash of a patient depends on no image here, so that a patient is the same in every modality.

@@ -211,7 +211,7 @@ class ImageDataModule(StreamedDataModule):
         self.known = self.values = None
         if self.covariate_names:
             training = np.array([record.split == "train" for record in records])
-            rows, owners = [record.told for record in records], [record.name for record in records]
+            rows, owners = [record.covariates for record in records], [record.name for record in records]
             self.covariates, self.known = tabulated(self.covariate_names, rows, owners, training)
             self.values = self.covariates.standardize(self.known)
 

@@ -119,7 +119,7 @@ class FileSource:
 
     def key(self) -> str:
         """Return a hash of all that the table depends on: the files as they are now, and the rules that make the table."""
-        files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.told, *map(state, i.paths)] for i in self.files]
+        files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.covariates, *map(state, i.paths)] for i in self.files]
         rules = [TABLE_VERSION, self.modality.settings, str(self.modality.series), self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
@@ -130,7 +130,9 @@ class FileSource:
             return False
         for places, patient, digest in stored["records"]:
             first, paths = self.files[places[0]], tuple(self.files[place].paths[0] for place in places)
-            self.records.append(Record(several(first.name, len(places)), paths, first.label, patient, first.split, digest, told=first.told))
+            self.records.append(
+                Record(several(first.name, len(places)), paths, first.label, patient, first.split, digest, covariates=first.covariates)
+            )
         self.unusable, self.skipped, self.nameless = {}, Counter(stored["skipped"]), stored["nameless"]
         return True
 
@@ -151,14 +153,14 @@ class FileSource:
                 said = read_patient(record.paths[0]) if is_dicom(record.paths[0]) else {}
             except ScanError:  # the cache later reports the unusable file
                 said = {}
-            return replace(record, told=tuple(said.get(name, "") for name in self.covariates))
+            return replace(record, covariates=tuple(said.get(name, "") for name in self.covariates))
 
         with ThreadPoolExecutor(4) as pool:
-            told = list(pool.map(look, records))
+            complete = list(pool.map(look, records))
         self.illegible = Counter(
-            name for record in told for name, said in zip(self.covariates, record.told, strict=True) if said == ILLEGIBLE
+            name for record in complete for name, said in zip(self.covariates, record.covariates, strict=True) if said == ILLEGIBLE
         )
-        return told
+        return complete
 
     def remember(self) -> None:
         """Store the table, unless a file is unusable or a header has its data in a second file: `files` does not list those."""

@@ -110,4 +110,4 @@ def items_of(row: Row, folder: Path, wanted: Wanted) -> list[Item]:
     covariates = tuple(row.get(column, "") for column in wanted.covariates)
     names = [row["image"] if file == path else f"{row['image']}/{file.relative_to(path)}" for file in files]
     label, patient = row.get("label") or None, row.get("patient") or None
-    return [Item(name, (file,), label, split, patient, told=covariates) for name, file in zip(names, files, strict=True)]
+    return [Item(name, (file,), label, split, patient, covariates=covariates) for name, file in zip(names, files, strict=True)]

@@ -16,7 +16,7 @@ class Item:
 
     - `name`: the name that messages show. `inner`: its path below the folders of splits and classes.
     - `identity`: the patient's identity; None if it is not known yet, or if nothing names the patient.
-    - `told`: the text of each requested covariate, "" if it is unknown.
+    - `covariates`: the text of each requested covariate, "" if it is unknown.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Item:
     split: str | None = None
     identity: str | None = field(default=None, repr=False)  # must never reach a log
     inner: str = ""
-    told: tuple[str, ...] = field(default=(), repr=False)  # must not either
+    covariates: tuple[str, ...] = field(default=(), repr=False)  # must not either
 
     def of(self, identity: str | None) -> "Item":
         """Return this item with that identity, unless it already has one."""
@@ -40,7 +40,7 @@ class Item:
 class Record:
     """One image ready for use.
 
-    - `patient`: 12 hex digits, see `tabulate`. `told`: as in Item.
+    - `patient`: 12 hex digits, see `tabulate`. `covariates`: as in Item.
     - `digest`: the hash of the content, its companions included. `alone`: the hash without the companions, "" for an image without any.
     - `pixels`: the hash of the values, "" before the image is read.
     """
@@ -52,7 +52,7 @@ class Record:
     split: str | None
     digest: str
     pixels: str = ""
-    told: tuple[str, ...] = field(default=(), repr=False)
+    covariates: tuple[str, ...] = field(default=(), repr=False)
     alone: str = ""
 
     @property
@@ -105,12 +105,12 @@ def tabulate(items: Sequence[Item], identities: Sequence[str | None], digests: S
     for item, identity, digest in zip(items, identities, digests, strict=True):
         key = salt[identity] if identity else digest
         patient = hashlib.blake2b((identity or "").encode(), key=key.encode(), digest_size=6).hexdigest()
-        table.append(Record(item.name, item.paths, item.label, patient, item.split, digest, told=item.told))
+        table.append(Record(item.name, item.paths, item.label, patient, item.split, digest, covariates=item.covariates))
     return table
 
 
 def fingerprint(classes: Sequence[str], records: Sequence[Record], covariates: Sequence[str] = ()) -> str:
     """Return a hash of the images, their order, classes, covariates and splits: equal for the same data set in any folder."""
-    parts = [[r.digest, r.split, r.label, *r.told] for r in records]
+    parts = [[r.digest, r.split, r.label, *r.covariates] for r in records]
     parts += [list(covariates)] if covariates else []
     return hashlib.sha256(json.dumps([list(classes), parts]).encode()).hexdigest()[:16]

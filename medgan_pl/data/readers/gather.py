@@ -67,7 +67,7 @@ def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str
         if group.headers[0].series in hollow:
             unusable[name] = "some files of the series have no pixel data: the volume would lack slices"
             continue
-        if len({(item.label, item.split, item.identity, item.told) for item in (by_path[h.path] for h in group.headers)}) > 1:
+        if len({(item.label, item.split, item.identity, item.covariates) for item in (by_path[h.path] for h in group.headers)}) > 1:
             unusable[name] = "its slices have different classes, splits or patients"
             continue
         paths = tuple(h.path for h in group.headers)

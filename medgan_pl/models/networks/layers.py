@@ -121,7 +121,7 @@ class AuxiliaryHead(nn.Module):
             raise ValueError("an auxiliary classifier needs a condition to predict: set model.classes or model.covariates")
         self.linear = nn.Linear(features, 1 + classes + len(covariates))
 
-    def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b told"]:
+    def forward(self, h: Float[Tensor, "b features"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b outputs"]:
         if condition is not None:
             raise ValueError("a discriminator that predicts the condition must not receive it; model=acgan needs game=auxiliary")
         return self.linear(h)

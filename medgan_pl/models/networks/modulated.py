@@ -25,7 +25,7 @@ def along(values: Tensor, x: Tensor) -> Tensor:
     return values.to(x.dtype).view(-1, x.shape[1], *[1] * (x.ndim - 2))
 
 
-class EqualisedLinear(nn.Module):
+class EqualizedLinear(nn.Module):
     """Compute y = gain · (rate · (W / √inputs) x + rate · b): x (B, inputs) -> y (B, outputs) in float32, also under autocast; it is tiny.
 
     `rate`: factor on the learning rate, 0.01 in the mapping network; weights start larger by 1 / rate. `bias`: initial value of b.
@@ -44,7 +44,7 @@ class EqualisedLinear(nn.Module):
             return torch.addmm(self.bias, x.float(), self.weight.T, beta=self.beta, alpha=self.alpha)
 
 
-class EqualisedConv(nn.Module):
+class EqualizedConv(nn.Module):
     """Compute gain · (W / √inputs * x + b), W of `kernel` pixels a side: x (B, inputs, *S) -> (B, outputs, *S').
 
     `down` halves every axis: it filters (`Blur`) and then uses stride 2.
@@ -109,7 +109,7 @@ class ModulatedConv(nn.Module):
 
     def __init__(self, spatial_dims: int, inputs: int, outputs: int, latent: int, *, up: bool = False) -> None:
         super().__init__()
-        self.style = EqualisedLinear(latent, inputs, bias=1.0)
+        self.style = EqualizedLinear(latent, inputs, bias=1.0)
         if up:
             self.conv = CONV_TRANSPOSE[spatial_dims](inputs, outputs, 3, stride=2, bias=False)
         else:
@@ -147,7 +147,7 @@ class ToImage(nn.Module):
 
     def __init__(self, inputs: int, channels: int, latent: int, *, gain: float = 1.0) -> None:
         super().__init__()
-        self.style = EqualisedLinear(latent, inputs, bias=1.0)
+        self.style = EqualizedLinear(latent, inputs, bias=1.0)
         self.weight, self.bias = nn.Parameter(torch.randn(channels, inputs)), nn.Parameter(torch.zeros(channels))
         self.scale = gain / math.sqrt(inputs)
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from medgan_pl.core.counts import whole_number
 from medgan_pl.models.networks.layers import AVERAGE_POOL, CONV, halve, space
 from medgan_pl.models.networks.modulated import GAIN as RECTIFIED
-from medgan_pl.models.networks.modulated import EqualisedLinear
+from medgan_pl.models.networks.modulated import EqualizedLinear
 from medgan_pl.models.networks.resnet import ResidualDownBlock, channels_at, init_weights
 from medgan_pl.models.networks.translator import BoundedEnding
 
@@ -118,10 +118,10 @@ class Mapping(nn.Module):
 
         def layers(first: int) -> list[nn.Module]:
             plan = [first, *[hidden] * 3]
-            return [part for a, b in pairwise(plan) for part in (EqualisedLinear(a, b, rate=0.01, gain=RECTIFIED), nn.ReLU())]
+            return [part for a, b in pairwise(plan) for part in (EqualizedLinear(a, b, rate=0.01, gain=RECTIFIED), nn.ReLU())]
 
         def last(outputs: int, gain: float) -> nn.Module:
-            return EqualisedLinear(hidden, outputs, rate=0.01, gain=gain)
+            return EqualizedLinear(hidden, outputs, rate=0.01, gain=gain)
 
         self.common = nn.Sequential(*layers(latent), last(hidden, RECTIFIED), nn.ReLU())
         self.own = nn.ModuleList([nn.Sequential(*layers(hidden), last(style, 1.0)) for _ in range(domains)])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.models.networks.layers import Embedding, ProjectionHead, conditions, halve, space
-from medgan_pl.models.networks.modulated import GAIN, SLOPE, EqualisedConv, EqualisedLinear, ModulatedConv, ToImage, minibatch_deviation
+from medgan_pl.models.networks.modulated import GAIN, SLOPE, EqualizedConv, EqualizedLinear, ModulatedConv, ToImage, minibatch_deviation
 from medgan_pl.models.networks.resampling import Double
 
 CLOSE = 0.005  # share of the distance by which the average w moves to a batch's mean (Karras et al. 2019, arXiv 1812.04948: decay 0.995)
@@ -54,7 +54,7 @@ class MappingNetwork(nn.Module):
         self.embedding = Embedding(inputs, latent) if inputs else None
         self.answered = math.sqrt((classes > 0) + len(covariates)) or 1.0  # numbers of a condition that are not 0
         first = latent * (2 if inputs else 1)
-        self.layers = nn.ModuleList([EqualisedLinear(first if i == 0 else latent, latent, rate=0.01, gain=GAIN) for i in range(layers)])
+        self.layers = nn.ModuleList([EqualizedLinear(first if i == 0 else latent, latent, rate=0.01, gain=GAIN) for i in range(layers)])
 
     def forward(self, z: Float[Tensor, "b latent"], condition: Float[Tensor, "b k"] | None = None) -> Float[Tensor, "b latent"]:
         with torch.autocast(z.device.type, enabled=False):
@@ -185,9 +185,9 @@ class ResidualDown(nn.Module):
 
     def __init__(self, spatial_dims: int, before: int, after: int) -> None:
         super().__init__()
-        self.conv = EqualisedConv(spatial_dims, before, before, 3)
-        self.down = EqualisedConv(spatial_dims, before, after, 3, down=True, gain=1.0)  # √2 of the rectifier over √2 of the sum
-        self.skip = EqualisedConv(spatial_dims, before, after, 1, down=True, gain=1 / GAIN, bias=False)
+        self.conv = EqualizedConv(spatial_dims, before, before, 3)
+        self.down = EqualizedConv(spatial_dims, before, after, 3, down=True, gain=1.0)  # √2 of the rectifier over √2 of the sum
+        self.skip = EqualizedConv(spatial_dims, before, after, 1, down=True, gain=1 / GAIN, bias=False)
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *halved"]:
         return F.leaky_relu(self.down(F.leaky_relu(self.conv(x), SLOPE)), SLOPE) + self.skip(x)
@@ -219,10 +219,10 @@ class StyleGAN2Discriminator(nn.Module):
         halvings, base = halve(space(size, spatial_dims))
         plan = [channels_at(level, width, max_channels) for level in range(halvings + 1)]
         deep, self.deviation = plan[-1], deviation
-        self.from_image = EqualisedConv(spatial_dims, channels, width, 1)
+        self.from_image = EqualizedConv(spatial_dims, channels, width, 1)
         self.blocks = nn.Sequential(*[ResidualDown(spatial_dims, a, b) for a, b in pairwise(plan)])
-        self.conv = EqualisedConv(spatial_dims, deep + deviation, deep, 3)
-        self.dense = EqualisedLinear(deep * math.prod(base), deep, gain=GAIN)
+        self.conv = EqualizedConv(spatial_dims, deep + deviation, deep, 3)
+        self.dense = EqualizedLinear(deep * math.prod(base), deep, gain=GAIN)
         self.verdict = head(deep, classes, covariates)
         for layer in self.verdict.modules():
             if isinstance(layer, (nn.Linear, Embedding)):

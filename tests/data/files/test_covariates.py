@@ -233,7 +233,7 @@ def test_a_csv_becomes_batches(tmp_path) -> None:
     assert re.search(r"sex: known of 2[34] of 24 training scans, F \d", lines)
     assert data.peek("val", 2)["covariates"].shape == (2, 3)
     told = repr(data.records) + repr(data.source.items) + repr(data.covariates)
-    assert not re.search(r"p4\b|told", told)
+    assert not re.search(r"p4\b|covariates=\(", told)
     coded = {i: f"p{i},{40 + i % 9 + 900 * (i == 3)},F,1" for i in range(30)}
     odd = module(table(tmp_path / "odd", coded), covariates=["age"], split="none")
     assert odd.describe()[-2] == "WARNING: 1 of age are far from all others; if such a value means missing, leave it empty"
@@ -298,13 +298,13 @@ def test_headers_become_covariates_and_are_kept_in_no_file(tmp_path) -> None:
         write_film(tmp_path / f"ct{i}.dcm", stored, patient_id=f"P{i}", PatientAge=f"{51 + i:03d}Y", PatientSex="MF"[i % 2])
     told = [module(tmp_path, covariates=["age", "sex"]) for _ in range(2)]  # the second recalls the table
     for data in told:
-        ages = {record.name: record.told for record in data.records}
+        ages = {record.name: record.covariates for record in data.records}
         assert ages == {f"ct{i}.dcm": (f"{51 + i}", "MF"[i % 2]) for i in range(20)}
     assert told[0].fingerprint == told[1].fingerprint
     assert not any("impossible" in line for line in told[1].describe())
     kept = b"".join(path.read_bytes() for path in Path("cache").rglob("*.json*"))
     assert kept
-    assert not re.search(rb"0?[567]\d(\.0)?Y|\"(told|age|sex)\"", kept)
+    assert not re.search(rb"0?[567]\d(\.0)?Y|\"(covariates|age|sex)\"", kept)
 
 
 @pytest.mark.filterwarnings("ignore:.*VR AS.*:UserWarning")
@@ -339,7 +339,7 @@ def test_a_model_s_own_scale_is_kept_for_other_data(tmp_path) -> None:
 
 def test_the_first_line_of_a_csv(tmp_path) -> None:
     root = table(tmp_path, {}, header="image, patient , age,sex,icu")
-    assert read_csv(root, Wanted(XRay().takes, "", covariates=["age"])).items[2].told == ("42",)
+    assert read_csv(root, Wanted(XRay().takes, "", covariates=["age"])).items[2].covariates == ("42",)
     with pytest.raises(ValueError, match="must have one column of each name, got several called age"):
         read_csv(table(tmp_path, {}, header="image,patient,age,age,icu"), Wanted(XRay().takes, "", covariates=["age"]))
     assert read_csv(table(tmp_path, {}, header="image,patient,age,note,note"), Wanted(XRay().takes, "", covariates=["age"])).items
@@ -356,8 +356,8 @@ def test_the_cohort_tells_what_it_simulates() -> None:
         patient = draw_patient(3, index)
         facts = [patient.age_years, patient.sex, patient.bmi, patient.height_m]
         facts += [int(patient.disease == "effusion"), int(patient.disease == "consolidation")]
-        assert record.told == tuple(map(str, facts))
-    assert {record.told for record in CohortSource(MRI(), 40, 3, (8, 16, 16), ("lesion",)).table()} == {("0",), ("1",)}
+        assert record.covariates == tuple(map(str, facts))
+    assert {record.covariates for record in CohortSource(MRI(), 40, 3, (8, 16, 16), ("lesion",)).table()} == {("0",), ("1",)}
     with pytest.raises(ValueError, match=r"among the cohort's, age, sex, .*effusion; got smoker"):
         CohortSource(XRay(), 40, 3, (16, 16), ("age", "smoker"))
     data = films(cohort={"patients": 40}, covariates=names)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medgan_pl.models.networks.modulated import Blur, EqualisedConv, EqualisedLinear, ModulatedConv, ToImage, minibatch_deviation
+from medgan_pl.models.networks.modulated import Blur, EqualizedConv, EqualizedLinear, ModulatedConv, ToImage, minibatch_deviation
 from medgan_pl.models.networks.stylegan2 import MappingNetwork, StyleGAN2Discriminator, StyleGAN2Generator, channels_at, count_noise
 
 CONV, TRANSPOSED = {2: F.conv2d, 3: F.conv3d}, {2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -74,14 +74,14 @@ def test_to_image_is_a_weighted_sum_of_channels_for_each_image(dims, size, layou
 
 
 def test_equalised_layers_scale_as_the_paper_and_learn_at_their_rate() -> None:
-    linear, x = EqualisedLinear(16, 3, rate=0.01, gain=2.0, bias=1.0), torch.randn(5, 16)
+    linear, x = EqualizedLinear(16, 3, rate=0.01, gain=2.0, bias=1.0), torch.randn(5, 16)
     torch.testing.assert_close(linear(x), 2 * (x @ (linear.weight * 0.01).T / 4 + 1))
     assert linear.weight.detach().std() == pytest.approx(100, rel=0.3)
-    conv, image = EqualisedConv(2, 4, 3, 3, gain=2.0), torch.randn(2, 4, 8, 8)
+    conv, image = EqualizedConv(2, 4, 3, 3, gain=2.0), torch.randn(2, 4, 8, 8)
     conv.conv.bias.data.normal_()
     torch.testing.assert_close(conv(image), 2 * F.conv2d(image, conv.conv.weight / 6, conv.conv.bias, padding=1))
     smooth = smoothed(image)  # (2, 4, 7, 7): centred between the pixels
-    skip = EqualisedConv(2, 4, 3, 1, down=True, bias=False)
+    skip = EqualizedConv(2, 4, 3, 1, down=True, bias=False)
     torch.testing.assert_close(skip(image), math.sqrt(2) * F.conv2d(smooth[..., ::2, ::2], skip.conv.weight / 2))
 
 
@@ -90,7 +90,7 @@ def test_going_down_halves_and_keeps_a_constant_away_from_the_border() -> None:
         x = torch.full((1, 2, *[16] * dims), 3.0)
         middle = (slice(None), slice(None), *[slice(2, -2)] * dims)
         torch.testing.assert_close(Blur(dims, padding=1, stride=2)(x)[middle], torch.full((1, 2, *[4] * dims), 3.0))
-        assert EqualisedConv(dims, 2, 5, 3, down=True)(x).shape == (1, 5, *[8] * dims)
+        assert EqualizedConv(dims, 2, 5, 3, down=True)(x).shape == (1, 5, *[8] * dims)
 
 
 class TestMinibatchDeviation:
