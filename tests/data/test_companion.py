@@ -18,9 +18,9 @@ from medgan_pl.data.modalities import CT, MRI, HeadCT, XRay
 GRID = {"patients": 30, "shape": [16, 24, 24]}
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> dict[str, str]:
-    return {"dir": str(tmp_path / "cache")}
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {"dir": str(tmp_path_factory.mktemp("cache"))}
 
 
 def test_source_and_mask_of_the_cohort_lie_on_the_grid_of_the_image(cache) -> None:

@@ -10,14 +10,21 @@ import pytest
 from dicom_files import write_film
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 from test_datamodule import films, write_films
 
+from medgan_pl.core.console import configuration_folder
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.intensity import FullRange, Percentiles, Window, ZScore
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.prepare.layouts import Slices
 from medgan_pl.data.randomize import Randomize
+
+
+@pytest.fixture(scope="module")
+def three_films(tmp_path_factory):
+    return write_films(tmp_path_factory.mktemp("films"), 3)
 
 
 def test_a_missing_or_empty_root_never_falls_back(tmp_path):
@@ -76,10 +83,9 @@ def test_a_missing_or_empty_root_never_falls_back(tmp_path):
         ({"root": None, "cohort": {"patients": 0}}, "`data.cohort.patients` must be a whole number of at least 1"),
     ],
 )
-def test_bad_settings_are_refused_at_construction(tmp_path, options, words):
-    root = write_films(tmp_path / "films", 3)
+def test_bad_settings_are_refused_at_construction(three_films, options, words):
     with pytest.raises(ValueError, match=words):
-        films(**{"root": str(root), **options})
+        films(**{"root": str(three_films), **options})
 
 
 def built(settings, *overrides):
@@ -224,8 +230,8 @@ def test_the_yaml_says_what_the_code_does(settings):
     ("override", "kind"),
     [("percentiles", Percentiles), ("window", Window), ("z_score", ZScore), ("full_range", FullRange)],
 )
-def test_every_intensity_can_be_chosen(settings, override, kind):
-    node = settings("data=mri", f"intensity@data.intensity={override}")["data"]["intensity"]
+def test_every_intensity_can_be_chosen(override, kind):
+    node = OmegaConf.load(configuration_folder() / "intensity" / f"{override}.yaml")
     assert type(instantiate(node)) is kind
 
 

@@ -40,6 +40,12 @@ def write_patients(root, n=10, scans=2):
     return root
 
 
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory):
+    """The folder of ten patients with a scan each, only to be read."""
+    return write_patients(tmp_path_factory.mktemp("patients"), scans=1)
+
+
 def module(root, **options):
     own = {
         "modality": CT(), "intensity": Window([[-1000, 400]]), "size": 16, "batch_size": 4, "cache": {"dir": "cache"},
@@ -111,19 +117,17 @@ def test_a_dicom_series_and_the_same_volume_in_nifti_are_the_same_images(tmp_pat
 
 
 @pytest.mark.parametrize(("axis", "count", "size"), [("axial", 5, (20, 24)), ("coronal", 20, (15, 24)), ("sagittal", 24, (15, 20))])
-def test_every_plane_and_the_slices_asked_for(tmp_path, axis, count, size):
-    root = write_patients(tmp_path / "ct", scans=1)
-    data = module(root, size=list(size), spacing_mm=1.0, slices={"axis": axis})
+def test_every_plane_and_the_slices_asked_for(patients, axis, count, size):
+    data = module(patients, size=list(size), spacing_mm=1.0, slices={"axis": axis})
     assert data.sizes()["train"] == 6 * count
-    some = module(root, size=list(size), spacing_mm=1.0, slices={"axis": axis, "part": [0.0, 0.5], "step": 2})
+    some = module(patients, size=list(size), spacing_mm=1.0, slices={"axis": axis, "part": [0.0, 0.5], "step": 2})
     assert some.sizes()["train"] == 6 * len(range(0, round(count / 2), 2))
     assert next(iter(data.val_dataloader()))["image"].shape == (4, 1, *size)
 
 
-def test_two_windows_are_two_channels(tmp_path):
-    root = write_patients(tmp_path / "ct", scans=1)
+def test_two_windows_are_two_channels(patients):
     windows = [[-1000, 400], [-160, 240]]
-    data = module(root, size=[20, 24], spacing_mm=1.0, channels=2, intensity=Window(windows))
+    data = module(patients, size=[20, 24], spacing_mm=1.0, channels=2, intensity=Window(windows))
     batch = next(iter(data.val_dataloader()))
     assert batch["image"].shape == (4, 2, 20, 24)
     assert data.inverse.levels == ((-1000, 400), (-160, 240))
@@ -133,8 +137,8 @@ def test_two_windows_are_two_channels(tmp_path):
     assert np.abs(data.inverse(batch["image"][0]).numpy() - volume[0]).max() < 0.02
 
 
-def test_whole_volumes_keep_their_proportions(tmp_path):
-    data = module(write_patients(tmp_path / "ct", scans=1), spatial_dims=3, size=[5, 8, 8], spacing_mm=[3.0, 2.0, 2.0])
+def test_whole_volumes_keep_their_proportions(patients):
+    data = module(patients, spatial_dims=3, size=[5, 8, 8], spacing_mm=[3.0, 2.0, 2.0])
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (4, 1, 5, 8, 8)
     assert data.sizes() == {"train": 6, "val": 2, "test": 2}
@@ -143,13 +147,12 @@ def test_whole_volumes_keep_their_proportions(tmp_path):
     assert np.allclose(np.diag(data.inverse.affine((5, 8, 8))[:3, :3][::-1]), [3, -2, -2])
 
 
-def test_patches_come_from_anywhere_and_the_same_for_the_same_turn(tmp_path):
-    root = write_patients(tmp_path / "ct", scans=1)
-    data = module(root, spatial_dims=3, size=[4, 8, 8], patches=5)
+def test_patches_come_from_anywhere_and_the_same_for_the_same_turn(patients):
+    data = module(patients, spatial_dims=3, size=[4, 8, 8], patches=5)
     assert data.sizes() == {"train": 30, "val": 10, "test": 10}
     batches = list(islice(data.endless_loader(), 30))
-    again = list(islice(module(root, spatial_dims=3, size=[4, 8, 8], patches=5).endless_loader(), 30))
-    other = list(islice(module(root, spatial_dims=3, size=[4, 8, 8], patches=5, seed=1).endless_loader(), 30))
+    again = list(islice(module(patients, spatial_dims=3, size=[4, 8, 8], patches=5).endless_loader(), 30))
+    other = list(islice(module(patients, spatial_dims=3, size=[4, 8, 8], patches=5, seed=1).endless_loader(), 30))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(batches, again, strict=True))
     assert not any(torch.equal(a["image"], b["image"]) for a, b in zip(batches, other, strict=True))
     starts = set()
@@ -164,7 +167,7 @@ def test_patches_come_from_anywhere_and_the_same_for_the_same_turn(tmp_path):
     assert len(starts) > 80  # 120 patches of 2 × 13 × 17 places
     val = [batch["image"] for batch in data.val_dataloader()]
     assert all(torch.equal(a, b) for a, b in zip(val, [batch["image"] for batch in data.val_dataloader()], strict=True))
-    assert module(root, spatial_dims=3, size=[8, 8, 32], patches=2).gather(np.arange(2), np.arange(2)).shape == (2, 1, 8, 8, 32)
+    assert module(patients, spatial_dims=3, size=[8, 8, 32], patches=2).gather(np.arange(2), np.arange(2)).shape == (2, 1, 8, 8, 32)
 
 
 def test_mri_is_evened_out_by_its_own_contrast(tmp_path):
@@ -254,11 +257,10 @@ def test_masks_and_secondary_captures_among_volumes_are_left_out_and_counted(tmp
     assert "passed over: 1 secondary captures (reports, screenshots)" in data.describe()
 
 
-def test_a_lossy_format_is_refused_before_training(tmp_path):
-    root = write_patients(tmp_path / "ct", scans=1)
+def test_a_lossy_format_is_refused_before_training(patients):
     with pytest.raises(ValueError, match=r"^data.cache.dtype must keep every value within 1 HU, got uint8, which loses up to 2.75"):
-        module(root, cache={"dir": "cache", "dtype": "uint8"})
-    exact = module(root, size=[20, 24], spacing_mm=1.0, cache={"dir": "cache", "dtype": "float32"})
+        module(patients, cache={"dir": "cache", "dtype": "uint8"})
+    exact = module(patients, size=[20, 24], spacing_mm=1.0, cache={"dir": "cache", "dtype": "float32"})
     batch = next(iter(exact.val_dataloader()))
     assert np.abs(native(batch["image"][0, 0]) - read_nifti(exact.records[batch["record"][0]].paths[0]).pixels[0]).max() < 1e-3
 
