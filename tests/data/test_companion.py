@@ -43,7 +43,7 @@ def test_source_and_mask_of_the_cohort_lie_on_the_grid_of_the_image(cache) -> No
 
 def test_random_motion_moves_them_alike(cache) -> None:
     beside = {"source": Companion(modality=XRay(), intensity=Percentiles()), "mask": Masks(modality=XRay(), structures=["lung"])}
-    cohort = {"patients": 30, "shape": [32, 32]}
+    cohort = {"patients": 12, "shape": [32, 32]}
     data = ImageDataModule(
         modality=XRay(),
         intensity=Percentiles(),
