@@ -1,5 +1,6 @@
 """Extractors with weights from files: made here at random, so that every value can be had from the network by hand."""
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def file_small(small, tmp_path):
 def test_values_and_the_grey_rule(small, file_small):
     extractor = features_of(file_small)
     grey, rgb, five = pictures(3, 1, 40, 50), pictures(2, 3, 96, 64), pictures(2, 5, 40, 40)
+    assert by_hand(small, rgb).std() > 0.1
     torch.testing.assert_close(extractor(grey), by_hand(small, grey.expand(-1, 3, -1, -1)))
     torch.testing.assert_close(extractor(rgb), by_hand(small, rgb))
     each = [by_hand(small, five[:, channel : channel + 1].expand(-1, 3, -1, -1)) for channel in range(5)]
@@ -77,18 +79,21 @@ def test_network_is_no_part_of_a_checkpoint_and_moves_along(file_small):
 def test_judged_one_by_one_and_in_float32(file_small):
     extractor, images = features_of(file_small), pictures(3, 1, 32, 32)
     alone = torch.cat([extractor(image[None]) for image in images])
-    torch.testing.assert_close(extractor(images), alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(extractor(images), alone, atol=1e-3, rtol=1e-3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(extractor(images), alone, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(extractor(images), alone, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("how", ["radimagenet", "swav", "lightning", "old", "half"])
 def test_names_of_releases(small, tmp_path, how):
     torch.save(release(small, how), tmp_path / "file.pth.tar")
     images = pictures(2, 1, 64, 64)
-    wanted = by_hand(small, images.expand(-1, 3, -1, -1))
-    tolerance = 0.02 if how == "half" else 1e-5
-    torch.testing.assert_close(features_of(tmp_path / "file.pth.tar")(images), wanted, atol=tolerance, rtol=tolerance)
+    network = copy.deepcopy(small)
+    if how == "half":  # the file has fewer digits
+        network.load_state_dict({name: value.half() if value.is_floating_point() else value for name, value in small.state_dict().items()})
+    wanted = by_hand(network, images.expand(-1, 3, -1, -1))
+    assert wanted.std() > 0.1
+    torch.testing.assert_close(features_of(tmp_path / "file.pth.tar")(images), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_safetensors(small, tmp_path):

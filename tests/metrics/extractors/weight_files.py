@@ -1,6 +1,7 @@
 """Networks with weights made at random, their files as releases write them, and their features by hand."""
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from medgan_pl.core.console import configuration_folder
@@ -20,11 +21,18 @@ def pictures(*shape):
 
 
 def randomised(network):
-    """Batch norm with means and spreads of its own, so that a weight put in the wrong place is noticed."""
+    """Batch norm with means and spreads of its own, about those of random pictures: a weight put in the wrong place is noticed, and no
+    layer gives zeros alone."""
     generator = torch.Generator().manual_seed(1)
-    for name, value in network.state_dict().items():
-        if "running" in name or "bn" in name:
-            value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the mean over all batches, here one
+    with torch.no_grad():
+        network.train()(F.interpolate(torch.randn(16, 3, 8, 8, generator=generator), (64, 64), mode="bilinear"))
+        for norm in norms:
+            for values in (norm.running_var, norm.weight):
+                values *= 0.8 + 0.4 * torch.rand(values.shape, generator=generator)
+            norm.bias += 0.2 * torch.rand(norm.bias.shape, generator=generator) - 0.1
     return network.eval()
 
 
