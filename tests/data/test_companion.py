@@ -15,7 +15,7 @@ from medgan_pl.data.degrade import Degradation
 from medgan_pl.data.intensity import FullRange, Percentiles, Window
 from medgan_pl.data.modalities import CT, MRI, HeadCT, XRay
 
-GRID = {"patients": 30, "shape": [16, 24, 24]}
+GRID = {"patients": 20, "shape": [16, 24, 24]}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ class Darker(Degradation):
 
 
 def test_a_held_out_source_is_the_same_whoever_asks(cache) -> None:
-    cohort = {"patients": 40, "shape": [16, 16]}
+    cohort = {"patients": 24, "shape": [16, 16]}
     common = {"modality": XRay(), "intensity": Percentiles(), "size": 16, "cohort": cohort, "cache": cache, "degrade": Darker()}
     a, b = (ImageDataModule(**common, batch_size=size, seed=seed) for size, seed in ((2, 0), (4, 5)))
     for data in (a, b):

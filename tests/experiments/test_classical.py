@@ -86,7 +86,7 @@ def test_the_half_that_the_label_says_is_the_bright_one(player) -> None:
     g, d = generator(**where, latent=8), discriminator(**where)
     game = kind(latent=8, classes=2, objective=NonSaturating(), penalty=NoPenalty())
     steps_g, steps_d = (torch.optim.Adam(network.parameters(), 1e-3, betas=(0.5, 0.999)) for network in (g, d))
-    for _ in range(150):
+    for _ in range(100):
         label = torch.randint(2, (32,))
         known = torch.where(torch.rand(32) < 0.2, -1, label)
         batch = game.draw({"image": halves(32, torch.zeros(32), label), "label": known})

@@ -134,4 +134,4 @@ def test_what_a_method_is_above_another_is_of_the_same_patients() -> None:
 
 def test_what_has_no_classical_method_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must have a classical method .* got Salt"):
-        compare(composed(["experiment=dehaze", "degrade@data.degrade=salt", *SMALL]), lambda what: None)
+        compare(composed(["experiment=dehaze", "degrade@data.degrade=salt", *SMALL, "data.cohort.patients=20"]), lambda what: None)

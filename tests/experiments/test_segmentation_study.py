@@ -47,6 +47,6 @@ def test_dice_of_two_seeds_a_side_and_what_lies_between_them(here) -> None:
     ("asked", "said"),
     [("draws=20", "checkpoints must be given"), ("~data.beside.mask", r"`data.beside.mask` must give the folder of the masks")],
 )
-def test_what_is_missing_is_named(here, asked: str, said: str) -> None:
+def test_what_is_missing_is_named(asked: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        compare(composed([*HEADS, asked, "output=study"], KEYS), lambda what: None)
+        compare(composed([*HEADS, "data.cohort.patients=20", asked, "output=study"], KEYS), lambda what: None)
