@@ -93,7 +93,7 @@ def test_folders_of_any_tool_an_honest_one_is_not_caught(here) -> None:
     films("made", 1, 60)
     films("reals", 2, 200)
     films("shown", 3, 100)
-    code, said = here("evaluate", "fake=made", "real=reals", "train=shown", "data.size=16", "wandb=disabled", *QUICK)
+    code, said = here("evaluate", "fake=made", "real=reals", "train=shown", "data.size=16", "extractor=[random]", "wandb=disabled", *QUICK)
     assert code == 0, said
     judgement = json.loads(Path("report/metrics.json").read_text())
     assert judgement["verdicts"]["privacy"]["mark"] == "good", judgement["verdicts"]
@@ -128,7 +128,16 @@ def test_paired_folders_with_masks(here) -> None:
             target = Path(folder, *path.parts[1:])
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values.astype(np.uint16)).save(target)
-    paired = ("fake=made", "real=reals", "paired=true", "masks.fake=m-made", "masks.real=m-true", "groups=[paired]", "data.size=24")
+    paired = (
+        "fake=made",
+        "real=reals",
+        "extractor=[random]",
+        "paired=true",
+        "masks.fake=m-made",
+        "masks.real=m-true",
+        "groups=[paired]",
+        "data.size=24",
+    )
     code, said = here("evaluate", *paired, "intensity@data.intensity=full_range", "wandb=disabled", *QUICK)
     assert code == 0, said
     found = numbers(Path("report"))
