@@ -54,8 +54,8 @@ class Translation(Game):
         """Raise ValueError if the game keeps what the source knows, and the source of the data does not say what that is."""
         if settings.get("keep_known") and not data.marks_holes:
             raise ValueError(
-                "game.keep_known=true needs a source that is its image but for the holes it tells of, data.degrade=inpainting or "
-                "missing_slices without data.beside.source; use game.keep_known=false"
+                "game.keep_known=true needs a source that is its image but for the holes it tells of, degrade@data.degrade=inpainting "
+                "or missing_slices without data.beside.source; use game.keep_known=false"
             )
 
     def source(self, batch: Batch) -> Tensor:
