@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import TINY, Process, command, picture, rows, wandb_records
+from command_line import TINY, Process, picture, rows, wandb_records
 from omegaconf import OmegaConf
 
 from medgan_pl.core.files import read_table
 from medgan_pl.train.resume import continued
+
+pytestmark = pytest.mark.usefixtures("cohort_kept")
 
 
 class TestRunFolder:
@@ -76,13 +78,14 @@ class TestRunFolder:
 
 
 def test_a_run_goes_on_in_its_folder_with_its_settings(here) -> None:
-    command("train", *TINY, "logger=csv", "hydra.run.dir=here")
+    code, said = here("train", *TINY, "logger=csv", "hydra.run.dir=here")
+    assert code == 0, said
     before = rows(Path("here"))
     code, said = here("train", "resume=here", "total_images=96")
     assert code == 1
     assert "total_images: 64, 96; resume.force=true goes on knowingly" in said
-    done = command("train", "resume=here", "total_images=96", "resume.force=true")
-    assert "resuming from" in done.stdout
+    code, said = here("train", "resume=here", "total_images=96", "resume.force=true")
+    assert (code, "resuming from" in said) == (0, True), said
     after = rows(Path("here"))
     assert after[: len(before)] == before
     assert [int(row["images"]) for row in after] == [0, 16, 32, 48, 64, 80, 96]
@@ -119,8 +122,9 @@ def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on() -> None:
     assert Path(f"here/samples/{state['images']:08d}.png").exists() == (state["images"] % 32 == 0)  # a stop is no validation
 
 
-def test_multirun_writes_a_folder_each() -> None:
-    command("train", "-m", "model=dcgan,mlp", "seed=1", *TINY, "logger=csv", "total_images=16")
+def test_multirun_writes_a_folder_each(here) -> None:
+    code, said = here("train", "-m", "model=dcgan,mlp", "seed=1", *TINY, "logger=csv", "total_images=16", "validate_every=16")
+    assert code == 0, said
     runs = sorted(Path("multirun").glob("*/*/[0-9]"))
     assert [run.name for run in runs] == ["0", "1"]
     targets = [OmegaConf.load(run / "config.yaml").model.generator._target_ for run in runs]
@@ -184,12 +188,12 @@ def test_mistakes_are_told_in_one_message(arguments: tuple[str, ...], message: s
     assert "Traceback" not in said
 
 
-def test_a_checkpoint_of_another_model_is_refused(finished: Path) -> None:
-    done = command("train", f"resume={finished}/checkpoints/last.ckpt", "model=dcgan", "hydra.run.dir=here", code=1)
-    assert "Traceback" not in done.stderr
-    assert "must be of this model" in done.stderr
-    assert "networks.resnet.ResNetGenerator" in done.stderr
-    assert "networks.dcgan.DCGANGenerator" in done.stderr
+def test_a_checkpoint_of_another_model_is_refused(finished: Path, here) -> None:
+    code, said = here("train", f"resume={finished}/checkpoints/last.ckpt", "model=dcgan", "hydra.run.dir=here")
+    assert (code, "Traceback" in said) == (1, False), said
+    assert "must be of this model" in said
+    assert "networks.resnet.ResNetGenerator" in said
+    assert "networks.dcgan.DCGANGenerator" in said
 
 
 def test_the_manual_comes_without_the_heavy_imports() -> None:

@@ -48,7 +48,7 @@ def _fresh_dynamo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def play(wrap: Callable[[nn.Module], Any], pair: Any, *, short: int = 8, dtype: torch.dtype = torch.float64, **arguments: Any) -> Any:
-    """20 alternating turns on equal noise, each fifth with a batch of `short`: (weights and buffers by name, those of the start).
+    """10 alternating turns on equal noise, each fifth with a batch of `short`: (weights and buffers by name, those of the start).
 
     As the module plays: fakes made once, D on reals and detached fakes, G through D frozen, which also judges reals, as a relativistic
     objective asks. In float64 what is not rounding shows; half precision runs under autocast.
@@ -62,7 +62,7 @@ def play(wrap: Callable[[nn.Module], Any], pair: Any, *, short: int = 8, dtype: 
     play_g, play_d = wrap(g), wrap(d)
     optimizers = [torch.optim.SGD(network.parameters(), 0.05, momentum=0.5) for network in (g, d)]
     kind = next(g.parameters()).dtype
-    for step in range(20):
+    for step in range(10):
         with nullcontext() if dtype == kind else torch.autocast("cpu", dtype):  # one a step, as Lightning's
             size = short if step % 5 == 4 else 8
             label = torch.eye(labels)[torch.randint(labels, (size,))].to(kind) if labels else None
