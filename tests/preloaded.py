@@ -16,7 +16,8 @@ LIBRARIES = (
     "torchvision",
     "monai.transforms",
     "hydra",
-    "wandb",
+    "wandb.sdk.launch",  # wandb imports it at the start of a run, which takes two seconds
+    "wandb.apis.public",
     "matplotlib.pyplot",
     "nibabel",
     "pydicom",
@@ -30,6 +31,7 @@ def preload() -> None:
 
     for name in LIBRARIES:
         importlib.import_module(name)
+    importlib.import_module("hydra.core.plugins").Plugins.instance()  # looks for Hydra's plugins, once a process
     for module in pkgutil.walk_packages(medgan_pl.__path__, "medgan_pl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)

@@ -44,6 +44,8 @@ def _nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SAVE_REQUIREMENTS=false", "DISABLE_META=true", "DISABLE_MACHINE_INFO=true", "DISABLE_STATS=true"):
         monkeypatch.setenv(*f"WANDB_X_{name}".split("="))  # a fifth of the time of a short run
     monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(tmp_path / "mpl")))
+    # Images are prepared in this process: others take longer to start than such small work to do. `prepare/test_cache.py` has them.
+    monkeypatch.setattr("medgan_pl.data.datamodule.available_cores", lambda top: 0)
     torch.set_flush_denormal(False)  # a training in an earlier test has turned it on for the whole process
     torch.set_num_threads(THREADS)  # an earlier test may have changed it
 

@@ -21,9 +21,3 @@ def applied(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]
     from apply.shifting import apply_with
 
     return lambda *words: (apply_with(*words), "".join(capfd.readouterr()))
-
-
-@pytest.fixture(autouse=True)
-def _prepared_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images are prepared here: processes take longer to start than such small work to do. `test_cache.py` has them."""
-    monkeypatch.setattr("medgan_pl.data.datamodule.available_cores", lambda top: 0)
