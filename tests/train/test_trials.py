@@ -165,3 +165,12 @@ def test_without_the_extra_the_message_says_how_to_get_it(option: str, search, m
     assert code == 1
     assert f"error: {option} needs an extra: pip install 'medgan_pl[sweeps]'" in said
     assert not Path("multirun").exists()
+
+
+def test_jobs_of_slurm_need_slurm(search, monkeypatch) -> None:
+    monkeypatch.setattr(children.shutil, "which", lambda name: None)
+    code, said = search("seed=1,2", "hydra/launcher=slurm")
+    assert code == 1
+    assert "error: hydra/launcher=slurm needs SLURM, and there is no srun here; use hydra/launcher=processes" in said
+    assert "Traceback" not in said
+    assert not Path("multirun").exists()

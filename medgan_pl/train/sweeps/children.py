@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -149,7 +150,7 @@ def spans_decades(values: list[float]) -> bool:
 
 
 class SweepTable(Callback):
-    """Hydra's callback around a sweep. It checks before the sweep that the plugins are installed, and exits with 1 if a child failed."""
+    """Hydra's callback around a sweep. It checks first that the plugins and SLURM are there, and exits with 1 if a child failed."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         plugins = Plugins.instance().class_name_to_class
@@ -160,6 +161,9 @@ class SweepTable(Callback):
                 option = config.hydra.runtime.choices[f"hydra/{group}"]
                 print(f"error: hydra/{group}={option} needs an extra: pip install 'medgan_pl[sweeps]'", file=sys.stderr)
                 raise SystemExit(1)
+        if config.hydra.launcher._target_.endswith(".SlurmLauncher") and not shutil.which("srun"):
+            print("error: hydra/launcher=slurm needs SLURM, and there is no srun here; use hydra/launcher=processes", file=sys.stderr)
+            raise SystemExit(1)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
