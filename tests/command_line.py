@@ -1,10 +1,12 @@
 """What the tests of the command line share: a tiny run, real processes, and what a run wrote."""
 
-import atexit
 import csv
+import fcntl
+import hashlib
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -34,27 +36,38 @@ TINY = (
 )
 
 
-@cache
-def preloaded(package: Path | None = None) -> "subprocess.Popen[str]":
-    """The process that forks for each command line, for a copy of the package in the folder `package` if one is given.
+STARTED: list["subprocess.Popen[bytes]"] = []  # kept, since they outlive the process that starts them
 
-    It ends with the tests, when its standard input closes.
+
+@cache
+def preloaded(package: Path | None = None) -> str:
+    """Return the socket of the process that forks for each command line, for a copy of the package in the folder `package` if one is given.
+
+    The first of the processes that run tests together starts it, and it ends with them.
     """
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    run, watched = ("", os.getpid()) if alone else (os.environ["PYTEST_XDIST_TESTRUNUID"], os.getppid())
+    name = hashlib.sha256(f"{run} {watched} {package}".encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"medgan_pl-tests-{name}")
     place = os.environ | {"OMP_NUM_THREADS": "1"} | ({"PYTHONPATH": str(package)} if package else {})
-    server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("preloaded.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=place
-    )
-    atexit.register(server.stdin.close)
-    return server
+    with Path(f"{path}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            program = [sys.executable, str(Path(__file__).with_name("preloaded.py")), str(path), str(watched)]
+            STARTED.append(subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=place))
+        while not path.exists():
+            assert STARTED[-1].poll() is None, "the process that forks for each command line has not started"
+            time.sleep(0.05)
+    return str(path)
 
 
 def ask(request: dict[str, Any], package: Path | None) -> Any:
-    server = preloaded(package)
-    server.stdin.write(json.dumps(request) + "\n")
-    server.stdin.flush()
-    answer = server.stdout.readline()
-    assert answer, "the process that forks for each command line has died"
-    return json.loads(answer)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(preloaded(package))
+        with connection.makefile("rw") as talk:
+            talk.write(json.dumps(request) + "\n")
+            talk.flush()
+            return json.loads(talk.readline())
 
 
 class Process:
@@ -84,7 +97,7 @@ class Process:
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal, or None while it runs."""
         if self.returncode is None:
-            self.returncode = ask({"pid": self.pid, "wait": False}, self.package)
+            self.returncode = ask({"pid": self.pid}, self.package)
         return self.returncode
 
     def wait(self, timeout: float = 240) -> int:

@@ -1,6 +1,6 @@
 """A process that has imported the libraries once and forks for each command line: a command then starts at once, as a process of its own.
 
-It reads one request a line from its standard input, as JSON, and answers each on its standard output. `command_line.py` is its client.
+Each connection to its socket is one request and one answer, a line of JSON each. `command_line.py` is its client.
 """
 
 import importlib
@@ -8,7 +8,10 @@ import json
 import os
 import pkgutil
 import runpy
+import socket
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
@@ -53,24 +56,44 @@ def become(request: dict[str, Any]) -> None:
     sys.argv = [request["module"], *request["arguments"]]
 
 
-def main() -> None:
+def main(path: str, watched: int) -> None:
+    """Serve at the socket `path` until the process `watched` has ended."""
     preload()
-    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
-    for line in requests:
-        request = json.loads(line)
-        if "pid" in request:
-            pid, status = os.waitpid(request["pid"], 0 if request["wait"] else os.WNOHANG)
-            answers.write(json.dumps(os.waitstatus_to_exitcode(status) if pid else None) + "\n")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{path}.new")
+        listener.listen()
+        listener.settimeout(1)
+        Path(f"{path}.new").rename(path)  # a client that finds it can connect
+        request = next(requests(listener, watched), None)
+    if request is None:
+        for left in (path, f"{path}.lock"):
+            Path(left).unlink()
+    else:  # in a fork
+        become(request)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+def requests(listener: socket.socket, watched: int) -> Iterator[dict[str, Any]]:
+    """Answer each request; in a fork, yield the one for which it was made."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            try:
+                os.kill(watched, 0)
+            except ProcessLookupError:
+                return
             continue
-        child = os.fork()
-        if not child:
-            become(request)
-            break
-        answers.write(json.dumps(child) + "\n")
-    else:
-        return
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        with connection, connection.makefile("rw") as talk:
+            request = json.loads(talk.readline())
+            if "pid" in request:
+                pid, status = os.waitpid(request["pid"], os.WNOHANG)
+                answer = os.waitstatus_to_exitcode(status) if pid else None
+            elif not (answer := os.fork()):
+                break
+            talk.write(json.dumps(answer) + "\n")
+    yield request
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], int(sys.argv[2]))
