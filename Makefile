@@ -18,7 +18,7 @@ run: .venv/.installed ## set up, then train the demo: a ResNet GAN on the chest 
 	$(bin)/python -m medgan_pl.train model=resnet_gan data=chest_xray experiment=demo
 
 test: .venv/.installed ## the tests: CPU, no network, minutes
-	$(bin)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(bin)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: .venv/.installed ## the checks that take minutes each: before a release, or after a change of what they guard
 	$(bin)/python -m pytest -m slow -n auto --maxprocesses 2

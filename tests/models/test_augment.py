@@ -178,7 +178,7 @@ def test_half_precision_is_placed_in_full() -> None:
 # Derivatives ------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["all", *(pytest.param(name, marks=pytest.mark.slow) for name in ALL)])
 def test_first_and_second_derivatives(dims, name) -> None:
     how = augment(dims, **(ALL if name == "all" else {name: ALL[name]}))

@@ -35,6 +35,7 @@ def halves(n: int, age: Tensor, label: Tensor) -> Tensor:
     return (0.1 * torch.randn(n, 1, 8, 8) - 0.5 + (bright * level[:, None])[:, None, None]).clamp(-1, 1)
 
 
+@pytest.mark.slow  # test_classical.py has the quick one
 def test_a_pair_learns_what_its_label_and_its_covariate_do() -> None:
     torch.manual_seed(0)
     where = {"spatial_dims": 2, "channels": 1, "size": 8, "width": 64, "classes": 2, "covariates": ["age"]}

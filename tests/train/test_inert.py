@@ -67,7 +67,11 @@ def check(base: tuple[str, ...], changes: dict[str, Any]) -> None:
         (DOMAINS, {"game.diversity": 0, "game.schedule_diversity.final": 0.5}, "`game.schedule_diversity.final` changes nothing"),
         (NAMED, {"game.fake_weight": 1.0}, r"`game.fake_weight` changes nothing .* game.classes=0 and game.covariates=\[\]"),
         (CONTENT, {"penalty": {"_target_": "medgan_pl.models.losses.penalties.R1", "weight": 1.0}}, "`penalty` .* `d` plays in no stage"),
-        (CONTENT, {"augment": composed(AUGMENTED)["augment"]}, "`augment` changes nothing here, .* no stage asks `d`"),
+        (
+            CONTENT,
+            {"augment": {"_target_": "medgan_pl.models.augment.Augment", "shift": 0.1}},
+            "`augment` changes nothing here, .* no stage asks `d`",
+        ),
         (CONTENT, {"regularizers": {"lecam": {}}}, "`regularizers` changes nothing"),
         (CONTENT, {"optimizer_d.lr": 0.7}, "`optimizer_d.lr` changes nothing here, got 0.7: `d` plays in no stage"),
         (FILMS, {"stages.both.players": ["d"], "optimizer_g.lr": 0.7}, "`optimizer_g.lr` changes nothing here, got 0.7: `g` plays in no"),

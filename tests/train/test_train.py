@@ -11,9 +11,12 @@ import pytest
 import torch
 from command_line import TINY, Process, picture, rows, wandb_records
 from omegaconf import OmegaConf
+from shared import composed
 
+from medgan_pl.core.console import one_message
 from medgan_pl.core.files import read_table
 from medgan_pl.train.resume import continued
+from medgan_pl.train.run import train
 
 pytestmark = pytest.mark.usefixtures("cohort_kept")
 
@@ -154,13 +157,25 @@ def test_slices_volumes_and_patches_train(settings: tuple[str, ...], size: str, 
 
 
 @pytest.mark.parametrize(
+    ("argument", "messages"),
+    [
+        ("model=resnet_gam", ("resnet_gan", "dcgan")),
+        ("modle=resnet_gan", ("there is no `modle` in the configuration; did you mean `module` or `mode` or `model`?",)),
+        ("data.siez=64", ("there is no `siez` in the configuration; did you mean `size`",)),
+        ("resume=nowhere", ("`resume` must be auto, never, a checkpoint, or a run folder",)),
+        ("data.size=100", ("`size` must be a multiple of 16 for 4 halvings, got 100; use 96 or 112",)),
+    ],
+)
+def test_mistakes_on_the_command_line_are_told_in_one_message(argument: str, messages: tuple[str, ...], here) -> None:
+    code, said = here("train", *TINY, "logger=csv", argument)
+    assert code == 1
+    assert all(message in said for message in messages), said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("model=resnet_gam",), "resnet_gan"),
-        (("modle=resnet_gan",), "there is no `modle` in the configuration; did you mean `module` or `mode` or `model`?"),
-        (("data.siez=64",), "there is no `siez` in the configuration; did you mean `size`"),
-        (("model=resnet_gam",), "dcgan"),
-        (("data.size=100",), "`size` must be a multiple of 16 for 4 halvings, got 100; use 96 or 112"),
         (("data.root=/nowhere", "data.cohort.patients=2000"), "/nowhere"),
         (("data.root=empty", "data.cohort.patients=2000"), "empty"),
         (("model.classes=3",), "use model.classes=4"),
@@ -177,13 +192,14 @@ def test_slices_volumes_and_patches_train(settings: tuple[str, ...], size: str, 
         ),
         (("trainer.precision=17",), "Precision 17 is invalid"),
         (("monitor=val/fid",), "`monitor` must be one of the validation metrics"),
-        (("resume=nowhere",), "`resume` must be auto, never, a checkpoint, or a run folder"),
     ],
 )
-def test_mistakes_are_told_in_one_message(arguments: tuple[str, ...], message: str, here) -> None:
+@pytest.mark.usefixtures("here")  # it puts the handlers of the log back
+def test_mistakes_in_values_are_told_in_one_message(arguments: tuple[str, ...], message: str, capfd) -> None:
     Path("empty").mkdir()
-    code, said = here("train", *TINY, "logger=csv", *arguments)
-    assert code == 1
+    with pytest.raises(SystemExit, match="1"), one_message(None):
+        train(composed(*TINY, "logger=csv", *arguments))
+    said = "".join(capfd.readouterr())
     assert message in said
     assert "Traceback" not in said
 
