@@ -6,6 +6,7 @@ import torch
 from benchmarks import devices
 
 
+@pytest.mark.slow
 def test_smoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["devices", "smoke=true"])
     devices.main()

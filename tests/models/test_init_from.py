@@ -220,8 +220,8 @@ def test_classes_of_other_names_are_told_of(source: Path) -> None:
     ("model", "covariates", "layers"),
     [
         ("resnet_gan", "[age]", ("g.condition.embedding", "d.verdict.projection")),
-        ("cgan", "[age]", ("g.condition.embedding", "d.map.0")),
-        ("stylegan2", "[age]", ("g.mapping.embedding", "d.verdict.projection")),
+        pytest.param("cgan", "[age]", ("g.condition.embedding", "d.map.0"), marks=pytest.mark.slow),
+        pytest.param("stylegan2", "[age]", ("g.mapping.embedding", "d.verdict.projection"), marks=pytest.mark.slow),
         ("acgan", "[age,sex]", ("d.verdict.linear",)),
     ],
 )

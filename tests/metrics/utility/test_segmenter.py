@@ -28,7 +28,7 @@ class Threshold(Segmenter):
         return images
 
 
-@pytest.mark.parametrize(("spatial_dims", "side", "least"), [(2, 32, 0.8), (3, 16, 0.7)])
+@pytest.mark.parametrize(("spatial_dims", "side", "least"), [(2, 32, 0.8), pytest.param(3, 16, 0.7, marks=pytest.mark.slow)])
 def test_it_finds_planted_squares(spatial_dims, side, least):
     train, test = (squares(seed=seed, side=side, spatial_dims=spatial_dims) for seed in (0, 1))
     network = fit_segmenter([train], Training(steps=100, batch_size=8), seed=0)

@@ -107,7 +107,8 @@ def test_every_network_plays_the_same_game(pair: Any, arguments: dict[str, Any])
     assert_same_game(EAGER, pair, **arguments)
 
 
-@pytest.mark.parametrize("pair", [MLP, pytest.param(DCGAN, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", [MLP, DCGAN])
 def test_so_it_does_under_autocast(pair: Any) -> None:
     assert_same_game(EAGER, pair, tolerance=0.02, dtype=torch.bfloat16)  # 8 bits of mantissa
 
