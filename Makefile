@@ -3,8 +3,6 @@
 .PHONY: help setup run test test-slow lint format benchmark clean
 PYTHON ?= python3
 bin := .venv/bin
-# one more than cores, as some tests wait for processes of their own; each needs 1.5 GB
-workers = $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))")
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,7 +18,7 @@ run: .venv/.installed ## set up, then train the demo: a ResNet GAN on the chest 
 	$(bin)/python -m medgan_pl.train model=resnet_gan data=chest_xray experiment=demo
 
 test: .venv/.installed ## the tests: CPU, no network, minutes
-	PYTHONDONTWRITEBYTECODE= $(bin)/python -m pytest -m 'not slow' -n $(workers) --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(bin)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: .venv/.installed ## the checks that take minutes each: before a release, or after a change of what they guard
 	$(bin)/python -m pytest -m slow -n auto --maxprocesses 2

@@ -48,6 +48,7 @@ def test_truncation_draws_nearer_to_the_average_and_says_so(style: Path, here) -
     assert "truncation" not in json.loads(Path("t_null/000000.png.json").read_text())["config"]
 
 
+@pytest.mark.slow  # .ci/run runs it
 def test_the_penalty_and_the_mean_path_length_are_of_the_run(style: Path) -> None:
     state = torch.load(style, weights_only=True)["state_dict"]
     assert state["game.path_length"] > 0

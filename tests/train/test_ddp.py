@@ -145,7 +145,7 @@ main()
 """
 
 
-@pytest.mark.slow  # .ci/run has such a run
+@pytest.mark.slow  # .ci/run runs it
 def test_a_run_of_two_processes(tmp_path: Path) -> None:
     Path("watched.py").write_text(SCRIPT)
     settings = [value for value in TINY if value not in ("trainer=cpu", "validate_every=32")]

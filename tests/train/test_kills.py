@@ -157,7 +157,7 @@ def stop(process: Process, folder: Path, signum: int, to: Callable[[int, int], N
 @pytest.mark.parametrize(
     ("setting", "signum", "to"),
     [
-        ("one process", signal.SIGTERM, os.killpg),
+        pytest.param("one process", signal.SIGTERM, os.killpg, marks=pytest.mark.slow),  # .ci/run runs it
         pytest.param("one process, 2 workers", signal.SIGTERM, os.killpg, marks=pytest.mark.slow),
         pytest.param("two ranks", signal.SIGUSR1, os.kill, marks=pytest.mark.slow),
     ],
