@@ -17,7 +17,6 @@ from pydicom.uid import JPEGExtended12Bit, RLELossless
 from medgan_pl.data.readers.header import (
     HEADER_BYTES,
     LAYOUT,
-    MAX_VALUE,
     ORIGIN,
     PIECE_BYTES,
     DicomFile,
@@ -30,6 +29,7 @@ from medgan_pl.data.readers.header import (
 from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, faults, single_channel
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
+MAX_VALUE = 1e9  # no scanner's values lie beyond it: the rescaling is broken
 RLE_BYTES = 2**24  # 16 MiB of RLE can expand by 64, to 1 GiB in 6 s, before pydicom checks
 MONOCHROME, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 STORED = ["BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]

@@ -14,7 +14,6 @@ from medgan_pl.data.readers.pictures import Bounded, faults
 from medgan_pl.data.readers.scan import ScanError
 
 HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in total, each of at most 2^18 reads counts as 1 KiB; at once: the largest LUT has 128 KiB
-MAX_VALUE = 1e9
 ORIGIN = ["ImageType", "SeriesDescription"]
 LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"]
 HEADER_TAGS = [
@@ -125,6 +124,8 @@ def sane(value: float | tuple[float, ...] | None, low: float, high: float) -> fl
 
 
 class DicomFile(Bounded):
+    """A DICOM file that is read in bounds. Raise ScanError for a file deflated as a whole, whose size no bound could hold."""
+
     def read(self, size: int = -1) -> bytes:
         if size < 0:  # pydicom does this only to inflate the whole file, without a bound
             raise ScanError("a DICOM must not be deflated as a whole (1.2.840.10008.1.2.1.99); store it uncompressed")
@@ -140,6 +141,7 @@ def parse(file: Bounded, tags: list[str]) -> pydicom.FileDataset:
 
 
 def text(found: pydicom.Dataset, name: str) -> str:
+    """Return an attribute as text, several values joined by a backslash; "" if it is missing or illegible."""
     try:
         value = found.get(name)
     except Exception:  # illegible counts as absent: the code that needs it raises
@@ -159,11 +161,13 @@ def numbers(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...] 
 
 
 def lengths(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...] | None:
+    """Return `count` finite numbers above 0, else None."""
     values = numbers(found, name, count)
     return values if values and min(values) > 0 else None
 
 
 def whole(found: pydicom.Dataset, name: str, absent: int) -> int:
+    """Return a whole number, `absent` if it is missing or illegible."""
     values = numbers(found, name, 1)
     return int(values[0]) if values else absent
 
