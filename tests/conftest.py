@@ -1,5 +1,6 @@
 """Load what all tests share (shared.py), but only where tests run: the process of pytest-xdist that hands them out stays light."""
 
+import atexit
 import gc
 import os
 
@@ -9,6 +10,8 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("tx", None):
         config.pluginmanager.import_plugin("shared")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        atexit.register(os._exit, 0)  # what it has to say is said: to take the libraries apart takes seconds
 
 
 def pytest_collection_finish() -> None:

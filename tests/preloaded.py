@@ -3,6 +3,7 @@
 Each connection to its socket is one request and one answer, a line of JSON each. `command_line.py` is its client.
 """
 
+import atexit
 import importlib
 import json
 import os
@@ -10,6 +11,7 @@ import pkgutil
 import runpy
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def preload() -> None:
 
     for name in LIBRARIES:
         importlib.import_module(name)
-    importlib.import_module("hydra.core.plugins").Plugins.instance()  # looks for Hydra's plugins, once a process
+    importlib.import_module("composing").compose_quickly()
     for module in pkgutil.walk_packages(medgan_pl.__path__, "medgan_pl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -56,6 +58,29 @@ def become(request: dict[str, Any]) -> None:
     sys.argv = [request["module"], *request["arguments"]]
 
 
+def run(module: str) -> int:
+    """Run a module as `python -m` does; return the exit code that Python would give."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+        return 1 if isinstance(stop.code, str) else stop.code or 0
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def end(code: int) -> None:
+    """End as Python does, but leave the memory as it is: to take the libraries apart would take two seconds."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 def main(path: str, watched: int) -> None:
     """Serve at the socket `path` until the process `watched` has ended."""
     preload()
@@ -70,7 +95,7 @@ def main(path: str, watched: int) -> None:
             Path(left).unlink()
     else:  # in a fork
         become(request)
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        end(run(request["module"]))
 
 
 def requests(listener: socket.socket, watched: int) -> Iterator[dict[str, Any]]:

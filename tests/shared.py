@@ -19,9 +19,9 @@ import pytest
 import torch
 import typecheck  # noqa: F401  (before anything of the package is imported)
 from command_line import TINY, command
+from composing import compose_quickly
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from written_checkpoint import checkpoint_bytes, saved
@@ -31,6 +31,7 @@ from medgan_pl.core.console import configuration_folder
 
 THREADS = 1  # two wait for each other on a busy machine, and the tests are too small to gain
 torch.set_num_threads(THREADS)
+compose_quickly()
 
 
 @pytest.fixture(autouse=True)
@@ -158,11 +159,7 @@ def refused(whole: dict[str, Any]) -> Callable[..., None]:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str]]]:
-    """Runs an entry point in this process, which spares the seconds of its imports: (exit code, what it said).
-
-    Hydra composes each configuration twice, at first only to see whether it names hydra.mode; none of those in the tests does.
-    """
-    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
+    """Runs an entry point in this process, which spares the seconds of its imports: (exit code, what it said)."""
 
     def call(name: str, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", [name, *arguments])
