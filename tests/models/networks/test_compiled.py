@@ -94,13 +94,14 @@ def assert_same_game(compiled: Callable[[nn.Module], Any], pair: Any, tolerance:
 EAGER = partial(Compiled, backend="aot_eager")  # traces and differentiates as every backend does, and needs no compiler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pair", "arguments"),
     [
-        (MLP, {"short": 5}),
-        pytest.param(DCGAN, {"classes": 3}, marks=pytest.mark.slow),
-        pytest.param(RESNET, {}, marks=pytest.mark.slow),
-        pytest.param(DCGAN, {"spatial_dims": 3}, marks=pytest.mark.slow),
+        (MLP, {"short": 5}),  # .ci/run runs it
+        (DCGAN, {"classes": 3}),
+        (RESNET, {}),
+        (DCGAN, {"spatial_dims": 3}),
     ],
 )
 def test_every_network_plays_the_same_game(pair: Any, arguments: dict[str, Any]) -> None:
@@ -120,6 +121,7 @@ def test_inductor_plays_the_same_game(pair: Any) -> None:
     assert_same_game(Compiled, pair, classes=3, short=5)
 
 
+@pytest.mark.slow  # .ci/run runs it
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs g++ on the CPU")
 def test_inductor_draws_the_random_numbers_of_the_plain_network() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
