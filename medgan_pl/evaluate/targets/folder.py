@@ -26,7 +26,7 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
     """Return the images in `config.fake` with the reals in `config.real`, all read by the same pipeline.
 
     Half of the patients of the reals are the reference, the other half the floor. Raises ValueError without `real`, for classes that
-    differ between the folders, and with `paired` as `matched`.
+    differ between the folders, for fakes that are reals as `refuse_reals`, and with `paired` as `matched`.
     """
     if config.real is None:
         raise ValueError("`real` must be given with `fake`: a folder of real images to compare them with")
@@ -41,6 +41,7 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
     for side, other in modules.items():
         if other.classes and data.classes and other.classes != data.classes:
             raise ValueError(f"the classes of {side} must be those of real, got {list(other.classes)} and {list(data.classes)}")
+    refuse_reals(modules["fake"], data)
     images = {side: with_masks(real_set(each, each.rows["train"]), config.masks[side], each, side) for side, each in modules.items()}
     fake, real, train = replace(images["fake"], groups=None), images["real"], images.get("train")
     if list(config.groups) == ["paired"]:  # pairs need no halves
@@ -70,6 +71,21 @@ def notes_on(modules: "dict[str, ImageDataModule]", *, paired: bool) -> list[str
             "(films) or window (CT) keeps the stored values."
         )
     return notes
+
+
+def refuse_reals(fake: "ImageDataModule", real: "ImageDataModule") -> None:
+    """Raise ValueError if a fake has the values of a real, whatever the names, formats and headers of their files.
+
+    Folders were mixed up then. A generator that copies its training images is found by privacy, which also knows near-copies.
+    """
+    reals = {record.pixels: record.name for record in real.records}
+    same = [f"{record.name} is {reals[record.pixels]}" for record in fake.records if record.pixels in reals]
+    if same:
+        shown = "; ".join(same[:3]) + (f"; and {len(same) - 3} more" if len(same) > 3 else "")
+        raise ValueError(
+            f"no image of fake= may be one of real=, got {len(same)} of {len(fake.records)} with the same values ({shown}); name the "
+            "folder of generated images in fake=, or take these images out of one of both. Copies of training images: real=OTHERS train=DIR"
+        )
 
 
 def places_of(rows: np.ndarray, data: "ImageDataModule") -> torch.Tensor:
