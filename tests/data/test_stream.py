@@ -135,6 +135,18 @@ def test_a_batch_takes_its_split_s_rows_and_the_labels_of_their_records():
     assert sorted(Batches(Table(gather, {"image": 1}, records), np.array([0]), degraded=True)[[0]]) == ["image", "record"]
 
 
+def test_the_source_of_a_held_out_image_is_keyed_by_its_row_whatever_its_place_in_the_batch():
+    images = SimpleNamespace(images=lambda places, shape: torch.zeros(len(places), *shape))
+    table = Table(
+        Rows(images, np.arange(9), (1, 2, 2)), {"image": 1}, np.arange(9), seed=5,
+        degrade=lambda whole, generator: whole + torch.rand(whole.shape, generator=generator),
+    )  # fmt: skip
+    together = table.batch(np.arange(9), np.arange(9), degraded=True)["source"]
+    assert len(together.flatten(1).unique(dim=0)) == 9
+    for rows in ([8, 3, 5], [3], [0, 1]):
+        assert torch.equal(table.batch(np.array(rows), np.arange(len(rows)), degraded=True)["source"], together[rows])
+
+
 def test_an_epoch_of_patches_shows_every_row_once():
     turns = [turn for batch in islice(Stream(12, 4, 0), 9) for turn in batch]
     assert set(Counter(turn % 12 for turn in turns).values()) == {3}
