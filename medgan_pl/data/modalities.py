@@ -28,8 +28,8 @@ from medgan_pl.data.readers.series import read_series
 # Air is -1000 HU, and only voxels with air lie below fat (-100 HU). A signal has such values only where interpolation rings, in FEW % of
 # its voxels.
 FROM_AIR_HU, NO_TISSUE_HU, FEW = -900, -200, 1
-# Modalities whose single images are slices and no films.
-SLICED = ("CT", "MR", "NM", "PT", "SEG", "US")
+# Modalities whose single images are slices, photographs or doses, and no films.
+SLICED = ("CT", "ECG", "ES", "GM", "IVUS", "MR", "NM", "OP", "OPT", "PT", "RTDOSE", "SEG", "SM", "US", "XC")
 
 
 class XRay:

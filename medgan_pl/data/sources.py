@@ -24,7 +24,7 @@ from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 3
+TABLE_VERSION = 4
 
 
 class Source(Protocol):

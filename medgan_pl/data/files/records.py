@@ -72,8 +72,13 @@ def first_of(name: str) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return True for a DICOM file: by its suffix, or by its preamble if the suffix is unknown (none, or the end of a UID)."""
+    """Return True for a DICOM file: by its suffix, or by its preamble if the suffix is unknown (none, or the end of a UID).
+
+    A DICOMDIR, the directory of a disc, is none.
+    """
     suffix = path.suffix.lower()
+    if path.stem.upper() == "DICOMDIR":
+        return False
     if suffix in (*PICTURES, *DICOMS, *OTHERS):
         return suffix in DICOMS
     try:

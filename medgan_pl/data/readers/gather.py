@@ -9,14 +9,14 @@ from pathlib import Path
 
 from medgan_pl.data.files.names import DICOMS, ITK
 from medgan_pl.data.files.records import Item, is_dicom, several
+from medgan_pl.data.readers.films import no_films
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.itk import files_of
 from medgan_pl.data.readers.scan import ScanError
-from medgan_pl.data.readers.series import group_series
+from medgan_pl.data.readers.series import SECONDARY_CAPTURE, group_series
 
 # Modalities (DICOM PS3.3 C.7.3.1.1.1) that messages name. Any other text in that field might name a patient.
 NAMED = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Gathered:
 
 
 def gather_films(items: Sequence[Item], sliced: Sequence[str]) -> Gathered:
-    """Return the films among files, each with its DICOM patient; images of a modality in `sliced` are no films."""
+    """Return the films among files, each with its DICOM patient; images of a modality in `sliced` are no films, see `no_films`."""
     headers, _ = headers_of(items)  # a film with an unreadable header is reported when its pixels are read
-    slices = {paths: header.modality for paths, header in headers.items() if header.modality in sliced}
-    known = [item.of(headers[item.paths].patient) if item.paths in headers else item for item in items if item.paths not in slices]
-    skipped = Counter(f"images of modality {modality}, which are no films" for modality in slices.values())
-    return Gathered(known, {}, skipped, Counter(header.description for header in headers.values()))
+    reasons = no_films(headers.values(), sliced)
+    films = [item for item in items if item.paths[0] not in reasons]
+    known = [item.of(headers[item.paths].patient) if item.paths in headers else item for item in films]
+    return Gathered(known, {}, Counter(reasons.values()), Counter(header.description for header in headers.values()))
 
 
 def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str] | None) -> Gathered:
@@ -55,7 +55,7 @@ def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str
     unusable |= torn
     skipped: Counter[str] = Counter()
     descriptions: Counter[str] = Counter()
-    hollow = {header.series for header in headers.values() if not header.has_pixels and header.series}
+    hollow = {header.series for header in headers.values() if not header.has_pixels and header.claims_image and header.series}
     for group in group_series(list(headers.values())):
         descriptions[group.headers[0].description] += 1
         reason = group.skipped or passed_over(group.headers, modality, pattern)

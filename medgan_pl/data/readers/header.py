@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
+from pydicom.config import IGNORE
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
 from medgan_pl.data.readers.pictures import Bounded, faults
 from medgan_pl.data.readers.scan import ScanError
@@ -20,6 +22,8 @@ HEADER_TAGS = [
     *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", *ORIGIN, *LAYOUT),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
 ]
+# Facts that two images of one exposure share wherever both state them.
+EXPOSURE_TAGS = ["IrradiationEventUID", "AcquisitionDate", "AcquisitionTime", "ImageLaterality", "Laterality", "ViewPosition"]
 NUMBERS = {"age": "PatientAge", "height": "PatientSize", "weight": "PatientWeight"}
 PATIENT = ("age", "sex", "height", "weight", "bmi")  # features of the patient in a header, by the names of covariates
 YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25, "": 1.0}  # units of a PatientAge such as 045Y or 018M; some write 45
@@ -34,6 +38,7 @@ class Header:
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
     - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: the directions of increasing column and row.
     - `pixel_spacing_mm`: (between rows, between columns).
+    - `study`: a hash as `series`. `intent`: FOR PROCESSING, FOR PRESENTATION or "". `exposure`: the facts EXPOSURE_TAGS, "" if not stated.
     """
 
     path: Path
@@ -56,6 +61,14 @@ class Header:
     instance: int
     has_pixels: bool
     synthetic: bool
+    study: str | None = None
+    intent: str = ""
+    exposure: tuple[str, ...] = ()
+
+    @property
+    def claims_image(self) -> bool:
+        """Return True if the file says that it is an image; a report, a directory or a presentation state does not."""
+        return self.rows > 0 or "Image" in UID(self.sop_class, IGNORE).name
 
 
 def read_header(path: Path) -> Header:
@@ -65,17 +78,17 @@ def read_header(path: Path) -> Header:
     """
     with path.open("rb") as file, faults("a DICOM with a corrupt header"):
         bounded = DicomFile(file, HEADER_BYTES, PIECE_BYTES)
-        found = parse(bounded, HEADER_TAGS)
+        found = parse(bounded, [*HEADER_TAGS, "PresentationIntentType", *EXPOSURE_TAGS])
         has_pixels = bounded.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
         study, series = text(found, "StudyInstanceUID"), text(found, "SeriesInstanceUID")
         return Header(
             path=path,
-            series=hashlib.blake2b(f"{study} {series}".encode(), digest_size=16).hexdigest() if series else None,
+            series=hidden(f"{study} {series}") if series else None,
             patient=text(found, "PatientID") or None,
             description=text(found, "SeriesDescription"),
             modality=text(found, "Modality"),
             image_type=tuple(part.strip().upper() for part in text(found, "ImageType").split("\\")),
-            sop_class=text(found, "SOPClassUID"),
+            sop_class=text(found, "SOPClassUID") or text(found.file_meta, "MediaStorageSOPClassUID"),
             rows=whole(found, "Rows", 0),
             columns=whole(found, "Columns", 0),
             frames=whole(found, "NumberOfFrames", 1),
@@ -89,7 +102,21 @@ def read_header(path: Path) -> Header:
             instance=whole(found, "InstanceNumber", 0),
             has_pixels=has_pixels,
             synthetic=synthetic(found),
+            study=hidden(study) if study else None,
+            intent=text(found, "PresentationIntentType").upper(),
+            exposure=tuple(exposure_fact(found, name) for name in EXPOSURE_TAGS),
         )
+
+
+def exposure_fact(found: pydicom.Dataset, name: str) -> str:
+    """Return the hash of a fact about the exposure, "" if it is not stated; times count to the second."""
+    fact = text(found, name).upper()
+    return hidden(fact.partition(".")[0] if name == "AcquisitionTime" else fact) if fact else ""
+
+
+def hidden(identifier: str) -> str:
+    """Return the hash of an identifier, 32 hex digits."""
+    return hashlib.blake2b(identifier.encode(), digest_size=16).hexdigest()
 
 
 def read_patient(path: Path) -> dict[str, str]:

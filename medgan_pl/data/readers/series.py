@@ -12,6 +12,8 @@ from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.scan import MAX_SLANT_DEG, Scan, ScanError, bound, canonical, spacing_of
 
 CALIBRATED = ("CT", "PT")  # HU, Bq/ml: without a rescale the values are raw
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+NO_IMAGE = "no image (a report, a plan, a directory)"
 SAME_PLACE_MM = 0.001
 # Headers round positions, commonly to 0.1 mm at worst; slices farther off the even grid are not evenly spaced.
 UNEVEN_MM, UNEVEN_SHARE = 0.06, 0.01
@@ -45,7 +47,7 @@ def group_series(headers: Iterable[Header]) -> list[Series]:
 
 def why_skipped(header: Header) -> str | None:
     if not header.has_pixels:
-        return "no image (a report, a plan, a directory)"
+        return NO_IMAGE
     if header.series is None:
         return "SeriesInstanceUID missing: it is unknown which files belong together"
     return "a localizer (scout), no slice of a volume" if "LOCALIZER" in header.image_type else None
