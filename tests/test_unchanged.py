@@ -73,7 +73,7 @@ EVALUATED = {
     "resnet_hybrid": ("groups=[fidelity,use,privacy]", "use.seeds=2", "use.steps=10", "use.width=4", "extractor=[random,radiomics]"),
     "unet_gan": ("groups=[fidelity,paired]", "extractor=radiomics"),
 }
-APPLIED = {"windows": ("window=16", "overlap=0.25", "force=true"), "resampled": ("resample=true",)}
+APPLIED = {"windows": ("window=16", "overlap=0.25", "force=true"), "resampled": ("resample=true", "coarser=true")}
 ITEMS = (*TRAININGS, "evaluate", "apply")
 
 Found = dict[str, Any]

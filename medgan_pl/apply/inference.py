@@ -1,5 +1,6 @@
 """Inference on whole films and volumes: read a scan, map it to [-1, 1], generate by windows, map back to native units, write it."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan_pl.apply.detail import Loss
 from medgan_pl.apply.inputs import masks_of
 from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.reference import Reference, read_reference
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from medgan_pl.models.module import AdversarialModule
 
 # The settings of the command line that change the result.
-SETTINGS = ("from", "to", "resample", "force", "uncertainty", "seed", "overlap")
+SETTINGS = ("from", "to", "resample", "coarser", "force", "uncertainty", "seed", "overlap")
 # Side of a window in output pixels. Most slices are then one window, without a seam. In larger films a quarter of it overlaps, 128 pixels:
 # a pixel of a deep generator (RRDB) depends on more than that, so near the border of a window it differs from that of the whole image.
 WINDOW_PX = 512
@@ -123,8 +125,8 @@ class Inference:
     def write(self, item: Item, target: Path, holes: Item | None) -> bool:
         """Write the generated image of a scan, its standard deviation if asked for, and their sidecars; return False if they are there.
 
-        `holes` is the mask of the scan, for a generator that needs one. Raises ScanError and ValueError for a scan that cannot be used, and
-        OSError.
+        `holes` is the mask of the scan, for a generator that needs one. The detail that is lost is printed. Raises ScanError and
+        ValueError for a scan that cannot be used, and OSError.
         """
         if self.frame.holes and holes is None:
             raise ValueError("it has no mask of its name in `holes`")
@@ -140,9 +142,15 @@ class Inference:
             scan = stack_companions(scan, {"holes": self.reading.masks.read(holes)})
         if not self.settings["force"]:
             self.pipeline.check_modality(item, scan)
-        kind = alike(item, scan, self.layout.each_axis(self.reading.factors), origin)
+        scales = self.scales(scan)
+        loss = None if self.keeps_known else Loss.of(scan, self.layout, scales)
+        if loss:
+            print(f"{item.name}: {loss}", file=sys.stderr)
+        kind = alike(
+            item, scan, self.layout.each_axis(self.reading.factors), origin, f"Resampled: {loss}".replace("×", "x") if loss else ""
+        )
         levels, unit = self.native(scan)
-        mean, deviation = self.made(scan, levels, content)
+        mean, deviation = self.made(scan, scales, levels, content)
         target.parent.mkdir(parents=True, exist_ok=True)
         spacing_mm = self.made_spacing(scan)
         if self.reading.segments:
@@ -151,11 +159,12 @@ class Inference:
             made_of = self.modality.name if self.reading.own else self.reading.inverse.modality  # as DICOM names it
             facts = Facts(0, unit, min(low for low, _ in levels), max(high for _, high in levels), spacing_mm)
             path = kind.image(target, mean[0], facts, self.provenance, made_of)
+        lost = {"lost": loss and loss.plain()}
         if deviation is not None:
             of = "probability" if self.reading.segments else unit
-            self.write_sidecar(kind.spread(names[1], deviation), origin, {"unit": of, "content": "standard deviation over passes"})
+            self.write_sidecar(kind.spread(names[1], deviation), origin, {"unit": of, "content": "standard deviation over passes"} | lost)
         meaning = {"structures": self.reading.structures} if self.reading.segments else {"unit": unit, "levels": levels}
-        self.write_sidecar(path, origin, meaning | {"spacing_mm": spacing_mm})  # last: it marks the output as complete
+        self.write_sidecar(path, origin, meaning | lost | {"spacing_mm": spacing_mm})  # last: it marks the output as complete
         return True
 
     def masks(self, items: Sequence[Item], source: Path) -> dict[str, Item]:
@@ -175,14 +184,18 @@ class Inference:
         factors = self.layout.each_axis(self.reading.factors)
         return scan.spacing_mm and tuple(mm / factor for mm, factor in zip(scan.spacing_mm, factors, strict=True))
 
-    def made(self, scan: Scan, levels: Levels, key: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def scales(self, scan: Scan) -> tuple[float, ...] | None:
+        """Return the scales to the spacing of training. Raise ValueError as `scales_to_training`."""
+        options = {key: self.settings[key] for key in ("resample", "force", "coarser")}
+        options |= {"enlarges": max(self.reading.enlarges) > 1, "keeps": self.keeps_known}
+        return scales_to_training(scan, self.pipeline, self.reading.spacing_mm, self.reading.factors, **options)
+
+    def made(self, scan: Scan, scales: tuple[float, ...] | None, levels: Levels, key: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the generated image on the axes of the scan, (M, *S · factors), and the standard deviation of several passes or None.
 
         M = 1 in native units, or one probability for each structure. The deviation (*S · factors) of probabilities is the largest one.
         """
         images = self.pipeline.source_images(scan)
-        options = {key: self.settings[key] for key in ("resample", "force")}
-        scales = scales_to_training(scan, self.pipeline, self.reading.spacing_mm, self.reading.factors, **options)
         count = self.settings["uncertainty"] or 1
         mean = squares = torch.zeros(())
         for number, values in enumerate(self.passes(images, scales, levels, count, key), 1):

@@ -60,9 +60,11 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     for name, min_value in {"batch_size": 1, "seed": 0, "uncertainty": 2}.items():
         if settings[name] is not None:
             whole_number(name, settings[name], min_value)
-    for name in ("resample", "force"):
+    for name in ("resample", "coarser", "force"):
         if not isinstance(settings[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {settings[name]}")
+    if settings["coarser"] and not settings["resample"]:
+        raise ValueError("`coarser` must come with resample=true, whose loss of detail it allows; without it nothing is lost, leave it out")
     if not isinstance(settings["overlap"], int | float) or not 0 <= settings["overlap"] <= 0.9:
         raise ValueError(f"`overlap` must be a share in 0 to 0.9, got {settings['overlap']}")
     return settings

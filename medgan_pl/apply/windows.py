@@ -9,6 +9,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 from torch.nn import functional as F
 
+from medgan_pl.apply.detail import Loss, check_loss, ways_out
 from medgan_pl.data.prepare.geometry import resample
 from medgan_pl.data.prepare.pipelines import Pipeline
 from medgan_pl.data.readers.scan import MAX_VOXELS, Scan, ScanError
@@ -105,13 +106,16 @@ def at_spacing(apply: Generate, images: Tensor, scales: Sequence[float], factors
 
 
 def scales_to_training(
-    scan: Scan, pipeline: Pipeline, spacing_mm: Sequence[float] | None, factors: Sequence[int], *, resample: bool, force: bool
-) -> tuple[float, ...] | None:
+    scan: Scan, pipeline: Pipeline, spacing_mm: Sequence[float] | None, factors: Sequence[int], *,
+    resample: bool, force: bool, coarser: bool = False, enlarges: bool = False, keeps: bool = False,
+) -> tuple[float, ...] | None:  # fmt: skip
     """Return the side of a training source's pixel in pixels of the scan, along each axis of an image; None: use the scan as it is.
 
     `spacing_mm` is that of the training images, and `factors` the enlargement of a source to them. Films without a spacing are measured in
-    pixels: with their proportions kept, they must fill a training source as training films did. Raises ValueError for a scan whose spacing
-    is out of tolerance, unless `resample` or `force` is set; if both are, it is resampled.
+    pixels: with their proportions kept, they must fill a training source as training films did. `enlarges`: the generator makes more
+    pixels of its source. `keeps`: the known pixels of the scan stay as they are, so no detail is lost. Raises ValueError for a scan whose
+    spacing is out of tolerance, unless `resample` or `force` is set; if both are, it is resampled. Raises it as `check_loss` for detail
+    that would be lost and that `coarser` does not allow.
     """
     layout, shape = pipeline.layout, pipeline.layout.within(scan.pixels.shape)
     if spacing_mm is not None and scan.spacing_mm is not None:
@@ -126,10 +130,12 @@ def scales_to_training(
     close = all(1 / (1 + SPACING_TOLERANCE) <= scale <= 1 + SPACING_TOLERANCE for scale in scales)
     if close or (force and not resample):
         return None
+    loss = None if keeps else Loss.of(scan, layout, scales)
     if not resample:
         wanted_text, own_text = (" × ".join(text) for text in numbers)
         raise ValueError(
             f"its {what} must be within {SPACING_TOLERANCE:.0%} of that of training, {wanted_text} {unit}, got {own_text} {unit}; "
-            "resample=true resamples it there and the result back, force=true uses it unchanged"
+            + ways_out(loss, enlarged=enlarges)
         )
+    check_loss(loss, enlarged=enlarges, coarser=coarser)
     return scales

@@ -37,13 +37,16 @@ class Alike(Protocol):
     def spread(self, path: Path, values: np.ndarray) -> Path: ...
 
 
-def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict) -> Alike:
-    """Return the writer of results for a scan, with `factors` times as many voxels along each axis; `settings` as in `write_derived`."""
+def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: str = "") -> Alike:
+    """Return the writer of results for a scan, with `factors` times as many voxels along each axis.
+
+    `settings` and `note` are those of `write_derived`.
+    """
     if scan.affine is not None:
         frame = frame_of(item.paths, scan.affine)
         files = item.paths[0].name.lower().endswith((*NIFTI, *ITK))
-        return AsNifti(frame, factors) if files else AsSeries(frame, factors, item.paths, settings)
-    return AsPicture(scan) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings)
+        return AsNifti(frame, factors) if files else AsSeries(frame, factors, item.paths, settings, note)
+    return AsPicture(scan) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings, note)
 
 
 class AsNifti:
@@ -70,16 +73,16 @@ class AsNifti:
 class AsSeries(AsNifti):
     """A DICOM series; labels and spreads, which do not fit its modality, as NIfTI in the geometry of the series."""
 
-    def __init__(self, frame: "Frame", factors: Sequence[int], paths: Sequence[Path], settings: dict) -> None:
+    def __init__(self, frame: "Frame", factors: Sequence[int], paths: Sequence[Path], settings: dict, note: str) -> None:
         super().__init__(frame, factors)
-        self.paths, self.settings = paths, settings
+        self.paths, self.settings, self.note = paths, settings, note
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
         own = {axis: factor for axis, factor in zip(self.frame.order, self.factors, strict=True)}
         write_derived(
             path, self.frame.own(values), [header.path for header in in_order([read_header(path) for path in self.paths])], facts,
             provenance, modality=modality, affine=self.frame.finer(self.factors), factors=[own[axis] for axis in range(3)],
-            settings=self.settings,
+            settings=self.settings, note=self.note,
         )  # fmt: skip
         return path
 
@@ -113,13 +116,16 @@ class AsPicture:
 class AsFilm(AsPicture):
     """A DICOM film as Computed Radiography; labels and spreads as pictures."""
 
-    def __init__(self, scan: Scan, factors: Sequence[int], source: Path, settings: dict) -> None:
+    def __init__(self, scan: Scan, factors: Sequence[int], source: Path, settings: dict, note: str) -> None:
         super().__init__(scan)
-        self.factors, self.source, self.settings = factors, source, settings
+        self.factors, self.source, self.settings, self.note = factors, source, settings, note
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
         path = path.with_name(path.name + ".dcm")
-        write_derived(path, values, [self.source], facts, provenance, modality=modality, factors=(1, *self.factors), settings=self.settings)
+        write_derived(
+            path, values, [self.source], facts, provenance, modality=modality, factors=(1, *self.factors), settings=self.settings,
+            note=self.note,
+        )  # fmt: skip
         return path
 
 

@@ -30,7 +30,7 @@ LAST_SERIES = 2**31 - 1  # VR IS
 
 def write_derived(
     path: Path, values: np.ndarray, sources: Sequence[Path], facts: Facts, provenance: Provenance, *, modality: str,
-    affine: np.ndarray | None = None, factors: Sequence[int] = (1, 1, 1), settings: dict | None = None,
+    affine: np.ndarray | None = None, factors: Sequence[int] = (1, 1, 1), settings: dict | None = None, note: str = "",
 ) -> None:  # fmt: skip
     """Write the result for the images in `sources`: (H, W) as one file at `path`, (D, H, W) as a folder of slices, one series.
 
@@ -38,6 +38,7 @@ def write_derived(
     - sources: the files of the slices, in the order of the slices of `values`; each gives `factors[0]` slices.
     - affine: (4, 4), indices of `values` -> RAS+ mm; None for films, whose pixel spacing becomes that of the source / factors.
     - settings: plain containers; all that made these values besides `provenance`, for the UIDs: the same image has the same UIDs.
+    - note: what else DerivationDescription says, such as the detail that is lost.
 
     Patient, study, frame of reference and, for the same modality, the acquisition are those of each source; series and instances are new.
     ImageType is DERIVED, ContentQualification RESEARCH. Raise ScanError for a source with a corrupt header, and as `write_dicom`.
@@ -51,7 +52,7 @@ def write_derived(
     with faults("a DICOM whose header cannot be copied"):
         headers = [read(source, modality) for source in sources]
         for k in range(len(stored)):
-            one = header(headers[k // factors[0]], facts, provenance, modality, identity)
+            one = header(headers[k // factors[0]], facts, provenance, modality, identity, note)
             one.RescaleSlope, one.RescaleIntercept = ds(slope), ds(intercept)
             one.RescaleType = "HU" if modality == "CT" else "US"
             one.PixelRepresentation = int(modality == "CT")
@@ -75,7 +76,7 @@ def read(source: Path, modality: str) -> Dataset:
         return parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), f"{KEPT} {ASKED} {TYPE_1[sop]} {TYPE_2[sop]}".split())
 
 
-def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str, identity: str) -> Dataset:
+def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str, identity: str, note: str = "") -> Dataset:
     """Return the header of an image of `modality` without pixels and position; required attributes that the source lacks are empty."""
     sop, one = SOP_CLASSES[modality], Dataset()
     same = f"{TYPE_1[sop]} {TYPE_2[sop]}".split() if text(source, "Modality") == modality else []
@@ -99,7 +100,7 @@ def header(source: Dataset, facts: Facts, provenance: Provenance, modality: str,
     one.ContentQualification = "RESEARCH"
     one.DerivationDescription = clean(
         f"Made by a generative network, not measured: medgan_pl {provenance.version}, model {provenance.model}, checkpoint SHA-256 "
-        f"{provenance.checkpoint_sha256}"
+        f"{provenance.checkpoint_sha256}" + (f". {note}" if note else "")
     )
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.get("SOPClassUID"), source.get("SOPInstanceUID")
