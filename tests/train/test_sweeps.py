@@ -4,14 +4,20 @@ import csv
 import json
 import math
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from command_line import TINY, command
+from hydra import main as hydra_main
+from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
-from medgan_pl.train.sweeps.children import child, positions, tabulate
+from medgan_pl.train.sweeps.children import SweepTable, child, positions, tabulate
+from medgan_pl.train.sweeps.folders import RESOLVER
 
 
 def table(sweep: str | Path = "sweep") -> list[dict[str, str]]:
@@ -113,6 +119,62 @@ class TestTable:
         axes = Figure().add_subplot()
         assert positions(axes, values) == pytest.approx(places, abs=0.2)
         assert axes.get_xscale() == scale
+
+
+class TestFolders:
+    """Where Hydra puts the children, asked of Hydra itself: a plain task in place of a training."""
+
+    @staticmethod
+    def sweep(subdir: str, *overrides: str) -> list[str]:
+        """Run a sweep as `medgan_pl.train -m` does and return the folders of its children below the sweep."""
+        seen = []
+
+        def run(config) -> float:
+            hydra = HydraConfig.get()
+            folder = Path(hydra.runtime.output_dir)
+            seen.append(os.path.relpath(folder, "named"))
+            return child(lambda: 1.0, run=folder, sweep=Path(hydra.runtime.cwd, hydra.sweep.dir), overrides=list(hydra.overrides.task))
+
+        Path("conf").mkdir(exist_ok=True)
+        callback = "{_target_: medgan_pl.train.sweeps.children.SweepTable}"
+        Path("conf/c.yaml").write_text(f"root: a\nseed: 0\nhydra:\n  output_subdir: null\n  callbacks: {{table: {callback}}}\n")
+        places = ["hydra.sweep.dir=named", f"hydra.sweep.subdir={subdir}", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+        with patch("sys.argv", ["train", "-m", *places, *overrides]), patch("medgan_pl.train.sweeps.children.draw", lambda *_: b""):
+            hydra_main(version_base="1.3", config_path=str(Path("conf").resolve()), config_name="c")(run)()
+        return seen
+
+    @pytest.mark.parametrize(
+        ("subdir", "folders"),
+        [
+            ("${hydra.job.override_dirname}", ["root=%2Fx%2Fy,seed=1", "root=x_y,seed=1", "root=..,seed=1"]),
+            ("${hydra:job.override_dirname}", ["root=%2Fx%2Fy,seed=1", "root=x_y,seed=1", "root=..,seed=1"]),
+            ("${root}", ["%2Fx%2Fy", "x_y", "%2E%2E"]),
+            ("${seed}/${root}", ["1/%2Fx%2Fy", "1/x_y", "1/%2E%2E"]),
+        ],
+    )
+    def test_a_value_with_a_slash_is_one_folder_below_the_sweep(self, subdir, folders) -> None:
+        assert self.sweep(subdir, "root=/x/y,x_y,..", "seed=1") == folders
+        assert sorted(row["job"] for row in table("named")) == sorted(folders)
+        assert {row["root"] for row in table("named")} == {"/x/y", "x_y", ".."}
+
+    def test_a_folder_outside_the_sweep_is_an_error(self, capsys) -> None:
+        with pytest.raises((SystemExit, ValueError)):
+            self.sweep(f"{Path.cwd()}/elsewhere", "seed=1,2")
+        assert "must name a folder below hydra.sweep.dir" in capsys.readouterr().err
+
+    def test_no_table_is_an_error_and_not_a_warning(self, capsys) -> None:
+        config = OmegaConf.create({"hydra": {"runtime": {"cwd": str(Path.cwd())}, "sweep": {"dir": "empty"}}})
+        with pytest.raises(SystemExit) as raised:
+            SweepTable().on_multirun_end(config)
+        assert raised.value.code == 1
+        assert "must leave a folder for each child" in capsys.readouterr().err
+
+    def test_a_child_in_another_process_knows_the_names(self) -> None:
+        OmegaConf.clear_resolver(RESOLVER)
+        arrived = pickle.dumps(SweepTable())
+        OmegaConf.clear_resolver(RESOLVER)
+        pickle.loads(arrived)
+        assert OmegaConf.create({"a": f"${{{RESOLVER}:/x}}"}).a == "%2Fx"
 
 
 @pytest.mark.slow

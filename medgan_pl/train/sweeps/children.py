@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from medgan_pl.core.console import log, one_message, root_cause
 from medgan_pl.core.files import read_table, write_whole
+from medgan_pl.train.sweeps.folders import check_inside, job_of, keep_inside, register, runs_in
 from medgan_pl.train.sweeps.tpe import TPE, Tpe
 
 
@@ -28,8 +29,9 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
     The outcome is stored in `run`/result.json (unfinished while the child runs and after a kill), and the tables in `sweep` are written
     again, whole, because children in several processes write the same ones. A child that finished before with the same overrides is not
     run again. Ctrl-C, signals (SystemExit above 128) and submitit's exit (-1, after it has queued the job again) are passed on, because
-    they end more than the child.
+    they end more than the child. Raise ValueError for a folder outside `sweep`.
     """
+    check_inside(run, sweep)
     file = run / "result.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
     if before.get("status") == "finished" and before["overrides"] == overrides:
@@ -66,7 +68,7 @@ def tabulate(sweep: Path) -> list[dict[str, Any]]:
     Each child has one row: job, status (finished, failed, unfinished), each override in which the children differ, the best (lowest) value
     of `monitor`, images shown, minutes of training without validations, error.
     """
-    runs = sorted((file.parent for file in sweep.glob("*/result.json")), key=lambda run: (len(run.name), run.name))
+    runs = runs_in(sweep)
     found = {run: json.loads((run / "result.json").read_text()) for run in runs}
     set_for = {run: dict(override.lstrip("+").partition("=")[::2] for override in result["overrides"]) for run, result in found.items()}
     keys = list(dict.fromkeys(key for chosen in set_for.values() for key in chosen))
@@ -74,7 +76,7 @@ def tabulate(sweep: Path) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         result, (images, minutes) = found[run], progress(run)
-        row = {"job": run.name, "status": result["status"], **{key: set_for[run].get(key, "") for key in keys}}
+        row = {"job": job_of(run, sweep), "status": result["status"], **{key: set_for[run].get(key, "") for key in keys}}
         row["best"] = "" if result["best"] is None else f"{result['best']:.6g}"
         rows.append(row | {"images": images, "minutes": minutes, "error": result["error"]})
     if rows:
@@ -150,7 +152,17 @@ def spans_decades(values: list[float]) -> bool:
 
 
 class SweepTable(Callback):
-    """Hydra's callback around a sweep. It checks first that the plugins and SLURM are there, and exits with 1 if a child failed."""
+    """Hydra's callback around a sweep. It checks first that the plugins and SLURM are there, and exits with 1 if a child failed or
+    there is no table.
+
+    Hydra turns an error in a callback into a warning and goes on, so each error ends the process here.
+    """
+
+    def __init__(self) -> None:
+        register()
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return SweepTable, ()  # a child in another process needs the resolver too
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         plugins = Plugins.instance().class_name_to_class
@@ -161,13 +173,18 @@ class SweepTable(Callback):
                 option = config.hydra.runtime.choices[f"hydra/{group}"]
                 print(f"error: hydra/{group}={option} needs an extra: pip install 'medgan_pl[sweeps]'", file=sys.stderr)
                 raise SystemExit(1)
+        keep_inside(config)
         if config.hydra.launcher._target_.endswith(".SlurmLauncher") and not shutil.which("srun"):
             print("error: hydra/launcher=slurm needs SLURM, and there is no srun here; use hydra/launcher=processes", file=sys.stderr)
             raise SystemExit(1)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
-        rows, table = tabulate(sweep), sweep / "sweep.csv"
+        table = sweep / "sweep.csv"
+        with one_message(None):
+            rows = tabulate(sweep)
+            if not rows:
+                raise FileNotFoundError(f"the sweep must leave a folder for each child in {sweep}, got none with a result; look there")
         failed = [row["job"] for row in rows if row["status"] == "failed"]
         done = sorted((float(row["best"]), row["job"]) for row in rows if row["best"])
         if done:
