@@ -26,6 +26,7 @@ class CohortSource:
 
     splits: frozenset[str] = frozenset()
     nameless = 0
+    doubts: list[str] = []  # noqa: RUF012
 
     def __init__(self, modality: Modality, patients: int, seed: int, shape: tuple[int, ...], covariates: Sequence[str] = ()) -> None:
         whole_number("data.cohort.patients", patients, 1)

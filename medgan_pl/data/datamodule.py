@@ -66,7 +66,7 @@ class ImageDataModule(StreamedDataModule):
         patches: int = 0,
         classes: str = "folders",
         split: str = "patient",
-        patient_pattern: str = r"^[^/]+(?=/)",
+        patient_pattern: str | None = None,
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         split_seed: int = 0,
         max_train: int | None = None,
@@ -175,7 +175,8 @@ class ImageDataModule(StreamedDataModule):
             records = with_fewer_in_train(records, self.max_train, self.split_seed)
         self.left_out = whole - len(records)
         counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
-        self.found = summary.Found(records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, self.source.nameless)
+        said = (self.source.nameless, self.source.doubts)
+        self.found = summary.Found(records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, *said)
         self.image_records = np.repeat(np.arange(len(records)), counts)
         splits = np.array([r.split for r in records])[self.image_records]
         self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}

@@ -16,6 +16,7 @@ from medgan_pl.core.files import read_json, write_json
 from medgan_pl.data.files.digests import content_digests, state
 from medgan_pl.data.files.layouts import companion_files, list_files
 from medgan_pl.data.files.listing import Wanted
+from medgan_pl.data.files.people import doubts
 from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Task
@@ -31,7 +32,8 @@ class Source(Protocol):
     """A source of scans of one modality.
 
     - `classes`: the label names in the order of their numbers, empty without labels. `title`: one line for the log.
-    - `splits`: the splits of the scans' layout. `nameless`: the number of scans that name no patient, known after `table`.
+    - `splits`: the splits of the scans' layout. `nameless`: the number of scans that name no patient, known after `table`; so are
+      `doubts`, sentences on patients who may be fewer people.
     - `unusable`: name -> reason, for files that cannot even be hashed. `skipped`: reason -> number of scans that do not belong to the set.
     - `illegible`: covariate -> number of scans whose header holds an impossible value.
     """
@@ -40,6 +42,7 @@ class Source(Protocol):
     title: str
     splits: frozenset[str]
     nameless: int
+    doubts: list[str]
     unusable: dict[str, str]
     skipped: Counter[str]
     illegible: Counter[str]
@@ -63,7 +66,8 @@ class Source(Protocol):
 class FileSource:
     """The scans of a folder, a CSV or a Decathlon table, see `files.layouts`.
 
-    - `patient_pattern`: finds the patient in a path. `files`: a regular expression that selects files by their paths.
+    - `patient_pattern`: finds the patient in a path; None: `people.person` does.
+    - `files`: a regular expression that selects files by their paths.
     - `classes`: True if folders are classes. `splits`: True to keep the splits of the files' layout.
     - `covariates`: columns of a CSV, or facts of DICOM headers (`readers.header.PATIENT`), that each record must have.
 
@@ -72,10 +76,10 @@ class FileSource:
     """
 
     def __init__(
-        self, root: Path, modality: Modality, *, folder: Path, patient_pattern: str, classes: bool, splits: bool,
+        self, root: Path, modality: Modality, *, folder: Path, patient_pattern: str | None, classes: bool, splits: bool,
         files: str | None = None, covariates: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        self.pattern = compiled("patient_pattern", patient_pattern)
+        self.pattern = None if patient_pattern is None else compiled("patient_pattern", patient_pattern)
         self.root, self.modality, self.folder, self.covariates = root, modality, folder, tuple(covariates)
         self.from_headers = bool(covariates) and root.suffix.lower() != ".csv"
         if self.from_headers and (strange := [name for name in covariates if name not in PATIENT]):
@@ -91,7 +95,7 @@ class FileSource:
         self.files = [item for item in items if item.name not in closed]
         self.memory = folder / "tables" / f"{self.key()}.json"
         self.records: list[Record] = []
-        self.nameless, self.illegible = 0, Counter()
+        self.nameless, self.doubts, self.illegible = 0, [], Counter()
         self.collect(closed)
 
     def collect(self, closed: set[str]) -> None:
@@ -120,7 +124,7 @@ class FileSource:
     def key(self) -> str:
         """Return a hash of all that the table depends on: the files as they are now, and the rules that make the table."""
         files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.covariates, *map(state, i.paths)] for i in self.files]
-        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.series), self.pattern.pattern]
+        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.series), self.pattern and self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
     def recalled(self) -> bool:
@@ -134,6 +138,7 @@ class FileSource:
                 Record(several(first.name, len(places)), paths, first.label, patient, first.split, digest, covariates=first.covariates)
             )
         self.unusable, self.skipped, self.nameless = {}, Counter(stored["skipped"]), stored["nameless"]
+        self.doubts = stored["doubts"]
         return True
 
     def table(self) -> list[Record]:
@@ -141,6 +146,7 @@ class FileSource:
             digests = content_digests(self.items, self.folder)
             identities = [identity_from(item, self.pattern) for item in self.items]
             self.nameless = sum(identity is None for identity in identities)
+            self.doubts = [] if self.pattern else doubts([item.inner for item in self.items if item.identity is None])
             self.records = tabulate(self.items, identities, digests)
             self.remember()
         return self.with_headers(self.records) if self.from_headers else self.records
@@ -167,7 +173,7 @@ class FileSource:
         place = {item.paths[0]: i for i, item in enumerate(self.files)}
         if not self.unusable and all(path in place for record in self.records for path in record.paths):
             records = [([place[path] for path in record.paths], record.patient, record.digest) for record in self.records]
-            write_json(self.memory, {"records": records, "skipped": self.skipped, "nameless": self.nameless})
+            write_json(self.memory, {"records": records, "skipped": self.skipped, "nameless": self.nameless, "doubts": self.doubts})
 
     def descriptions(self) -> Counter[str]:
         return self.modality.gather(self.files).descriptions

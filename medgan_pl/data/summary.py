@@ -18,6 +18,7 @@ class Found:
     """The usable records with their splits, the number of images of each, their cache, and facts about the rest.
 
     `unusable`: name -> reason. `skipped`: reason -> count. `dropped`: duplicates left out. `nameless`: scans that name no patient.
+    `doubts`: sentences on patients who may be fewer people.
     """
 
     records: Sequence[Record]
@@ -27,6 +28,7 @@ class Found:
     skipped: Counter[str]
     dropped: int
     nameless: int
+    doubts: Sequence[str]
 
     @property
     def entries(self) -> list[dict]:
@@ -43,6 +45,7 @@ def lines(found: Found, classes: Sequence[str], size: Sequence[int] | None) -> l
         f"{both} of {len(set(patients))} patient groups are in more than one split"
         + ("; results on val and test will be too good; data.split=patient splits again" if both else "")
     )
+    said += [f"WARNING: {doubt}" for doubt in found.doubts]
     return said + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
 
 

@@ -201,7 +201,7 @@ def test_the_yaml_says_what_the_code_does(settings):
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     slices = {name: p.default for name, p in inspect.signature(Slices).parameters.items() if name not in ("size", "spacing_mm", "crop")}
     augment = {name: p.default for name, p in inspect.signature(Randomize).parameters.items()}
-    volumes = {"classes": "none", "crop": False, "patient_pattern": settings("data=ct")["data"]["patient_pattern"]}
+    volumes = {"classes": "none", "crop": False}
     for name, differs in (("xray", {}), ("ct", volumes), ("mri", {**volumes, "laterality": False})):
         config = settings(f"data={name}")["data"]
         for key in ("modality", "intensity"):

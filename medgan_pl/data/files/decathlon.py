@@ -37,7 +37,7 @@ def read_decathlon(root: Path, wanted: Wanted) -> Listing | None:
     absent = [str(name) for name, _ in pairs if not (table.parent / name).is_file()]
     if absent:
         raise FileNotFoundError(f"{table} lists {len(absent)} images that do not exist: {', '.join(absent[:20])}")
-    items = [Item(name.as_posix(), (table.parent / name,), split=split, identity=name.name) for name, split in pairs]
+    items = [Item(name.as_posix(), (table.parent / name,), split=split, inner=name.name) for name, split in pairs]
     if not items:
         raise FileNotFoundError(f"{table} must list at least one image, got none")
     return Listing(items, "Decathlon dataset.json, masks left out", dict.fromkeys(COMPANION_KEYS, labels_of(table.parent, listed)))

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from medgan_pl.data.files.listing import SPLIT_NAMES, Listing, Wanted, below_images
 from medgan_pl.data.files.names import MASK_NAME
+from medgan_pl.data.files.people import FEW_EACH, MANY, are_people
 from medgan_pl.data.files.records import Item
-
-# With more folders than MANY, and fewer than FEW_EACH images in each, the folders are patients and not classes.
-MANY, FEW_EACH = 10, 20
 
 
 def walk(root: Path) -> tuple[list[Path], Counter[str]]:
@@ -115,10 +113,13 @@ def split_folders(root: Path, paths: list[Path], classes: bool) -> set[str]:
 def has_class_folders(root: Path, paths: list[Path], depth: int, classes: bool) -> bool:
     """Return True if the images lie in class folders below `depth` folders.
 
+    Folders that a known naming scheme gives to patients are no classes, nor is the one folder above them.
     Raise ValueError if only some do, or if the folders look like those of patients.
     """
     deep = [p for p in paths if len(p.parts) > depth + 1]
-    if not (classes and deep):
+    if not (classes and deep) or are_people([p.parts[depth:] for p in deep]):
+        return False
+    if len({p.parts[depth] for p in deep}) == 1 and are_people([p.parts[depth + 1 :] for p in deep]):
         return False
     if len(deep) < len(paths):
         flat = next(p for p in paths if len(p.parts) == depth + 1)

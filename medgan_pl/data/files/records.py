@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medgan_pl.data.files.names import DICOMS, OTHERS, PICTURES
+from medgan_pl.data.files.people import person
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,15 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def identity_from(item: Item, pattern: re.Pattern[str]) -> str | None:
-    """Return the item's identity (from a CSV or a DICOM PatientID), or the match of `pattern` in its file name or inner path, else None."""
+def identity_from(item: Item, pattern: re.Pattern[str] | None) -> str | None:
+    """Return the item's identity (from a CSV or a DICOM PatientID), or the match of `pattern` in its file name or inner path, else None.
+
+    Without a pattern it is the person whom the inner path names (`people.person`).
+    """
     if item.identity:
         return item.identity
+    if pattern is None:
+        return person(item.inner)
     match = pattern.search(Path(item.inner).name) or pattern.search(item.inner)
     return match.group(0) if match else None
 

@@ -13,7 +13,7 @@ from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.files.records import Item, identity_from, is_dicom, tabulate
 from medgan_pl.data.modalities import XRay
 
-PATTERN = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+|^\d{8}(?=_\d{3}\.)")
+PATTERN = re.compile(r"person\d+")
 
 
 def listed(root, classes=True):
@@ -105,7 +105,7 @@ def test_a_missing_root_is_an_error(tmp_path):
     ],
 )
 def test_patients_from_file_names(name, identity):
-    assert identity_from(Item(f"train/person99/{name}", inner=name), PATTERN) == identity
+    assert identity_from(Item(f"train/person99/{name}", inner=name), None) == identity
 
 
 def test_csv_beats_dicom_beats_name():
@@ -179,8 +179,8 @@ def test_without_classes_a_folder_is_the_patients_and_loose_files_may_lie_beside
 
 
 @pytest.mark.parametrize("name", ["ct", "mri"])
-def test_the_default_pattern_of_volumes_finds_bids_subjects_nnu_net_cases_and_folders(settings, name):
-    pattern = re.compile(settings(f"data={name}")["data"]["patient_pattern"])
+def test_without_a_pattern_volumes_are_named_by_bids_subjects_nnu_net_cases_and_folders(settings, name):
+    assert settings(f"data={name}")["data"]["patient_pattern"] is None
     for inner, identity in (
         ("sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz", "sub-01"),
         ("sub-02/anat/T1w.nii.gz", "sub-02"),
@@ -193,7 +193,7 @@ def test_the_default_pattern_of_volumes_finds_bids_subjects_nnu_net_cases_and_fo
         ("amos_0002.nii.gz", None),
         ("lung_12.nii.gz", None),
     ):
-        assert identity_from(Item(inner, inner=inner), pattern) == identity
+        assert identity_from(Item(inner, inner=inner), None) == identity
 
 
 def test_a_patients_folder_may_have_the_name_of_a_split(tmp_path):

@@ -112,9 +112,9 @@ def test_a_decathlon_table(tmp_path):
     )
     listing = read_decathlon(table, Wanted(CT().takes, ""))
     assert [(item.name, item.split, item.identity, item.label) for item in listing.items] == [
-        ("imagesTr/a.nii.gz", "train", "a.nii.gz", None),
-        ("imagesTr/b.nii.gz", "train", "b.nii.gz", None),
-        ("imagesTs/c.nii.gz", "test", "c.nii.gz", None),
+        ("imagesTr/a.nii.gz", "train", None, None),
+        ("imagesTr/b.nii.gz", "train", None, None),
+        ("imagesTs/c.nii.gz", "test", None, None),
     ]
     assert "masks left out" in listing.title
     assert listing.companions["mask"] == {f"imagesTr/{n}.nii.gz": tmp_path / f"labelsTr/{n}.nii.gz" for n in "ab"}
