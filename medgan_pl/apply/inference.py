@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from medgan_pl.data.export.alike import alike
 from medgan_pl.data.export.origin import digest, finite, is_done, sums_of, write_beside
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Levels, from_unit
+from medgan_pl.data.mask_values import inside, spelled, values_in
 from medgan_pl.data.masks import as_share, holes_of, keep_known, with_holes
 from medgan_pl.data.readers.scan import Scan
 from medgan_pl.data.settings import are_numbers
@@ -81,6 +83,7 @@ class Inference:
         if self.frame.holes != (settings["holes"] is not None):
             need = "needs a folder of masks of the missing parts" if self.frame.holes else "has none to fill"
             raise ValueError(f"`holes` must fit the generator, which {need} (data.degrade), got holes={settings['holes']}")
+        self.without_holes: list[str] = []  # scans whose mask marks nothing
         self.reference = self.style_image(settings["reference"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
@@ -139,7 +142,10 @@ class Inference:
             return False
         scan = self.modality.read(item)
         if holes is not None:
-            scan = stack_companions(scan, {"holes": self.reading.masks.read(holes)})
+            mask = self.reading.masks.read_mask(holes)
+            missing = inside(mask.pixels, None)[0]
+            self.without_holes += [] if missing.any() else [f"{item.name} (values {spelled([values_in(mask.pixels)])})"]
+            scan = stack_companions(scan, {"holes": replace(mask, pixels=missing.astype(np.float32))})
         if not self.settings["force"]:
             self.pipeline.check_modality(item, scan)
         scales = self.scales(scan)

@@ -43,13 +43,15 @@ def apply(config: "DictConfig") -> bool:
         except (ValueError, OSError, RuntimeError) as error:  # an error of this file; the next one may be usable
             failures[item.name] = str(error)
             print(f"{item.name}: {error}", file=sys.stderr)
+    if empty := inference.without_holes:
+        print(f"{len(empty)} have a mask in `holes` that marks nothing, so nothing was filled: {'; '.join(empty[:3])}", file=sys.stderr)
     total = len(found.items) + len(found.unusable)
     print(f"{total - len(failures)} of {total} are in {output}" + (f", {skipped} of them from before" if skipped else ""))
     if failures:
         print(f"{len(failures)} could not be used:", file=sys.stderr)
         for name, why in failures.items():
             print(f"  {name}: {why}", file=sys.stderr)
-    return not failures
+    return not failures and (not empty or len(empty) < total)
 
 
 def checked(settings: dict[str, Any]) -> dict[str, Any]:

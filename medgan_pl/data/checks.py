@@ -7,6 +7,7 @@ from medgan_pl.data.files.listing import COMPANION_KEYS
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.image_table import Degrade
 from medgan_pl.data.intensity import Intensity
+from medgan_pl.data.mask_values import spelled
 from medgan_pl.data.prepare.cache import Cache
 from medgan_pl.data.prepare.prepared import CompanionReader
 
@@ -56,6 +57,12 @@ def check_pixels(degrade: Degrade | None, spacing_mm: Sequence[float] | None) ->
             )
 
 
+def check_scans(records: Sequence[Record], companions: Mapping[str, CompanionReader], cache: Cache) -> None:
+    """Raise ValueError as `check_units` and `check_masks`."""
+    check_units(records, cache)
+    check_masks(records, companions, cache)
+
+
 def check_units(records: Sequence[Record], cache: Cache) -> None:
     """Raise ValueError unless all scans have one unit."""
     units = {entry["unit"] for entry in cache.entries.values()}
@@ -63,6 +70,20 @@ def check_units(records: Sequence[Record], cache: Cache) -> None:
         names = [next(r.name for r in records if cache.entries.get(r.digest, {}).get("unit") == unit) for unit in sorted(units)]
         pairs = ", ".join(f"{unit} ({name})" for unit, name in zip(sorted(units), names, strict=True))
         raise ValueError(f"all scans must be in one unit, got {pairs}; convert them, or choose some with data.files")
+
+
+def check_masks(records: Sequence[Record], companions: Mapping[str, CompanionReader], cache: Cache) -> None:
+    """Raise ValueError for a structure that no mask of a set of files holds: the labels asked for are not those of the files."""
+    facts = [cache.entries[record.digest]["facts"]["beside"] for record in records if companions and record.digest in cache.entries]
+    for place, (key, companion) in enumerate(companions.items() if facts else ()):
+        masks = [each[place] for each in facts if each[place]]
+        absent = [name for name in (masks[0]["inside"] if masks else ()) if not any(mask["inside"][name] for mask in masks)]
+        if absent:
+            labels = companion.settings["labels"]
+            raise ValueError(
+                f"data.beside.{key}.labels must be values of the masks, got {labels or 'null: all above 0'}, and none of {len(masks)} "
+                f"masks holds {', '.join(absent)}; their values are {spelled(mask['values'] for mask in masks)}"
+            )
 
 
 def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -> str:

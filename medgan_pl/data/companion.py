@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan_pl.data.files.records import Record
+from medgan_pl.data.files.records import Item, Record
 from medgan_pl.data.intensity import Intensity, to_unit
+from medgan_pl.data.mask_values import inside, values_in
 from medgan_pl.data.masks import as_image
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import Patient
@@ -42,6 +43,14 @@ class Companion:
         """Return the companion of a simulated patient, whose image is of `modality`."""
         return self.modality.simulate(patient, shape)
 
+    def read(self, item: Item) -> Scan:
+        """Return the companion as its modality reads it."""
+        return self.modality.read(item)
+
+    def facts(self, scan: Scan) -> dict[str, Any]:
+        """Return no facts: only masks have some."""
+        return {}
+
     def lay(self, scan: Scan, layout: Layout) -> Tensor:
         """Return the companion cut as its image is, (n, channels, *S) in [-1, 1]."""
         levels = self.intensity.levels(layout.seen(scan))
@@ -52,7 +61,7 @@ class Companion:
 class Masks:
     """Masks of an image, one channel for each of `labels`; 1 inside, -1 outside. A pixel that is half covered is inside.
 
-    - `labels`: the values in a label file; None: one channel, for all values above 0.
+    - `labels`: the values in a label file; None: one channel, for all values above 0. `mask_values.inside` reads JPEG and soft edges.
     - `structures`: the names of the channels; the cohort draws these.
     - `root`: as for a Companion; None with a Decathlon table takes its label files.
 
@@ -80,10 +89,18 @@ class Masks:
             pixels[mask > 0] = value
         return Scan(pixels)
 
+    def read(self, item: Item) -> Scan:
+        """Return the mask file as it is stored."""
+        return self.modality.read_mask(item)
+
+    def facts(self, scan: Scan) -> dict[str, Any]:
+        """Return the values of a mask file, and for each structure whether it has any pixel."""
+        parts = [bool(part.any()) for part in inside(scan.pixels, self.labels)]
+        return {"values": values_in(scan.pixels), "inside": dict(zip(self.structures, parts, strict=True))}
+
     def lay(self, scan: Scan, layout: Layout) -> Tensor:
         """Return the companion cut as its image is, (n, channels, *S) in [-1, 1]."""
-        pixels = np.rint(scan.pixels)
-        parts = [pixels > 0] if self.labels is None else [pixels == value for value in self.labels]
+        parts = inside(scan.pixels, self.labels)
         return torch.stack([as_image(layout.cut_mask(scan, part).float()) for part in parts], 1)
 
 

@@ -166,7 +166,7 @@ class ImageDataModule(StreamedDataModule):
         if line := checks.unusable_line(self.unusable, len(self.table) + len(self.source.unusable), self.max_corrupt):
             rank_zero_only(logging.getLogger(__name__).warning)("continuing without %s", line)
         cache = self.cache
-        checks.check_units(self.table, cache)
+        checks.check_scans(self.table, {} if self.phantom else self.companions, cache)
         usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
         divided = assigned(usable, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
         records = without_duplicates(divided, drop=self.duplicates == "drop")

@@ -53,6 +53,10 @@ class XRay:
         (path,) = item.paths
         return read_film(path, voi=self.voi) if is_dicom(path) else read_picture(path)
 
+    def read_mask(self, item: Item) -> Scan:
+        (path,) = item.paths
+        return read_film(path) if is_dicom(path) else read_picture(path, numbers=True)
+
     def choosing(self, series: str | None) -> Self:
         if series is not None:
             raise ValueError(f"`series` chooses among DICOM series of volumes, but the generator needs films, got {series}")
@@ -105,6 +109,9 @@ class Volumes:
         if name.endswith(NIFTI):
             return read_nifti(item.paths[0])
         return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths)
+
+    def read_mask(self, item: Item) -> Scan:
+        return Volumes.read(self, item)  # nothing that corrects or checks intensities
 
     def choosing(self, series: str | None) -> Self:
         other = copy(self)

@@ -39,6 +39,9 @@ class Modality(Protocol):
     def read(self, item: Item) -> Scan:
         """Return the scan. Raise ScanError for a file with faulty content."""
 
+    def read_mask(self, item: Item) -> Scan:
+        """Return the stored numbers of a mask of such scans, which are no intensities. Raise ScanError as `read`."""
+
     def choosing(self, series: str | None) -> "Modality":
         """Return the modality that takes the DICOM series of this description. Raise ValueError if it has no series."""
 

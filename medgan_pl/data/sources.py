@@ -184,7 +184,7 @@ class FileSource:
     def companions(self, key: str, companion: CompanionReader, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
         found = companion_files(key, companion, self.root, self.listing, records)
         items = [Item(f"{record.name} ({key})", paths) for record, paths in zip(records, found, strict=True)]
-        return list(zip(content_digests(items, self.folder), [partial(companion.modality.read, item) for item in items], strict=True))
+        return list(zip(content_digests(items, self.folder), [partial(companion.read, item) for item in items], strict=True))
 
     def scan(self, item: Item) -> Scan:
         """Return the scan of an item. Raise ScanError for a fault of the file, RuntimeError for a fault of the installation."""

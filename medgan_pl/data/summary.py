@@ -10,6 +10,7 @@ from medgan_pl.data.files.columns import odd_values
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.files.split import SPLITS, straddling
+from medgan_pl.data.mask_values import spelled
 from medgan_pl.data.prepare.cache import Cache
 
 
@@ -46,7 +47,7 @@ def lines(found: Found, classes: Sequence[str], size: Sequence[int] | None) -> l
         + ("; results on val and test will be too good; data.split=patient splits again" if both else "")
     )
     said += [f"WARNING: {doubt}" for doubt in found.doubts]
-    return said + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
+    return said + mask_lines(found) + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
 
 
 def split_line(found: Found, split: str, classes: Sequence[str]) -> str:
@@ -58,6 +59,16 @@ def split_line(found: Found, split: str, classes: Sequence[str]) -> str:
     images = sum(found.images[row] for row in rows)
     cut = f" from {len(members)} scans" if images != len(members) else ""
     return f"{split}: {images} images{cut} of {len({record.patient for record in members})} patients{by_class}"
+
+
+def mask_lines(found: Found) -> list[str]:
+    """Return a line about the values of the masks' files and the scans that have each structure."""
+    masks = [facts for entry in found.entries for facts in entry["facts"].get("beside", ()) if facts]
+    if not masks:
+        return []
+    counts = {name: sum(mask["inside"][name] for mask in masks) for name in masks[0]["inside"]}
+    structures = ", ".join(f"{name} in {n}" for name, n in counts.items())
+    return [f"masks: {structures} of {len(masks)}; values {spelled(mask['values'] for mask in masks)}"]
 
 
 def duplicate_lines(found: Found) -> list[str]:

@@ -11,7 +11,7 @@ from apply.shifting import (
 )
 from data.dicom_files import write_film
 from data.export import dicom_check as check
-from PIL import Image
+from PIL import Image, ImageFilter
 from pydicom import dcmread
 
 
@@ -47,6 +47,16 @@ def test_holes_are_filled_and_told_of(trained, applied, tmp_path) -> None:
     film[hole > 0] = 0
     with Image.open("out/a.png") as made:
         assert np.abs(np.asarray(made) - shifted(film, 0, 255)).max() <= 0.51
+    Image.fromarray(hole).filter(ImageFilter.BoxBlur(1)).save("holes/a.png")  # a soft edge; half of 255 is crossed at its middle
+    assert applied(f"checkpoint={checkpoint}", "input=in", "output=soft", "holes=holes", "device=cpu")[0] == 0
+    film[[3, 8], 4:8] = film[4:8, [3]] = film[4:8, [8]] = 200
+    film[[4, 4, 7, 7], [4, 7, 4, 7]] = 200  # corners: 4/9 of 255
+    with Image.open("soft/a.png") as made:
+        assert np.abs(np.asarray(made) - shifted(film, 0, 255)).max() <= 0.51
+    Image.fromarray(0 * hole).save("holes/a.png")
+    code, said = applied(f"checkpoint={checkpoint}", "input=in", "output=none", "holes=holes", "device=cpu")
+    assert code == 1
+    assert "1 have a mask in `holes` that marks nothing, so nothing was filled: a.png (values 0 (1 masks))" in said
 
 
 def test_what_is_known_stays_through_another_size(trained, applied, tmp_path) -> None:

@@ -22,6 +22,10 @@ def numbers(folder: Path) -> dict[str, dict]:
     return {row["name"]: row for row in json.loads((folder / "metrics.json").read_text())["results"]}
 
 
+def notes(folder: Path) -> list[str]:
+    return json.loads((folder / "metrics.json").read_text())["notes"]
+
+
 def test_one_command_judges_a_checkpoint_on_its_own_data(here) -> None:
     """A tiny conditional run and its report, by the commands of the README; then a part of the report again."""
     small = ("model.width=4", "model.latent=8", "model.classes=4", "metrics.random.extractor.width=4", "callbacks.samples=null")
@@ -123,7 +127,7 @@ def test_paired_folders_with_masks(here) -> None:
         for folder, values in {
             "made": np.clip(pixels + 655, 0, 65535),
             "m-true": 65535 * (pixels > 30000),
-            "m-made": 65535 * (pixels > 30000),
+            "m-made": 65535 * (pixels > 30000) + 300 * (pixels % 7) * (pixels <= 30000),  # noise, as JPEG leaves it
         }.items():
             target = Path(folder, *path.parts[1:])
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +147,7 @@ def test_paired_folders_with_masks(here) -> None:
     found = numbers(Path("report"))
     assert found["mae"]["estimate"]["value"] == pytest.approx(655 * 2 / 65535, rel=0.02)
     assert found["dice"]["estimate"]["value"] == 1
+    assert any(note.startswith("The masks of real have the values 0 (44 masks), 65535 (44)") for note in notes(Path("report")))
     assert found["hd95"]["estimate"]["value"] == 0
     assert found["mae"]["n_fake"] == 44
     Path("reals/well").rename("reals/healthy")

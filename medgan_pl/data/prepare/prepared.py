@@ -10,6 +10,7 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
+from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Intensity, Levels, to_unit
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import Patient
@@ -31,6 +32,12 @@ class CompanionReader(Protocol):
 
     def simulate(self, modality: Modality, patient: Patient, shape: tuple[int, ...]) -> Scan:
         """Return the scan of a patient of the embedded cohort, whose image is of `modality`."""
+
+    def read(self, item: Item) -> Scan:
+        """Return the scan of an item. Raise ScanError for a fault of the file."""
+
+    def facts(self, scan: Scan) -> dict[str, Any]:
+        """Return facts of the scan as it was read, in plain containers."""
 
     def lay(self, scan: Scan, layout: Layout) -> Tensor:
         """Return its images (n, channels, *S) in [-1, 1], cut as the image is."""
@@ -83,6 +90,8 @@ class Prepare(Transform):
             raise ScanError(f"every one of its {len(keep)} slices is empty (data.slices.foreground); values {range_of(scan)}")
         if images.min() == images.max():
             raise ScanError(f"no value lies between the levels {levels} that become -1 and 1; values {range_of(scan)}")
+        if self.beside:
+            facts["beside"] = [beside.facts(other) for beside, other in zip(self.beside, scan.beside, strict=True)]
         under = [beside.lay(other, self.layout) for beside, other in zip(self.beside, scan.beside, strict=True)]
         return Prepared(torch.cat([images, *under], 1)[keep], levels, cut.spacing_mm, cut.affine, facts)
 

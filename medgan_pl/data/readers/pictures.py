@@ -93,11 +93,11 @@ class Bounded:
         return self.file.tell()
 
 
-def read_picture(path: Path) -> Scan:
+def read_picture(path: Path, *, numbers: bool = False) -> Scan:
     """Return the film of a PNG, JPEG or TIFF of one page: stored values as float32 (H, W), `bits` 8 to 16, None for 32-bit floating point.
 
     Gray in three equal channels or with an opaque alpha is accepted. A PNG is synthetic if it has a text chunk `Synthetic`. An orientation
-    tag (EXIF, TIFF) is applied, as in every viewer.
+    tag (EXIF, TIFF) is applied, as in every viewer. `numbers`: read it as a mask, of 1 bit or with a palette too, see `stored_numbers`.
     Raise ScanError for anything else: color, several pages, 16-bit color (Pillow reads it as 8-bit), corrupt, truncated, too large.
     """
     with path.open("rb") as file, faults("corrupt or truncated"):
@@ -114,7 +114,7 @@ def read_picture(path: Path) -> Scan:
         one_page(image)
         few_scans(image, file)
         bits = bit_depth(image, file)
-        pixels = decode(image, bits)
+        pixels = decode(image, bits, numbers)
         synthetic = image.format == "PNG" and "Synthetic" in image.text
     return Scan(pixels.astype(np.float32), bits=None if image.mode == "F" else bits, synthetic=synthetic)
 
@@ -149,11 +149,13 @@ def bit_depth(image: Image.Image, file: BinaryIO) -> int:
     return 8
 
 
-def decode(image: Image.Image, bits: int) -> np.ndarray:
+def decode(image: Image.Image, bits: int, numbers: bool = False) -> np.ndarray:
     """Return the pixels (H, W) in the file's units, white = high."""
     if image.mode in (*COLOR, "P", "PA") and bits > 8:
         raise ScanError(f"{bits}-bit color ({image.mode}) would be read as 8-bit; store the film as {bits}-bit gray")
     ImageOps.exif_transpose(image, in_place=True)
+    if numbers and (stored := stored_numbers(image)) is not None:
+        return stored
     shown = image.convert("RGBA") if image.mode in ("P", "PA") else image
     if shown.mode not in (*GRAY, *COLOR):
         raise ScanError(f"a film must be gray, got {shown.mode}")
@@ -165,6 +167,16 @@ def decode(image: Image.Image, bits: int) -> np.ndarray:
             raise ScanError(f"a TIFF whose white is zero must have at most 16 bits, got {bits}; store it as black is zero")
         pixels = (2**bits - 1) - pixels.astype(np.float32)
     return pixels
+
+
+def stored_numbers(image: Image.Image) -> np.ndarray | None:
+    """Return 0 and 1 of a picture of 1 bit, and the places in a palette of colors; None for others: gray palettes mean their gray."""
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode != "P":
+        return None
+    colors = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    return np.asarray(image) if (colors != colors[:, :1]).any() else None
 
 
 def single_channel(pixels: np.ndarray, alpha: bool = False) -> np.ndarray:

@@ -42,7 +42,8 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
         if other.classes and data.classes and other.classes != data.classes:
             raise ValueError(f"the classes of {side} must be those of real, got {list(other.classes)} and {list(data.classes)}")
     refuse_reals(modules["fake"], data)
-    images = {side: with_masks(real_set(each, each.rows["train"]), config.masks[side], each, side) for side, each in modules.items()}
+    masked = {side: with_masks(real_set(each, each.rows["train"]), config.masks[side], each, side) for side, each in modules.items()}
+    images, values = ({side: pair[part] for side, pair in masked.items()} for part in (0, 1))
     fake, real, train = replace(images["fake"], groups=None), images["real"], images.get("train")
     if list(config.groups) == ["paired"]:  # pairs need no halves
         reference = floor = real
@@ -55,7 +56,7 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
         build_extractors(config.extractor),
         Path("report"),
         "" if train else "it is not known which images the tool was trained on; add train=DIR",
-        notes=notes_on(modules, paired=config.paired),
+        notes=[*notes_on(modules, paired=config.paired), *filter(None, values.values())],
     )
 
 
