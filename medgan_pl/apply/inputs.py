@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from medgan_pl.data.files.folders import is_mask, walk
 from medgan_pl.data.files.layouts import companion_name
-from medgan_pl.data.files.names import ITK, bare
-from medgan_pl.data.files.records import Item
+from medgan_pl.data.files.records import Item, names_below
 from medgan_pl.data.modality import Modality
 
 
@@ -50,17 +49,10 @@ def gather(source: Path, modality: Modality, key: str = "input") -> Found:
 def targets(items: Sequence[Item], source: Path, output: Path, *, spread: bool) -> list[tuple[Item, Path]]:
     """Return each item with the path of its output, without the ending: its path below `source`, moved below `output`.
 
-    A DICOM series takes the path of its folder, or of its first file if other images lie in or below that folder. `spread` says that
-    <path>_sd is written too. Raises ValueError for two items with one path.
+    The names are those of `names_below`. `spread` says that <path>_sd is written too. Raises ValueError for two items with one path.
     """
     found: dict[Path, Item] = {}
-    inside = Counter(folder for item in items for folder in item.paths[0].parents)
-    for item in items:
-        first = PurePath(item.paths[0].relative_to(source)) if source.is_dir() else PurePath(source.name)
-        name = bare(first.as_posix())
-        headed = first.name.lower().endswith(ITK)  # two files, and no series: a header and its data
-        if len(item.paths) > 1 and not headed and inside[item.paths[0].parent] == 1:
-            name = first.parent.as_posix() if first.parent != PurePath() else source.name
+    for item, name in zip(items, names_below(source, [item.paths for item in items]), strict=True):
         target = output / name
         if target in found:
             raise ValueError(f"two inputs would become one output, {found[target].name} and {item.name}; rename one of them")

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medgan_pl.data.files.names import DICOMS, OTHERS, PICTURES
+from medgan_pl.data.files.names import DICOMS, ITK, OTHERS, PICTURES, bare
 from medgan_pl.data.files.people import person
 
 
@@ -70,6 +71,20 @@ def several(name: str, files: int) -> str:
 def first_of(name: str) -> str:
     """Return the name of the first file of a scan: the inverse of `several`."""
     return re.sub(r" \(\+\d+\)$", "", name)
+
+
+def names_below(root: Path, scans: Sequence[Sequence[Path]]) -> list[str]:
+    """Return the name of each scan, given its files: its path below the folder `root` (or the file), without the ending of its kind.
+
+    A DICOM series takes the path of its folder (of `root` its name), or of its first file if other scans lie in or below that folder.
+    """
+    inside, names = Counter(folder for paths in scans for folder in paths[0].parents), []
+    for paths in scans:
+        first = paths[0].relative_to(root) if root.is_dir() else Path(root.name)
+        headed = first.name.lower().endswith(ITK)  # two files, and no series: a header and its data
+        alone = len(paths) > 1 and not headed and inside[paths[0].parent] == 1
+        names.append((first.parent.as_posix() if first.parent != Path() else root.name) if alone else bare(first.as_posix()))
+    return names
 
 
 def is_dicom(path: Path) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from medgan_pl.data.build import open_data
 from medgan_pl.data.files.names import bare
+from medgan_pl.data.files.records import names_below
 from medgan_pl.data.sets import ImageSet, halves, real_set
 from medgan_pl.evaluate.fidelity import Sets
 from medgan_pl.evaluate.targets.masks import with_masks
@@ -49,10 +50,11 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
         reference = floor = real
     else:
         reference, floor = (real.take(places_of(rows, data)) for rows in halves(data, data.rows["train"]))
+    pairs = matched(named(fake, modules["fake"]), named(real, data)) if config.paired else None
     return Target(
         {"kind": "folder", "name": Path(str(config.fake)).name, "path": ""},
         data,
-        Sets(fake, reference, floor, train, list(data.classes), matched(fake, real) if config.paired else None),
+        Sets(fake, reference, floor, train, list(data.classes), pairs),
         build_extractors(config.extractor),
         Path("report"),
         "" if train else "it is not known which images the tool was trained on; add train=DIR",
@@ -92,6 +94,16 @@ def refuse_reals(fake: "ImageDataModule", real: "ImageDataModule") -> None:
 def places_of(rows: np.ndarray, data: "ImageDataModule") -> torch.Tensor:
     """Return the places of these rows of the table of images in the set of all of them."""
     return torch.from_numpy(np.searchsorted(data.rows["train"], rows))
+
+
+def named(images: ImageSet, data: "ImageDataModule") -> ImageSet:
+    """Return all images of `data` with the names that `apply` gives its outputs: a series that is alone in its folder has the folder's."""
+    root = data.source.root
+    scans = [record.paths for record in data.records]
+    if not root.is_dir() or not all(paths[0].is_relative_to(root) for paths in scans):  # a table, which may name files anywhere
+        return images
+    names = names_below(root, scans)
+    return replace(images, names=[names[record] for record in data.image_records])
 
 
 def matched(fake: ImageSet, real: ImageSet) -> ImageSet:
