@@ -1,6 +1,5 @@
 """The differences between X-ray, CT and MRI: their files, how they are read, the unit of their values, and the embedded cohort."""
 
-import re
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -16,6 +15,7 @@ from medgan_pl.data.phantom import CLASSES, TISSUES, Patient, head_ct, head_mri,
 from medgan_pl.data.phantom.film import FILM_MM, film_image
 from medgan_pl.data.phantom.head import check_times
 from medgan_pl.data.phantom.structures import CHEST, chest_masks, film_masks, head_masks
+from medgan_pl.data.readers.anatomy import Choice
 from medgan_pl.data.readers.bias_field import even, simple_itk
 from medgan_pl.data.readers.dicom import read_film
 from medgan_pl.data.readers.gather import Gathered, gather_films, gather_volumes
@@ -38,6 +38,7 @@ class XRay:
     name, spatial_dims, kinds, classes = "CR", 2, "PNG, JPEG, TIFF or DICOM films", CLASSES
     structures = CHEST
     series = None
+    choice = Choice()
 
     def __init__(self, voi: bool = False) -> None:
         self.voi = voi
@@ -83,26 +84,22 @@ class XRay:
 class Volumes:
     """The common part of CT and MRI: volumes as DICOM series, NIfTI, NRRD or MetaImage.
 
-    `series`: a regular expression that must occur in the SeriesDescription of a DICOM series; None takes all series of the modality.
-    Raise ValueError if it is no regular expression.
+    `series`, `image_type`: the choice of DICOM series, see `readers.anatomy.Choice`. Raise ValueError as it does.
     """
 
     name: str
     spatial_dims, kinds = 3, "NIfTI, NRRD, MetaImage volumes or DICOM series"
 
-    def __init__(self, series: str | None = None) -> None:
-        self.series = series
-        try:
-            self.pattern = None if series is None else re.compile(series)
-        except re.error as error:
-            raise ValueError(f"data.modality.series must be a regular expression, got {series!r}: {error}") from None
+    def __init__(self, series: str | None = None, image_type: str | None = None) -> None:
+        self.choice = Choice(series, image_type)
+        self.series, self.image_type = series, image_type
         self.settings: dict[str, Any] = {"modality": self.name}
 
     def takes(self, path: Path) -> bool:
         return path.name.lower().endswith((*NIFTI, *ITK)) or (path.suffix.lower() not in PICTURES and is_dicom(path))
 
     def gather(self, items: Sequence[Item]) -> Gathered:
-        return gather_volumes(items, self.name, self.pattern)
+        return gather_volumes(items, self.name, self.choice)
 
     def read(self, item: Item) -> Scan:
         name = item.paths[0].name.lower()
@@ -115,7 +112,7 @@ class Volumes:
 
     def choosing(self, series: str | None) -> Self:
         other = copy(self)
-        Volumes.__init__(other, series)
+        Volumes.__init__(other, series, self.image_type)
         other.settings = self.settings
         return other
 
@@ -163,8 +160,8 @@ class Heads:
 class HeadCT(Heads, CT):
     """CT in HU. The embedded cohort shows the head, on the same grid as MRI."""
 
-    def __init__(self, series: str | None = None) -> None:
-        super().__init__(series)
+    def __init__(self, series: str | None = None, image_type: str | None = None) -> None:
+        super().__init__(series, image_type)
         self.settings |= {"head": True}  # the cohort's image differs from that of the chest
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
@@ -183,9 +180,10 @@ class MRI(Heads, Volumes):
     name = "MR"
 
     def __init__(
-        self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None
-    ) -> None:
-        super().__init__(series)
+        self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None,
+        image_type: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(series, image_type)
         check_times(tr_ms, te_ms, ti_ms)
         if bias_field:
             simple_itk()

@@ -9,6 +9,7 @@ import numpy as np
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Unit
 from medgan_pl.data.phantom import Patient
+from medgan_pl.data.readers.anatomy import Choice
 from medgan_pl.data.readers.gather import Gathered
 from medgan_pl.data.readers.scan import Scan
 
@@ -19,6 +20,7 @@ class Modality(Protocol):
     - `name`: the DICOM name. `spatial_dims`: of its scans. `kinds`: the kinds of file, for messages.
     - `settings`: all settings that `read` depends on besides the file.
     - `series`: the regular expression that chooses DICOM series by their description; None: all of the modality.
+    - `choice`: the whole choice of DICOM series, which holds `series`.
     - `classes`: of the embedded cohort, in the order of `label`. `structures`: those with masks in the cohort.
     """
 
@@ -29,6 +31,7 @@ class Modality(Protocol):
     classes: tuple[str, ...]
     structures: tuple[str, ...]
     series: str | None
+    choice: Choice
 
     def takes(self, path: Path) -> bool:
         """Return True if the file may hold such an image, by its name or its first bytes."""

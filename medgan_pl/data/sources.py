@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +25,7 @@ from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 4
+TABLE_VERSION = 5
 
 
 class Source(Protocol):
@@ -124,7 +124,7 @@ class FileSource:
     def key(self) -> str:
         """Return a hash of all that the table depends on: the files as they are now, and the rules that make the table."""
         files = [[i.name, i.label, i.split, i.identity or "", i.inner, *i.covariates, *map(state, i.paths)] for i in self.files]
-        rules = [TABLE_VERSION, self.modality.settings, str(self.modality.series), self.pattern and self.pattern.pattern]
+        rules = [TABLE_VERSION, self.modality.settings, list(astuple(self.modality.choice)), self.pattern and self.pattern.pattern]
         return hashlib.blake2b(json.dumps([rules, files]).encode(), digest_size=12).hexdigest()
 
     def recalled(self) -> bool:

@@ -20,6 +20,7 @@ OF_FILES = (
     "classes",
     "duplicates",
     "modality.series",
+    "modality.image_type",
     "modality.voi",
     "beside.source.root",
     "beside.mask.root",

@@ -63,7 +63,7 @@ def test_ct_gathers_series_and_files_and_passes_over_the_rest(tmp_path):
     ]
     assert all(re.fullmatch(r"(jane/[ab]|john)/\d+\.dcm \(\+3\)", item.name) for item in found.items[1:])
     assert list(found.unusable) == ["broken.dcm"]
-    assert found.skipped == {"series of modality MR": 1, "a localizer (scout), no slice of a volume": 1}
+    assert found.skipped == {"series of modality MR": 1, "localizers (scouts, by ImageType)": 1}
     assert "1 .png" in found.title
     records = found.table()
     assert len({record.patient for record in records}) == 3  # both series of Jane are hers

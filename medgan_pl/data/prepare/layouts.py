@@ -105,6 +105,12 @@ def finer(grid: np.ndarray) -> bool:
     return bool((np.diag(grid)[:-1] < 0.999).any())
 
 
+def check_thick(scan: Scan) -> None:
+    """Raise ScanError for a single slice, which is no volume."""
+    if 1 in scan.pixels.shape:
+        raise ScanError("a volume must have two slices or more along each axis, got one; image.spatial_dims=2 trains on single slices")
+
+
 class Film(Layout):
     """The film itself, at `size` (H, W) pixels: the long side is cropped about the center (`crop`), or the short side is padded."""
 
@@ -204,6 +210,7 @@ class Whole(Layout):
         self.settings = {"whole": list(size), "spacing_mm": spacing_mm and list(spacing_mm), "crop": crop}
 
     def cut(self, scan: Scan, fill: float) -> Cut:
+        check_thick(scan)
         pixels, grid = self.fit(torch.from_numpy(np.ascontiguousarray(scan.pixels)), scan.spacing_mm, fill)
         return Cut(pixels[None], self.fit.spacing(scan.pixels.shape, scan.spacing_mm), scan.affine @ grid, finer(grid))
 
@@ -219,6 +226,7 @@ class Patches(Layout):
         self.settings = {"patches": list(patch), "spacing_mm": spacing_mm and list(spacing_mm)}
 
     def cut(self, scan: Scan, fill: float) -> Cut:
+        check_thick(scan)
         spacing = self.spacing_mm or scan.spacing_mm
         shape = [max(p, round(n * s / t)) for n, s, t, p in zip(scan.pixels.shape, scan.spacing_mm, spacing, self.patch, strict=True)]
         bound(tuple(shape), 4)

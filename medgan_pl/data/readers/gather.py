@@ -2,18 +2,20 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medgan_pl.data.files.names import DICOMS, ITK
 from medgan_pl.data.files.records import Item, is_dicom, several
+from medgan_pl.data.readers.anatomy import Choice
 from medgan_pl.data.readers.films import no_films
+from medgan_pl.data.readers.grouping import ANY, Series, group_series
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.itk import files_of
 from medgan_pl.data.readers.scan import ScanError
-from medgan_pl.data.readers.series import SECONDARY_CAPTURE, group_series
+from medgan_pl.data.readers.series import SECONDARY_CAPTURE
 
 # Modalities (DICOM PS3.3 C.7.3.1.1.1) that messages name. Any other text in that field might name a patient.
 NAMED = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
@@ -42,11 +44,10 @@ def gather_films(items: Sequence[Item], sliced: Sequence[str]) -> Gathered:
     return Gathered(known, {}, Counter(reasons.values()), Counter(header.description for header in headers.values()))
 
 
-def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str] | None) -> Gathered:
+def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -> Gathered:
     """Return the volumes among files: volume files as they are, and DICOM files grouped by series, each with its DICOM patient.
 
-    A series must be of the `modality`, and the `pattern` must occur in its description. Raise ValueError if there is a pattern and no
-    DICOM file.
+    A series must be of the `modality`, and as the `choice` says. Raise ValueError if there is a choice and no DICOM file.
     """
     headers, unusable = headers_of(items)
     by_path = {item.paths[0]: item for item in items}
@@ -56,9 +57,10 @@ def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str
     skipped: Counter[str] = Counter()
     descriptions: Counter[str] = Counter()
     hollow = {header.series for header in headers.values() if not header.has_pixels and header.claims_image and header.series}
-    for group in group_series(list(headers.values())):
+    foreign = {header.series: passed_over(header, modality, choice) for header in headers.values()}
+    for group in series_of(headers.values(), foreign, choice):
         descriptions[group.headers[0].description] += 1
-        reason = group.skipped or passed_over(group.headers, modality, pattern)
+        reason = group.skipped
         if reason:
             skipped[reason] += 1
             continue
@@ -72,19 +74,29 @@ def gather_volumes(items: Sequence[Item], modality: str, pattern: re.Pattern[str
             continue
         paths = tuple(h.path for h in group.headers)
         scans.append(first.merged(name, paths).of(group.headers[0].patient))
-    if pattern and not headers:
-        raise ValueError("data.modality.series chooses among DICOM series, got none; choose files by their path with data.files")
+    if choice != ANY and not headers:
+        name = "image_type" if choice.series is None else "series"
+        raise ValueError(f"data.modality.{name} chooses among DICOM series, got none; choose files by their path with data.files")
     return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
 
 
-def passed_over(headers: Sequence[Header], modality: str, pattern: re.Pattern[str] | None) -> str | None:
-    """Return the reason why a series does not belong to a data set, or None if it does."""
-    found = headers[0].modality
+def series_of(headers: Iterable[Header], foreign: Mapping[str | None, str | None], choice: Choice) -> list[Series]:
+    """Return the series; those that are `foreign` (reasons by series) are skipped and play no part in judging the others."""
+    own, others = [], []
+    for header in headers:
+        (others if header.series and foreign[header.series] else own).append(header)
+    left = [replace(g, skipped=foreign[g.headers[0].series] if g.headers[0].has_pixels else g.skipped) for g in group_series(others)]
+    return sorted([*group_series(own, choice), *left], key=lambda series: min(series.paths))
+
+
+def passed_over(header: Header, modality: str, choice: Choice) -> str | None:
+    """Return the reason why a file's series does not belong to a data set, or None if it does."""
+    found = header.modality
     if found != modality:
         return f"series of modality {found}" if found in NAMED else "series of another modality"
-    if headers[0].sop_class.startswith(SECONDARY_CAPTURE):
+    if header.sop_class.startswith(SECONDARY_CAPTURE):
         return "secondary captures (reports, screenshots)"
-    if pattern and not pattern.search(headers[0].description):
+    if choice.series is not None and not re.search(choice.series, header.description):
         return "series of another description"
     return None
 

@@ -21,9 +21,14 @@ LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricIn
 HEADER_TAGS = [
     *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", *ORIGIN, *LAYOUT),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    *("SeriesNumber", "ComplexImageComponent"),
 ]
 # Facts that two images of one exposure share wherever both state them.
 EXPOSURE_TAGS = ["IrradiationEventUID", "AcquisitionDate", "AcquisitionTime", "ImageLaterality", "Laterality", "ViewPosition"]
+# Private elements, each with the element and the name of its owner: how many slices a file tiles into one image, and what GE reconstructs.
+TILES = ((0x0019100A, 0x00190010, "SIEMENS MR HEADER"), (0x00651050, 0x00650010, "Image Private Header"))
+GE_COMPONENT, COMPONENTS = (0x0043102F, 0x00430010, "GEMS_PARM_01"), {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}
+PRIVATE = [tag for element, owner, _ in (*TILES, GE_COMPONENT) for tag in (element, owner)]
 NUMBERS = {"age": "PatientAge", "height": "PatientSize", "weight": "PatientWeight"}
 PATIENT = ("age", "sex", "height", "weight", "bmi")  # features of the patient in a header, by the names of covariates
 YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25, "": 1.0}  # units of a PatientAge such as 045Y or 018M; some write 45
@@ -34,7 +39,8 @@ ILLEGIBLE = "?"  # for an impossible value, such as 999Y; a covariate treats it 
 class Header:
     """The attributes of a file that grouping and checking need; None if the file does not state them legibly.
 
-    - `series`: 32 hex digits, the hash of StudyInstanceUID and SeriesInstanceUID; the UIDs themselves are not kept.
+    - `series`: 32 hex digits, the hash of StudyInstanceUID and SeriesInstanceUID; the UIDs themselves are not kept. `study`: of the first.
+    - `number`: the SeriesNumber. `tiles`: the slices that are tiled into one image (a MOSAIC). `component`: PHASE, REAL, … or "".
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
     - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: the directions of increasing column and row.
     - `pixel_spacing_mm`: (between rows, between columns).
@@ -64,6 +70,9 @@ class Header:
     study: str | None = None
     intent: str = ""
     exposure: tuple[str, ...] = ()
+    number: int = 0
+    tiles: int = 1
+    component: str = ""
 
     @property
     def claims_image(self) -> bool:
@@ -78,7 +87,7 @@ def read_header(path: Path) -> Header:
     """
     with path.open("rb") as file, faults("a DICOM with a corrupt header"):
         bounded = DicomFile(file, HEADER_BYTES, PIECE_BYTES)
-        found = parse(bounded, [*HEADER_TAGS, "PresentationIntentType", *EXPOSURE_TAGS])
+        found = parse(bounded, [*HEADER_TAGS, "PresentationIntentType", *EXPOSURE_TAGS, *PRIVATE])
         has_pixels = bounded.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
         study, series = text(found, "StudyInstanceUID"), text(found, "SeriesInstanceUID")
         return Header(
@@ -103,6 +112,9 @@ def read_header(path: Path) -> Header:
             has_pixels=has_pixels,
             synthetic=synthetic(found),
             study=hidden(study) if study else None,
+            number=whole(found, "SeriesNumber", 0),
+            tiles=max(private(found, *names) for names in TILES),
+            component=text(found, "ComplexImageComponent").upper() or COMPONENTS.get(private(found, *GE_COMPONENT), ""),
             intent=text(found, "PresentationIntentType").upper(),
             exposure=tuple(exposure_fact(found, name) for name in EXPOSURE_TAGS),
         )
@@ -159,7 +171,7 @@ class DicomFile(Bounded):
         return super().read(size)
 
 
-def parse(file: Bounded, tags: list[str]) -> pydicom.FileDataset:
+def parse(file: Bounded, tags: list) -> pydicom.FileDataset:
     """Return the elements `tags`; leave the file's position before its pixel data or at its end."""
     try:
         return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
@@ -197,6 +209,15 @@ def whole(found: pydicom.Dataset, name: str, absent: int) -> int:
     """Return a whole number, `absent` if it is missing or illegible."""
     values = numbers(found, name, 1)
     return int(values[0]) if values else absent
+
+
+def private(found: pydicom.Dataset, element: int, owner: int, name: str) -> int:
+    """Return the whole number in a private element of an owner, 0 if it is missing or another owner's."""
+    try:
+        value = found[element].value if str(found[owner].value).strip() == name else 0
+        return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(float(value))
+    except Exception:  # illegible counts as absent, as in `text`
+        return 0
 
 
 def synthetic(found: pydicom.Dataset) -> bool:

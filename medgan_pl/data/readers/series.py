@@ -1,8 +1,6 @@
-"""Read a DICOM series as a volume: group files into series; order, check and stack the slices."""
+"""Read a DICOM series as a volume: order, check and stack the slices."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,40 +15,6 @@ NO_IMAGE = "no image (a report, a plan, a directory)"
 SAME_PLACE_MM = 0.001
 # Headers round positions, commonly to 0.1 mm at worst; slices farther off the even grid are not evenly spaced.
 UNEVEN_MM, UNEVEN_SHARE = 0.06, 0.01
-
-
-@dataclass(frozen=True)
-class Series:
-    """Files of one series, by position along the slices' normal (by instance number if a position is missing).
-
-    `skipped`: the reason why it is no volume (a localizer, a report); None if it may be one.
-    """
-
-    headers: tuple[Header, ...]
-    skipped: str | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        return tuple(header.path for header in self.headers)
-
-
-def group_series(headers: Iterable[Header]) -> list[Series]:
-    """Group headers of files into series by Study- and SeriesInstanceUID, in the order of each one's first path.
-
-    Localizers (scouts) and files without pixels or SeriesInstanceUID become separate series, `skipped` with the reason.
-    """
-    groups = defaultdict(list)
-    for header in sorted(headers, key=lambda header: header.path):
-        groups[header.series, why_skipped(header)].append(header)
-    return [Series(tuple(in_order(members)), reason) for (_, reason), members in groups.items()]
-
-
-def why_skipped(header: Header) -> str | None:
-    if not header.has_pixels:
-        return NO_IMAGE
-    if header.series is None:
-        return "SeriesInstanceUID missing: it is unknown which files belong together"
-    return "a localizer (scout), no slice of a volume" if "LOCALIZER" in header.image_type else None
 
 
 def in_order(headers: Sequence[Header]) -> list[Header]:

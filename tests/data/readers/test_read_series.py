@@ -10,9 +10,10 @@ import pytest
 from dicom_files import AXIAL, CORONAL, SAGITTAL, deflated, write_series
 from pydicom.pixels import apply_modality_lut
 
+from medgan_pl.data.readers.grouping import group_series
 from medgan_pl.data.readers.header import read_header
 from medgan_pl.data.readers.scan import ScanError
-from medgan_pl.data.readers.series import group_series, read_series
+from medgan_pl.data.readers.series import read_series
 
 HU = np.random.default_rng(0).integers(-1000, 2000, (6, 7, 8)).astype(np.float32)
 

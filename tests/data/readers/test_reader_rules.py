@@ -6,9 +6,10 @@ import pytest
 from dicom_files import write_film, write_series
 
 from medgan_pl.data.readers.dicom import read_film
+from medgan_pl.data.readers.grouping import group_series
 from medgan_pl.data.readers.header import read_header
 from medgan_pl.data.readers.nifti import read_nifti
-from medgan_pl.data.readers.series import group_series, read_series
+from medgan_pl.data.readers.series import read_series
 
 HU = np.random.default_rng(0).integers(-1000, 2000, (6, 7, 8)).astype(np.float32)
 NUMBERINGS = {"backward": [6, 5, 4, 3, 2, 1], "mixed": [4, 1, 6, 2, 5, 3], "all alike": [1] * 6, "none": [None] * 6}
