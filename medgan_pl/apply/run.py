@@ -26,6 +26,7 @@ def apply(config: "DictConfig") -> bool:
 
     from medgan_pl.apply.inference import Inference
     from medgan_pl.apply.inputs import gather, targets
+    from medgan_pl.data.readers.scan import blaming
 
     settings = checked(OmegaConf.to_container(config, resolve=True))
     source, output = (Path(str(settings[name])).expanduser().resolve() for name in ("input", "output"))
@@ -41,8 +42,8 @@ def apply(config: "DictConfig") -> bool:
         try:
             skipped += not inference.write(item, target, masks.get(item.name))
         except (ValueError, OSError, RuntimeError) as error:  # an error of this file; the next one may be usable
-            failures[item.name] = str(error)
-            print(f"{item.name}: {error}", file=sys.stderr)
+            failures[item.name] = blaming(str(error), item.paths, getattr(error, "file", None))
+            print(f"{item.name}: {failures[item.name]}", file=sys.stderr)
     if empty := inference.without_holes:
         print(f"{len(empty)} have a mask in `holes` that marks nothing, so nothing was filled: {'; '.join(empty[:3])}", file=sys.stderr)
     total = len(found.items) + len(found.unusable)

@@ -10,6 +10,7 @@ from medgan_pl.data.intensity import Intensity
 from medgan_pl.data.mask_values import spelled
 from medgan_pl.data.prepare.cache import Cache
 from medgan_pl.data.prepare.prepared import CompanionReader
+from medgan_pl.data.readers.scan import blaming
 
 
 def check_channels(channels: int, intensity: Intensity, companions: Mapping[str, CompanionReader]) -> None:
@@ -84,6 +85,12 @@ def check_masks(records: Sequence[Record], companions: Mapping[str, CompanionRea
                 f"data.beside.{key}.labels must be values of the masks, got {labels or 'null: all above 0'}, and none of {len(masks)} "
                 f"masks holds {', '.join(absent)}; their values are {spelled(mask['values'] for mask in masks)}"
             )
+
+
+def reasons_against(records: Sequence[Record], cache: Cache) -> dict[str, str]:
+    """Return by name the reason why a record cannot be used; of a scan in several files it names the file at fault."""
+    bad = [record for record in records if record.digest in cache.unusable]
+    return {r.name: blaming(cache.unusable[r.digest], r.paths, cache.faulty.get(r.digest)) for r in bad}
 
 
 def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -> str:

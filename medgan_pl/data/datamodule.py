@@ -22,7 +22,7 @@ from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, wi
 from medgan_pl.data.image_table import Crops, Degrade, Rows, Table, inverse_of
 from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.modality import Modality
-from medgan_pl.data.prepare.cache import available_cores, prepare
+from medgan_pl.data.prepare.cache import Cache, Undecoded, available_cores, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.layouts import laid_out
 from medgan_pl.data.prepare.pipelines import Pipeline
@@ -145,14 +145,23 @@ class ImageDataModule(StreamedDataModule):
         checks.check_space(config, self.spatial_dims)
 
     def read(self) -> None:
-        """Read every scan into the cache without checks. Then `table` holds the records, `unusable` the reasons against the others."""
+        """Read every scan into the cache without checks. Then `table` holds the records, `unusable` the reasons against the others.
+
+        Raise Undecoded if a decoder is not installed; `table` and `unusable` are filled then too, for `inspect`.
+        """
         if self.table:
             return
         table, tasks = with_companions(self.source, self.companions, self.source.table())
         workers = available_cores(8 if self.modality.spatial_dims == 2 else 4)  # each holds a scan in memory
-        self.cache = prepare(tasks, self.pipeline, self.cache_dir, self.cache_dtype, workers)
-        self.unusable = self.source.unusable | {r.name: self.cache.unusable[r.digest] for r in table if r.digest in self.cache.unusable}
-        self.table = table
+        try:
+            cache = prepare(tasks, self.pipeline, self.cache_dir, self.cache_dtype, workers)
+        except Undecoded as error:
+            self.hold(table, error.cache)
+            raise
+        self.hold(table, cache)
+
+    def hold(self, table: list[Record], cache: Cache) -> None:
+        self.table, self.cache, self.unusable = table, cache, self.source.unusable | checks.reasons_against(table, cache)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the cache, fill it if needed, and split.

@@ -22,7 +22,7 @@ from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
-from medgan_pl.data.readers.scan import Scan, ScanError
+from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
 TABLE_VERSION = 5
@@ -190,6 +190,8 @@ class FileSource:
         """Return the scan of an item. Raise ScanError for a fault of the file, RuntimeError for a fault of the installation."""
         try:
             return self.modality.read(item)
+        except NoDecoder as error:
+            raise NoDecoder(f"{item.name}: {error}") from None
         except RuntimeError as error:
             raise RuntimeError(f"{item.name}: {error}") from None
 

@@ -92,8 +92,7 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
         said.append(f"{found.nameless} name no patient (CSV, PatientID, data.patient_pattern): each counts as its own")
     if found.unusable:
         said.append(f"{len(found.unusable)} cannot be used and are left out")
-    if found.skipped:
-        said.append("passed over: " + ", ".join(f"{n} {reason}" for reason, n in found.skipped.most_common()))
+    said += passed_over(found.skipped)
     facts = [entry["facts"] for entry in found.entries]
     if made := sum(fact["synthetic"] for fact in facts):
         said.append(f"WARNING: {made} of {len(facts)} are synthetic (made by a generator); a model trained on them learns that generator")
@@ -102,6 +101,11 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
     if small := sum(fact["enlarged"] for fact in facts):
         said.append(f"{small} are smaller than {'×'.join(map(str, size or ()))} and were enlarged")
     return said
+
+
+def passed_over(skipped: Counter[str]) -> list[str]:
+    """Return a line about scans that do not belong to the set (reason -> count), none without any."""
+    return ["passed over: " + ", ".join(f"{n} {reason}" for reason, n in skipped.most_common())] if skipped else []
 
 
 def covariate_lines(found: Found, covariates: Covariates, known: np.ndarray | None, illegible: Mapping[str, int]) -> list[str]:

@@ -17,6 +17,8 @@ def inspect(config: "DictConfig") -> bool:
     quiet_libraries()
     from hydra.utils import instantiate
 
+    from medgan_pl.data.readers.scan import NoDecoder
+    from medgan_pl.data.summary import passed_over
     from medgan_pl.inspect.survey import draw_histogram, survey, table_lines
 
     output, root = Path(config.output).resolve(), config.data.root
@@ -26,14 +28,16 @@ def inspect(config: "DictConfig") -> bool:
     if config.descriptions:
         for description, count in data.source.descriptions().most_common():
             print(f"series description {description!r}: {count} (on this screen only)")
-    data.read()
     unfit = None
     try:
+        data.read()
         data.setup()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, NoDecoder) as error:
+        if not data.table:
+            raise
         unfit = str(error)
     scans = survey(data.table, data.cache)
-    lines = data.describe() if unfit is None else [data.source.title]
+    lines = data.describe() if unfit is None else [data.source.title, *passed_over(data.source.skipped)]
     lines += [*table_lines(scans), *(f"unusable  {name}: {why}" for name, why in data.unusable.items())]
     odd = sum(bool(scan["odd"]) for scan in scans)
     lines.append(f"UNFIT: {unfit}" if unfit else "fit to train on" + (f"; {odd} of {len(scans)} scans are odd, see above" if odd else ""))

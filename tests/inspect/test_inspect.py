@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from command_line import picture
 from configured import configured
+from dicom_files import write_film
 from PIL import Image
+from pydicom.uid import JPEGLosslessSV1
 
 from medgan_pl.inspect.look import inspect
 
@@ -93,6 +95,22 @@ def test_films_and_the_cohort(tmp_path: Path, here) -> None:
     assert code == 0, said
     assert "the embedded cohort: 12 simulated patients" in said
     assert "fit to train on" in said
+
+
+def test_a_missing_decoder_hides_no_other_finding(tmp_path: Path, here) -> None:
+    root = tmp_path / "films"
+    root.mkdir()
+    for i in range(6):
+        stored = np.random.default_rng(i).integers(0, 4000, (20, 20), np.uint16)
+        write_film(root / f"{i}.dcm", stored, transfer_syntax=JPEGLosslessSV1 if i == 2 else None)
+    write_film(root / "report.dcm", stored, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Rows=None, Columns=None, PixelData=None)
+    (root / "5.dcm").write_bytes((root / "5.dcm").read_bytes()[:-100])
+    code, said = here("inspect", "data=xray", f"data.root={root}", "data.size=16", f"output={tmp_path / 'look'}")
+    assert code == 1
+    assert "passed over: 1 no image (a report, a plan, a directory)" in said
+    assert "bits: 16 (4)" in said
+    assert "unusable  5.dcm: pixel data must be 800 bytes" in said
+    assert "UNFIT: 2.dcm: a DICOM compressed as JPEG Lossless" in said
 
 
 def test_nothing_is_written_below_the_data(volumes: Path) -> None:

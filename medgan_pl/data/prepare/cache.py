@@ -23,7 +23,7 @@ from medgan_pl.data.intensity import Unit
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.journal import append, journal, mend
 from medgan_pl.data.prepare.prepared import Prepared
-from medgan_pl.data.readers.scan import Scan, ScanError
+from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Cache:
     """The images that one pipeline made of one set of scans, opened at the first read, so that worker processes receive only its path.
 
     `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and the facts of `Entries`}; `unusable`: digest -> reason.
+    `faulty`: digest -> the place of the file at fault among those of the scan, where it is known.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,6 +50,7 @@ class Cache:
         found = dict(journal(folder))
         self.entries: dict[str, dict[str, Any]] = {digest: entry for digest, entry in found.items() if "shape" in entry}
         self.unusable: dict[str, str] = {digest: entry["unusable"] for digest, entry in found.items() if "unusable" in entry}
+        self.faulty: dict[str, int] = {digest: entry["file"] for digest, entry in found.items() if "file" in entry}
         self._values: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,6 +86,15 @@ class Cache:
         return self.format.restore(image if image.ndim == 2 else image[len(image) // 2])
 
 
+class Undecoded(NoDecoder):
+    """Some scans need a decoder that is not installed. `reasons`: digest -> why; `cache` holds the others, unfinished."""
+
+    def __init__(self, reasons: dict[str, str], cache: Cache) -> None:
+        why, more = next(iter(reasons.values())), f"; so do {len(reasons) - 1} others" if len(reasons) > 1 else ""
+        super().__init__(why + more)
+        self.reasons, self.cache = reasons, cache
+
+
 class Pipeline(Protocol):
     """A map of a scan to Prepared, or ScanError; `settings` holds all that the result depends on besides the scan."""
 
@@ -97,7 +108,8 @@ def prepare(tasks: Iterable[Task], pipeline: Pipeline, folder: Path, dtype: str 
 
     `workers` processes share the work (0: this one), each with one scan. The cache is built in a temporary folder, scan by scan, and then
     renamed: after a kill or Ctrl-C there is no incomplete cache, and the next call resumes after the last complete scan.
-    Processes that need the same cache wait for the first. Raise OSError if the disk is full, ValueError for a lossy `dtype`.
+    Processes that need the same cache wait for the first. Raise OSError if the disk is full, ValueError for a lossy `dtype`,
+    Undecoded at the end if scans need a decoder that is not installed.
     """
     tasks = sorted({task.digest: task for task in tasks}.values(), key=lambda task: task.digest)
     digests = [task.digest for task in tasks]
@@ -130,9 +142,14 @@ def build(tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format, wor
         num_workers=0 if few else min(workers, len(left)),
         generator=torch.Generator(),  # otherwise the loader draws from the global one
     )
-    for error in watched(loader, len(left), "preparing images"):
-        if error is not None:
+    undecoded = {}
+    for task, error in zip(left, watched(loader, len(left), "preparing images"), strict=True):
+        if isinstance(error, NoDecoder):
+            undecoded[task.digest] = str(error)
+        elif error is not None:
             raise error
+    if undecoded:
+        raise Undecoded(undecoded, Cache(folder))
     sync(folder)  # before the rename marks it as complete
     log.info("prepared %d images or volumes in %.1f s: %s", len(left), time.monotonic() - started, folder.with_suffix(""))
 
@@ -163,7 +180,7 @@ class Entries(Dataset):
             scan = task.read()
             prepared, unit = self.pipeline(scan), task.unit(scan)
         except ScanError as error:
-            append(self.folder, task.digest, {"unusable": str(error)}, None)
+            append(self.folder, task.digest, {"unusable": str(error)} | ({} if error.file is None else {"file": error.file}), None)
             return
         entry = {
             "shape": list(prepared.images.shape),

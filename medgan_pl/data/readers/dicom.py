@@ -27,7 +27,7 @@ from medgan_pl.data.readers.header import (
     whole,
 )
 from medgan_pl.data.readers.pictures import BYTES_PER_PIXEL, MAX_FILE_BYTES, faults, single_channel
-from medgan_pl.data.readers.scan import Scan, ScanError, bound
+from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError, bound
 
 MAX_VALUE = 1e9  # no scanner's values lie beyond it: the rescaling is broken
 RLE_BYTES = 2**24  # 16 MiB of RLE can expand by 64, to 1 GiB in 6 s, before pydicom checks
@@ -41,7 +41,7 @@ FRAME_TAGS = [*LAYOUT, *STORED, *MEANING, *DISPLAY, *ORIGIN, "PixelSpacing", "Im
 def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
     """Return the one frame of a file: values (H, W) float32 after the modality LUT or rescale, padding (H, W) bool, and the header.
 
-    Raise ScanError for a fault of the file, RuntimeError if the decoder for its compression is not installed.
+    Raise ScanError for a fault of the file, NoDecoder if the decoder for its compression is not installed.
     """
     with path.open("rb") as file, faults("a DICOM that is corrupt or truncated"):
         header = parse(DicomFile(file, HEADER_BYTES, PIECE_BYTES), FRAME_TAGS)
@@ -57,7 +57,8 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
             raise ScanError("a DICOM image must have pixel data, got none")
         check_pixel_data(content.PixelData, header, syntax, expected)
     require_decoder(syntax, int(header.BitsStored))
-    with faults("a DICOM whose pixels are corrupt or truncated"):
+    packed = f", compressed as {syntax.name}," if syntax.is_encapsulated else ""
+    with faults(f"a DICOM whose pixels{packed} are corrupt or truncated"):
         # only frame 0: the data may hold any number of frames; keep unused bits, which pydicom would mask silently
         stored = single_channel(pixel_array(content, index=0, correct_unused_bits=False))
         if stored.shape != (header.Rows, header.Columns):
@@ -84,6 +85,10 @@ def pixel_bytes(header: pydicom.Dataset) -> int:
             "a pixel must have 8, 16 or 32 bits, of which at most the low 24 are used, "
             f"got {allocated} allocated, {stored} stored, high bit {high}; repair the header"
         )
+    if whole(header, "PixelRepresentation", -1) not in (0, 1):
+        raise ScanError("PixelRepresentation must be 0 (unsigned) or 1 (signed), got another or none; whether values are signed is unknown")
+    if samples > 1 and whole(header, "PlanarConfiguration", -1) not in (0, 1):
+        raise ScanError("PlanarConfiguration must be 0 or 1 for pixels of 3 samples, got another or none; repair the header")
     size = rows * columns * samples * allocated // 8
     if size > MAX_FILE_BYTES:
         raise ScanError(f"a frame may have at most {MAX_FILE_BYTES:,} bytes, its header claims {size:,}")
@@ -111,16 +116,22 @@ def check_pixel_data(content: bytes, header: pydicom.Dataset, syntax: pydicom.ui
 
 
 def require_decoder(syntax: pydicom.uid.UID, bits: int) -> None:
-    """Raise RuntimeError if no decoder for this compression is installed; it is no fault of the file."""
+    """Raise NoDecoder if no decoder for this compression is installed; it is no fault of the file."""
     if not syntax.is_encapsulated:
         return
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise ScanError("pixels are compressed in an unknown way; store them uncompressed") from None
-    # Pillow claims to read JPEG Extended, but cannot at 12 bits
-    if not decoder.is_available or (syntax == JPEGExtended12Bit and bits > 8 and decoder.available_plugins == ("pillow",)):
-        raise RuntimeError(
+    if syntax == JPEGExtended12Bit and bits > 8:
+        # Pillow and GDCM claim to read JPEG Extended, but refuse more than 8 bits
+        if set(decoder.available_plugins) <= {"pillow", "gdcm"}:
+            raise NoDecoder(
+                f"a DICOM compressed as {syntax.name} with {bits} bits needs a decoder that is not installed (Pillow and GDCM read 8 bits "
+                "only); `pip install pylibjpeg pylibjpeg-libjpeg`, or store it uncompressed, as by dcmdjpeg of DCMTK"
+            )
+    elif not decoder.is_available:
+        raise NoDecoder(
             f"a DICOM compressed as {syntax.name} needs a decoder that is not installed; "
             "`pip install python-gdcm` (our extra is medgan_pl[compressed]), or store it uncompressed"
         )
@@ -188,7 +199,7 @@ def read_film(path: Path, voi: bool = False) -> Scan:
     """Return one frame as a film, brighter = denser: rescaled, MONOCHROME1 inverted, padding set to the minimum outside it.
 
     With `voi`, values are as displayed, by the first VOI LUT or window of the file, in [0, 2^bits - 1] instead of native units.
-    Raise ScanError for a fault of the file, RuntimeError if the decoder for its compression is not installed.
+    Raise ScanError for a fault of the file, NoDecoder if the decoder for its compression is not installed.
     """
     values, padding, header = read_frame(path)
     if padding.all():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,23 @@ CANONICAL = ((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))
 
 
 class ScanError(ValueError):
-    """A file that cannot be used, and why. The message never names the file or its patient: it is kept in the cache."""
+    """A file that cannot be used, and why. The message never names the file or its patient: it is kept in the cache.
+
+    `file`: the place of the file at fault among those of the scan, for `blaming`; None for a scan of one file, or if all are at fault.
+    """
+
+    def __init__(self, why: str = "", file: int | None = None) -> None:
+        super().__init__(why)
+        self.file = file
+
+
+class NoDecoder(RuntimeError):
+    """A file that needs a decoder that is not installed: no fault of the file, and never kept in the cache."""
+
+
+def blaming(why: str, paths: Sequence[Path], file: int | None) -> str:
+    """Return the reason against a scan in the files `paths`, with the name of the file at fault; for messages only."""
+    return why if file is None or len(paths) < 2 else f"{paths[file].name}: {why}"
 
 
 @dataclass(frozen=True)

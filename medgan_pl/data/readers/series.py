@@ -35,17 +35,21 @@ def read_series(paths: Sequence[Path]) -> Scan:
     """Return the volume of one series' files (in any order), in HU (CT) or native units, with the axes of scan.canonical.
 
     Raise ScanError for slices of different kinds, without position, twice at one place, missing, unevenly spaced (by more than 1 % of the
-    step and 0.06 mm), a tilted gantry, color, MONOCHROME1, multi-frame files, CT and PET without a rescale; RuntimeError if the decoder for
+    step and 0.06 mm), a tilted gantry, color, MONOCHROME1, multi-frame files, CT and PET without a rescale; NoDecoder if the decoder for
     the compression is not installed. A single slice has its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices
     from 1 along the normal. Memory: the volume, one byte a voxel for padding, one slice.
     """
     if not paths:
         raise ScanError("a series must have at least one file, got none")
     headers = in_order([read_header(path) for path in sorted(paths)])
-    check_alike(headers)
-    affine = grid(headers)
-    bound((len(headers), headers[0].rows, headers[0].columns), np.dtype(np.float32).itemsize)
-    volume, padding, bits = stack(headers)
+    try:
+        check_alike(headers)
+        affine = grid(headers)
+        bound((len(headers), headers[0].rows, headers[0].columns), np.dtype(np.float32).itemsize)
+        volume, padding, bits = stack(headers)
+    except ScanError as error:  # its place in the order of slices becomes that in the order of `paths`
+        place = None if error.file is None else list(paths).index(headers[error.file].path)
+        raise ScanError(str(error), place) from None
     turned, turned_affine = canonical(volume, affine)
     return Scan(
         turned,
@@ -77,7 +81,7 @@ def check_alike(headers: Sequence[Header]) -> None:
         ("pixel spacing (PixelSpacing) missing in {}", [h.pixel_spacing_mm is None for h in headers]),
     ):
         if any(bad):
-            raise ScanError(fault.format(f"{sum(bad)} of {total} files"))
+            raise ScanError(fault.format(f"{sum(bad)} of {total} files"), None if all(bad) else bad.index(True))
     check_same(headers)
 
 
@@ -95,7 +99,8 @@ def check_same(headers: Sequence[Header]) -> None:
         off = np.abs(values - np.median(values, axis=0)).max(axis=1) > tolerance
         if off.any():
             raise ScanError(
-                f"all slices must have the same {name}, got another in {off.sum()} of {len(headers)} files; several series in one?"
+                f"all slices must have the same {name}, got another in {off.sum()} of {len(headers)} files; several series in one?",
+                int(off.argmax()),
             )
     norms = np.linalg.norm(np.reshape(headers[0].orientation, (2, 3)), axis=1)
     if np.abs(norms - 1).max() > 0.01:
@@ -144,7 +149,8 @@ def refuse_doubles(headers: Sequence[Header], steps: np.ndarray) -> None:
         )
         raise ScanError(
             f"each slice must have its own position, got {len(double)} of {len(headers)} at the position of another "
-            f"(slices {first + 1} and {first + 2} have {pixels})"
+            f"(slices {first + 1} and {first + 2} have {pixels})",
+            first + 1,
         )
 
 
@@ -157,7 +163,8 @@ def refuse_gaps(steps: np.ndarray) -> None:
         more = f"; {len(gaps) - 1} more gaps" if len(gaps) > 1 else ""
         raise ScanError(
             f"a gap of {steps[gaps[0]]:.4g} mm between slices {n} and {n + 1} where {usual:.4g} mm is usual: "
-            f"{count} slice{'s' if count > 1 else ''} missing{more}"
+            f"{count} slice{'s' if count > 1 else ''} missing{more}",
+            n - 1,
         )
 
 
@@ -175,7 +182,7 @@ def stack(headers: Sequence[Header]) -> tuple[np.ndarray, np.ndarray | None, int
             if values.shape != volume.shape[1:]:
                 raise ScanError("the file changed while it was read")
         except ScanError as error:
-            raise ScanError(f"slice {i + 1} of {len(headers)}: {error}") from None
+            raise ScanError(f"slice {i + 1} of {len(headers)}: {error}", i) from None
         volume[i] = values
         bits = max(bits, int(found.BitsStored))
         minimum = min(minimum, values.min(where=~outside, initial=np.inf))

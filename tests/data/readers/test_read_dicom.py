@@ -2,6 +2,7 @@
 
 import io
 import struct
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pydicom
@@ -15,7 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1, RLELossless
 
 from medgan_pl.data.readers.dicom import read_film
-from medgan_pl.data.readers.scan import ScanError
+from medgan_pl.data.readers.scan import NoDecoder, ScanError
 from medgan_pl.data.readers.series import read_series
 
 RAMP16 = (np.arange(12 * 10, dtype=np.uint16) * 517 + 3).reshape(12, 10)
@@ -220,13 +221,34 @@ def test_a_display_that_nobody_gave_is_refused(tmp_path):
         read_film(write_film(tmp_path / "x.dcm", RAMP16, WindowCenter=3, WindowWidth=0), voi=True)
 
 
-@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGExtended12Bit])
-def test_a_missing_decoder_is_no_fault_of_the_file(tmp_path, syntax):
-    if pydicom.pixels.get_decoder(syntax).available_plugins not in ((), ("pillow",)):
-        pytest.skip("a decoder is installed")
+@pytest.mark.parametrize(
+    ("syntax", "able", "advice"),
+    [
+        (JPEGLosslessSV1, (), "compressed as JPEG Lossless, .* needs a decoder .*; `pip install python-gdcm`"),
+        (JPEGExtended12Bit, ("pillow", "gdcm"), "compressed as JPEG Extended .* with 16 bits needs .*; `pip install pylibjpeg"),
+    ],
+)
+def test_a_missing_decoder_is_no_fault_of_the_file(tmp_path, syntax, able, advice):
+    """Pillow and GDCM claim JPEG Extended, but read 8 bits of it only."""
     path = write_film(tmp_path / "j.dcm", RAMP16, transfer_syntax=syntax)
-    with pytest.raises(RuntimeError, match="pip install python-gdcm"):
+    installed = Mock(available_plugins=able, is_available=bool(able))
+    with patch("medgan_pl.data.readers.dicom.get_decoder", lambda _: installed), pytest.raises(NoDecoder, match=advice):
         read_film(path)
+
+
+@pytest.mark.parametrize("value", [None, 2])
+def test_whether_values_are_signed_must_be_known(tmp_path, value):
+    with pytest.raises(ScanError, match=r"PixelRepresentation must be 0 .* or 1") as error:
+        read_film(write_film(tmp_path / "a.dcm", RAMP16, PixelRepresentation=value))
+    assert "Error" not in str(error.value)
+
+
+def test_the_order_of_three_samples_must_be_known(tmp_path):
+    gray = np.repeat((RAMP16 >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "Rows": gray.shape[0], "Columns": gray.shape[1]}
+    assert np.array_equal(read_film(write_film(tmp_path / "b.dcm", gray, PlanarConfiguration=0, **tags)).pixels, gray[..., 0])
+    with pytest.raises(ScanError, match="PlanarConfiguration must be 0 or 1"):
+        read_film(write_film(tmp_path / "a.dcm", gray, **tags))
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
