@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from medgan_pl.data.files.listing import COMPANION_KEYS
-from medgan_pl.data.files.records import Record
+from medgan_pl.data.files.records import Item, Record
 from medgan_pl.data.image_table import Degrade
-from medgan_pl.data.intensity import Intensity
+from medgan_pl.data.intensity import HU, Intensity
 from medgan_pl.data.mask_values import spelled
+from medgan_pl.data.modalities import FROM_AIR_HU, without_air
 from medgan_pl.data.prepare.cache import Cache
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.scan import blaming
@@ -90,7 +91,22 @@ def check_masks(records: Sequence[Record], companions: Mapping[str, CompanionRea
 def reasons_against(records: Sequence[Record], cache: Cache) -> dict[str, str]:
     """Return by name the reason why a record cannot be used; of a scan in several files it names the file at fault."""
     bad = [record for record in records if record.digest in cache.unusable]
-    return {r.name: blaming(cache.unusable[r.digest], r.paths, cache.faulty.get(r.digest)) for r in bad}
+    said = {r.name: blaming(cache.unusable[r.digest], r.paths, cache.faulty.get(r.digest)) for r in bad}
+    return said | shifted([record for record in records if record.paths and record.digest in cache.entries], cache)
+
+
+def shifted(records: Sequence[Record], cache: Cache) -> dict[str, str]:
+    """Return by name the reason why a prepared scan is not in HU, as `apply` judges it: a scan whose file does not name its modality."""
+    found = {}
+    for record in records:
+        entry = cache.entries[record.digest]
+        low = min(pair[0] for pair in entry["levels"])
+        if entry["unit"] == HU.name and (why := without_air(Item(record.name, record.paths), low, entry["facts"]["low"])):
+            found[record.name] = (
+                f"{why}; store it in HU (often 1024 was added), or, if it is HU without any air, use a window that begins above "
+                f"{FROM_AIR_HU} HU (data.intensity.windows_hu)"
+            )
+    return found
 
 
 def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from medgan_pl.data.files.records import Item, Record
-from medgan_pl.data.intensity import Intensity, to_unit
+from medgan_pl.data.intensity import HU, Intensity, to_unit
 from medgan_pl.data.mask_values import inside, values_in
 from medgan_pl.data.masks import as_image
 from medgan_pl.data.modality import Modality
@@ -44,8 +44,12 @@ class Companion:
         return self.modality.simulate(patient, shape)
 
     def read(self, item: Item) -> Scan:
-        """Return the companion as its modality reads it."""
-        return self.modality.read(item)
+        """Return the scan. Raise ScanError for a faulty file, and for CT that is not in HU (`Modality.doubt`)."""
+        scan = self.modality.read(item)
+        low = min(pair[0] for pair in self.intensity.levels(scan))
+        if self.modality.unit(scan) == HU and (why := self.modality.doubt(item, scan, low)):
+            raise ScanError(f"{why}; store it in HU (often 1024 was added)")
+        return scan
 
     def facts(self, scan: Scan) -> dict[str, Any]:
         """Return no facts: only masks have some."""

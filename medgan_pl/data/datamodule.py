@@ -176,7 +176,7 @@ class ImageDataModule(StreamedDataModule):
             rank_zero_only(logging.getLogger(__name__).warning)("continuing without %s", line)
         cache = self.cache
         checks.check_scans(self.table, {} if self.phantom else self.companions, cache)
-        usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.digest in cache.entries]
+        usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.name not in self.unusable]
         divided = assigned(usable, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
         records = without_duplicates(divided, drop=self.duplicates == "drop")
         whole = len(records)

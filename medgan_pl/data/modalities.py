@@ -124,11 +124,7 @@ class CT(Volumes):
     structures: tuple[str, ...] = CHEST
 
     def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
-        """Return a reason if the window begins at air and the scan has none. A tightly cropped brain and its window have no air."""
-        minimum = float(scan.pixels.min())
-        if says_modality(item) or low > FROM_AIR_HU or minimum < NO_TISSUE_HU:
-            return None
-        return f"the window of training begins at {low:g} HU, but its minimum is {minimum:g}, while air is below {NO_TISSUE_HU}"
+        return without_air(item, low, float(scan.pixels.min()))
 
     def unit(self, scan: Scan) -> Unit:
         return HU
@@ -208,6 +204,16 @@ class MRI(Heads, Volumes):
         made = head_mri(patient, size=shape, **echo, lesion=self.label(patient) == 1)
         scan = Scan(made.signal, made.spacing_mm, centered_affine(made.signal.shape, made.spacing_mm))
         return even(scan) if self.bias_field else scan
+
+
+def without_air(item: Item, low: float, minimum: float) -> str | None:
+    """Return the reason why values of at least `minimum` are no HU, or None: the window begins at air, `low`, and the scan has none.
+
+    A tightly cropped brain and its window have no air. None also if the files name their modality.
+    """
+    if says_modality(item) or low > FROM_AIR_HU or minimum < NO_TISSUE_HU:
+        return None
+    return f"the window of training begins at {low:g} HU, but its minimum is {minimum:g}, while air is below {NO_TISSUE_HU}"
 
 
 def says_modality(item: Item) -> bool:

@@ -36,7 +36,7 @@ def inspect(config: "DictConfig") -> bool:
         if not data.table:
             raise
         unfit = str(error)
-    scans = survey(data.table, data.cache)
+    scans = survey([record for record in data.table if record.name not in data.unusable], data.cache)
     lines = data.describe() if unfit is None else [data.source.title, *passed_over(data.source.skipped)]
     lines += [*table_lines(scans), *(f"unusable  {name}: {why}" for name, why in data.unusable.items())]
     odd = sum(bool(scan["odd"]) for scan in scans)

@@ -34,7 +34,7 @@ class CompanionReader(Protocol):
         """Return the scan of a patient of the embedded cohort, whose image is of `modality`."""
 
     def read(self, item: Item) -> Scan:
-        """Return the scan of an item. Raise ScanError for a fault of the file."""
+        """Return the scan of the companion. Raise ScanError for a file with faulty content, or with values of another unit."""
 
     def facts(self, scan: Scan) -> dict[str, Any]:
         """Return facts of the scan as it was read, in plain containers."""

@@ -19,6 +19,8 @@ from medgan_pl.data.readers.series import SECONDARY_CAPTURE
 
 # Modalities (DICOM PS3.3 C.7.3.1.1.1) that messages name. Any other text in that field might name a patient.
 NAMED = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
+# The RescaleType of CT in HU: HU, none, or US (unspecified). Spectral maps have another: Z_EFF, MGML, ED, EDW, HU_MOD (C.11.1.1.2).
+AS_HU, CODE = ("HU", "", "US"), re.compile(r"[A-Z0-9_%/]{1,16}")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def passed_over(header: Header, modality: str, choice: Choice) -> str | None:
         return f"series of modality {found}" if found in NAMED else "series of another modality"
     if header.sop_class.startswith(SECONDARY_CAPTURE):
         return "secondary captures (reports, screenshots)"
+    if modality == "CT" and header.rescale_type not in AS_HU:
+        named = header.rescale_type if CODE.fullmatch(header.rescale_type) else "a unit of its own"
+        return f"CT series in {named} (RescaleType) and not in HU"
     if choice.series is not None and not re.search(choice.series, header.description):
         return "series of another description"
     return None

@@ -19,7 +19,7 @@ HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in total, each of at most 2^18 reads
 ORIGIN = ["ImageType", "SeriesDescription"]
 LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"]
 HEADER_TAGS = [
-    *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", *ORIGIN, *LAYOUT),
+    *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", "RescaleType", *ORIGIN, *LAYOUT),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
     *("SeriesNumber", "ComplexImageComponent"),
 ]
@@ -43,7 +43,7 @@ class Header:
     - `number`: the SeriesNumber. `tiles`: the slices that are tiled into one image (a MOSAIC). `component`: PHASE, REAL, … or "".
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
     - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: the directions of increasing column and row.
-    - `pixel_spacing_mm`: (between rows, between columns).
+    - `pixel_spacing_mm`: (between rows, between columns). `rescale_type`: the unit of the rescaled values; "" if it is not stated.
     - `study`: a hash as `series`. `intent`: FOR PROCESSING, FOR PRESENTATION or "". `exposure`: the facts EXPOSURE_TAGS, "" if not stated.
     """
 
@@ -52,6 +52,7 @@ class Header:
     patient: str | None = field(repr=False)
     description: str = field(repr=False)
     modality: str
+    rescale_type: str
     image_type: tuple[str, ...]
     sop_class: str
     rows: int
@@ -96,6 +97,7 @@ def read_header(path: Path) -> Header:
             patient=text(found, "PatientID") or None,
             description=text(found, "SeriesDescription"),
             modality=text(found, "Modality"),
+            rescale_type=text(found, "RescaleType").upper(),
             image_type=tuple(part.strip().upper() for part in text(found, "ImageType").split("\\")),
             sop_class=text(found, "SOPClassUID") or text(found.file_meta, "MediaStorageSOPClassUID"),
             rows=whole(found, "Rows", 0),
