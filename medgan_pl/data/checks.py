@@ -11,6 +11,7 @@ from medgan_pl.data.mask_values import spelled
 from medgan_pl.data.modalities import FROM_AIR_HU, without_air
 from medgan_pl.data.prepare.cache import Cache
 from medgan_pl.data.prepare.prepared import CompanionReader
+from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.readers.scan import blaming
 
 
@@ -63,6 +64,24 @@ def check_scans(records: Sequence[Record], companions: Mapping[str, CompanionRea
     """Raise ValueError as `check_units` and `check_masks`."""
     check_units(records, cache)
     check_masks(records, companions, cache)
+
+
+def check_whole(degrade: Degrade, spacing_mm: Sequence[float] | None, randomize: Randomize) -> None:
+    """Raise ValueError unless patches can be cut after a degradation of whole images.
+
+    It must keep their size, nothing may move the patches afterwards, and pixels that it assumes must be those of every image.
+    """
+    if degrade.factor > 1:
+        raise ValueError(f"a degradation of whole images must keep their size to cut patches after it, got a factor of {degrade.factor}")
+    if on := [name for name, value in vars(randomize).items() if value]:
+        raise ValueError(
+            f"data.augment.{on[0]} must be off with data.patches and a degradation of whole images, whose sources are made before; use 0"
+        )
+    if spacing_mm is None and any(part.pixel_mm for _, _, part in degrade.parts()):
+        raise ValueError(
+            "data.spacing_mm must be given with data.patches and a degradation that assumes a pixel size, as each scan has its own; "
+            "use that of most scans, such as data.spacing_mm=0.8"
+        )
 
 
 def check_units(records: Sequence[Record], cache: Cache) -> None:

@@ -24,7 +24,7 @@ from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Cache, Undecoded, available_cores, prepare
 from medgan_pl.data.prepare.formats import Format
-from medgan_pl.data.prepare.layouts import laid_out
+from medgan_pl.data.prepare.patches import laid_out
 from medgan_pl.data.prepare.pipelines import Pipeline
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.randomize import Randomize
@@ -118,12 +118,14 @@ class ImageDataModule(StreamedDataModule):
         """Build the pipeline that prepares a scan. Raise ValueError for a layout that the images cannot have."""
         dims = self.spatial_dims
         self.size = numbers("size", size, dims, 4, whole=True)
-        self.patches = self.patches if dims == 3 else 0
         spacing = None if spacing_mm is None else numbers("spacing_mm", spacing_mm, dims, 0)
         self.layout = laid_out(self.modality.spatial_dims, dims, self.size, spacing, crop, slices, self.patches)
         frame = self.degrade and self.degrade.frame(dims)
         self.pipeline = Pipeline(self.layout, intensity, self.modality, self.companions, frame)
         checks.check_windows(self.degrade, self.companions, intensity)
+        self.degrades_whole = self.patches > 0 and dims == 2 and self.degrade is not None and self.degrade.needs_whole
+        if self.degrades_whole:
+            checks.check_whole(self.degrade, spacing, self.randomize)
 
     def add_source(self, root: str | None, cohort: Mapping[str, Any], files: Mapping[str, Any]) -> None:
         """Open the source of scans. Raise ValueError for split=folders without split folders."""
@@ -183,7 +185,7 @@ class ImageDataModule(StreamedDataModule):
         if self.max_train is not None:
             records = with_fewer_in_train(records, self.max_train, self.split_seed)
         self.left_out = whole - len(records)
-        counts = [self.patches or cache.entries[r.digest]["shape"][0] for r in records]
+        counts = [max(1, self.patches) * cache.entries[r.digest]["shape"][0] for r in records]
         said = (self.source.nameless, self.source.doubts)
         self.found = summary.Found(records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, *said)
         self.image_records = np.repeat(np.arange(len(records)), counts)
@@ -200,7 +202,9 @@ class ImageDataModule(StreamedDataModule):
         self.measure_covariates(records)
         digests = [record.digest for record in records]
         if self.patches:
-            self.gather: Rows | Crops = Crops(cache, [digests[row] for row in self.image_records], self.size, self.seed)
+            numbers = np.concatenate([np.arange(count) // self.patches for count in counts])  # of the slice in its scan
+            owners = [digests[row] for row in self.image_records]
+            self.gather: Rows | Crops = Crops(cache, owners, self.size, self.seed, numbers if numbers.any() else None)
         else:
             self.gather = Rows.of(cache, digests, counts, (sum(self.parts.values()), *self.size))
         self.records = records
@@ -214,7 +218,8 @@ class ImageDataModule(StreamedDataModule):
     def images(self) -> Table:
         """Return the table of images; `rows` refers to its rows."""
         known = (self.labels, self.values)
-        return Table(self.gather, self.parts, self.image_records, *known, degrade=self.degrade, seed=self.split_seed)
+        degrade = {"degrade": self.degrade, "seed": self.split_seed, "whole": self.degrades_whole, "train_seed": self.seed}
+        return Table(self.gather, self.parts, self.image_records, *known, **degrade)
 
     def measure_covariates(self, records: list[Record]) -> None:
         """Measure the covariates on the training records: `known` (R, K) natural, `values` standardized; both None without covariates."""
@@ -257,4 +262,5 @@ class ImageDataModule(StreamedDataModule):
         return self.randomize.together(batch, self.parts)
 
     def degraded(self, batch: Batch, generator: torch.Generator) -> Batch:
-        return batch if self.degrade is None else {**batch, "source": self.degrade(batch.get("source", batch["image"]), generator)}
+        done = self.degrade is None or self.degrades_whole  # the table made the sources of whole images
+        return batch if done else {**batch, "source": self.degrade(batch.get("source", batch["image"]), generator)}

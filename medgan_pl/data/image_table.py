@@ -1,6 +1,6 @@
 """The table of images: its rows are all slices, patches or films of all records. Whole batches are gathered from the cache."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from medgan_pl.core.batch import Batch
 from medgan_pl.core.keys import Purpose, keyed_generator
 from medgan_pl.data.intensity import Inverse
 from medgan_pl.data.masks import as_mask
-from medgan_pl.data.prepare.cache import Cache
+from medgan_pl.data.prepare.cache import Cache, window
 
 
 class Gather(Protocol):
@@ -41,13 +41,26 @@ class Rows:
 
 
 class Crops:
-    """Random patches (D, H, W). Row i of the table of images is a patch of the scan `digests[i]`, at a place keyed by (seed, row, turn)."""
+    """Random patches. Row i of the table of images is a patch of the scan `digests[i]`, at a place keyed by (seed, row, turn).
 
-    def __init__(self, cache: Cache, digests: Sequence[str], patch: Sequence[int], seed: int) -> None:
-        self.cache, self.digests, self.patch, self.seed = cache, list(digests), tuple(patch), seed
+    `numbers`: for each row the number of the slice in its scan; None for films and volumes, which are one image.
+    """
+
+    def __init__(self, cache: Cache, digests: Sequence[str], patch: Sequence[int], seed: int, numbers: np.ndarray | None = None) -> None:
+        self.cache, self.digests, self.patch, self.seed, self.numbers = cache, list(digests), tuple(patch), seed, numbers
 
     def __call__(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
-        return self.cache.patches([self.digests[row] for row in rows], fractions(self.seed, rows, turns), self.patch)
+        further = () if self.numbers is None else (self.numbers[rows],)
+        return self.cache.patches([self.digests[row] for row in rows], self.corners(rows, turns), self.patch, *further)
+
+    def corners(self, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        return fractions(self.seed, rows, turns)[:, : len(self.patch)]
+
+    def after(self, change: Callable[[Tensor], Tensor], row: int, turn: int) -> Tensor:
+        """Return the patch (1, K, *patch) of the whole image (1, C, *S) after a change that keeps its size."""
+        made = change(self.cache.whole(self.digests[row], 0 if self.numbers is None else int(self.numbers[row]))[None])
+        (corner,) = self.corners(np.array([row]), np.array([turn]))
+        return made[(..., *window(corner, made.shape[2:], self.patch))]
 
 
 def fractions(seed: int, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
@@ -76,6 +89,7 @@ class Table:
     - `records` (N,): for each image the row of its record. `labels` (R,): the class of each record.
     - `covariates` (R, K) float32: standardized, NaN where unknown.
     - `degrade`: makes the source of a held-out image, keyed by (`seed`, row of the image).
+    - `whole`: it needs whole images, so the sources of patches are cut after it, in training too, keyed by (`train_seed`, turn).
     """
 
     gather: Gather
@@ -85,6 +99,8 @@ class Table:
     covariates: np.ndarray | None = None
     degrade: Degrade | None = None
     seed: int = 0
+    whole: bool = False
+    train_seed: int = 0
 
     def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
         """Return only the images (B, C, *S)."""
@@ -96,15 +112,28 @@ class Table:
         records = self.records[rows]
         if "mask" in batch:
             batch["mask"] = as_mask(batch["mask"])
-        if degraded and self.degrade is not None:
-            whole = batch.get("source", batch["image"])
-            keys = [keyed_generator(self.seed, 0, int(row), Purpose.HELD_OUT) for row in rows]
-            batch["source"] = torch.cat([self.degrade(whole[i : i + 1], key) for i, key in enumerate(keys)])
+        if self.degrade is not None and (degraded or self.whole):
+            batch["source"] = self.sources(batch, rows, turns, degraded)
         batch["record"] = torch.from_numpy(records)
         for key, known in (("label", self.labels), ("covariates", self.covariates)):
             if known is not None:
                 batch[key] = torch.from_numpy(known[records])
         return batch
+
+    def sources(self, batch: Batch, rows: np.ndarray, turns: np.ndarray, held_out: bool) -> Tensor:
+        """Return the degraded sources of a batch, each by random numbers of its own."""
+        if held_out:
+            keys = [keyed_generator(self.seed, 0, int(row), Purpose.HELD_OUT) for row in rows]
+        else:
+            keys = [keyed_generator(self.train_seed, 0, int(turn), Purpose.DEGRADE) for turn in turns]
+        if not self.whole:
+            images = batch.get("source", batch["image"])
+            return torch.cat([self.degrade(images[i : i + 1], key) for i, key in enumerate(keys)])
+        ends = dict(zip(self.channels, np.cumsum(list(self.channels.values())).tolist(), strict=True))
+        key = "source" if "source" in ends else "image"
+        part = slice(ends[key] - self.channels[key], ends[key])
+        changes = [lambda image, key=key: self.degrade(image[:, part], key) for key in keys]
+        return torch.cat([self.gather.after(*each) for each in zip(changes, rows.tolist(), turns.tolist(), strict=True)])
 
 
 def inverse_of(entries: Sequence[Mapping[str, Any]], modality: str, directions: Any) -> Inverse:

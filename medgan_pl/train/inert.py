@@ -225,7 +225,7 @@ def idle_data(data: Mapping[str, Any], where: str, spatial_dims: int) -> Iterato
             yield Idle(f"{where}.{key}", f"all domains are in one batch; leave it out, or use data.{key}", usual)
     if data.get("spacing_mm") is not None or data.get("patches"):
         because = f"{where}.spacing_mm or {where}.patches already says what part of a scan is seen; leave it out"
-        yield Idle(f"{where}.crop", because, (False,))
+        yield Idle(f"{where}.crop", because, ("slices" not in data,))  # the default: true of films, false of volumes
 
 
 def usual_data(data: Mapping[str, Any], where: str, key: str, because: str, switch: str) -> Iterator[Idle]:

@@ -87,7 +87,7 @@ def check_model(model: dict[str, Any], read: set[str], game: str) -> None:
 
 
 def check_data_set(data: dict[str, Any], where: str, reads: frozenset[str], game: str, spatial_dims: int) -> None:
-    """Raise ValueError for a part of the batch that the game does not read, and for patches in 2-D and a slice axis in 3-D."""
+    """Raise ValueError for a part of the batch that the game does not read, and for a slice axis in 3-D."""
     beside = data.get("beside") or {}
     parts = {"degrade": ("source", data.get("degrade"))} | {f"beside.{key}": (key, each) for key, each in beside.items()}
     for name, (key, part) in parts.items():
@@ -96,8 +96,6 @@ def check_data_set(data: dict[str, Any], where: str, reads: frozenset[str], game
                 f"`{where}.{name}` would not be seen: it gives the batch a `{key}`, and {game} reads {', '.join(sorted(reads))} alone; "
                 f"use {name.split('.')[0]}@{where}.{name}=none, or a game that reads `{key}`"
             )
-    if spatial_dims == 2 and data.get("patches"):
-        raise ValueError(f"`{where}.patches` must be 0 in 2-D, got {data['patches']}; patches are cut from volumes, image.spatial_dims=3")
     axis = (data.get("slices") or {}).get("axis", "axial")
     if spatial_dims == 3 and axis != "axial":
         raise ValueError(f"`{where}.slices.axis` must be left out in 3-D, got {axis}; slices are images of image.spatial_dims=2")

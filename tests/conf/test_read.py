@@ -19,7 +19,6 @@ def check(*overrides: str) -> None:
     [
         (("extra=l1",), "nothing reads `extras` here: Synthesis"),
         (("model=unet_gan", "degrade@data.degrade=dehaze", "noise=uniform"), "nothing reads `noise` here: Translation"),
-        (("data=ct", "data.patches=2"), "`data.patches` must be 0 in 2-D, got 2"),
         (("data=ct", "image.spatial_dims=3", "data.slices.axis=coronal"), "`data.slices.axis` must be left out in 3-D, got coronal"),
         (("degrade@data.degrade=dehaze",), "`data.degrade` would not be seen: it gives the batch a `source`, and Synthesis reads"),
         (("beside@data.beside.mask=film_masks",), "`data.beside.mask` would not be seen: it gives the batch a `mask`"),

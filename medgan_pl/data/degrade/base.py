@@ -42,6 +42,7 @@ class Degradation(ABC):
     factor: int = 1  # each side of the source is smaller by this factor
     extra_channels: int = 0  # further channels of the source, after those of the image
     keeps_the_rest: bool = False  # the source equals the image where its last channel is not 1
+    needs_whole: bool = False  # what it does to a part depends on the rest of the image: rays, lines of k-space, clouds
     pixel_mm: float | None = None  # side of an input pixel that it assumes
     windows_hu: Levels | None = None  # values of -1 and 1 in each channel that it assumes
 
@@ -81,6 +82,7 @@ class Chain(Degradation):
             raise ValueError(f"a step of `steps` that adds channels must be the last, as later ones would spoil its mask, got {names}")
         self.factor = math.prod(step.factor for step in self.steps)
         self.extra_channels = sum(step.extra_channels for step in self.steps)
+        self.needs_whole = any(step.needs_whole for step in self.steps)
         self.keeps_the_rest = len(self.steps) == 1 and self.steps[0].keeps_the_rest
 
     def degraded(self, image: Tensor, generator: torch.Generator) -> Tensor:

@@ -26,6 +26,8 @@ class OfCT(Degradation):
     HU outside all windows are unknown and count as the nearest end: with a soft-tissue window lungs attenuate too much.
     """
 
+    needs_whole = True
+
     def __init__(self, *, windows_hu: Sequence[Sequence[float]], pixel_mm: float, photons: Ends, views: int = 128) -> None:
         self.windows_hu = Window(windows_hu).windows_hu
         self.photons = Range("photons", photons, 1)

@@ -21,6 +21,8 @@ class KSpace(Degradation):
     Source: Lustig et al. 2007 (doi 10.1002/mrm.21391), Cartesian lines of variable density; the zero-filled image they start from.
     """
 
+    needs_whole = True
+
     def __init__(self, *, acceleration: Ends, center: float = 0.08, decay: float = 2.0, axis: int = 0) -> None:
         self.acceleration = Range("acceleration", acceleration, 1)
         if not are_numbers([center], 1) or not 0 < center <= 1 / self.acceleration.high:
@@ -55,6 +57,8 @@ class Motion(Degradation):
     Shifts are up to `shift_px` pixels along both axes of the slice, without rotation, relative to the position at the middle of k-space, so
     that source and image stay registered.
     """
+
+    needs_whole = True
 
     def __init__(self, *, shift_px: Ends, moves: Ends, axis: int = 0) -> None:
         self.shift_px, self.moves, self.axis = Range("shift_px", shift_px, 0), counted("moves", moves, 1, 64), checked(axis)

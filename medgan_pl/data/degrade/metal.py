@@ -19,6 +19,8 @@ class MetalLike(Degradation):
     random half or more of the slices; only these have streaks.
     """
 
+    needs_whole = True
+
     extra_channels = 1
 
     def __init__(self, *, number: Ends, radius: Ends, streaks: Ends) -> None:

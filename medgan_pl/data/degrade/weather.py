@@ -21,6 +21,8 @@ class Fog(Degradation):
     Source: He et al. 2011 (doi 10.1109/TPAMI.2010.168), eq. 1. There t follows the depth of the scene; a film has none, so t is noise.
     """
 
+    needs_whole = True
+
     def __init__(self, *, transmission: Ends, airlight: Ends, waves: int = 4) -> None:
         self.transmission = Range("transmission", transmission, 0.01, 1)  # t = 0 cannot be inverted
         self.airlight = Range("airlight", airlight, 0, 1)

@@ -67,15 +67,25 @@ class Cache:
         """Return images (B, C, *S), float32 in [-1, 1], at rows (B,) of a cache whose images all have one `shape` (C, *S)."""
         return self.format.restore(self.values.reshape(-1, *shape)[rows])
 
-    def patches(self, digests: Sequence[str], corners: np.ndarray, patch: Sequence[int]) -> Tensor:
-        """Return from each scan (1, C, *S) the patch at `corners` (B, 3), fractions of the possible range: (B, C, *patch)."""
+    def whole(self, digest: str, number: int = 0) -> Tensor:
+        """Return image `number` of a scan, (C, *S), at its own size."""
+        return self.format.restore(self.stored(digest, number))
+
+    def stored(self, digest: str, number: int) -> np.ndarray:
+        """Return image `number` of a scan as it is stored, (C, *S)."""
+        entry = self.entries[digest]
+        shape = entry["shape"][1:]
+        return self.values[entry["offset"] + number * int(np.prod(shape)) :][: int(np.prod(shape))].reshape(shape)
+
+    def patches(self, digests: Sequence[str], corners: np.ndarray, patch: Sequence[int], numbers: Sequence[int] | None = None) -> Tensor:
+        """Return from image `numbers` (B,) (None: the first) of each scan the patch at `corners` (B, N): (B, C, *patch).
+
+        The corners are fractions of the possible range.
+        """
         cut = []
-        for digest, corner in zip(digests, corners, strict=True):
-            entry = self.entries[digest]
-            channels, *shape = entry["shape"][1:]
-            volume = self.values[entry["offset"] :][: channels * int(np.prod(shape))].reshape(channels, *shape)
-            starts = [int(c * (n - p + 1)) for c, n, p in zip(corner, shape, patch, strict=True)]
-            cut.append(volume[(slice(None), *(slice(s, s + p) for s, p in zip(starts, patch, strict=True)))])
+        for digest, corner, number in zip(digests, corners, [0] * len(digests) if numbers is None else numbers, strict=True):
+            image = self.stored(digest, number)
+            cut.append(image[(slice(None), *window(corner, image.shape[1:], patch))])
         return self.format.restore(np.stack(cut))
 
     def picture(self, digest: str) -> Tensor:
@@ -93,6 +103,12 @@ class Undecoded(NoDecoder):
         why, more = next(iter(reasons.values())), f"; so do {len(reasons) - 1} others" if len(reasons) > 1 else ""
         super().__init__(why + more)
         self.reasons, self.cache = reasons, cache
+
+
+def window(corner: Sequence[float], sides: Sequence[int], patch: Sequence[int]) -> tuple[slice, ...]:
+    """Return the place of a patch in an image of these sides, at a corner (fractions of the possible range)."""
+    starts = [int(c * (n - p + 1)) for c, n, p in zip(corner, sides, patch, strict=True)]
+    return tuple(slice(s, s + p) for s, p in zip(starts, patch, strict=True))
 
 
 class Pipeline(Protocol):

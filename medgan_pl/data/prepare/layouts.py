@@ -128,8 +128,13 @@ class Film(Layout):
 
     def cut(self, scan: Scan, fill: float) -> Cut:
         spacing = scan.spacing_mm or (1.0, 1.0)
-        pixels, grid = self.fit(torch.from_numpy(np.ascontiguousarray(scan.pixels)), spacing, fill)
-        return Cut(pixels[None], scan.spacing_mm and self.fit.spacing(scan.pixels.shape, spacing), None, finer(grid))
+        fit = self.fitted(scan.pixels.shape, spacing)
+        pixels, grid = fit(torch.from_numpy(np.ascontiguousarray(scan.pixels)), spacing, fill)
+        return Cut(pixels[None], scan.spacing_mm and fit.spacing(scan.pixels.shape, spacing), None, finer(grid))
+
+    def fitted(self, shape: Sequence[int], spacing: Sequence[float]) -> Fit:
+        """Return the way of a film of this shape and spacing to the new grid."""
+        return self.fit
 
     def resized(self, size: Sequence[int]) -> "Film":
         return Film(size=size, crop=self.crop)
@@ -173,14 +178,19 @@ class Slices(Layout):
         count = scan.pixels.shape[self.stacked_axis]
         first, end = (round(share * count) for share in self.part)
         volume = self.arranged(scan.pixels)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)
-        if len(volume) * self.size[0] * self.size[1] > MAX_VOXELS // 2:
+        spacing = self.within(scan.spacing_mm)
+        fit = self.fitted(volume.shape[1:], spacing)
+        if len(volume) * fit.size[0] * fit.size[1] > MAX_VOXELS // 2:
             raise ScanError(
-                f"a volume's slices may have at most {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {self.size[0]} × {self.size[1]}; "
+                f"a volume's slices may have at most {MAX_VOXELS // 2:,} pixels, got {len(volume)} of {fit.size[0]} × {fit.size[1]}; "
                 "take fewer with data.slices.step or data.slices.part"
             )
-        spacing = self.within(scan.spacing_mm)
-        pixels, grid = self.fit(torch.from_numpy(np.ascontiguousarray(volume)), spacing, fill)
-        return Cut(pixels, self.fit.spacing(volume.shape[1:], spacing), None, finer(grid))
+        pixels, grid = fit(torch.from_numpy(np.ascontiguousarray(volume)), spacing, fill)
+        return Cut(pixels, fit.spacing(volume.shape[1:], spacing), None, finer(grid))
+
+    def fitted(self, shape: Sequence[int], spacing: Sequence[float]) -> Fit:
+        """Return the way of slices of this shape and spacing to the new grid."""
+        return self.fit
 
     def worth(self, images: Tensor) -> Tensor:
         return (images[:, 0] > -0.9).float().mean((1, 2)) >= self.foreground
@@ -235,24 +245,3 @@ class Patches(Layout):
 
     def fixed(self, scan: Scan) -> Whole:
         return Whole(size=self.patch, spacing_mm=self.spacing_mm or scan.spacing_mm, crop=True)
-
-
-def laid_out(
-    scan_dims: int, spatial_dims: int, size: Sequence[int], spacing_mm: Sequence[float] | None, crop: bool, slices: Mapping[str, Any],
-    patches: int = 0,
-) -> Layout:  # fmt: skip
-    """Return the layout that the settings of a data set ask for.
-
-    `scan_dims` is 2 for films and 3 for volumes. Raise ValueError for settings that films do not allow.
-    """
-    if scan_dims == 2:
-        if spatial_dims == 3:
-            raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")
-        if spacing_mm is not None:
-            raise ValueError(f"data.spacing_mm must be null for films (few state theirs), got {list(spacing_mm)}; set data.size")
-        return Film(size=size, crop=crop)
-    if spatial_dims == 2:
-        return Slices(size=size, spacing_mm=spacing_mm, crop=crop, **slices)
-    if patches:
-        return Patches(patch=size, spacing_mm=spacing_mm)
-    return Whole(size=size, spacing_mm=spacing_mm, crop=crop)

@@ -26,7 +26,7 @@ from medgan_pl.data.readers.scan import Scan, ScanError
 # Part of the key of every cache. Raise it whenever the same file would give other images.
 VERSION = 5
 # The packages whose classes a stored pipeline may name. None of them opens a folder by itself.
-PARTS = (*DATA_PARTS, "medgan_pl.data.prepare.layouts")
+PARTS = (*DATA_PARTS, "medgan_pl.data.prepare.layouts", "medgan_pl.data.prepare.patches")
 
 
 class Pipeline:
