@@ -75,9 +75,28 @@ def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
         hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(task)()
     except SystemExit:
         own = [argument for argument in sys.argv[1:] if not argument.startswith(("hydra.", "hydra/"))]
-        for hint in suggest(own, folder):
+        for hint in [*suggest(own, folder), *unquoted(own, several=bool({"-m", "--multirun"} & set(sys.argv)))]:
             print(f"hint: {hint}", file=sys.stderr)
         raise
+
+
+def unquoted(arguments: Sequence[str], several: bool) -> list[str]:
+    """Return a hint for each argument whose value Hydra cannot read without quotes; `several`: a comma may separate values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, hints = OverridesParser.create(), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        try:
+            unfit = parser.parse_override(argument).is_sweep_override() and not several and "/" in value
+        except HydraException:
+            unfit = bool(equals)
+        if unfit:
+            plain = value[1:-1] if value[:1] == value[-1:] and value[:1] in ("'", '"') else value
+            safe = plain.replace("\\", "\\\\").replace("'", "\\'")
+            hints.append(f"a value with blanks, brackets, commas, ~, = or letters such as ö needs quotes inside quotes: \"{key}='{safe}'\"")
+    return hints
 
 
 def quiet_libraries() -> None:

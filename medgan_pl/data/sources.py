@@ -21,6 +21,7 @@ from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, 
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.prepared import CompanionReader
+from medgan_pl.data.readers.films import PROJECTIONS
 from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
@@ -116,7 +117,9 @@ class FileSource:
         if not found and not self.unusable:
             passed = ", ".join(f"{n} {reason}" for reason, n in self.skipped.most_common())
             modality = self.modality
-            raise FileNotFoundError(f"data.root must hold {modality.kinds} of {modality.name}, got {self.root}, which holds {passed}")
+            raise FileNotFoundError(
+                f"data.root must hold {modality.kinds} of {modality.name}, got {self.root}, which holds {passed}{way_out(self.skipped)}"
+            )
         self.classes = tuple(sorted({one.label for one in found if one.label is not None}))
         kind = "films" if self.modality.spatial_dims == 2 else "volumes"
         self.title = f"{len(found)} {kind} from {self.root} ({self.listing.title})"
@@ -194,6 +197,13 @@ class FileSource:
             raise NoDecoder(f"{item.name}: {error}") from None
         except RuntimeError as error:
             raise RuntimeError(f"{item.name}: {error}") from None
+
+
+def way_out(skipped: Counter[str]) -> str:
+    """Return which data set reads the modalities that were passed over, "" for others."""
+    found = {word for reason in skipped for word in re.findall(r"\bof modality ([A-Z]+)", reason)}
+    readers = {"data=ct reads CT": {"CT"}, "data=mri reads MR": {"MR"}, "data=xray reads X-ray films": {*PROJECTIONS}}
+    return "".join(f"; {said}" for said, modalities in readers.items() if found & modalities)
 
 
 def picked(items: list[Item], files: str | None) -> list[Item]:

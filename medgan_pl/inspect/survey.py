@@ -34,7 +34,8 @@ def survey(table: Sequence[Record], cache: Cache) -> list[dict[str, Any]]:
 
 def oddities(entry: dict[str, Any]) -> list[str]:
     """Return what may be wrong with a usable scan, a sentence each."""
-    facts, levels, odd = entry["facts"], entry["levels"], []
+    facts, levels = entry["facts"], entry["levels"]
+    odd = list(facts.get("notes", ()))
     if facts["synthetic"]:
         odd.append("synthetic: made by a generator")
     if entry["unit"] == "HU" and facts["low"] > -200:

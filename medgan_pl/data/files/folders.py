@@ -2,10 +2,11 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from medgan_pl.data.files.listing import SPLIT_NAMES, Listing, Wanted, below_images
-from medgan_pl.data.files.names import MASK_NAME
+from medgan_pl.data.files.names import ITK, MASK_NAME, NIFTI, PICTURES
 from medgan_pl.data.files.people import FEW_EACH, MANY, are_people
 from medgan_pl.data.files.records import Item
 
@@ -47,11 +48,22 @@ def read_folder(root: Path, wanted: Wanted) -> Listing:
         taken = [path for path in taken if path not in masks]
     if not taken:
         held = ", ".join(f"{n} {kind}" for kind, n in others.most_common(5)) or "no file at all"
-        raise FileNotFoundError(f"data.root must hold {wanted.kinds}, got {root}, which holds {held}")
+        raise FileNotFoundError(f"data.root must hold {wanted.kinds}, got {root}, which holds {held}{way_out(files)}")
     listing = by_folders(root, [p.relative_to(root) for p in taken], wanted.classes)
     if not others:
         return listing
     return Listing(listing.items, f"{listing.title}; left out: " + ", ".join(f"{n} {kind}" for kind, n in others.most_common(5)))
+
+
+def way_out(files: Sequence[Path]) -> str:
+    """Return which data set reads images that this one does not take, "" for other files."""
+    names = [path.name.lower() for path in files]
+    said = ""
+    if any(name.endswith((*NIFTI, *ITK)) for name in names):
+        said += "; data=ct and data=mri read NIfTI, NRRD, MetaImage and DICOM series"
+    if any(name.endswith(PICTURES) for name in names):
+        said += "; data=xray reads pictures (PNG, JPEG, TIFF) and DICOM"
+    return said
 
 
 def hidden(path: Path) -> bool:

@@ -119,5 +119,6 @@ def facts_of(scan: Scan) -> dict[str, Any]:
         "histogram": counts.tolist(),
         "padding": 0.0 if scan.padding is None else float(scan.padding.mean()),
         "synthetic": scan.synthetic,
+        "notes": list(scan.notes),
         "pixels": content.hexdigest(),
     }

@@ -72,7 +72,8 @@ def pixel_bytes(header: pydicom.Dataset) -> int:
     """Return the number of bytes of the uncompressed frame. Raise ScanError for an invalid header."""
     if whole(header, "NumberOfFrames", 1) > 1:
         raise ScanError(
-            f"an image must be one frame, got {header.NumberOfFrames} (an enhanced multi-frame file?); split it into single frames"
+            f"an image must be one frame, got {header.NumberOfFrames} (an enhanced multi-frame file?); split it into single "
+            "frames, or convert it with dcm2niix"
         )
     rows, columns, samples = (whole(header, name, 0) for name in ("Rows", "Columns", "SamplesPerPixel"))
     bound((rows, columns), BYTES_PER_PIXEL)

@@ -1,6 +1,7 @@
 """The headers of MetaImage and NRRD files."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -57,7 +58,8 @@ class Layout:
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return the file of that name in the folder of `path`. Raise ScanError for a name that leads elsewhere."""
+    """Return the file of that name, or ./name, in the folder of `path`. Raise ScanError for a name that leads elsewhere."""
+    name = re.sub(r"^(?:\.[/\\]+)+", "", name)
     plain = PureWindowsPath(name).name == name and "\0" not in name and len(os.fsencode(name)) < 256  # handles both kinds of slash
     if not plain or name in ("", ".", "..", path.name):
         raise ScanError("the data file must be given by its name alone and be in the same folder; other files are not opened")

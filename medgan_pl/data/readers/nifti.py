@@ -4,6 +4,7 @@ import io
 import math
 import stat
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ MAX_TAIL = 4096  # writers pad to a disk block; with more, the header claims too
 MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's values lie beyond these: the scaling is broken
 MAX_MM = 1e6  # a kilometer from the scanner's center
 PIECE = 2**16
+SAME_SHARE = 0.01  # sides of a voxel that differ by less are the same: headers round them
 MAX_MEMBERS = 2**16  # bgzip starts a member every 64 KiB: 4 GiB
 
 
@@ -36,9 +38,10 @@ def read_nifti(path: Path) -> Scan:
         bound(shape, dtype.itemsize)
         slope, inter = scaling_of(header)
         affine = affine_of(header)
+        notes = doubts_about(header, affine)
         skip(stream, offset_of(header) - begun)
         stored = array_of(stream, dtype, shape, MAX_TAIL)
-    return scan_of(stored, affine, slope, inter, bytes(header["descrip"]).startswith(b"SYNTHETIC"))
+    return replace(scan_of(stored, affine, slope, inter, bytes(header["descrip"]).startswith(b"SYNTHETIC")), notes=notes)
 
 
 def regular(path: Path) -> Path:
@@ -173,6 +176,29 @@ def affine_of(header: nib.Nifti1Header) -> np.ndarray:
     except (ValueError, nib.spatialimages.HeaderDataError):
         raise ScanError("the qform must be a rotation with positive pixdim, got none; the position of the voxels is unknown") from None
     return affine
+
+
+def doubts_about(header: nib.Nifti1Header, affine: np.ndarray) -> tuple[str, ...]:
+    """Return notes about an sform, the `affine` (4, 4) in mm, that disagrees with pixdim or with a qform of the same code."""
+    unit = MILLIMETERS[int(header["xyzt_units"]) & 7]
+    if header["sform_code"] <= 0 or not np.isfinite(affine).all():
+        return ()
+    by_sform, by_pixdim = np.linalg.norm(affine[:3, :3], axis=0), np.abs(np.asarray(header["pixdim"][1:4], np.float64)) * unit
+    stated = np.isfinite(by_pixdim) & (by_pixdim > 0)  # a pixdim of 0 says nothing
+    if (np.abs(by_pixdim - by_sform)[stated] > SAME_SHARE * by_sform[stated]).any():
+        sides = [" × ".join(f"{side:.4g}" for side in sizes) for sizes in (by_sform, by_pixdim)]
+        return (f"its sform and its pixdim disagree: voxels of {sides[0]} mm by the sform, which is used, and {sides[1]} mm by pixdim",)
+    if header["qform_code"] != header["sform_code"] or not stated.all():
+        return ()  # of two codes, one may lead to a template
+    try:
+        other = np.array(header.get_qform(), np.float64)
+    except (ValueError, nib.spatialimages.HeaderDataError):
+        return ()
+    other[:3] *= unit
+    ends = np.maximum(np.asarray(header["dim"][1:4], np.float64), 1) - 1
+    corners = np.array(np.meshgrid(*[(0, end) for end in ends], [1], indexing="ij")).reshape(4, -1)
+    off = float(np.abs((affine - other) @ corners).max())
+    return (f"its sform and its qform disagree by up to {off:.4g} mm; the sform is used",) if off > by_sform.min() / 2 else ()
 
 
 def skip(stream: BinaryIO, count: int) -> None:

@@ -49,6 +49,7 @@ class Scan:
     - `bits`: bits of a stored integer; None for floating point.
     - `synthetic`: true if the file is marked as generated.
     - `beside`: companions on the same grid (data/companion.py).
+    - `notes`: what the user should know about the file, a sentence each.
     """
 
     pixels: np.ndarray
@@ -58,6 +59,7 @@ class Scan:
     bits: int | None = None
     synthetic: bool = False
     beside: "tuple[Scan, ...]" = ()
+    notes: tuple[str, ...] = ()
 
 
 def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +78,8 @@ def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
     slant = np.degrees(np.arcsin(np.clip(np.abs(directions.T @ directions - np.eye(3)).max(), 0, 1)))
     if slant > MAX_SLANT_DEG:
         raise ScanError(
-            f"the axes must be perpendicular within {MAX_SLANT_DEG:g}°, got {slant:.1f}° (a tilted gantry?); resample it to a straight grid"
+            f"the axes must be perpendicular within {MAX_SLANT_DEG:g}°, got {slant:.1f}° (a tilted gantry?); resample it to a "
+            "straight grid; dcm2niix does so for DICOM"
         )
     # columns of `directions`: the direction of each index, in (right, front, head)
     likeness = np.array(CANONICAL) @ directions  # (3 wanted, 3 axes)

@@ -66,7 +66,7 @@ def check_alike(headers: Sequence[Header]) -> None:
     total = len(headers)
     for fault, bad in (
         (
-            "a slice must be one frame, got a multi-frame (enhanced) file in {}; split it into single frames",
+            "a slice must be one frame, got a multi-frame (enhanced) file in {}; split it into single frames, or convert it with dcm2niix",
             [h.frames > 1 for h in headers],
         ),
         ("a slice must have pixel data, got none in {}", [not h.has_pixels for h in headers]),
@@ -124,14 +124,15 @@ def grid(headers: Sequence[Header]) -> np.ndarray:
         if tilt > MAX_SLANT_DEG:
             raise ScanError(
                 f"slices must be stacked along their normal within {MAX_SLANT_DEG:g}°, got {tilt:.1f}° (a tilted gantry); "
-                "resample the series to a straight grid"
+                "resample the series to a straight grid, or convert it with dcm2niix"
             )
         refuse_gaps(steps)
         off = np.abs(positions - positions[0] - np.arange(len(headers))[:, None] * step).max()
         if off > max(UNEVEN_MM, UNEVEN_SHARE * np.linalg.norm(step)) + 1e-6:
             raise ScanError(
                 f"slices must be evenly spaced within {UNEVEN_SHARE:.0%} of their distance (or {UNEVEN_MM:g} mm), got distances "
-                f"from {steps.min():.4g} to {steps.max():.4g} mm and positions {off:.2g} mm off; resample the series to an even grid"
+                f"from {steps.min():.4g} to {steps.max():.4g} mm and positions {off:.2g} mm off; resample the series to "
+                "an even grid, or convert it with dcm2niix"
             )
     row_mm, column_mm = headers[0].pixel_spacing_mm
     affine = np.eye(4)
@@ -145,7 +146,9 @@ def refuse_doubles(headers: Sequence[Header], steps: np.ndarray) -> None:
         first = int(double[0])
         one, other = (read_frame(headers[i].path)[0] for i in (first, first + 1))
         pixels = (
-            "the same pixels: a copy; remove it" if np.array_equal(one, other) else "other pixels: echoes, times or b-values? select one"
+            "the same pixels: a copy; remove it"
+            if np.array_equal(one, other)
+            else "other pixels: echoes, times or b-values? select one, or convert the series with dcm2niix"
         )
         raise ScanError(
             f"each slice must have its own position, got {len(double)} of {len(headers)} at the position of another "
