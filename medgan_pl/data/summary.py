@@ -47,6 +47,9 @@ def lines(found: Found, classes: Sequence[str], size: Sequence[int] | None) -> l
         + ("; results on val and test will be too good; data.split=patient splits again" if both else "")
     )
     said += [f"WARNING: {doubt}" for doubt in found.doubts]
+    learnt = {record.label for record in found.records if record.split == "train"}
+    if never := [name for name in classes if name not in learnt]:
+        said.append(f"WARNING: no training image of {', '.join(never)}: a conditional model cannot learn it and is refused")
     return said + mask_lines(found) + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
 
 

@@ -89,6 +89,22 @@ def check_data(config: dict[str, Any], data: "Data") -> None:
         )
 
 
+def check_learnt(config: dict[str, Any], data: "Data") -> None:
+    """Raise ValueError if a class of a conditional model has no training image: it would be drawn from noise. After `data.setup`."""
+    import numpy as np
+
+    if not config["model"]["classes"]:
+        return
+    counts = np.bincount(data.labels[data.image_records[data.rows["train"]]], minlength=len(data.classes))
+    if not counts.all():
+        never = ", ".join(name for name, count in zip(data.classes, counts, strict=True) if not count)
+        shown = ", ".join(f"{name} {count}" for name, count in zip(data.classes, counts, strict=True))
+        raise ValueError(
+            f"each class of a conditional model must have a training image, got none of {never} (train: {shown}); add patients of it, "
+            "split otherwise (data.split_seed, the column split), leave its files out (data.files, a CSV), or use model.classes=0"
+        )
+
+
 def check_same_run(path: Path, state: "RunState", config: dict[str, Any], force: bool) -> None:
     """Raise ValueError, with each difference, if a setting that a resumed run may not change is not that of the checkpoint.
 

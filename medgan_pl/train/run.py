@@ -15,7 +15,7 @@ from medgan_pl.core.command import OTHER_RANK, quiet_libraries
 from medgan_pl.core.console import log, one_message
 from medgan_pl.core.credentials import check_secrets
 from medgan_pl.models.build import build_module, count
-from medgan_pl.train.checks import check_data, check_same_place, check_same_run, check_settings
+from medgan_pl.train.checks import check_data, check_learnt, check_same_place, check_same_run, check_settings
 from medgan_pl.train.resume import check_processes, checkpoint_to_resume
 from medgan_pl.train.trainer import build_loggers, build_trainer, close_down
 from medgan_pl.train.unread import check_read
@@ -185,6 +185,7 @@ class Run:
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         data.prepare_data()
         data.setup("fit")
+        check_learnt(self.plain, data)
         if self.found:
             device, force = trainer.strategy.root_device.type, self.resume["force"]
             check_same_place(self.found.state.progress, trainer.world_size, device, data.fingerprint, force)
