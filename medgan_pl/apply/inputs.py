@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medgan_pl.data.files.folders import is_mask, walk
+from medgan_pl.data.files.folders import walk
 from medgan_pl.data.files.layouts import companion_name
+from medgan_pl.data.files.mask_names import masks_among
 from medgan_pl.data.files.records import Item, names_below
 from medgan_pl.data.modality import Modality
 
@@ -29,7 +30,9 @@ def gather(source: Path, modality: Modality, key: str = "input") -> Found:
         raise FileNotFoundError(f"`{key}` must be a file or a folder of images, got {source}")
     if source.is_dir():
         files, passed = walk(source)
-        taken = [path for path in files if modality.takes(path) and not is_mask(path.relative_to(source), source)]
+        taken = [path for path in files if modality.takes(path)]
+        masks = masks_among([path.relative_to(source) for path in taken])
+        taken = [path for path in taken if path.relative_to(source) not in masks]
         passed += Counter(path.suffix or path.name for path in {*files} - {*taken})
         names = [path.relative_to(source).as_posix() for path in taken]
     else:

@@ -111,7 +111,8 @@ def reasons_against(records: Sequence[Record], cache: Cache) -> dict[str, str]:
     """Return by name the reason why a record cannot be used; of a scan in several files it names the file at fault."""
     bad = [record for record in records if record.digest in cache.unusable]
     said = {r.name: blaming(cache.unusable[r.digest], r.paths, cache.faulty.get(r.digest)) for r in bad}
-    return said | shifted([record for record in records if record.paths and record.digest in cache.entries], cache)
+    read = [record for record in records if record.paths and record.digest in cache.entries]
+    return said | shifted([record for record in read if not cache.entries[record.digest]["facts"]["mask"]], cache)
 
 
 def shifted(records: Sequence[Record], cache: Cache) -> dict[str, str]:

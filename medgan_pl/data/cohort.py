@@ -41,6 +41,7 @@ class CohortSource:
         self.unusable: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self.illegible: Counter[str] = Counter()
+        self.chosen = True
 
     def table(self) -> list[Record]:
         drawn = hashlib.blake2b(digest_size=16)  # a changed phantom draws other scans

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +21,7 @@ from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, wi
 from medgan_pl.data.image_table import Crops, Degrade, Rows, Table, inverse_of
 from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.modality import Modality
+from medgan_pl.data.oddities import warnings
 from medgan_pl.data.prepare.cache import Cache, Undecoded, available_cores, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.patches import laid_out
@@ -32,6 +32,7 @@ from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import FileSource, Source
 from medgan_pl.data.stream import Epochs, Stream
 from medgan_pl.data.streamed import StreamedDataModule
+from medgan_pl.data.usable import usable
 
 
 class ImageDataModule(StreamedDataModule):
@@ -178,16 +179,17 @@ class ImageDataModule(StreamedDataModule):
             rank_zero_only(logging.getLogger(__name__).warning)("continuing without %s", line)
         cache = self.cache
         checks.check_scans(self.table, {} if self.phantom else self.companions, cache)
-        usable = [replace(r, pixels=cache.entries[r.digest]["facts"]["pixels"]) for r in self.table if r.name not in self.unusable]
-        divided = assigned(usable, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
+        kept = [record for record in self.table if record.name not in self.unusable]
+        found = usable(kept, cache, chosen=self.source.chosen, title=self.source.title)
+        divided = assigned(found.records, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
         records = without_duplicates(divided, drop=self.duplicates == "drop")
         whole = len(records)
         if self.max_train is not None:
             records = with_fewer_in_train(records, self.max_train, self.split_seed)
         self.left_out = whole - len(records)
         counts = [max(1, self.patches) * cache.entries[r.digest]["shape"][0] for r in records]
-        said = (self.source.nameless, self.source.doubts)
-        self.found = summary.Found(records, counts, cache, self.unusable, self.source.skipped, len(usable) - whole, *said)
+        rest = (self.unusable, self.source.skipped, len(found.records) - whole, self.source.nameless, self.source.doubts, found.lines)
+        self.found = summary.Found(records, counts, cache, *rest)
         self.image_records = np.repeat(np.arange(len(records)), counts)
         splits = np.array([r.split for r in records])[self.image_records]
         self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}
@@ -200,7 +202,7 @@ class ImageDataModule(StreamedDataModule):
         self.inverse = inverse_of(entries, self.modality.name, self.layout.directions)
         checks.check_pixels(self.degrade, self.inverse.spacing_mm)
         self.measure_covariates(records)
-        digests = [record.digest for record in records]
+        digests = [r.digest for r in records]
         if self.patches:
             numbers = np.concatenate([np.arange(count) // self.patches for count in counts])  # of the slice in its scan
             owners = [digests[row] for row in self.image_records]
@@ -210,8 +212,7 @@ class ImageDataModule(StreamedDataModule):
         self.records = records
 
     @property
-    def pipelines(self) -> dict[str, Pipeline]:
-        """Return the pipelines by domain; the only one has the empty name."""
+    def pipelines(self) -> dict[str, Pipeline]:  # by domain; the only one has the empty name
         return {"": self.pipeline}
 
     @property
@@ -246,7 +247,11 @@ class ImageDataModule(StreamedDataModule):
         return fingerprint(self.classes, self.records, self.covariate_names)
 
     def describe(self) -> list[str]:
-        """Return plain lines for the log: the source, then the lines of `summary`."""
+        """Return plain lines for the log: those of `summarize`, and warnings about odd scans."""
+        return [*self.summarize(), *warnings(self.found.records, self.cache)]
+
+    def summarize(self) -> list[str]:
+        """Return lines about the source and those of `summary`."""
         facts = summary.covariate_lines(self.found, self.covariates, self.known, self.source.illegible)
         choice = summary.choice_lines(self.split, self.left_out, self.max_train, given=bool(self.source.splits))
         return [self.source.title, *summary.lines(self.found, self.classes, self.size), *facts, *choice]

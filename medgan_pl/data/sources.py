@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medgan_pl.core.files import read_json, write_json
+from medgan_pl.data.files.decathlon import is_decathlon
 from medgan_pl.data.files.digests import content_digests, state
 from medgan_pl.data.files.layouts import companion_files, list_files
 from medgan_pl.data.files.listing import Wanted
@@ -37,6 +38,7 @@ class Source(Protocol):
       `doubts`, sentences on patients who may be fewer people.
     - `unusable`: name -> reason, for files that cannot even be hashed. `skipped`: reason -> number of scans that do not belong to the set.
     - `illegible`: covariate -> number of scans whose header holds an impossible value.
+    - `chosen`: true if the user chose each file, so that none is left out as a mask.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +49,7 @@ class Source(Protocol):
     unusable: dict[str, str]
     skipped: Counter[str]
     illegible: Counter[str]
+    chosen: bool
 
     def table(self) -> list[Record]:
         """Return all scans, hashed. The first call may take minutes."""
@@ -88,7 +91,9 @@ class FileSource:
                 f"`model.covariates` must be columns of a CSV (data.root=films.csv), or facts of DICOM headers ({', '.join(PATIENT)}); "
                 f"got {', '.join(strange)}"
             )
-        self.listing = list_files(root, Wanted(modality.takes, modality.kinds, classes, self.covariates))
+        chosen = None if files is None else lambda name: compiled("files", files).search(name) is not None
+        self.chosen = files is not None or not root.is_dir() or is_decathlon(root / "dataset.json")
+        self.listing = list_files(root, Wanted(modality.takes, modality.kinds, classes, self.covariates, chosen))
         items = picked(self.listing.items, files)
         self.splits = frozenset(item.split for item in items if item.split is not None)
         items = items if splits else [replace(item, split=None) for item in items]

@@ -20,6 +20,7 @@ class Found:
 
     `unusable`: name -> reason. `skipped`: reason -> count. `dropped`: duplicates left out. `nameless`: scans that name no patient.
     `doubts`: sentences on patients who may be fewer people.
+    `masks`: lines about masks, see `usable.py`.
     """
 
     records: Sequence[Record]
@@ -30,6 +31,7 @@ class Found:
     dropped: int
     nameless: int
     doubts: Sequence[str]
+    masks: Sequence[str] = ()
 
     @property
     def entries(self) -> list[dict]:
@@ -96,6 +98,7 @@ def odd_lines(found: Found, size: Sequence[int] | None) -> list[str]:
     if found.unusable:
         said.append(f"{len(found.unusable)} cannot be used and are left out")
     said += passed_over(found.skipped)
+    said += found.masks
     facts = [entry["facts"] for entry in found.entries]
     if made := sum(fact["synthetic"] for fact in facts):
         said.append(f"WARNING: {made} of {len(facts)} are synthetic (made by a generator); a model trained on them learns that generator")

@@ -37,7 +37,7 @@ def inspect(config: "DictConfig") -> bool:
             raise
         unfit = str(error)
     scans = survey([record for record in data.table if record.name not in data.unusable], data.cache)
-    lines = data.describe() if unfit is None else [data.source.title, *passed_over(data.source.skipped)]
+    lines = data.summarize() if unfit is None else [data.source.title, *passed_over(data.source.skipped)]
     lines += [*table_lines(scans), *(f"unusable  {name}: {why}" for name, why in data.unusable.items())]
     odd = sum(bool(scan["odd"]) for scan in scans)
     lines.append(f"UNFIT: {unfit}" if unfit else "fit to train on" + (f"; {odd} of {len(scans)} scans are odd, see above" if odd else ""))

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from medgan_pl.data.files.records import Record
+from medgan_pl.data.oddities import oddities, sizes
 from medgan_pl.data.prepare.cache import Cache
 
 
@@ -30,37 +31,6 @@ def survey(table: Sequence[Record], cache: Cache) -> list[dict[str, Any]]:
         images = entry["shape"][0]
         scans.append({"name": record.name, "label": record.label, "patient": record.patient, "images": images, **facts, **kept, "odd": odd})
     return scans
-
-
-def oddities(entry: dict[str, Any]) -> list[str]:
-    """Return what may be wrong with a usable scan, a sentence each."""
-    facts, levels = entry["facts"], entry["levels"]
-    odd = list(facts.get("notes", ()))
-    if facts["synthetic"]:
-        odd.append("synthetic: made by a generator")
-    if entry["unit"] == "HU" and facts["low"] > -200:
-        odd.append(f"no air: values from {facts['low']:g} to {facts['high']:g}; is it in HU?")
-    if entry["unit"] == "HU" and facts["high"] > 32000:
-        odd.append(f"values up to {facts['high']:g}; is it in HU?")
-    if (share := share_between(facts, levels)) < 0.01:
-        odd.append(f"only {share:.2%} of it lies between the levels {levels}")
-    if facts["padding"] > 0.5:
-        odd.append(f"{facts['padding']:.0%} of it is padding")
-    if facts["spacing_mm"] and max(facts["spacing_mm"]) > 4 * min(facts["spacing_mm"]):
-        odd.append(f"spacing {sizes(facts['spacing_mm'])} mm: one axis is much coarser than another")
-    return odd
-
-
-def share_between(facts: dict[str, Any], levels: Sequence[Sequence[float]]) -> float:
-    """Return the share of voxels strictly between the outermost levels, to the precision of a histogram bin."""
-    low, high = min(pair[0] for pair in levels), max(pair[1] for pair in levels)
-    edges = np.linspace(facts["low"], facts["high"], len(facts["histogram"]) + 1)
-    counts = np.array(facts["histogram"])
-    return float(counts[(edges[1:] > low) & (edges[:-1] < high)].sum() / max(1, counts.sum()))
-
-
-def sizes(values: Sequence[float]) -> str:
-    return " × ".join(f"{value:.4g}" for value in values)
 
 
 def table_lines(scans: Sequence[dict[str, Any]]) -> list[str]:

@@ -88,7 +88,7 @@ def test_a_folder_or_a_csv_says_which_film_lies_beside_which(tmp_path, cache) ->
         "source": Companion(modality=XRay(), intensity=FullRange(), root=str(root / "sources")),
         "mask": Masks(modality=XRay(), structures=["lung"], root=str(root / "masks")),
     }
-    folder = made(root / "images", beside, cache, classes="none")
+    folder = made(root / "images", beside, cache, classes="none", files=".")  # two values each, as masks have
     with (root / "set.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "source", "mask", "patient"])

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgan_pl.data.files.listing import SPLIT_NAMES, Listing, Wanted, below_images
-from medgan_pl.data.files.names import ITK, MASK_NAME, NIFTI, PICTURES
+from medgan_pl.data.files.mask_names import masks_among
+from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
 from medgan_pl.data.files.people import FEW_EACH, MANY, are_people
 from medgan_pl.data.files.records import Item
 
@@ -33,8 +34,8 @@ def walk(root: Path) -> tuple[list[Path], Counter[str]]:
 def read_folder(root: Path, wanted: Wanted) -> Listing:
     """Return the images below `root`, laid out as `{train,val,test}/{class}/`, `{class}/`, split folders without classes, or flat.
 
-    Without `wanted.classes`, only split folders have a meaning. Hidden files, `__MACOSX`, masks (folders `labels*`, `masks*` next to
-    `images*`) and files of other kinds are left out; the title counts them.
+    Without `wanted.classes`, only split folders have a meaning. Hidden files, `__MACOSX`, masks by their names (`masks_among`) and files
+    of other kinds are left out; the title counts them.
     Raise FileNotFoundError if the root is missing or holds no image, ValueError if it mixes layouts or is one folder too high.
     """
     if not root.is_dir():
@@ -42,10 +43,9 @@ def read_folder(root: Path, wanted: Wanted) -> Listing:
     files, passed = walk(root)
     taken = [path for path in files if wanted.takes(path)]
     others = passed + Counter(p.suffix or p.name for p in sorted({*files} - {*taken}))
-    masks = {p for p in taken if is_mask(p.relative_to(root), root)}
-    if masks and len(masks) < len(taken):
+    if masks := masks_among([path.relative_to(root) for path in taken], wanted.chosen):
         others["masks"] = len(masks)
-        taken = [path for path in taken if path not in masks]
+        taken = [path for path in taken if path.relative_to(root) not in masks]
     if not taken:
         held = ", ".join(f"{n} {kind}" for kind, n in others.most_common(5)) or "no file at all"
         raise FileNotFoundError(f"data.root must hold {wanted.kinds}, got {root}, which holds {held}{way_out(files)}")
@@ -69,17 +69,6 @@ def way_out(files: Sequence[Path]) -> str:
 def hidden(path: Path) -> bool:
     """Return True for a hidden path, and for `__MACOSX`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-
-
-def is_mask(path: Path, root: Path) -> bool:
-    """Return True if the name ends as in MASK_NAME, or if the path lies in a folder `labels…`, `masks…` or `segmentations…` next to a
-    folder `images…`."""
-    if MASK_NAME.search(path.name.split(".")[0]):
-        return True
-    for depth, part in enumerate(path.parts[:-1]):
-        if part.lower().startswith(("labels", "masks", "segmentations")):
-            return any(p.is_dir() and p.name.lower().startswith("images") for p in root.joinpath(*path.parts[:depth]).iterdir())
-    return False
 
 
 def by_folders(root: Path, paths: list[Path], classes: bool) -> Listing:

@@ -7,6 +7,7 @@ from pathlib import Path
 from medgan_pl.data.files.records import Item
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+IMAGE_FOLDERS = ("image", "img", "imgs", "scans", "volumes")  # and images…: they hold the images of all patients
 COMPANION_KEYS = ("source", "mask")  # the companions that a layout may name; keys of a batch, in the order of their channels
 
 
@@ -14,13 +15,15 @@ COMPANION_KEYS = ("source", "mask")  # the companions that a layout may name; ke
 class Wanted:
     """The files that a layout must list: `takes` selects them, `kinds` names their kinds in messages.
 
-    With `classes`, folders are classes. `covariates` are the columns that each image must have.
+    With `classes`, folders are classes. `covariates` are the columns that each image must have. `chosen` is true for the paths below the
+    root that the user selects (data.files); None: no choice.
     """
 
     takes: Callable[[Path], bool]
     kinds: str
     classes: bool = True
     covariates: Sequence[str] = ()
+    chosen: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,5 +41,6 @@ class Listing:
 
 
 def below_images(parts: Sequence[str]) -> str:
-    """Return the path below a folder `images…`, which belongs to no patient."""
-    return Path(*parts[1:] if len(parts) > 1 and parts[0].lower().startswith("images") else parts).as_posix()
+    """Return the path below a folder `images…` or `img`, which belongs to no patient."""
+    of_all = len(parts) > 1 and (parts[0].lower().startswith("images") or parts[0].lower() in IMAGE_FOLDERS)
+    return Path(*parts[1:] if of_all else parts).as_posix()

@@ -14,6 +14,7 @@ from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Intensity, Levels, to_unit
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import Patient
+from medgan_pl.data.prepare.label_maps import label_map
 from medgan_pl.data.prepare.layouts import Layout
 from medgan_pl.data.readers.scan import Scan, ScanError
 
@@ -103,7 +104,8 @@ def range_of(scan: Scan) -> str:
 def facts_of(scan: Scan) -> dict[str, Any]:
     """Return facts of a scan as it was read: shape, spacing, bits, range, a histogram of 64 bins over it, and the share of padding.
 
-    `synthetic` is true if the file is marked as generated. `pixels` is the hash of the values, equal for equal images in any file.
+    `synthetic` is true if the file is marked as generated. `mask` is the reason why it looks like a mask, or "". `pixels` is the hash of
+    the values, equal for equal images in any file.
     """
     low, high = float(scan.pixels.min()), float(scan.pixels.max())
     counts, content = np.zeros(64, np.int64), hashlib.blake2b(str(scan.pixels.shape).encode(), digest_size=16)
@@ -120,5 +122,6 @@ def facts_of(scan: Scan) -> dict[str, Any]:
         "padding": 0.0 if scan.padding is None else float(scan.padding.mean()),
         "synthetic": scan.synthetic,
         "notes": list(scan.notes),
+        "mask": label_map(scan.pixels, counts),
         "pixels": content.hexdigest(),
     }

@@ -146,12 +146,12 @@ def test_each_folder_is_walked_once_however_links_lead_to_it(tmp_path):
         (["images/1.png", "masks/1.png"], ["images/1.png"]),
         (["a/images/1.png", "a/labels/1.png", "b/images/2.png", "b/Masks_v2/2.png"], ["a/images/1.png", "b/images/2.png"]),
         (["imagesTr/1.png", "labelsTr/1.png", "imagesTs/2.png"], ["imagesTr/1.png", "imagesTs/2.png"]),
-        (["masks/1.png", "faces/2.png"], ["faces/2.png", "masks/1.png"]),  # no sister `images`: a class of that name
+        (["masks/1.png", "films/2.png"], ["films/2.png"]),
         (["labels/1.png"], ["labels/1.png"]),
         (["train/images/1.png", "train/masks/1.png", "val/images/2.png"], ["train/images/1.png", "val/images/2.png"]),
         (["P0/P0.png", "P0/P0_seg.png", "P1/P1.png", "P1/P1_seg.v2.png"], ["P0/P0.png", "P1/P1.png"]),
-        (["1.png", "1-Mask.png", "1.gt.png", "1_LABEL.png", "2_segmentation.png"], ["1.gt.png", "1.png"]),
-        (["seg.png", "a_segment.png", "unlabel.png"], ["a_segment.png", "seg.png", "unlabel.png"]),
+        (["1.png", "1-Mask.png", "1.gt.png", "1_LABEL.png", "2_segmentation.png"], ["1.png"]),
+        (["seg.png", "a_segment.png", "unlabel.png", "a_masked.png"], ["a_masked.png", "a_segment.png", "unlabel.png"]),
         (["1_mask.png", "2_mask.png"], ["1_mask.png", "2_mask.png"]),  # masks are what there is to draw
     ],
 )
