@@ -125,7 +125,7 @@ def agreement(
     scale = scale_of(data.domains[names[1]])
     errors = {}
     for ending, images in (("", translated(module, known[origin], *way, config)), ("_identity", known[origin])):
-        how = {"groups": known[target].groups, "draws": config.draws, "batch_size": config.batch_size}
+        how = {"groups": known[target].groups, "draws": config.draws, "batch_size": config.batch_size, "inside": known[target].inside}
         results = measure_pairs(Paired(half_range=scale.half_range), images, known[target], **how)
         errors |= {result.key + ending: result.estimate for result in results if result.key in SHOWN}
     return Agreement(*names, called, dict(sorted(errors.items())), scale.unit)

@@ -172,9 +172,8 @@ def judge(
     """Compare each image with its truth, and all images in each extractor's features, with intervals over patients."""
     scale = scale_of(data)
     metric = Paired(half_range=scale.half_range)
-    pairs = {
-        each.key: each for each in measure_pairs(metric, images, truth, truth.groups, draws=config.draws, batch_size=config.batch_size)
-    }
+    how = {"draws": config.draws, "batch_size": config.batch_size, "inside": truth.inside}
+    pairs = {each.key: each for each in measure_pairs(metric, images, truth, truth.groups, **how)}
     units = {"psnr": "dB", "mae": scale.unit}
     found = [replace(pairs[key], unit=units.get(key, "")) for key in SHOWN]
     values = metric.values.cpu()[:, [metric.keys.index(key) for key in SHOWN]]

@@ -90,7 +90,8 @@ def of_checkpoint(
     made = translate(module, data, rows, seed=config.seed, batch_size=config.batch_size)
     real, metric = real_set(data, rows), Segments(structures=structures)
     truth = true_targets(module, data, rows, real)
-    results = measure_pairs(metric, made, truth, real.groups, draws=config.draws, batch_size=config.batch_size)
+    how = {"draws": config.draws, "batch_size": config.batch_size, "inside": truth.inside}
+    results = measure_pairs(metric, made, truth, real.groups, **how)
     return MethodResults(results, metric.values.cpu(), []), training_unknown_because(module.origin.fingerprint, data)
 
 

@@ -9,6 +9,8 @@
 |              |               |         | below 0 if it is unknown; between domains, the image's domain      |
 | `covariates` | (B, K)        | float32 | patient features (age, sex, BMI, …), standardized; NaN: unknown    |
 | `mask`       | (B, K, *S)    | float32 | {0, 1}, a channel for each structure                               |
+| `inside`     | (B, 1, *S)    | float32 | {0, 1}: 0 in padding, which is no image and counts in no loss or   |
+|              |               |         | metric of voxels; absent if no image of the data has any           |
 | `record`     | (B,)          | int64   | row of the data module's table of records                          |
 | `z`          | (B, latent)   | float32 | the noise of this step, added by the game's `draw`                 |
 | `z_mixed`    | (B, latent)   | float32 | the noise whose style some layers have from `crossover` on         |
@@ -20,7 +22,8 @@
 | `pool`       | (B,)          | int64   | the past fake that D sees for a row (games/cycle.py); likewise     |
 | `patches`    | (B, P)        | float32 | in [0, 1): the compared places (games/contrastive.py)              |
 | `target`     | (B,)          | int64   | the target domain of an image (games/star.py); likewise            |
-| `source_label` | (B,)        | int64   | that of the row's `source` there; `z_other`, `referred` likewise   |
+| `source_label` | (B,)        | int64   | that of the row's `source` there; `z_other`, `referred` and        |
+|              |               |         | `source_inside` likewise                                           |
 | `reference`  | (B, C, *S)    | float32 | an image with the requested style there, in [-1, 1]                |
 | `regularize_<name>` | (B, K) | float32 | in [0, 1): the numbers of the regularizer of that name; likewise   |
 

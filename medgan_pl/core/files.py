@@ -57,8 +57,8 @@ def temporary_path(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Wait until the content of a file, or of each file of a folder, is on the disk."""
-    for each in path.iterdir() if path.is_dir() else [path]:
+    """Wait until the content of a file, or of each file in and below a folder, is on the disk."""
+    for each in (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
         with each.open("rb") as file:
             os.fsync(file.fileno())
 

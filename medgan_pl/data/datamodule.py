@@ -19,6 +19,7 @@ from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.records import Record, fingerprint
 from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_duplicates
 from medgan_pl.data.image_table import Crops, Degrade, Rows, Table, inverse_of
+from medgan_pl.data.insides import Insides
 from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.oddities import warnings
@@ -202,13 +203,16 @@ class ImageDataModule(StreamedDataModule):
         self.inverse = inverse_of(entries, self.modality.name, self.layout.directions)
         checks.check_pixels(self.degrade, self.inverse.spacing_mm)
         self.measure_covariates(records)
-        digests = [r.digest for r in records]
+        digests = [record.digest for record in records]
+        numbers = np.concatenate([np.arange(count) // (self.patches or 1) for count in counts])  # of the slice in its scan
+        owners = [digests[row] for row in self.image_records]
+        corners = None
         if self.patches:
-            numbers = np.concatenate([np.arange(count) // self.patches for count in counts])  # of the slice in its scan
-            owners = [digests[row] for row in self.image_records]
             self.gather: Rows | Crops = Crops(cache, owners, self.size, self.seed, numbers if numbers.any() else None)
+            corners = self.gather.corners
         else:
             self.gather = Rows.of(cache, digests, counts, (sum(self.parts.values()), *self.size))
+        self.inside = Insides.of(cache, owners, numbers, self.size, corners)
         self.records = records
 
     @property
@@ -220,7 +224,7 @@ class ImageDataModule(StreamedDataModule):
         """Return the table of images; `rows` refers to its rows."""
         known = (self.labels, self.values)
         degrade = {"degrade": self.degrade, "seed": self.split_seed, "whole": self.degrades_whole, "train_seed": self.seed}
-        return Table(self.gather, self.parts, self.image_records, *known, **degrade)
+        return Table(self.gather, self.parts, self.image_records, *known, **degrade, inside=self.inside)
 
     def measure_covariates(self, records: list[Record]) -> None:
         """Measure the covariates on the training records: `known` (R, K) natural, `values` standardized; both None without covariates."""

@@ -1,6 +1,6 @@
 """The tables, caches and orders of several domains as one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -42,6 +42,13 @@ class Tables:
         """Return only the images (B, C, *S)."""
         return self.batch(rows, turns, degraded=False)["image"]
 
+    @property
+    def inside(self) -> Callable[[np.ndarray, np.ndarray], Tensor] | None:
+        """Return the function that gives the part of images that is image; None if no domain has padding."""
+        if all(table.inside is None for table in self.tables):
+            return None
+        return lambda rows, turns: self.batch(rows, turns, degraded=False)["inside"]
+
     def batch(self, rows: np.ndarray, turns: np.ndarray, degraded: bool) -> Batch:
         """Return the batch of these images in this order: image, record and label, which is the domain."""
         domains = np.searchsorted(self.images_from, rows, side="right") - 1
@@ -50,9 +57,12 @@ class Tables:
         for number in np.unique(domains):
             own = domains == number
             part = self.tables[number].batch(rows[own] - self.images_from[number], turns[own], degraded)
-            parts.append({"image": part["image"], "record": part["record"] + int(self.records_from[number])})
+            parts.append(part | {"record": part["record"] + int(self.records_from[number])})
         back = torch.from_numpy(np.argsort(order))
-        batch = {key: torch.cat([part[key] for part in parts])[back] for key in ("image", "record")}
+        if self.inside is not None:
+            parts = [{"inside": torch.ones_like(part["image"][:, :1])} | part for part in parts]
+        keys = ("image", "record") if self.inside is None else ("image", "record", "inside")
+        batch = {key: torch.cat([part[key] for part in parts])[back] for key in keys}
         return {**batch, "label": torch.from_numpy(domains)}
 
 

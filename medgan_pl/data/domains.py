@@ -144,8 +144,10 @@ class DomainsDataModule(StreamedDataModule):
 
     def randomized(self, batch: Batch) -> Batch:
         """Return the training batch, each domain's images augmented by its own rules."""
-        images = [domain.randomize(batch["image"][i :: len(self.domains)]) for i, domain in enumerate(self.domains.values())]
-        return {**batch, "image": torch.stack(images, 1).flatten(0, 1)}
+        keys, count = [key for key in ("image", "inside") if key in batch], len(self.domains)
+        each = [{key: batch[key][i::count] for key in keys} for i in range(count)]
+        moved = [domain.randomize.together(own, self.parts) for domain, own in zip(self.domains.values(), each, strict=True)]
+        return batch | {key: torch.stack([own[key] for own in moved], 1).flatten(0, 1) for key in keys}
 
     def describe(self) -> list[str]:
         """Return the lines of each domain, and a warning that patients are not recognized across domains."""

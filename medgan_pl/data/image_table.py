@@ -90,6 +90,7 @@ class Table:
     - `covariates` (R, K) float32: standardized, NaN where unknown.
     - `degrade`: makes the source of a held-out image, keyed by (`seed`, row of the image).
     - `whole`: it needs whole images, so the sources of patches are cut after it, in training too, keyed by (`train_seed`, turn).
+    - `inside`: returns the part of images that is image, see `insides.Insides`; None if no image has padding.
     """
 
     gather: Gather
@@ -101,6 +102,7 @@ class Table:
     seed: int = 0
     whole: bool = False
     train_seed: int = 0
+    inside: Callable[[np.ndarray, np.ndarray], Tensor] | None = None
 
     def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
         """Return only the images (B, C, *S)."""
@@ -115,6 +117,8 @@ class Table:
         if self.degrade is not None and (degraded or self.whole):
             batch["source"] = self.sources(batch, rows, turns, degraded)
         batch["record"] = torch.from_numpy(records)
+        if self.inside is not None:
+            batch["inside"] = self.inside(rows, turns)
         for key, known in (("label", self.labels), ("covariates", self.covariates)):
             if known is not None:
                 batch[key] = torch.from_numpy(known[records])

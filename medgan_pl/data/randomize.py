@@ -46,13 +46,14 @@ class Randomize:
 
     def together(self, batch: Batch, parts: Mapping[str, int]) -> Batch:
         """Return the batch with its images and their companions augmented alike; `parts`: key -> number of channels."""
-        keys = sorted((key for key in parts if key in batch), key=lambda key: key == "mask")  # masks last
+        masks = {"mask": parts.get("mask", 0), "inside": 1}
+        keys = sorted((key for key in {**parts, **masks} if key in batch), key=lambda key: key in masks)  # masks last
         if keys == ["image"]:
             return {**batch, "image": self(batch["image"])}
-        joined = torch.cat([as_image(batch[key]) if key == "mask" else batch[key] for key in keys], 1)
-        moved = self(joined, clean=parts.get("mask", 0) if "mask" in batch else 0)
-        found = dict(zip(keys, moved.split([parts[key] for key in keys], 1), strict=True))
-        return batch | {key: as_mask(part) if key == "mask" else part for key, part in found.items()}
+        joined = torch.cat([as_image(batch[key]) if key in masks else batch[key] for key in keys], 1)
+        moved = self(joined, clean=sum(masks[key] for key in keys if key in masks))
+        found = dict(zip(keys, moved.split([{**parts, **masks}[key] for key in keys], 1), strict=True))
+        return batch | {key: as_mask(part) if key in masks else part for key, part in found.items()}
 
     def motion(self, image: Tensor) -> Tensor:
         """Return for each image the map from new to old places, (B, n, n+1), in `affine_grid`'s coordinates (x first, [-1, 1])."""

@@ -30,6 +30,7 @@ class ImageSet:
     - `labels`: (N,) int64, None without classes. `groups`: (N,) int64, the patient of each image, None if each is a separate one.
     - `names`: a name for each image by which a person finds it. `masks`: (N, 1, *S) of {0, 1}, None if unknown. `covariates`: (N, K)
       float32, standardized, None without any.
+    - `inside`: as `get`, (B, 1, *S) of {0, 1}: 0 in padding, which is no image; None if no image has any.
     """
 
     get: Callable[[Tensor], Tensor] = field(repr=False)
@@ -40,6 +41,7 @@ class ImageSet:
     names: Sequence[str] = field(default=(), repr=False)
     masks: Tensor | None = field(default=None, repr=False)
     covariates: Tensor | None = field(default=None, repr=False)
+    inside: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.count
@@ -63,6 +65,7 @@ class ImageSet:
             [self.names[row] for row in rows.tolist()] if self.names else (),
             None if self.masks is None else self.masks[rows],
             None if self.covariates is None else self.covariates[rows],
+            None if self.inside is None else lambda asked: self.inside(rows[asked]),
         )
 
     def at_most(self, n: int, seed: int = 0) -> "ImageSet":
@@ -124,6 +127,7 @@ def real_set(data: "ImageDataModule", rows: np.ndarray) -> ImageSet:
     crops = [data.seed, rows.tolist()] if data.patches else None  # a patch depends on these too
     content = json.dumps([data.cache.folder.name, [data.records[r].digest for r in records], (rows - first).tolist(), crops])
     patients = np.array([data.records[r].patient for r in records])
+    inside = data.images.inside
     return ImageSet(
         lambda asked: data.images.images(rows[asked.numpy()], asked.numpy()),
         len(rows),
@@ -132,6 +136,7 @@ def real_set(data: "ImageDataModule", rows: np.ndarray) -> ImageSet:
         torch.from_numpy(np.unique(patients, return_inverse=True)[1]),
         [data.records[r].name for r in records],
         covariates=None if data.values is None else torch.from_numpy(data.values[records]),
+        inside=None if inside is None else lambda asked: inside(rows[asked.numpy()], asked.numpy()),
     )
 
 

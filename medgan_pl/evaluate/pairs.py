@@ -12,7 +12,7 @@ from medgan_pl.metrics.result import Result
 def judge_pairs(sets: Sets, scale: Scale, draws: int, batch_size: int) -> list[Result]:
     """Return the results for images, and for masks if both sides have them; intervals are over the patients of the truth."""
     truth, units = sets.truth, {"mae": scale.unit, "hd95": "mm" if scale.spacing_mm else "pixels"}
-    how = {"groups": truth.groups, "draws": draws, "batch_size": batch_size}
+    how = {"groups": truth.groups, "draws": draws, "batch_size": batch_size, "inside": truth.inside}
     if sets.structures:
         metric = Segments(structures=sets.structures, outlines=True, spacing_mm=scale.spacing_mm)
         found = [(*result.key.partition("_"), result) for result in measure_pairs(metric, sets.fake, truth, **how)]

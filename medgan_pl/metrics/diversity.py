@@ -14,12 +14,15 @@ from medgan_pl.models.losses.structure import WINDOW, scale_means, scale_weights
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory and stays in the CPU's cache; no value depends on it
 
 
-def ms_ssim(a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."]) -> Float[Tensor, " a_count"]:
+def ms_ssim(
+    a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."], inside: Float[Tensor, "a_count ..."] | None = None
+) -> Float[Tensor, " a_count"]:
     """Return the multi-scale structural similarity of image i of `a` and image i of `b`, both (B, C, *S) in [-1, 1], 2-D or 3-D: 0 unlike,
     1 equal.
 
     It is the product over scales j of mean(cs)^w_j, at the last scale of mean(l · cs)^w_j; l = (2 μa μb + C1) / (μa² + μb² + C1), cs = (2
     σab + C2) / (σa² + σb² + C2) in a Gaussian window of 11 pixels without border; each scale halves by averaging.
+    With `inside` (B, 1, *S) only windows where it is 1 count, see `structure.scale_means`.
     Raises ValueError for unequal shapes, other than 2 or 3 axes, and a side under 11.
 
     Source: Wang et al. 2003 (doi 10.1109/ACSSC.2003.1292216), eq. 7. Where we differ: images are mapped to [0, 1] first, because l is
@@ -33,7 +36,7 @@ def ms_ssim(a: Float[Tensor, "a_count ..."], b: Float[Tensor, "b_count ..."]) ->
         )
     x, y = ((images.float() + 1) / 2 for images in (a, b))
     scales = scales_within(a.shape[2:])
-    means = scale_means(x, y, scales).clamp(min=0)
+    means = scale_means(x, y, scales, inside).clamp(min=0)
     return (means ** means.new_tensor(scale_weights(scales))).prod(1)
 
 

@@ -31,12 +31,18 @@ class OfPairs(Metric):
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     @abstractmethod
-    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Return (B, keys) of two batches (B, C, *S), NaN where a value is not defined."""
+    def measured(self, fake: Tensor, real: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Return (B, keys) of two batches (B, C, *S), NaN where a value is not defined. Only where `inside` is 1 they are compared."""
 
-    def update(self, fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."]) -> None:
+    def update(
+        self,
+        fake: Shaped[Tensor, "fake_count ..."],
+        real: Shaped[Tensor, "real_count ..."],
+        inside: Shaped[Tensor, "real_count ..."] | None = None,
+    ) -> None:
+        """Add pairs. `inside` (B, 1, *S) of {0, 1} is 0 in padding, which is no image; None: nothing is padding."""
         with torch.no_grad():
-            self.rows.append(self.measured(fake, real))
+            self.rows.append(self.measured(fake, real, inside))
 
     @property
     def values(self) -> Tensor:

@@ -11,22 +11,27 @@ from torch import Tensor
 from medgan_pl.data.masks import as_mask
 from medgan_pl.metrics.diversity import PIXELS_AT_ONCE, ms_ssim
 from medgan_pl.metrics.of_pairs import OfPairs
-from medgan_pl.models.losses.structure import WINDOW, similarity
+from medgan_pl.models.losses.structure import WINDOW, mean_inside, similarity, whole_windows
 
 RANGE = 2.0  # of images in [-1, 1]
 MAX_DB = 100.0  # for equal images, and errors under 1/100,000 of the range
 
 
+Inside = Float[Tensor, "real_count ..."] | None  # (N, 1, *S) of {0, 1}: 0 in padding, which is no image; None: nothing is padded
+
+
 def mae(
-    fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."], half_range: float = 1.0
+    fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."], half_range: float = 1.0, inside: Inside = None
 ) -> Float[Tensor, " fake_count"]:
     """Return the mean absolute error of each image, both (N, C, *S) in [-1, 1], times `half_range`: native units (HU) for a step of 1, half
     the difference between the native values of -1 and 1. Raises ValueError for unequal shapes, NaN and infinity."""
     _validate(fake, real)
-    return half_range * (fake.double() - real.double()).abs().flatten(1).mean(1).float()
+    return half_range * _mean((fake.double() - real.double()).abs(), inside).float()
 
 
-def psnr(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
+def psnr(
+    fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."], inside: Inside = None
+) -> Float[Tensor, " fake_count"]:
     """Return the peak signal-to-noise ratio of each image in dB, both (N, C, *S) in [-1, 1]: 10 log10(2² / mean squared error), at most
     100.
 
@@ -34,11 +39,13 @@ def psnr(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count 
     images would be infinite and have no mean: they count 100 dB. Raises ValueError for unequal shapes, NaN and infinity.
     """
     _validate(fake, real)
-    error = (fake.double() - real.double()).square().flatten(1).mean(1)
+    error = _mean((fake.double() - real.double()).square(), inside)
     return (10 * torch.log10(RANGE**2 / error.clamp(min=RANGE**2 / 10 ** (MAX_DB / 10)))).float()
 
 
-def ssim(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
+def ssim(
+    fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."], inside: Inside = None
+) -> Float[Tensor, " fake_count"]:
     """Return the structural similarity of each image, both (N, C, *S) in [-1, 1], 2-D or 3-D: 1 equal, about 0 unlike, below 0 inverted.
 
     It is the mean over channels and pixels of l · cs (see `diversity.ms_ssim`) in a Gaussian window of 11 pixels inside the image, after
@@ -51,12 +58,12 @@ def ssim(fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count 
     _validate(fake, real)
     if real.ndim not in (4, 5) or min(real.shape[2:]) < WINDOW:
         raise ValueError(f"structural similarity needs images (N, C, *S) with 2 or 3 sides of {WINDOW} or more, got {tuple(real.shape)}")
-    return _in_parts(_ssim, fake, real)
+    return _in_parts(_ssim, fake, real, inside)
 
 
-def _ssim(fake: Tensor, real: Tensor) -> Tensor:
+def _ssim(fake: Tensor, real: Tensor, inside: Inside = None) -> Tensor:
     luminance, structure = similarity((fake.double() + 1) / 2, (real.double() + 1) / 2)
-    return (luminance * structure).flatten(1).mean(1).float()
+    return _mean(luminance * structure, None if inside is None else whole_windows(inside)).float()
 
 
 def dice(fake: Shaped[Tensor, "fake_count ..."], real: Shaped[Tensor, "real_count ..."]) -> Float[Tensor, " fake_count"]:
@@ -97,6 +104,9 @@ def hausdorff_95(
 class Paired(OfPairs):
     """Errors of each fake against its own real, both (B, C, *S) in [-1, 1]: {"mae", "psnr", "ssim", "ms_ssim_paired"}, means over images.
 
+    Padding takes no part: an image with padding is compared as if it were cut out of it, so that the size of the canvas changes nothing.
+    Where it is no box, means are over its voxels, and over windows without padding. An image that no window fits in has no similarity.
+
     `half_range`: as in `mae`, 700 for a window of [-1000, 400] HU; 1, the default, leaves the error in the units of [-1, 1].
     Raises ValueError for unequal shapes, NaN, infinity, and a side under 11, which has no structural similarity.
     """
@@ -109,9 +119,26 @@ class Paired(OfPairs):
             raise ValueError(f"`half_range` must be a positive number, native units for a step of 1, got {half_range}")
         self.half_range = half_range
 
-    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
+    def measured(self, fake: Tensor, real: Tensor, inside: Tensor | None = None) -> Tensor:
+        if inside is not None:
+            return torch.cat([self.without_padding(*each) for each in zip(fake.split(1), real.split(1), inside.split(1), strict=True)])
         columns = [mae(fake, real, self.half_range), psnr(fake, real), ssim(fake, real), _in_parts(ms_ssim, fake, real)]
         return torch.stack(columns, 1)
+
+    def without_padding(self, fake: Tensor, real: Tensor, inside: Tensor) -> Tensor:
+        """Return the row of one pair (1, C, *S), (1, keys), of the part where `inside` is 1."""
+        if not inside.any():
+            return torch.full((1, len(self.keys)), torch.nan, device=fake.device)
+        places = [axis.unique() for axis in inside[0, 0].nonzero().unbind(1)]
+        box = (..., *(slice(int(axis.min()), int(axis.max()) + 1) for axis in places))
+        fake, real, inside = fake[box], real[box], inside[box]
+        errors = [mae(fake, real, self.half_range, inside), psnr(fake, real, inside)]
+        if min(inside.shape[2:]) < WINDOW or not whole_windows(inside).any():
+            likeness = [torch.full_like(errors[0], torch.nan)] * 2
+        else:
+            part = None if inside.all() else inside
+            likeness = [ssim(fake, real, part), ms_ssim(fake, real, part)]
+        return torch.stack([*errors, *likeness], 1)
 
 
 class PairedMasks(OfPairs):
@@ -127,7 +154,9 @@ class PairedMasks(OfPairs):
         super().__init__()
         self.spacing_mm = spacing_mm
 
-    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
+    def measured(self, fake: Tensor, real: Tensor, inside: Tensor | None = None) -> Tensor:
+        if inside is not None:  # in padding both are empty
+            fake, real = fake * inside, real * inside
         return torch.stack([dice(fake, real), hausdorff_95(fake, real, self.spacing_mm)], 1)
 
 
@@ -145,7 +174,9 @@ class Segments(OfPairs):
         distances = [f"hd95_{name}" for name in structures] if outlines else []
         self.keys = ("dice", *(f"dice_{name}" for name in structures), *distances)
 
-    def measured(self, fake: Tensor, real: Tensor) -> Tensor:
+    def measured(self, fake: Tensor, real: Tensor, inside: Tensor | None = None) -> Tensor:
+        if inside is not None:  # in padding both are empty
+            fake, real = (torch.where(inside > 0, images, -1.0) for images in (fake, real))
         if real.shape[1] != len(self.structures):
             raise ValueError(f"a segmentation must have a channel for each of {len(self.structures)} structures, got {tuple(real.shape)}")
         pairs = [(as_mask(a), as_mask(b)) for a, b in zip(fake.split(1, 1), real.split(1, 1), strict=True)]
@@ -154,9 +185,15 @@ class Segments(OfPairs):
         return torch.stack([torch.stack(overlaps).mean(0), *overlaps, *distances], 1)
 
 
-def _in_parts(values: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
+def _mean(values: Tensor, inside: Tensor | None) -> Tensor:
+    """Return the mean of each image, (N,), of values (N, C, *S), where `inside` is 1."""
+    return values.flatten(1).mean(1) if inside is None else mean_inside(values, inside.to(values.dtype), empty=torch.nan)
+
+
+def _in_parts(values: Callable[..., Tensor], fake: Tensor, real: Tensor, inside: Tensor | None = None) -> Tensor:
     pairs = max(1, PIXELS_AT_ONCE // real[0].numel())
-    return torch.cat([values(*pair) for pair in zip(fake.split(pairs), real.split(pairs), strict=True)])
+    sets = [images.split(pairs) for images in (fake, real, inside) if images is not None]
+    return torch.cat([values(*parts) for parts in zip(*sets, strict=True)])
 
 
 def _validate(fake: Tensor, real: Tensor) -> None:

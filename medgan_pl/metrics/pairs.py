@@ -1,5 +1,7 @@
 """A paired metric over two whole sets, with intervals."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,23 +11,37 @@ from medgan_pl.metrics.of_pairs import OfPairs
 from medgan_pl.metrics.result import Result
 
 
-def measure_pairs(metric: OfPairs, fake: Images, truth: Images, groups: Tensor | None, *, draws: int, batch_size: int) -> list[Result]:
+def measure_pairs(
+    metric: OfPairs,
+    fake: Images,
+    truth: Images,
+    groups: Tensor | None,
+    *,
+    draws: int,
+    batch_size: int,
+    inside: Callable[[Tensor], Tensor] | None = None,
+) -> list[Result]:
     """Return one result for each key of `metric`, comparing each fake image with the truth at its place.
 
     - `groups`: (N,) the patient of each truth, None if each image is a patient of its own; intervals are over patients.
+    - `inside`: returns the part of the images at some places that is image and no padding, as `ImageSet.inside`; None: all.
     - `draws`: bootstrap samples. `batch_size`: images at once.
 
     A key that is defined for no pair, or that the metric refuses, is returned undefined, with the reason.
     """
     try:
         for rows in torch.arange(len(truth)).split(batch_size):
-            metric.update(fake[rows], truth[rows])
+            metric.update(fake[rows], truth[rows], None if inside is None else inside(rows))
         estimates = metric.estimates(Resampling(draws, 0, None, groups))
     except ValueError as error:
         return [Result(key, undefined=str(error)) for key in metric.keys]
     results = []
     for key, left_out in metric.undefined().items():
         n = len(truth) - left_out
-        why = "" if key in estimates else f"not defined for any of the {len(truth)} pairs: a mask is empty in each"
+        why = (
+            ""
+            if key in estimates
+            else f"not defined for any of the {len(truth)} pairs: a mask is empty in each, or the part that is image is too small"
+        )
         results.append(Result(key, estimate=estimates.get(key), undefined=why, n_fake=n, n_real=n))
     return results

@@ -214,9 +214,10 @@ class AdversarialModule(Reporting, Saving, pl.LightningModule):
         self._place = places[-1] + self.trainer.world_size
         batch = self.game.draw_each(batch, self.seed, places, Purpose.VALIDATION)
         fake, real = self.game.compared(batch, self.generate(batch).float())
+        inside = batch.get("inside") if self.game.paired else None
         with torch.autocast(self.device.type, enabled=False):
             for metric in self.metrics.values() if len(fake) else ():
-                metric.update(fake, real)
+                metric.update(fake, real, **({} if inside is None else metric._filter_kwargs(inside=inside)))
 
     def on_validation_epoch_end(self) -> None:
         row = {f"val/{key}": float(value) for metric in self.metrics.values() for key, value in metric.compute().items()}

@@ -42,6 +42,7 @@ class Cache:
 
     `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and the facts of `Entries`}; `unusable`: digest -> reason.
     `faulty`: digest -> the place of the file at fault among those of the scan, where it is known.
+    An entry with `inside`, the share that is image, has padding: `inside/<digest>.npy` says where.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,6 +88,12 @@ class Cache:
             image = self.stored(digest, number)
             cut.append(image[(slice(None), *window(corner, image.shape[1:], patch))])
         return self.format.restore(np.stack(cut))
+
+    def inside(self, digest: str) -> np.ndarray | None:
+        """Return which voxels of a scan's images are image (n, *S), the last axis as packed bits; None if all are."""
+        if "inside" not in self.entries[digest]:
+            return None
+        return np.load(self.folder / "inside" / f"{digest}.npy", mmap_mode="r")
 
     def picture(self, digest: str) -> Tensor:
         """Return a picture (H, W) in [-1, 1] of a scan: the first channel of its middle image, of a volume the middle slice."""
@@ -208,6 +215,10 @@ class Entries(Dataset):
             "loss": self.format.check(prepared.levels, unit),
             "loss_unit": unit.of_loss,
         }
+        if prepared.inside is not None:  # before the journal: an entry that is listed is complete
+            entry["inside"] = float(prepared.inside.float().mean())
+            (self.folder / "inside").mkdir(exist_ok=True)
+            np.save(self.folder / "inside" / f"{task.digest}.npy", np.packbits(prepared.inside.numpy(), axis=-1))
         append(self.folder, task.digest, entry, self.format.quantize(prepared.images))
 
 

@@ -39,6 +39,20 @@ def weights(count: int, scale: float, max_size: int | None = None) -> np.ndarray
     return matrix / matrix.sum(1, keepdims=True)
 
 
+def finer(grid: np.ndarray) -> bool:
+    """Return True if new indices lie closer together than the old ones along any axis."""
+    return bool((np.diag(grid)[:-1] < 0.999).any())
+
+
+def box_of(grid: np.ndarray, shape: Sequence[int], size: Sequence[int]) -> Tensor | None:
+    """Return which of the new samples lie in the image of `shape`, (*size) bool; None if all do. `grid` is that of `Fit`."""
+    box = torch.ones(tuple(size), dtype=torch.bool)
+    for axis, (old, new) in enumerate(zip(shape, size, strict=True)):
+        centers = torch.arange(new) * grid[axis, axis] + grid[axis, -1]
+        box &= ((centers > -0.5) & (centers < old - 0.5)).view(-1, *[1] * (len(size) - 1 - axis))
+    return None if box.all() else box
+
+
 def resample(image: Tensor, scales: Sequence[float], size: Sequence[int]) -> Tensor:
     """Return `image` with its last len(scales) axes on a grid `scales` times as wide, about the same center (see `weights`).
 

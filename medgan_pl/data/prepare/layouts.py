@@ -11,9 +11,11 @@ from torch import Tensor
 
 from medgan_pl.core.counts import whole_number
 from medgan_pl.data.masks import covered
-from medgan_pl.data.prepare.geometry import Fit
+from medgan_pl.data.prepare.geometry import Fit, box_of, finer
 from medgan_pl.data.readers.scan import CANONICAL, MAX_VOXELS, Scan, ScanError, bound
 
+# A voxel of which padding is this share or more is no image; less is rounding.
+PADDED = 1e-3
 # For each plane the axis of a canonical volume that it stacks, and the directions of slices, rows and columns, as RAS+ unit vectors.
 (UP, BACK, LEFT), DOWN = CANONICAL, (0.0, 0.0, -1.0)
 PLANES = {"axial": (0, CANONICAL), "coronal": (1, (BACK, DOWN, LEFT)), "sagittal": (2, (LEFT, DOWN, BACK))}
@@ -26,12 +28,14 @@ class Cut:
     - `pixels`: (n, *S) in native units.
     - `spacing_mm`: of the new grid. `affine`: of the new grid, for volumes only.
     - `enlarged`: True if the new grid is finer than the grid of the scan.
+    - `box`: (*S) bool, the part that the scan covers; None if it covers all.
     """
 
     pixels: Tensor
     spacing_mm: tuple[float, ...] | None
     affine: np.ndarray | None
     enlarged: bool
+    box: Tensor | None
 
 
 class Layout(ABC):
@@ -56,6 +60,13 @@ class Layout(ABC):
     def cut_mask(self, scan: Scan, inside: np.ndarray) -> Tensor:
         """Return the mask `inside` (bool, on the scan's grid) on the grid of the images: (n, *S) bool; half covered counts as inside."""
         return covered(self.cut(replace(scan, pixels=inside.astype(np.float32), padding=None), fill=0.0).pixels)
+
+    def inside(self, scan: Scan, cut: Cut) -> Tensor | None:
+        """Return which voxels of the images that `cut` made are image (n, *S) bool: no padding is part of them. None if all are."""
+        if scan.padding is None or not scan.padding.any():
+            return None if cut.box is None else cut.box.expand(cut.pixels.shape)
+        shares = self.cut(replace(scan, pixels=scan.padding.astype(np.float32), padding=None), fill=1.0).pixels
+        return shares < PADDED
 
     def seen(self, scan: Scan) -> Scan:
         """Return the part of the scan whose values count for the intensity levels."""
@@ -100,11 +111,6 @@ class Layout(ABC):
         return tuple(length for axis, length in enumerate(lengths) if axis != self.stacked_axis)
 
 
-def finer(grid: np.ndarray) -> bool:
-    """Return True if new indices lie closer together than the old ones along any axis."""
-    return bool((np.diag(grid)[:-1] < 0.999).any())
-
-
 def check_thick(scan: Scan) -> None:
     """Raise ScanError for a single slice, which is no volume."""
     if 1 in scan.pixels.shape:
@@ -130,7 +136,13 @@ class Film(Layout):
         spacing = scan.spacing_mm or (1.0, 1.0)
         fit = self.fitted(scan.pixels.shape, spacing)
         pixels, grid = fit(torch.from_numpy(np.ascontiguousarray(scan.pixels)), spacing, fill)
-        return Cut(pixels[None], scan.spacing_mm and fit.spacing(scan.pixels.shape, spacing), None, finer(grid))
+        return Cut(
+            pixels[None],
+            scan.spacing_mm and fit.spacing(scan.pixels.shape, spacing),
+            None,
+            finer(grid),
+            box_of(grid, scan.pixels.shape, fit.size),
+        )
 
     def fitted(self, shape: Sequence[int], spacing: Sequence[float]) -> Fit:
         """Return the way of a film of this shape and spacing to the new grid."""
@@ -186,7 +198,7 @@ class Slices(Layout):
                 "take fewer with data.slices.step or data.slices.part"
             )
         pixels, grid = fit(torch.from_numpy(np.ascontiguousarray(volume)), spacing, fill)
-        return Cut(pixels, fit.spacing(volume.shape[1:], spacing), None, finer(grid))
+        return Cut(pixels, fit.spacing(volume.shape[1:], spacing), None, finer(grid), box_of(grid, volume.shape[1:], fit.size))
 
     def fitted(self, shape: Sequence[int], spacing: Sequence[float]) -> Fit:
         """Return the way of slices of this shape and spacing to the new grid."""
@@ -222,7 +234,8 @@ class Whole(Layout):
     def cut(self, scan: Scan, fill: float) -> Cut:
         check_thick(scan)
         pixels, grid = self.fit(torch.from_numpy(np.ascontiguousarray(scan.pixels)), scan.spacing_mm, fill)
-        return Cut(pixels[None], self.fit.spacing(scan.pixels.shape, scan.spacing_mm), scan.affine @ grid, finer(grid))
+        box = box_of(grid, scan.pixels.shape, self.size)
+        return Cut(pixels[None], self.fit.spacing(scan.pixels.shape, scan.spacing_mm), scan.affine @ grid, finer(grid), box)
 
 
 class Patches(Layout):
@@ -241,7 +254,7 @@ class Patches(Layout):
         shape = [max(p, round(n * s / t)) for n, s, t, p in zip(scan.pixels.shape, scan.spacing_mm, spacing, self.patch, strict=True)]
         bound(tuple(shape), 4)
         pixels, grid = Fit(shape, spacing)(torch.from_numpy(np.ascontiguousarray(scan.pixels)), scan.spacing_mm, fill)
-        return Cut(pixels[None], spacing, scan.affine @ grid, finer(grid))
+        return Cut(pixels[None], spacing, scan.affine @ grid, finer(grid), box_of(grid, scan.pixels.shape, shape))
 
     def fixed(self, scan: Scan) -> Whole:
         return Whole(size=self.patch, spacing_mm=self.spacing_mm or scan.spacing_mm, crop=True)

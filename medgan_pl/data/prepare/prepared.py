@@ -49,6 +49,7 @@ class Prepared:
     """The part of a scan that the cache keeps.
 
     - `images`: (n, C, *S) in [-1, 1]; further channels hold the companions.
+    - `inside`: (n, *S) bool, the voxels that are image and no padding; None if all are.
     - `levels`: of the images. `spacing_mm`: of the images. `affine`: of a volume.
     - `facts`: of the scan as it was read, in plain containers; see `facts_of`.
     """
@@ -58,6 +59,7 @@ class Prepared:
     spacing_mm: tuple[float, ...] | None
     affine: np.ndarray | None
     facts: dict[str, Any]
+    inside: Tensor | None = None
 
 
 class Usable(Transform):
@@ -94,7 +96,9 @@ class Prepare(Transform):
         if self.beside:
             facts["beside"] = [beside.facts(other) for beside, other in zip(self.beside, scan.beside, strict=True)]
         under = [beside.lay(other, self.layout) for beside, other in zip(self.beside, scan.beside, strict=True)]
-        return Prepared(torch.cat([images, *under], 1)[keep], levels, cut.spacing_mm, cut.affine, facts)
+        inside = self.layout.inside(scan, cut)
+        inside = None if inside is None else inside[keep]
+        return Prepared(torch.cat([images, *under], 1)[keep], levels, cut.spacing_mm, cut.affine, facts, inside)
 
 
 def range_of(scan: Scan) -> str:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch
 from medgan_pl.models.games.base import Losses
-from medgan_pl.models.games.unpaired import Unpaired, partners
+from medgan_pl.models.games.unpaired import Unpaired, distance, partners
 from medgan_pl.models.networks.layers import space
 
 
@@ -73,9 +73,10 @@ class Cycle(Unpaired):
         made = {"image": fake}
         if not torch.is_grad_enabled():
             return made
-        made["cycle"] = self.cycle * F.l1_loss(g(fake, domain[row]).float(), source)
+        inside = batch.get("inside")
+        made["cycle"] = self.cycle * distance(g(fake, domain[row]).float(), source, None if inside is None else inside[row])
         if self.identity:
-            made["identity"] = self.cycle * self.identity * F.l1_loss(g(image, domain).float(), image)
+            made["identity"] = self.cycle * self.identity * distance(g(image, domain).float(), image, inside)
         if self.gradient:
             made["gradient"] = self.gradient * (1 - gradient_correlation(source, fake)).mean()
         return made

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.core.counts import whole_number
-from medgan_pl.models.games.unpaired import Unpaired
+from medgan_pl.models.games.unpaired import Unpaired, distance
 from medgan_pl.models.schedules import Constant
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Star(Unpaired):
         if "source" not in batch:  # here, not in `play`, so that the parts of a batch equal the whole
             row = torch.randperm(count, device=device)
             batch |= {"source": self.source(batch)[row], "source_label": domain[row]}
+            batch |= {"source_inside": batch["inside"][row]} if "inside" in batch else {}
         return batch
 
     def target(self, batch: Batch) -> Tensor:
@@ -107,7 +108,7 @@ class Star(Unpaired):
         style = g.style_of_noise(batch["z"], domain)
         if self.referred:
             style = torch.where((batch["referred"] < self.referred)[:, None], g.style_of_image(image, domain), style)
-        fake = g.translate(source, style)
+        fake, inside = g.translate(source, style), batch.get("source_inside")
         made = {"image": fake}
         if not torch.is_grad_enabled():
             return made
@@ -115,9 +116,9 @@ class Star(Unpaired):
         if self.diversity:
             with torch.no_grad():
                 other = g.translate(source, g.style_of_noise(batch["z_other"], domain))
-            made["diversity"] = -self.diversity * self.strength.clone() * F.l1_loss(fake.float(), other.float())
+            made["diversity"] = -self.diversity * self.strength.clone() * distance(fake.float(), other.float(), inside)
         back = g.translate(fake, g.style_of_image(source, origin))
-        made["cycle"] = self.cycle * F.l1_loss(back.float(), source)
+        made["cycle"] = self.cycle * distance(back.float(), source, inside)
         return made
 
     def adapt(self, accuracy: Tensor, reduce: Callable[[Tensor], Tensor], images: int, new_images: int, total_images: int) -> None:

@@ -14,6 +14,7 @@ from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.data.masks import as_image, keep_known
 from medgan_pl.models.games.base import Fakes, Game, Losses
 from medgan_pl.models.games.parts import Critic, Features
+from medgan_pl.models.losses.image import ImageLoss
 
 if TYPE_CHECKING:
     from medgan_pl.data.protocol import Data
@@ -93,8 +94,18 @@ class Translation(Game):
         return look
 
     def generator_losses(self, d: nn.Module, batch: Batch, fake: Fakes) -> Losses:
-        losses, real, features = super().generator_losses(d, batch, fake), self.real(batch), self.features(d, batch)
-        return Losses(losses.terms | {name: extra(fake, real, features) for name, extra in self.extras.items()}, losses.logged)
+        losses, features = super().generator_losses(d, batch, fake), self.features(d, batch)
+        terms = {name: self.term(extra, fake, batch, features) for name, extra in self.extras.items()}
+        return Losses(losses.terms | terms, losses.logged)
+
+    def term(self, extra: nn.Module, fake: Tensor, batch: Batch, features: Features | None) -> Tensor:
+        """Return one of the `extras`; padding of the batch's images takes no part in it."""
+        real, inside = self.real(batch), batch.get("inside")
+        if inside is None:
+            return extra(fake, real, features)
+        if isinstance(extra, ImageLoss):
+            return extra(fake, real, features, inside)
+        return extra(torch.where(inside > 0, fake, real), real, features)
 
     @property
     def has_content(self) -> bool:
@@ -102,8 +113,7 @@ class Translation(Game):
 
     def content_losses(self, batch: Batch, fake: Fakes) -> Losses:
         """Return the extras that do not use D."""
-        real = self.real(batch)
-        return Losses({name: extra(fake, real, None) for name, extra in self.without_critic().items()})
+        return Losses({name: self.term(extra, fake, batch, None) for name, extra in self.without_critic().items()})
 
     def without_critic(self) -> dict[str, nn.Module]:
         return {name: extra for name, extra in self.extras.items() if not extra.of_critic}

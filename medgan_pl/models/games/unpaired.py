@@ -4,10 +4,12 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch, from_batch
 from medgan_pl.models.games.base import Game, Losses
 from medgan_pl.models.games.parts import Critic
+from medgan_pl.models.losses.structure import mean_inside
 
 
 class Unpaired(Game):
@@ -80,3 +82,8 @@ def partners(domain: Tensor) -> Tensor:
         )
     order = domain.argsort(stable=True)
     return order.roll(half)[order.argsort()]
+
+
+def distance(a: Tensor, b: Tensor, inside: Tensor | None) -> Tensor:
+    """Return E|a - b| over images (B, C, *S), each where `inside` (B, 1, *S) is 1, which is what is no padding; None: everywhere."""
+    return F.l1_loss(a, b) if inside is None else mean_inside((a - b).abs(), inside, empty=0.0).mean()

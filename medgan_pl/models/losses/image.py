@@ -1,8 +1,10 @@
 """The generator's losses between each fake and its own real.
 
-Each is called as `term(fake, real, features)`: images (B, C, *S) in [-1, 1], 2-D or 3-D; only `FeatureMatching` needs `features`, a
-function from images to D's feature maps. It returns a weighted scalar. Half precision is converted to float32 first. All raise ValueError
-if the weight is not above 0 or if fake and real differ in shape.
+Each is called as `term(fake, real, features, inside)`: images (B, C, *S) in [-1, 1], 2-D or 3-D; only `FeatureMatching` needs `features`,
+a function from images to D's feature maps. `inside` (B, 1, *S) is 0 in padding, which is no image, and 1 elsewhere; None if nothing is
+padded. A loss of voxels takes the mean of each image over what is image; the others see the truth in its padding.
+It returns a weighted scalar. Half precision is converted to float32 first. All raise ValueError if the weight is not above 0 or if fake and
+real differ in shape.
 
 A sum, such as L1 with SSIM or Dice with cross-entropy, is two entries under `extras`.
 """
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medgan_pl.data.masks import as_share
-from medgan_pl.models.losses.structure import WEIGHTS, WINDOW, scale_means, scale_weights, scales_within
+from medgan_pl.models.losses.structure import WEIGHTS, WINDOW, mean_inside, scale_means, scale_weights, scales_within
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 Fake = Float[Tensor, "fake_count ..."]
@@ -44,13 +46,19 @@ class ImageLoss(nn.Module, ABC):
             raise ValueError(f"`weight` must be above 0, got {weight}; to switch it off, leave the term out of extras")
         self.weight = weight
 
-    def forward(self, fake: Fake, real: Real, features: Features | None = None) -> Term:
+    def forward(self, fake: Fake, real: Real, features: Features | None = None, inside: Real | None = None) -> Term:
         if fake.shape != real.shape:  # it would broadcast to a meaningless number
             raise ValueError(f"fake and real must be of one shape (B, C, *S), got fake {tuple(fake.shape)} and real {tuple(real.shape)}")
-        return self.weight * self.value(_wide(fake), _wide(real), features)
+        if inside is None:
+            return self.weight * self.value(_wide(fake), _wide(real), features)
+        return self.weight * self.value_inside(_wide(fake), _wide(real), features, inside)
 
     @abstractmethod
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor: ...
+
+    def value_inside(self, fake: Tensor, real: Tensor, features: Features | None, inside: Tensor) -> Tensor:
+        """Return the term of images with padding, where `inside` is 0. Here the fake has the truth there; means over voxels override it."""
+        return self.value(torch.where(inside > 0, fake, real), real, features)
 
 
 class L1(ImageLoss):
@@ -59,12 +67,18 @@ class L1(ImageLoss):
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
         return F.l1_loss(fake, real)
 
+    def value_inside(self, fake: Tensor, real: Tensor, features: Features | None, inside: Tensor) -> Tensor:
+        return mean_inside((fake - real).abs(), inside, empty=0.0).mean()
+
 
 class MSE(ImageLoss):
     """weight · E(fake - real)², over all pixels and channels, as in PSNR; it blurs more than `L1`."""
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
         return F.mse_loss(fake, real)
+
+    def value_inside(self, fake: Tensor, real: Tensor, features: Features | None, inside: Tensor) -> Tensor:
+        return mean_inside((fake - real).square(), inside, empty=0.0).mean()
 
 
 class StructuralSimilarity(ImageLoss):
@@ -88,12 +102,15 @@ class StructuralSimilarity(ImageLoss):
         self.scales = scales
 
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
+        return self.value_inside(fake, real, features, None)
+
+    def value_inside(self, fake: Tensor, real: Tensor, features: Features | None, inside: Tensor | None) -> Tensor:
         sides, needed = tuple(fake.shape[2:]), WINDOW << self.scales - 1
         if len(sides) not in (2, 3) or min(sides) < needed:
             room = scales_within(sides) if len(sides) in (2, 3) else 0
             remedy = f"use scales={room}" if room else f"use images of 2 or 3 sides of {WINDOW} or more"
             raise ValueError(f"structural similarity with scales={self.scales} needs sides of {needed} or more, got {sides}; {remedy}")
-        means = scale_means((fake + 1) / 2, (real + 1) / 2, self.scales)
+        means = scale_means((fake + 1) / 2, (real + 1) / 2, self.scales, inside)
         if self.scales == 1:
             return 1 - means.mean()
         below = (MIN_SIMILARITY - means).clamp(min=0)
@@ -116,6 +133,13 @@ class Gradient(ImageLoss):
             raise ValueError(f"a gradient needs images (B, C, *S) with sides of 2 or more, got {tuple(fake.shape)}")
         error = fake - real
         return torch.stack([error.diff(dim=axis).abs().mean() for axis in range(2, fake.ndim)]).sum()
+
+    def value_inside(self, fake: Tensor, real: Tensor, features: Features | None, inside: Tensor) -> Tensor:
+        error, terms = fake - real, []
+        for axis in range(2, fake.ndim):
+            both = inside.unfold(axis, 2, 1).amin(-1)  # neighbors that are both image
+            terms.append(mean_inside(error.diff(dim=axis).abs(), both, empty=0.0).mean())
+        return torch.stack(terms).sum()
 
 
 class FeatureMatching(ImageLoss):
@@ -191,6 +215,9 @@ class SoftDice(ImageLoss):
         total = p.square().sum(2) + mask.square().sum(2)
         return 1 - ((2 * (p * mask).sum(2) + SMOOTH) / (total + SMOOTH)).mean()
 
+    def value_inside(self, fake: Tensor, real: Tensor, features: Features | None, inside: Tensor) -> Tensor:
+        return self.value(*(torch.where(inside > 0, images, -1.0) for images in (fake, real)), features)
+
 
 class CrossEntropy(ImageLoss):
     """weight · E(-m log p - (1 - m) log(1 - p)) for each channel; p = (fake + 1) / 2, m likewise of the real: 0, 1 or a share.
@@ -202,6 +229,11 @@ class CrossEntropy(ImageLoss):
     def value(self, fake: Tensor, real: Tensor, features: Features | None) -> Tensor:
         logits = 2 * fake.clamp(-MAX_CERTAIN, MAX_CERTAIN).atanh()
         return F.binary_cross_entropy_with_logits(logits, as_share(real))
+
+    def value_inside(self, fake: Tensor, real: Tensor, features: Features | None, inside: Tensor) -> Tensor:
+        logits = 2 * fake.clamp(-MAX_CERTAIN, MAX_CERTAIN).atanh()
+        each = F.binary_cross_entropy_with_logits(logits, as_share(real), reduction="none")
+        return mean_inside(each, inside, empty=0.0).mean()
 
 
 def _wide(images: Tensor) -> Tensor:

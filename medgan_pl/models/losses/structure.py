@@ -16,6 +16,7 @@ WINDOW_WEIGHTS = [height / sum(BELL) for height in BELL]  # no tensor: the first
 C1, C2 = 0.01**2, 0.03**2  # for a range of 1
 
 Images = Float[Tensor, "b c *space"]
+Inside = Float[Tensor, "b 1 *space"]
 
 
 def scales_within(sides: Sequence[int]) -> int:
@@ -28,20 +29,36 @@ def scale_weights(scales: int) -> list[float]:
     return [weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales]]
 
 
-def scale_means(x: Images, y: Images, scales: int) -> Float[Tensor, "b scales"]:
+def scale_means(x: Images, y: Images, scales: int, inside: Inside | None = None) -> Float[Tensor, "b scales"]:
     """Return the mean of cs at each scale, of l · cs at the last (see `similarity`).
 
-    Images are in [0, 1], and the window must fit at every scale. Each scale halves by averaging.
+    Images are in [0, 1], and the window must fit at every scale. Each scale halves by averaging. With `inside` (B, 1, *S) of {0, 1} only
+    windows count that lie where it is 1; an image without such a window has 1.
     """
     pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
     means = []
     for scale in range(1, scales + 1):
         luminance, structure = similarity(x, y)
         part = structure if scale < scales else luminance * structure
-        means.append(part.flatten(1).mean(1))
+        means.append(part.flatten(1).mean(1) if inside is None else mean_inside(part, whole_windows(inside), empty=1.0))
         if scale < scales:
             x, y = pool(x, 2), pool(y, 2)
+            inside = None if inside is None else (pool(inside, 2) == 1).to(inside.dtype)
     return torch.stack(means, 1)
+
+
+def mean_inside(values: Images, inside: Inside, empty: float) -> Float[Tensor, " b"]:
+    """Return the mean of values (B, C, *S) of each image where `inside` (B, 1, *S) is 1; `empty` where it is nowhere."""
+    count = inside.flatten(1).sum(1) * values.shape[1]
+    total = torch.where(inside > 0, values, 0).flatten(1).sum(1)
+    return torch.where(count > 0, total / count.clamp(min=1), empty)
+
+
+def whole_windows(inside: Inside) -> Float[Tensor, "b 1 ..."]:
+    """Return 1 for each window (B, 1, *(S - 10)) in which `inside` is 1 everywhere, else 0."""
+    for axis in range(2, inside.ndim):
+        inside = inside.unfold(axis, WINDOW, 1).amin(-1)
+    return inside
 
 
 def similarity(x: Images, y: Images) -> tuple[Float[Tensor, "b c ..."], Float[Tensor, "b c ..."]]:
