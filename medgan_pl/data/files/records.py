@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from medgan_pl.data.files.headless import begins_as_dicom
 from medgan_pl.data.files.names import DICOMS, ITK, OTHERS, PICTURES, bare
 from medgan_pl.data.files.people import person
 
@@ -88,7 +89,7 @@ def names_below(root: Path, scans: Sequence[Sequence[Path]]) -> list[str]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return True for a DICOM file: by its suffix, or by its preamble if the suffix is unknown (none, or the end of a UID).
+    """Return True for a DICOM file: by its suffix, or by its first bytes if the suffix is unknown (none, or the end of a UID).
 
     A DICOMDIR, the directory of a disc, is none.
     """
@@ -98,8 +99,7 @@ def is_dicom(path: Path) -> bool:
     if suffix in (*PICTURES, *DICOMS, *OTHERS):
         return suffix in DICOMS
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+        return begins_as_dicom(path)
     except PermissionError:
         return False
 

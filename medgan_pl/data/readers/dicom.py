@@ -52,7 +52,7 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray, pydicom.Dataset]:
         file.seek(0)
         # the elements above are small, so that the pixels are the only large element
         whole_file = DicomFile(file, HEADER_BYTES + 3 * expected, 2 * expected + PIECE_BYTES)
-        content = pydicom.dcmread(whole_file, specific_tags=[*LAYOUT, *STORED, "PixelData"])
+        content = parse(whole_file, [*LAYOUT, *STORED, "PixelData"], pixels=True)
         if not content.get("PixelData"):
             raise ScanError("a DICOM image must have pixel data, got none")
         check_pixel_data(content.PixelData, header, syntax, expected)

@@ -2,16 +2,19 @@
 
 import hashlib
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.config import IGNORE
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from medgan_pl.data.files.headless import PREAMBLE, headless_start
 from medgan_pl.data.readers.pictures import Bounded, faults
 from medgan_pl.data.readers.scan import ScanError
 
@@ -32,6 +35,7 @@ PRIVATE = [tag for element, owner, _ in (*TILES, GE_COMPONENT) for tag in (eleme
 NUMBERS = {"age": "PatientAge", "height": "PatientSize", "weight": "PatientWeight"}
 PATIENT = ("age", "sex", "height", "weight", "bmi")  # features of the patient in a header, by the names of covariates
 YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25, "": 1.0}  # units of a PatientAge such as 045Y or 018M; some write 45
+UNPACKED = (ExplicitVRBigEndian, ExplicitVRLittleEndian)
 ILLEGIBLE = "?"  # for an impossible value, such as 999Y; a covariate treats it as unknown
 
 
@@ -165,7 +169,26 @@ def sane(value: float | tuple[float, ...] | None, low: float, high: float) -> fl
 
 
 class DicomFile(Bounded):
-    """A DICOM file that is read in bounds. Raise ScanError for a file deflated as a whole, whose size no bound could hold."""
+    """A DICOM file that is read in bounds. Raise ScanError for a file deflated as a whole, whose size no bound could hold.
+
+    `headless`: True for a file without preamble; its positions count from its first element.
+    """
+
+    def __init__(self, file: BinaryIO, total: int, piece: int) -> None:
+        super().__init__(file, total, piece)
+        start = headless_start(file.read(PREAMBLE))
+        self.headless, self.start = start is not None, start or 0
+        self.size -= self.start
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        target = (0, self.tell(), self.size)[whence] + offset
+        if target < 0:
+            raise ValueError("a position before the start of the file")
+        return self.file.seek(self.start + min(target, self.size)) - self.start
+
+    def tell(self) -> int:
+        return self.file.tell() - self.start
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:  # pydicom does this only to inflate the whole file, without a bound
@@ -173,10 +196,17 @@ class DicomFile(Bounded):
         return super().read(size)
 
 
-def parse(file: Bounded, tags: list) -> pydicom.FileDataset:
-    """Return the elements `tags`; leave the file's position before its pixel data or at its end."""
+def parse(file: DicomFile, tags: list, pixels: bool = False) -> pydicom.FileDataset:
+    """Return the elements `tags`; leave the file's position before its pixel data or at its end, unless `pixels` are read too.
+
+    A file without file meta information that states no transfer syntax is not compressed; its first element shows how it is written.
+    """
     try:
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
+        found = pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=tags, force=file.headless)
+        if file.headless and "TransferSyntaxUID" not in found.file_meta:
+            implicit, little = found.original_encoding
+            found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else UNPACKED[little]
+        return found
     except InvalidDicomError:
         raise ScanError("not a DICOM file, or corrupt in its first bytes") from None
 

@@ -76,7 +76,7 @@ class Bounded:
         self.file, self.size, self.left, self.piece = file, os.fstat(file.fileno()).st_size, total, piece
 
     def read(self, size: int = -1) -> bytes:
-        rest = self.size - self.file.tell()
+        rest = self.size - self.tell()
         size = rest if size < 0 else min(size, rest)
         self.left -= size + 1024
         if size > self.piece or self.left < 0:
