@@ -56,7 +56,7 @@ def targets(items: Sequence[Item], source: Path, output: Path, *, spread: bool) 
     """
     found: dict[Path, Item] = {}
     for item, name in zip(items, names_below(source, [item.paths for item in items]), strict=True):
-        target = output / name
+        target = output / (name if item.part is None else f"{name}_{item.part + 1}")
         if target in found:
             raise ValueError(f"two inputs would become one output, {found[target].name} and {item.name}; rename one of them")
         found[target] = item

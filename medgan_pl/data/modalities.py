@@ -84,15 +84,15 @@ class XRay:
 class Volumes:
     """The common part of CT and MRI: volumes as DICOM series, NIfTI, NRRD or MetaImage.
 
-    `series`, `image_type`: the choice of DICOM series, see `readers.anatomy.Choice`. Raise ValueError as it does.
+    `series`, `image_type`, `volume`: the choice of DICOM series, see `readers.anatomy.Choice`. Raise ValueError as it does.
     """
 
     name: str
     spatial_dims, kinds = 3, "NIfTI, NRRD, MetaImage volumes or DICOM series"
 
-    def __init__(self, series: str | None = None, image_type: str | None = None) -> None:
-        self.choice = Choice(series, image_type)
-        self.series, self.image_type = series, image_type
+    def __init__(self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None) -> None:
+        self.choice = Choice(series, image_type, volume)
+        self.series, self.image_type, self.volume = series, image_type, volume
         self.settings: dict[str, Any] = {"modality": self.name}
 
     def takes(self, path: Path) -> bool:
@@ -104,15 +104,15 @@ class Volumes:
     def read(self, item: Item) -> Scan:
         name = item.paths[0].name.lower()
         if name.endswith(NIFTI):
-            return read_nifti(item.paths[0])
-        return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths)
+            return read_nifti(item.paths[0], item.part)
+        return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths, item.part)
 
     def read_mask(self, item: Item) -> Scan:
         return Volumes.read(self, item)  # nothing that corrects or checks intensities
 
     def choosing(self, series: str | None) -> Self:
         other = copy(self)
-        Volumes.__init__(other, series, self.image_type)
+        Volumes.__init__(other, series, self.image_type, self.volume)
         other.settings = self.settings
         return other
 
@@ -156,8 +156,8 @@ class Heads:
 class HeadCT(Heads, CT):
     """CT in HU. The embedded cohort shows the head, on the same grid as MRI."""
 
-    def __init__(self, series: str | None = None, image_type: str | None = None) -> None:
-        super().__init__(series, image_type)
+    def __init__(self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None) -> None:
+        super().__init__(series, image_type, volume)
         self.settings |= {"head": True}  # the cohort's image differs from that of the chest
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
@@ -177,9 +177,9 @@ class MRI(Heads, Volumes):
 
     def __init__(
         self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None,
-        image_type: str | None = None,
+        image_type: str | None = None, volume: str | int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(series, image_type)
+        super().__init__(series, image_type, volume)
         check_times(tr_ms, te_ms, ti_ms)
         if bias_field:
             simple_itk()

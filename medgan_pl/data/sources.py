@@ -27,7 +27,7 @@ from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 5
+TABLE_VERSION = 6
 
 
 class Source(Protocol):
@@ -140,11 +140,10 @@ class FileSource:
         stored = read_json(self.memory)
         if stored is None:
             return False
-        for places, patient, digest in stored["records"]:
+        for places, patient, digest, part in stored["records"]:
             first, paths = self.files[places[0]], tuple(self.files[place].paths[0] for place in places)
-            self.records.append(
-                Record(several(first.name, len(places)), paths, first.label, patient, first.split, digest, covariates=first.covariates)
-            )
+            name, known = several(first.name, len(places), part), {"covariates": first.covariates, "part": part}
+            self.records.append(Record(name, paths, first.label, patient, first.split, digest, **known))
         self.unusable, self.skipped, self.nameless = {}, Counter(stored["skipped"]), stored["nameless"]
         self.doubts = stored["doubts"]
         return True
@@ -155,6 +154,7 @@ class FileSource:
             identities = [identity_from(item, self.pattern) for item in self.items]
             self.nameless = sum(identity is None for identity in identities)
             self.doubts = [] if self.pattern else doubts([item.inner for item in self.items if item.identity is None])
+            identities = [identity or item.parent for identity, item in zip(identities, self.items, strict=True)]
             self.records = tabulate(self.items, identities, digests)
             self.remember()
         return self.with_headers(self.records) if self.from_headers else self.records
@@ -180,14 +180,14 @@ class FileSource:
         """Store the table, unless a file is unusable or a header has its data in a second file: `files` does not list those."""
         place = {item.paths[0]: i for i, item in enumerate(self.files)}
         if not self.unusable and all(path in place for record in self.records for path in record.paths):
-            records = [([place[path] for path in record.paths], record.patient, record.digest) for record in self.records]
+            records = [([place[path] for path in record.paths], record.patient, record.digest, record.part) for record in self.records]
             write_json(self.memory, {"records": records, "skipped": self.skipped, "nameless": self.nameless, "doubts": self.doubts})
 
     def descriptions(self) -> Counter[str]:
         return self.modality.gather(self.files).descriptions
 
     def tasks(self, records: list[Record]) -> list[Task]:
-        return [Task(r.digest, partial(self.scan, Item(r.name, r.paths)), self.modality.unit) for r in records]
+        return [Task(r.digest, partial(self.scan, Item(r.name, r.paths, part=r.part)), self.modality.unit) for r in records]
 
     def companions(self, key: str, companion: CompanionReader, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
         found = companion_files(key, companion, self.root, self.listing, records)

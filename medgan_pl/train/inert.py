@@ -21,6 +21,7 @@ OF_FILES = (
     "duplicates",
     "modality.series",
     "modality.image_type",
+    "modality.volume",
     "modality.voi",
     "beside.source.root",
     "beside.mask.root",

@@ -15,11 +15,11 @@ from medgan_pl.data.export.pictures import write_png, write_tiff
 from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import GRAY_LEVELS
-from medgan_pl.data.readers.header import read_header
+from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.itk_headers import meta_fields, meta_layout, nrrd_fields, nrrd_layout
-from medgan_pl.data.readers.nifti import PIECE, Inflated, affine_of, header_of, regular
+from medgan_pl.data.readers.nifti import affine_of, header_of
 from medgan_pl.data.readers.scan import Scan
-from medgan_pl.data.readers.series import grid, in_order
+from medgan_pl.data.readers.series import grid, slices_in
 
 DERIVED = "DERIVED"
 
@@ -43,9 +43,11 @@ def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: 
     `settings` and `note` are those of `write_derived`.
     """
     if scan.affine is not None:
-        frame = frame_of(item.paths, scan.affine)
+        frame = frame_of(item.paths, scan.affine, item.part)
         files = item.paths[0].name.lower().endswith((*NIFTI, *ITK))
-        return AsNifti(frame, factors) if files else AsSeries(frame, factors, item.paths, settings, note)
+        if files:
+            return AsNifti(frame, factors)
+        return AsSeries(frame, factors, [header.path for header in slices_in(item.paths, item.part)], settings, note)
     return AsPicture(scan) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings, note)
 
 
@@ -80,8 +82,8 @@ class AsSeries(AsNifti):
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
         own = {axis: factor for axis, factor in zip(self.frame.order, self.factors, strict=True)}
         write_derived(
-            path, self.frame.own(values), [header.path for header in in_order([read_header(path) for path in self.paths])], facts,
-            provenance, modality=modality, affine=self.frame.finer(self.factors), factors=[own[axis] for axis in range(3)],
+            path, self.frame.own(values), self.paths, facts, provenance, modality=modality,
+            affine=self.frame.finer(self.factors), factors=[own[axis] for axis in range(3)],
             settings=self.settings, note=self.note,
         )  # fmt: skip
         return path
@@ -165,13 +167,13 @@ class Frame:
         return self.affine @ change
 
 
-def frame_of(paths: Sequence[Path], canonical: np.ndarray) -> Frame:
+def frame_of(paths: Sequence[Path], canonical: np.ndarray, part: int | None = None) -> Frame:
     """Return the frame of the volume in these files. Raise ScanError as their reader does."""
     name = paths[0].name.lower()
     if name.endswith((*NIFTI, *ITK)):
         affine = nifti_affine(paths[0]) if name.endswith(NIFTI) else itk_affine(paths[0])
         return Frame.of(affine[:, [2, 1, 0, 3]], canonical)
-    return Frame.of(grid(in_order([read_header(path) for path in paths])), canonical)
+    return Frame.of(grid(slices_in(paths, part)), canonical)
 
 
 def nifti_affine(path: Path) -> np.ndarray:

@@ -11,7 +11,8 @@ from medgan_pl.data.files.records import Item
 
 
 def content_digests(items: Sequence[Item], folder: Path) -> list[str]:
-    """Return for each item the blake2b hash of its file's bytes, 32 hex digits; of several files the hash of their hashes.
+    """Return for each item the blake2b hash of its file's bytes, 32 hex digits; of several files, or one volume of a
+    file that holds several, the hash of their hashes.
 
     The hashes are remembered in `folder` by (path, size, time of change), itself hashed.
     """
@@ -27,7 +28,7 @@ def content_digests(items: Sequence[Item], folder: Path) -> list[str]:
         write_json(memory, known)
     found = []
     for item in items:
-        parts = [known[keys[path]] for path in item.paths]
+        parts = [known[keys[path]] for path in item.paths] + ([] if item.part is None else [f"volume {item.part}"])
         found.append(parts[0] if len(parts) == 1 else hashlib.blake2b(" ".join(sorted(parts)).encode(), digest_size=16).hexdigest())
     return found
 

@@ -20,6 +20,8 @@ class Item:
     - `name`: the name that messages show. `inner`: its path below the folders of splits and classes.
     - `identity`: the patient's identity; None if it is not known yet, or if nothing names the patient.
     - `covariates`: the text of each requested covariate, "" if it is unknown.
+    - `part`: the place of the volume in files that hold several; None for the only one.
+    - `parent`: what several volumes have in common; their patient if nothing names one.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Item:
     identity: str | None = field(default=None, repr=False)  # must never reach a log
     inner: str = ""
     covariates: tuple[str, ...] = field(default=(), repr=False)  # must not either
+    part: int | None = None
+    parent: str | None = field(default=None, repr=False)
 
     def of(self, identity: str | None) -> "Item":
         """Return this item with that identity, unless it already has one."""
@@ -57,6 +61,7 @@ class Record:
     pixels: str = ""
     covariates: tuple[str, ...] = field(default=(), repr=False)
     alone: str = ""
+    part: int | None = None
 
     @property
     def key(self) -> str:
@@ -64,14 +69,14 @@ class Record:
         return self.alone or self.digest
 
 
-def several(name: str, files: int) -> str:
-    """Return the name of a scan in several files, made from the name of the first."""
-    return f"{name} (+{files - 1})" if files > 1 else name
+def several(name: str, files: int, part: int | None = None) -> str:
+    """Return the name of a scan in several files, or of one volume of several, made from the name of the first file."""
+    return name + (f" (+{files - 1})" if files > 1 else "") + ("" if part is None else f" [{part + 1}]")
 
 
 def first_of(name: str) -> str:
     """Return the name of the first file of a scan: the inverse of `several`."""
-    return re.sub(r" \(\+\d+\)$", "", name)
+    return re.sub(r"( \(\+\d+\))?( \[\d+\])?$", "", name)
 
 
 def names_below(root: Path, scans: Sequence[Sequence[Path]]) -> list[str]:
@@ -131,7 +136,7 @@ def tabulate(items: Sequence[Item], identities: Sequence[str | None], digests: S
     for item, identity, digest in zip(items, identities, digests, strict=True):
         key = salt[identity] if identity else digest
         patient = hashlib.blake2b((identity or "").encode(), key=key.encode(), digest_size=6).hexdigest()
-        table.append(Record(item.name, item.paths, item.label, patient, item.split, digest, covariates=item.covariates))
+        table.append(Record(item.name, item.paths, item.label, patient, item.split, digest, covariates=item.covariates, part=item.part))
     return table
 
 

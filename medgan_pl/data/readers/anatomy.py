@@ -55,14 +55,19 @@ class Choice:
 
     - `series`: a regular expression that must occur in the SeriesDescription.
     - `image_type`: one that must occur in the ImageType, its values joined by a backslash. It replaces our own rules about ImageType.
+    - `volume`: which volume of a series or a NIfTI file that holds several: first, all, or a number from 1; None refuses them.
 
-    Raise ValueError for text that is no regular expression.
+    Raise ValueError for text that is no regular expression, and for another volume.
     """
 
     series: str | None = None
     image_type: str | None = None
+    volume: str | int | None = None
 
     def __post_init__(self) -> None:
+        number = type(self.volume) is int and self.volume >= 1
+        if not (number or self.volume in (None, "first", "all")):
+            raise ValueError(f"data.modality.volume must be first, all, a number from 1, or null, got {self.volume}")
         for name in ("series", "image_type"):
             text = getattr(self, name)
             try:
@@ -98,7 +103,8 @@ def odd_ones(groups: Sequence[Sequence[Header]], choice: Choice) -> dict[int, st
     if choice.series is None:
         mark(NAMED.format(n=SMALL), lambda group: slices(group) <= SMALL and bool(DESCRIBED.search(group[0].description)))
         mark(PLANES, lambda group: slices(group) <= SMALL and crossed(group))
-        mark(ONE_PLACE, one_place)
+        if choice.volume is None:
+            mark(ONE_PLACE, one_place)
         longest = largest(groups, {*range(len(groups))} - {*found})
         mark(FEW.format(n=FEWEST), lambda group: slices(group) <= FEWEST and slices(group) * TIMES <= longest[person(group[0])])
     if choice.image_type is None:

@@ -7,15 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medgan_pl.data.files.names import DICOMS, ITK
+from medgan_pl.data.files.names import DICOMS, ITK, NIFTI
 from medgan_pl.data.files.records import Item, is_dicom, several
 from medgan_pl.data.readers.anatomy import Choice
 from medgan_pl.data.readers.films import no_films
+from medgan_pl.data.readers.frames import slices_of
 from medgan_pl.data.readers.grouping import ANY, Series, group_series
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.itk import files_of
+from medgan_pl.data.readers.nifti import volumes_at
 from medgan_pl.data.readers.scan import ScanError
 from medgan_pl.data.readers.series import SECONDARY_CAPTURE
+from medgan_pl.data.readers.stacks import SEVERAL, chosen, volumes_of
 
 # Modalities (DICOM PS3.3 C.7.3.1.1.1) that messages name. Any other text in that field might name a patient.
 NAMED = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RTDOSE", "RTIMAGE", "SC", "SEG", "US", "XA")
@@ -55,7 +58,8 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     by_path = {item.paths[0]: item for item in items}
     scans = [item for item in items if item.paths not in headers and item.name not in unusable]
     scans, torn = with_data(scans)
-    unusable |= torn
+    scans, short = with_volumes(scans, choice.volume)
+    unusable |= torn | short
     skipped: Counter[str] = Counter()
     descriptions: Counter[str] = Counter()
     hollow = {header.series for header in headers.values() if not header.has_pixels and header.claims_image and header.series}
@@ -74,12 +78,49 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
         if len({(item.label, item.split, item.identity, item.covariates) for item in (by_path[h.path] for h in group.headers)}) > 1:
             unusable[name] = "its slices have different classes, splits or patients"
             continue
-        paths = tuple(h.path for h in group.headers)
-        scans.append(first.merged(name, paths).of(group.headers[0].patient))
-    if choice != ANY and not headers:
+        try:
+            for paths, part in volumes_in(group.headers, choice.volume):
+                begun = by_path[paths[0]]
+                one = begun.merged(several(begun.name, len(paths), part), paths).of(group.headers[0].patient)
+                scans.append(replace(one, part=part, parent=group.headers[0].series if choice.volume else None))
+        except ScanError as error:
+            unusable[name] = str(error)
+    if (choice.series or choice.image_type) and not headers:
         name = "image_type" if choice.series is None else "series"
         raise ValueError(f"data.modality.{name} chooses among DICOM series, got none; choose files by their path with data.files")
     return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
+
+
+def volumes_in(headers: Sequence[Header], volume: str | int | None) -> list[tuple[tuple[Path, ...], int | None]]:
+    """Return the files of each volume of a series that is wanted, and its place in them where they hold several (multi-frame files).
+
+    Raise ScanError for a multi-frame file without facts of its frames, for several volumes without a choice, and as `chosen`.
+    """
+    paths = tuple(header.path for header in headers)
+    framed = any(header.frames > 1 for header in headers)
+    if volume is None and not framed:
+        return [(paths, None)]
+    volumes = volumes_of(slices_of(headers))
+    if len(volumes) > 1 and volume is None:
+        raise ScanError(SEVERAL.format(len(volumes)))
+    places = chosen(len(volumes), volume or "first")
+    if len(volumes) == 1:
+        return [(paths, None)]
+    return [(paths, place) if framed else (tuple(header.path for header in volumes[place]), None) for place in places]
+
+
+def with_volumes(items: Sequence[Item], volume: str | int | None) -> tuple[list[Item], dict[str, str]]:
+    """Return the items with one for each wanted volume of a NIfTI file that holds several, and by name why some are unusable."""
+    found, unusable = [], {}
+    for item in items:
+        try:
+            count = volumes_at(item.paths[0]) if volume is not None and item.paths[0].name.lower().endswith(NIFTI) else 1
+            parts = chosen(count, volume) if volume is not None else []
+            several_of = [replace(item, name=several(item.name, 1, part), part=part, parent=item.name) for part in parts]
+            found += several_of if count > 1 else [item]
+        except ScanError as error:
+            unusable[item.name] = str(error)
+    return found, unusable
 
 
 def series_of(headers: Iterable[Header], foreign: Mapping[str | None, str | None], choice: Choice) -> list[Series]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from medgan_pl.data.readers.anatomy import Choice, no_anatomy, odd_ones
 from medgan_pl.data.readers.header import Header
-from medgan_pl.data.readers.series import NO_IMAGE, SAME_PLACE_MM, in_order
+from medgan_pl.data.readers.series import NO_IMAGE
+from medgan_pl.data.readers.stacks import SAME_PLACE_MM, in_order
 
 UNEVEN_JOINED = 0.1  # of the step, for slices that are joined by their positions
 ANY = Choice()

@@ -24,7 +24,7 @@ LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricIn
 HEADER_TAGS = [
     *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", "RescaleType", *ORIGIN, *LAYOUT),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
-    *("SeriesNumber", "ComplexImageComponent"),
+    *("SeriesNumber", "ComplexImageComponent", "EchoNumbers", "EchoTime", "TemporalPositionIdentifier", "AcquisitionNumber"),
 ]
 # Facts that two images of one exposure share wherever both state them.
 EXPOSURE_TAGS = ["IrradiationEventUID", "AcquisitionDate", "AcquisitionTime", "ImageLaterality", "Laterality", "ViewPosition"]
@@ -46,6 +46,8 @@ class Header:
     - `series`: 32 hex digits, the hash of StudyInstanceUID and SeriesInstanceUID; the UIDs themselves are not kept. `study`: of the first.
     - `number`: the SeriesNumber. `tiles`: the slices that are tiled into one image (a MOSAIC). `component`: PHASE, REAL, … or "".
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
+    - `contrast`, `acquisition`: the numbers by which images at one place differ (echo, time).
+    - `frame`: the place of a frame in a multi-frame file, with its own `rescale` (slope, intercept); None for a file.
     - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: the directions of increasing column and row.
     - `pixel_spacing_mm`: (between rows, between columns). `rescale_type`: the unit of the rescaled values; "" if it is not stated.
     - `study`: a hash as `series`. `intent`: FOR PROCESSING, FOR PRESENTATION or "". `exposure`: the facts EXPOSURE_TAGS, "" if not stated.
@@ -78,6 +80,10 @@ class Header:
     number: int = 0
     tiles: int = 1
     component: str = ""
+    contrast: tuple[float, ...] = ()
+    acquisition: int = 0
+    frame: int | None = None
+    rescale: tuple | None = field(default=None, compare=False)
 
     @property
     def claims_image(self) -> bool:
@@ -119,6 +125,8 @@ def read_header(path: Path) -> Header:
             synthetic=synthetic(found),
             study=hidden(study) if study else None,
             number=whole(found, "SeriesNumber", 0),
+            contrast=tuple((numbers(found, name, 1) or (0.0,))[0] for name in ("EchoNumbers", "EchoTime", "TemporalPositionIdentifier")),
+            acquisition=whole(found, "AcquisitionNumber", 0),
             tiles=max(private(found, *names) for names in TILES),
             component=text(found, "ComplexImageComponent").upper() or COMPONENTS.get(private(found, *GE_COMPONENT), ""),
             intent=text(found, "PresentationIntentType").upper(),

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.itk_headers import (
     LPS,
     NO_DATA_FILE,
@@ -21,7 +22,7 @@ from medgan_pl.data.readers.itk_headers import (
     nrrd_fields,
     nrrd_layout,
 )
-from medgan_pl.data.readers.nifti import PIECE, Inflated, array_of, regular, scan_of
+from medgan_pl.data.readers.nifti import array_of, scan_of
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
 NRRD_SPACES |= {"ras": (1.0, 1.0, 1.0), "las": (-1.0, 1.0, 1.0), "lps": LPS}

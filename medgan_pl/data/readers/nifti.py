@@ -2,8 +2,6 @@
 
 import io
 import math
-import stat
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +9,9 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 
+from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.scan import Scan, ScanError, bound, canonical, spacing_of
+from medgan_pl.data.readers.stacks import SEVERAL
 
 HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by sizeof_hdr, the first field of the file
 MILLIMETERS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: unknown (mm by custom), m, mm, µm
@@ -19,14 +19,13 @@ MAX_OFFSET = 2**24  # bytes of header and extensions (of other programs) before 
 MAX_TAIL = 4096  # writers pad to a disk block; with more, the header claims too few voxels
 MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's values lie beyond these: the scaling is broken
 MAX_MM = 1e6  # a kilometer from the scanner's center
-PIECE = 2**16
 SAME_SHARE = 0.01  # sides of a voxel that differ by less are the same: headers round them
-MAX_MEMBERS = 2**16  # bgzip starts a member every 64 KiB: 4 GiB
 
 
-def read_nifti(path: Path) -> Scan:
+def read_nifti(path: Path, part: int | None = None) -> Scan:
     """Return the volume at `path`: NIfTI-1 or -2 in one file, gzip or not, either byte order; scl_slope and scl_inter are applied.
 
+    `part` is the place of the volume in a file that holds several; None refuses such a file.
     The affine is the sform if it is set, else the qform, in mm. The content, not the name, decides whether it is gzip.
     Raise ScanError for a file that is not exactly such a volume, OSError for a disk that fails.
     """
@@ -34,57 +33,25 @@ def read_nifti(path: Path) -> Scan:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         stream = io.BufferedReader(Inflated(file), PIECE) if packed else file
         header, begun = header_of(stream)
-        dtype, shape = kind_of(header), shape_of(header)
+        dtype, (shape, count) = kind_of(header), shape_of(header)
+        if count > 1 and part is None:
+            raise ScanError(f"{int(header['dim'][0])}-D, {SEVERAL.format(count)}")
         bound(shape, dtype.itemsize)
         slope, inter = scaling_of(header)
         affine = affine_of(header)
         notes = doubts_about(header, affine)
         skip(stream, offset_of(header) - begun)
-        stored = array_of(stream, dtype, shape, MAX_TAIL)
+        size, before = math.prod(shape) * dtype.itemsize, part or 0
+        skip(stream, before * size)
+        stored = array_of(stream, dtype, shape, MAX_TAIL, (count - before - 1) * size)
     return replace(scan_of(stored, affine, slope, inter, bytes(header["descrip"]).startswith(b"SYNTHETIC")), notes=notes)
 
 
-def regular(path: Path) -> Path:
-    """Return `path`; raise ScanError unless it is a regular file: reading a pipe or a device might never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ScanError("an image must be a regular file, got a folder, a pipe or a device")
-    return path
-
-
-class Inflated(io.RawIOBase):
-    """Read the content of a gzip file of one or more members, or of a zlib stream; it is inflated only as far as it is read.
-
-    zlib checks length and checksum when the last byte is read. Raise ScanError if they are wrong.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.waiting, self.members = file, b"", 1
-        self.member = zlib.decompressobj(32 + 15)  # detects gzip or zlib
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:
-        while True:
-            if self.member.eof:
-                self.waiting = self.member.unused_data or self.file.read(PIECE)
-                if not self.waiting:
-                    return 0
-                self.members += 1
-                if self.members > MAX_MEMBERS:
-                    raise ScanError(f"a gzip may have at most {MAX_MEMBERS} members, got more; compress it again")
-                self.member = zlib.decompressobj(32 + 15)
-            self.waiting = self.waiting or self.file.read(PIECE)
-            if not self.waiting:
-                raise ScanError("truncated: the compressed data end too early; copy the file again")
-            try:
-                piece = self.member.decompress(self.waiting, len(buffer))
-            except zlib.error:
-                raise ScanError("corrupt: the compressed data, or what follows them, do not inflate; copy the file again") from None
-            self.waiting = self.member.unconsumed_tail
-            if piece:
-                buffer[: len(piece)] = piece
-                return len(piece)
+def volumes_at(path: Path) -> int:
+    """Return the number of volumes in the file, by its header. Raise ScanError as `read_nifti`."""
+    with regular(path).open("rb") as file:
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        return shape_of(header_of(io.BufferedReader(Inflated(file), PIECE) if packed else file)[0])[1]
 
 
 def header_of(stream: BinaryIO) -> tuple[nib.Nifti1Header, int]:
@@ -121,8 +88,8 @@ def kind_of(header: nib.Nifti1Header) -> np.dtype:
     return dtype
 
 
-def shape_of(header: nib.Nifti1Header) -> tuple[int, ...]:
-    """Return (x, y, z) as the header states it; sides of 1 beyond the third are dropped."""
+def shape_of(header: nib.Nifti1Header) -> tuple[tuple[int, ...], int]:
+    """Return (x, y, z) and the number of volumes as the header states them; sides of 1 beyond the third are dropped."""
     count = int(header["dim"][0])
     if not 1 <= count <= 7:
         raise ScanError(f"dim[0] must be 1 to 7, got {count}; the header is damaged")
@@ -133,8 +100,7 @@ def shape_of(header: nib.Nifti1Header) -> tuple[int, ...]:
         raise ScanError(f"a volume must have 3 dimensions, got {len(shape)}; a single slice is (x, y, 1)")
     if len(shape) > 3:
         bound(tuple(shape[3:]), 1)
-        raise ScanError(f"{len(shape)}-D, {int(np.prod(shape[3:]))} volumes; a volume must have 3 dimensions, extract one")
-    return tuple(shape)
+    return tuple(shape[:3]), math.prod(shape[3:])
 
 
 def scaling_of(header: nib.Nifti1Header) -> tuple[float, float]:
@@ -202,16 +168,23 @@ def doubts_about(header: nib.Nifti1Header, affine: np.ndarray) -> tuple[str, ...
 
 
 def skip(stream: BinaryIO, count: int) -> None:
-    if len(stream.read(count)) < count:
-        raise ScanError("truncated: the file ends before its data; copy it again")
+    while count > 0:
+        piece = len(stream.read(min(count, PIECE)))
+        if not piece:
+            raise ScanError("truncated: the file ends before its data; copy it again")
+        count -= piece
 
 
-def array_of(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], tail: int) -> np.ndarray:
-    """Return the next voxels of `stream`, x fastest, as an array of `shape` (x, y, z); read to the end, at most `tail` bytes more."""
+def array_of(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], tail: int, after: int = 0) -> np.ndarray:
+    """Return the next voxels of `stream`, x fastest, as an array of `shape` (x, y, z).
+
+    Read to the end: `after` bytes of other volumes, and at most `tail` bytes more.
+    """
     stored = np.empty(shape[::-1], dtype)
     got = stream.readinto(stored.reshape(-1).view(np.uint8))
     if got < stored.nbytes:
         raise ScanError(f"truncated: the header claims {stored.nbytes:,} bytes of data, got {got:,}; copy the file again")
+    skip(stream, after)
     if len(stream.read(tail + 1)) > tail:
         raise ScanError(f"more than {tail} bytes follow the {stored.nbytes:,} bytes of data that the header claims; one of them is wrong")
     return stored.T

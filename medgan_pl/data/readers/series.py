@@ -1,47 +1,42 @@
 """Read a DICOM series as a volume: order, check and stack the slices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pydicom
 
 from medgan_pl.data.readers.dicom import read_frame
+from medgan_pl.data.readers.frames import Frames, slices_of
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.scan import MAX_SLANT_DEG, Scan, ScanError, bound, canonical, spacing_of
+from medgan_pl.data.readers.stacks import SAME_PLACE_MM, directions, in_order, volumes_of
 
 CALIBRATED = ("CT", "PT")  # HU, Bq/ml: without a rescale the values are raw
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 NO_IMAGE = "no image (a report, a plan, a directory)"
-SAME_PLACE_MM = 0.001
 # Headers round positions, commonly to 0.1 mm at worst; slices farther off the even grid are not evenly spaced.
 UNEVEN_MM, UNEVEN_SHARE = 0.06, 0.01
 
 
-def in_order(headers: Sequence[Header]) -> list[Header]:
-    if any(header.position is None or header.orientation is None for header in headers):
-        return sorted(headers, key=lambda header: (header.instance, header.path))
-    *_, normal = directions(headers[0])
-    return sorted(headers, key=lambda header: (float(np.dot(header.position, normal)), header.instance, header.path))
+def slices_in(paths: Sequence[Path], part: int | None = None) -> list[Header]:
+    """Return the headers of the slices of a volume in order; each frame of a multi-frame file is a slice. `part` as in `read_series`."""
+    slices = slices_of([read_header(path) for path in sorted(paths)])
+    return in_order(slices) if part is None else volumes_of(slices)[part]
 
 
-def directions(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return unit vectors in LPS: the directions of increasing column and row, and their normal; zero if the header has none."""
-    across, down = np.array(header.orientation).reshape(2, 3)
-    vectors = across, down, np.cross(across, down)
-    return tuple(vector / max(np.linalg.norm(vector), 1e-9) for vector in vectors)
-
-
-def read_series(paths: Sequence[Path]) -> Scan:
+def read_series(paths: Sequence[Path], part: int | None = None) -> Scan:
     """Return the volume of one series' files (in any order), in HU (CT) or native units, with the axes of scan.canonical.
 
     Raise ScanError for slices of different kinds, without position, twice at one place, missing, unevenly spaced (by more than 1 % of the
-    step and 0.06 mm), a tilted gantry, color, MONOCHROME1, multi-frame files, CT and PET without a rescale; NoDecoder if the decoder for
-    the compression is not installed. A single slice has its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices
-    from 1 along the normal. Memory: the volume, one byte a voxel for padding, one slice.
+    step and 0.06 mm), a tilted gantry, color, MONOCHROME1, CT and PET without a rescale; NoDecoder if the decoder for the compression
+    is not installed. `part`: the place of the volume among those of the series (`stacks.volumes_of`); None: its only one. A single slice
+    has its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices from 1 along the normal. Memory: the volume, one
+    byte a voxel for padding, one slice; the pixels of a multi-frame file.
     """
     if not paths:
         raise ScanError("a series must have at least one file, got none")
-    headers = in_order([read_header(path) for path in sorted(paths)])
+    headers = slices_in(paths, part)
     try:
         check_alike(headers)
         affine = grid(headers)
@@ -65,10 +60,6 @@ def check_alike(headers: Sequence[Header]) -> None:
     """Raise ScanError unless all are single gray frames of one kind, with a position."""
     total = len(headers)
     for fault, bad in (
-        (
-            "a slice must be one frame, got a multi-frame (enhanced) file in {}; split it into single frames, or convert it with dcm2niix",
-            [h.frames > 1 for h in headers],
-        ),
         ("a slice must have pixel data, got none in {}", [not h.has_pixels for h in headers]),
         ("a slice must be gray, got color in {}", [h.samples != 1 for h in headers]),
         (
@@ -144,11 +135,11 @@ def refuse_doubles(headers: Sequence[Header], steps: np.ndarray) -> None:
     double = np.flatnonzero(steps < SAME_PLACE_MM)
     if len(double):
         first = int(double[0])
-        one, other = (read_frame(headers[i].path)[0] for i in (first, first + 1))
+        one, other = (values for values, *_ in pixels_of(headers[first : first + 2]))
         pixels = (
             "the same pixels: a copy; remove it"
             if np.array_equal(one, other)
-            else "other pixels: echoes, times or b-values? select one, or convert the series with dcm2niix"
+            else "other pixels: echoes, times or b-values? choose by data.modality.volume=first, all or a number from 1"
         )
         raise ScanError(
             f"each slice must have its own position, got {len(double)} of {len(headers)} at the position of another "
@@ -171,13 +162,26 @@ def refuse_gaps(steps: np.ndarray) -> None:
         )
 
 
+def pixels_of(headers: Sequence[Header]) -> Iterator[tuple[np.ndarray, np.ndarray, pydicom.Dataset]]:
+    """Yield for each slice what `read_frame` returns; a multi-frame file is opened once. Errors as `read_frame`."""
+    opened, path = None, None
+    for header in headers:
+        if header.frame is None:
+            yield read_frame(header.path)
+            continue
+        if header.path != path:
+            opened, path = Frames(header.path), header.path
+        yield opened.read(header)
+
+
 def stack(headers: Sequence[Header]) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Return the volume (D, H, W) float32 with padding at the minimum outside it, the padding (bool; None: nowhere), bits of a value."""
     volume = np.empty((len(headers), headers[0].rows, headers[0].columns), np.float32)
     padding, minimum, bits = None, np.inf, 0
+    read = pixels_of(headers)
     for i, header in enumerate(headers):
         try:
-            values, outside, found = read_frame(header.path)
+            values, outside, found = next(read)
             if header.modality in CALIBRATED and (found.get("RescaleIntercept") is None or found.get("ModalityLUTSequence")):
                 raise ScanError(
                     f"{header.modality} must have RescaleSlope and RescaleIntercept, got none; the units of its values are unknown"

@@ -138,7 +138,7 @@ BAD_SERIES = [
     ("changing", {"edit": move(2.5, 2.5, 2.5, 1.25, 1.25)}, "evenly spaced"),
     ("tilt", {"edit": shifted}, r"along their normal within 0.5°, got 10.0° \(a tilted gantry\)"),
     ("one aside", {"edit": at(2, ImagePositionPatient=[-98, -120, 45])}, "evenly spaced .* 2 mm off"),
-    ("frames", {"edit": at(2, NumberOfFrames=6)}, "multi-frame .* in 1 of 6"),
+    ("frames", {"edit": at(2, NumberOfFrames=6)}, "multi-frame file must state the place of each of its 6 frames"),
     ("no pixels", {"edit": at(2, PixelData=None)}, "pixel data, got none in 1 of 6"),
     ("colour", {"edit": at(2, SamplesPerPixel=3)}, "color in 1 of 6"),
     ("inverted", {"PhotometricInterpretation": "MONOCHROME1"}, "must be MONOCHROME2"),
