@@ -128,14 +128,17 @@ def stack_companions(scan: Scan, others: Mapping[str, Scan]) -> Scan:
     return replace(scan, beside=tuple(placed))
 
 
-def read_together(read: Callable[[], Scan], others: Mapping[str, Callable[[], Scan]]) -> Scan:
-    """Return the scan with its companions. Raise ScanError, which names the faulty companion."""
+def read_together(read: Callable[[], Scan], others: Mapping[str, Callable[[], Scan]], apart: bool = False) -> Scan:
+    """Return the scan with its companions. Raise ScanError, which names the faulty companion; with `apart` also for a source with the
+    same values as the scan."""
     scan, companions = read(), {}
     for key, other in others.items():
         try:
             companions[key] = other()
         except ScanError as error:
             raise ScanError(f"its {key}: {error}") from None
+    if apart and "source" in companions and np.array_equal(companions["source"].pixels, scan.pixels):
+        raise ScanError("its source has the same values: it is the image itself, and there is nothing to learn")
     return stack_companions(scan, companions)
 
 
@@ -156,5 +159,5 @@ def with_companions(source: Source, companions: Mapping[str, CompanionReader], t
         digests, reads = ({key: each[row][part] for key, each in others.items()} for part in (0, 1))
         digest = joint_digest(record.digest, digests, settings)
         table[row] = replace(record, digest=digest, alone=record.digest)
-        tasks[row] = replace(task, digest=digest, read=partial(read_together, task.read, reads))
+        tasks[row] = replace(task, digest=digest, read=partial(read_together, task.read, reads, apart=bool(record.paths)))
     return table, tasks

@@ -17,6 +17,7 @@ from medgan_pl.data.files.decathlon import is_decathlon
 from medgan_pl.data.files.digests import content_digests, state
 from medgan_pl.data.files.layouts import companion_files, list_files
 from medgan_pl.data.files.listing import Wanted
+from medgan_pl.data.files.pairs import own_source
 from medgan_pl.data.files.people import doubts
 from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
 from medgan_pl.data.modality import Modality
@@ -192,7 +193,11 @@ class FileSource:
     def companions(self, key: str, companion: CompanionReader, records: list[Record]) -> list[tuple[str, Callable[[], Scan]]]:
         found = companion_files(key, companion, self.root, self.listing, records)
         items = [Item(f"{record.name} ({key})", paths) for record, paths in zip(records, found, strict=True)]
-        return list(zip(content_digests(items, self.folder), [partial(companion.read, item) for item in items], strict=True))
+        digests = content_digests(items, self.folder)
+        copies = [record.name for record, digest in zip(records, digests, strict=True) if digest == record.digest]
+        if len(copies) == len(records):
+            raise own_source(key, copies, len(records), "is a copy of the image")
+        return list(zip(digests, [partial(companion.read, item) for item in items], strict=True))
 
     def scan(self, item: Item) -> Scan:
         """Return the scan of an item. Raise ScanError for a fault of the file, RuntimeError for a fault of the installation."""

@@ -127,7 +127,7 @@ def test_a_scan_on_another_grid_cannot_lie_beside(tmp_path, cache) -> None:
             affine = np.diag([2.0, 2.0, 2.0, 1.0])
             affine[:3, 3] = shift if i == 3 else 0
             values = np.random.default_rng(i).normal(size=(12, 12, 12)).astype(np.float32)
-            nibabel.save(nibabel.Nifti1Image(values, affine), folder / f"s{i}.nii.gz")
+            nibabel.save(nibabel.Nifti1Image(values + np.float32(shift), affine), folder / f"s{i}.nii.gz")
     beside = {"source": Companion(modality=MRI(), intensity=Percentiles(), root=str(sources))}
     data = ImageDataModule(
         modality=MRI(), intensity=Percentiles(), root=str(images), spatial_dims=3, size=12, cache=cache, beside=beside, classes="none"

@@ -8,6 +8,7 @@ from pathlib import Path
 from medgan_pl.data.files.listing import SPLIT_NAMES, Listing, Wanted, below_images
 from medgan_pl.data.files.mask_names import masks_among
 from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
+from medgan_pl.data.files.pairs import masks_of
 from medgan_pl.data.files.people import FEW_EACH, MANY, are_people
 from medgan_pl.data.files.records import Item
 
@@ -52,7 +53,9 @@ def read_folder(root: Path, wanted: Wanted) -> Listing:
     listing = by_folders(root, [p.relative_to(root) for p in taken], wanted.classes)
     if not others:
         return listing
-    return Listing(listing.items, f"{listing.title}; left out: " + ", ".join(f"{n} {kind}" for kind, n in others.most_common(5)))
+    pairs = masks_of([path.relative_to(root) for path in taken], sorted(masks), root)
+    title = f"{listing.title}; left out: " + ", ".join(f"{n} {kind}" for kind, n in others.most_common(5))
+    return Listing(listing.items, title, {"mask": pairs} if pairs else {})
 
 
 def way_out(files: Sequence[Path]) -> str:

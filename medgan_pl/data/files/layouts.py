@@ -9,6 +9,7 @@ from medgan_pl.data.files.decathlon import read_decathlon
 from medgan_pl.data.files.folders import read_folder
 from medgan_pl.data.files.listing import Listing, Wanted
 from medgan_pl.data.files.names import stem
+from medgan_pl.data.files.pairs import beside, check_apart
 from medgan_pl.data.files.records import Item, Record, first_of
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ def companion_files(
 ) -> list[tuple[Path, ...]]:
     """Return for each record the files of its companion.
 
-    With `companion.root` they are those of the same name (`companion_name`) in that folder; else those in the listing of `root`.
-    Raise FileNotFoundError if some records have none, ValueError if names are not unique or no folder is known.
+    With `companion.root` they are those of the same name (`companion_name`) or nnU-Net case in that folder; else those in the listing of
+    `root`. Raise FileNotFoundError if some records have none, ValueError if names are not unique, no folder is known, or some records
+    would lie beside themselves.
     """
     if companion.root is not None:
         where, named = f"data.beside.{key}.root={companion.root}", by_name(key, companion)
-        found = [named.get(companion_name(record.name), ()) for record in records]
+        found = beside(records, named, companion_name)
     elif key in listing.companions:
         where, named = f"{root} ({listing.title})", listing.companions[key]
         found = [scan_files(named[name], companion) if (name := first_of(record.name)) in named else () for record in records]
@@ -54,6 +56,7 @@ def companion_files(
             f"{where} must hold a {key} for each image; {len(missing)} of {len(records)} have none, such as {missing[0]}; add them, or "
             "choose the images that have one with data.files"
         )
+    check_apart(key, records, found)
     return found
 
 

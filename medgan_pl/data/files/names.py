@@ -6,7 +6,7 @@ from pathlib import PurePath
 PICTURES, DICOMS, OTHERS = (".png", ".jpg", ".jpeg", ".tif", ".tiff"), (".dcm", ".dicom"), (".txt", ".csv", ".json")
 NIFTI, ITK = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
 # The end of the name of a mask, whose image has the same name without it.
-MASK_NAME = re.compile(r"[-_.](seg|segmentation|mask|label|labels|gt)$", re.IGNORECASE)
+MASK_NAME = re.compile(r"[-_.](seg|segmentation|masks?|msk|dseg|labels?|gt)$", re.IGNORECASE)
 
 
 def bare(name: str) -> str:
