@@ -6,6 +6,7 @@ from torch import Tensor
 
 from medgan_pl.core.counts import whole_number
 from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.measure import TooFew
 
 A = Float[Tensor, "a_count ..."]
 B = Float[Tensor, "b_count ..."]
@@ -95,7 +96,7 @@ def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"features must be (N, F) and (M, F) with one F, got {tuple(a.shape)} and {tuple(b.shape)}")
     for features in (a, b):
         if len(features) < 2:
-            raise ValueError(f"a distance between distributions needs 2 rows or more of each, got {len(a)} and {len(b)}")
+            raise TooFew(f"a distance between distributions needs 2 rows or more of each, got {len(a)} and {len(b)}")
         if not torch.isfinite(features).all():
             raise ValueError("features must be finite; they contain NaN or infinity")
     return a.detach().cpu().double(), b.detach().cpu().double()

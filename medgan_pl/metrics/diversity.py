@@ -9,6 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from medgan_pl.core.counts import whole_number
+from medgan_pl.metrics.measure import TooFew, where_enough
 from medgan_pl.models.losses.structure import WINDOW, scale_means, scale_weights, scales_within
 
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory and stays in the CPU's cache; no value depends on it
@@ -48,7 +49,7 @@ class Diversity(Metric):
     numbers orders them, the first `n` are kept, each is paired with the next and the last with the first. So no result depends on the batch
     size or the number of devices, neighboring slices are not paired, and fakes are paired like the reals whose labels they have.
     Memory: 2 `n` images a rank.
-    Raises ValueError for fakes and reals of unequal shape, NaN, sides under 11, and fewer than two images.
+    Fewer than two images give NaN, with a warning. Raises ValueError for fakes and reals of unequal shape, NaN, and sides under 11.
 
     Source: Odena et al. 2017 (arXiv 1610.09585), section 4.2; they pair within classes, we pair over all classes, fakes and reals alike.
     """
@@ -65,7 +66,7 @@ class Diversity(Metric):
     def __init__(self, *, n: int = 64) -> None:
         super().__init__()
         whole_number("n", n, 2)
-        self.n = n
+        self.n, self.said = n, set()
         for state in ("fake", "real", "order"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
         self.add_state("seen", default=torch.tensor(0), dist_reduce_fx="sum")
@@ -87,9 +88,12 @@ class Diversity(Metric):
         self.order, self.fake, self.real = [all_order[first]], [torch.cat(fake)[first]], [torch.cat(real)[first]]
 
     def compute(self) -> dict[str, Tensor]:
+        return where_enough(("ms_ssim_fake", "ms_ssim_real"), self._of_pairs, self.said)
+
+    def _of_pairs(self) -> dict[str, Tensor]:
         first = dim_zero_cat(self.order).argsort()[: self.n]
         if len(first) < 2:
-            raise ValueError(f"diversity needs pairs: 2 images or more, got {len(first)}; raise the val part of data.fractions")
+            raise TooFew(f"diversity needs pairs: 2 images or more, got {len(first)}")
         kept = {"fake": self.fake, "real": self.real}
         return {f"ms_ssim_{kind}": pair_similarity(dim_zero_cat(images)[first]).mean() for kind, images in kept.items()}
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medgan_pl.core.counts import whole_number
 from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.measure import TooFew
 
 BLOCK_BYTES = 2**26  # of one block of the matrix of distances
 TIE = 1e-12  # relative: distances² this near to each other differ by rounding alone
@@ -25,7 +26,7 @@ TIE = 1e-12  # relative: distances² this near to each other differ by rounding 
 def kth_distances(x: Float[Tensor, "n f"], k: int) -> Float[Tensor, " n"]:
     """Return the distance (float64) of each row to its `k`-th nearest other row. Raises ValueError for N <= `k`, NaN or infinity."""
     if len(x) <= k:
-        raise ValueError(f"the {k}-th nearest other row needs {k + 1} rows or more, got {len(x)}")
+        raise TooFew(f"the {k}-th nearest other row needs {k + 1} rows or more, got {len(x)}")
     (x,) = _centered(x)
     found = []
     for block in _blocks(x, x):
@@ -95,7 +96,7 @@ class _Neighborhoods(ABC):
 
     def _radii(self, kind: str, x: Tensor) -> Tensor:
         if len(x) <= self.k:
-            raise ValueError(f"{' and '.join(self.keys)} with k = {self.k} need {self.k + 1} {kind} images or more, got {len(x)}")
+            raise TooFew(f"{' and '.join(self.keys)} with k = {self.k} need {self.k + 1} {kind} images or more, got {len(x)}")
         return kth_distances(x, self.k)
 
 

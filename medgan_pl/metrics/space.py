@@ -1,6 +1,7 @@
 """The comparison of fakes with reals in the space of one extractor, by any number of measures."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from medgan_pl.metrics import catalogue
 from medgan_pl.metrics.extractors.features import Extractor
-from medgan_pl.metrics.measure import Measure
+from medgan_pl.metrics.measure import Measure, where_enough
 
 
 class FeatureSpace(Metric):
@@ -19,7 +20,8 @@ class FeatureSpace(Metric):
     Measures that the catalogue marks as `validated` are computed too.
 
     `compute` returns {"<key>_<extractor.name>": …}, such as `fd_random`. Features, not images, are kept and gathered over ranks.
-    Raises ValueError for fakes and reals of unequal shape, NaN, fewer images than a measure needs, and no measure.
+    A measure that needs more images than there are gives NaN, with a warning.
+    Raises ValueError for fakes and reals of unequal shape, NaN, and no measure.
     """
 
     full_state_update = False
@@ -36,7 +38,7 @@ class FeatureSpace(Metric):
         self.extractor = extractor.requires_grad_(False).eval()
         given = {key for measure in measures.values() for key in measure.keys}
         more = {each.keys[0]: each for each in catalogue.measures(validated=True) if not given & set(each.keys)}
-        self.measures = dict(measures) | more
+        self.measures, self.said = dict(measures) | more, set()
         self.add_state("fake", default=[], dist_reduce_fx="cat")
         self.add_state("real", default=[], dist_reduce_fx="cat")
 
@@ -54,7 +56,9 @@ class FeatureSpace(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         fake, real = dim_zero_cat(self.fake), dim_zero_cat(self.real)
-        values = {key: value for measure in self.measures.values() for key, value in measure(fake, real).items()}
+        values = {}
+        for measure in self.measures.values():
+            values |= where_enough(measure.keys, partial(measure, fake, real), self.said)
         return {f"{key}_{self.extractor.name}": value.to(fake) for key, value in values.items()}
 
     def train(self, mode: bool = True) -> "FeatureSpace":

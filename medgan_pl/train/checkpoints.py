@@ -98,7 +98,8 @@ class Checkpoints(pl.Callback):
     """Write the checkpoints of a run, and end the run when a signal asks for it.
 
     - last.ckpt is written at each validation, every `every` images, and when a signal ends the run. previous.ckpt is the one before it.
-    - best.ckpt is that of the best `monitor` at a validation: the lowest, or the highest where `higher_is_better`.
+    - best.ckpt is that of the best `monitor` at a validation: the lowest, or the highest where `higher_is_better`; the newest where the
+      monitor cannot be computed.
     - `stop_after`: the run ends early after so many validations in a row without a better `monitor` (early stopping).
 
     SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the present step, on every rank after the same one. The run saves, does not
@@ -179,6 +180,16 @@ class Checkpoints(pl.Callback):
         if trainer.state.fn != "fit":
             return  # the look at the untrained networks before the first step: nothing to keep
         value = float(trainer.callback_metrics[self.monitor])
+        if math.isnan(value):  # too few images were held out for it: nothing can be better
+            self.save(trainer, module, best=math.isinf(self.best))
+            rank_zero_only(log.info)("%9d images  %s cannot be computed; best.ckpt is the newest", module.images, self.monitor)
+        else:
+            self.judge(trainer, module, value)
+        if self.agreed(trainer, 0) and not trainer.should_stop:
+            raise Stopped(self.signum)
+
+    def judge(self, trainer: pl.Trainer, module: AdversarialModule, value: float) -> None:
+        """Save, as the best if the monitor's value is; end the run after `stop_after` validations without a better one."""
         better = self.sign * value < self.sign * self.best
         self.best, self.worse = (value, 0) if better else (self.best, self.worse + 1)
         self.save(trainer, module, best=better)
@@ -186,8 +197,6 @@ class Checkpoints(pl.Callback):
         if self.stop_after is not None and self.worse >= self.stop_after:
             rank_zero_only(log.info)("%s has not become better for %d validations: the run ends (stop_after)", self.monitor, self.worse)
             trainer.should_stop = True
-        if self.agreed(trainer, 0) and not trainer.should_stop:
-            raise Stopped(self.signum)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
         runs = [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)]

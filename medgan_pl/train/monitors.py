@@ -137,7 +137,7 @@ def overfitting(train: Tensor, held_out: Tensor, fake: Tensor) -> float | None:
 
 def collapsed(row: Row) -> str:
     fake, real = row.get("val/ms_ssim_fake", 0.0), row.get("val/ms_ssim_real", 0.0)
-    if fake - real <= COLLAPSED * (1 - real):
+    if not fake - real > COLLAPSED * (1 - real):  # also where there are too few images to tell
         return ""
     return (
         f"collapse: fakes are more similar than reals (MS-SSIM between pairs {fake:.2f} against {real:.2f}, 1 is equal images): G repeats "

@@ -142,8 +142,7 @@ def test_what_the_metric_refuses():
         Diversity().update(FAKE[:2] * torch.nan, REAL[:2])
     with pytest.raises(ValueError, match="call update"):
         Diversity().compute()
-    with pytest.raises(ValueError, match="2 images or more, got 1"):
-        fed(Diversity(), FAKE[:1], REAL[:1], 1)
+    assert all(value != value for value in fed(Diversity(), FAKE[:1], REAL[:1], 1).values())  # too few: the other metrics go on
     with pytest.raises(ValueError, match="sides of 11 or more"):
         ms_ssim(FAKE[..., :10], FAKE[..., :10])
     with pytest.raises(ValueError, match="two equal"):

@@ -8,9 +8,19 @@ from torch import nn
 
 from medgan_pl.metrics.distances import Frechet, Kernel, frechet_distance, kernel_distance
 from medgan_pl.metrics.extractors.features import Extractor, RandomFeatures
+from medgan_pl.metrics.neighbours import DensityCoverage
 from medgan_pl.metrics.space import FeatureSpace
 
 MEASURES = {"fd": Frechet(), "kid": Kernel()}
+
+
+class Means:
+    """A measure that one image is enough for."""
+
+    keys = ("mean",)
+
+    def __call__(self, fake, real):
+        return {"mean": (fake.mean() - real.mean()).abs()}
 
 
 class Moments(Extractor):
@@ -110,7 +120,20 @@ def test_errors():
         metric.update(broken, pictures(2, 0))
     with pytest.raises(ValueError, match="the real images"):
         metric.update(pictures(2, 0), broken)
-    single = random_space()
-    single.update(pictures(1, 0), pictures(4, 0))
-    with pytest.raises(ValueError, match="got 1 and 4"):
-        single.compute()
+
+
+def test_too_few_images_for_a_measure_leave_the_others(caplog):
+    """One image: no distance of distributions, and no neighbor; means can be compared."""
+    given = {"fd": Frechet(), "mean": Means(), "kid": Kernel(), "density": DensityCoverage()}
+    single = FeatureSpace(Moments(), given)
+    for _ in range(2):
+        single.update(pictures(1, 0), pictures(1, 1))
+        values = single.compute()
+        single.reset()
+    assert {key for key, value in values.items() if value.isnan()} == {f"{key}_moments" for key in ("fd", "kid", "density", "coverage")}
+    assert values["mean_moments"] > 0
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[1] for line in said] == [
+        f" validation cannot compute {keys} (nan)" for keys in ("fd", "kid", "density, coverage")
+    ]  # once, not at each validation
+    assert "needs 2 rows or more of each, got 1 and 1; hold out more patients (data.fractions)" in said[0]

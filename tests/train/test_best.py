@@ -59,6 +59,14 @@ def test_best_follows_the_monitor_and_patience_counts_from_it(monitor, sign) -> 
     assert validate(again, sign * 0.6) == (True, False)
 
 
+def test_a_monitor_that_cannot_be_computed_keeps_the_newest_until_there_is_a_best() -> None:
+    checkpoints = Checkpoints("none", "val/fd_random", stop_after=2)
+    nan = float("nan")
+    assert [validate(checkpoints, value) for value in (nan, nan, nan)] == [(True, False)] * 3
+    assert [validate(checkpoints, value) for value in (0.4, nan)] == [(True, False), (False, False)]
+    assert (checkpoints.best, checkpoints.worse) == (pytest.approx(0.4), 0)
+
+
 def test_of_another_monitor_nothing_is_compared() -> None:
     before, now = Checkpoints("none", "val/fd_random"), Checkpoints("none", "val/coverage_random")
     validate(before, 3.0)

@@ -248,6 +248,7 @@ def test_a_warning_says_what_it_saw_and_what_can_be_typed(settings, message, sho
     "message",
     [
         collapsed({**HEALTHY, "val/ms_ssim_fake": 0.74}),
+        collapsed({**HEALTHY, "val/ms_ssim_fake": float("nan"), "val/ms_ssim_real": float("nan")}),  # one held-out image
         collapsed({}),  # a run without the diversity
         dead(HEALTHY, 1.0),
         dead({**HEALTHY, "val/d/accuracy_held_out": 0.5}, 1.0),  # a D that G has caught up with, and that learns
