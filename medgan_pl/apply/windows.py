@@ -48,14 +48,25 @@ class Windows:
         images = F.pad(images, [n for lacking in reversed(missing) for n in (0, lacking)], mode="replicate")
         size, overlaps = [], []
         for side, step, wanted in zip(images.shape[2:], steps, self.grown(images.shape[2:]), strict=True):
-            size.append(min(wanted + -wanted % step, side))
-            interval = max(step, int((1 - self.overlap) * size[-1]) // step * step)
+            wanted += -wanted % step
+            size.append(side if side < wanted * (1 if self.max_voxels else 1.25) else min(wanted, side))  # a second one would show a seam
+            interval = self.interval(side, size[-1], step)
             overlaps.append(max(0.0, 1 - (interval + 0.5) / size[-1]))  # MONAI rounds size · (1 - overlap) down: to `interval`
         at_once = min(self.batch_size, max(1, self.max_voxels // self.voxels(size))) if self.max_voxels else self.batch_size
         made = sliding_window_inference(
             images, size, at_once, generate, overlap=overlaps, roi_weight_map=bell(size), sw_device=self.device, device="cpu"
         )
         return made[(..., *(slice(side * factor) for side, factor in zip(sides, self.factors, strict=True)))]
+
+    def interval(self, side: int, size: int, step: int) -> int:
+        """Return the distance of windows of `size` along a side, a multiple of `step`.
+
+        The last window ends with the image. If it began soon after the one before, all are spread evenly instead: the border of that one
+        would lie where the last counts as little, and the seam would show.
+        """
+        longest = max(step, int((1 - self.overlap) * size) // step * step)
+        further, gap = divmod(side - size, longest)
+        return longest if not 0 < gap < size / 4 or not further else -(-(side - size) // (further + 1) // step) * step
 
     def grown(self, sides: Sequence[int]) -> tuple[int, ...]:
         """Return the sides of a window in an image of `sides`: longer sides are cut to one length, the longest that keeps to the limit."""
