@@ -26,7 +26,7 @@ from medgan_pl.data.domain_truth import each_domain_of, truth_unknown_because
 from medgan_pl.data.pictures import to_grid
 from medgan_pl.data.scale import scale_of
 from medgan_pl.data.sets import ImageSet, held_out, real_set
-from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.estimate import Estimate, Resampling, cases
 from medgan_pl.metrics.paired import Paired
 from medgan_pl.metrics.pairs import measure_pairs
 from medgan_pl.metrics.utility.classifier import Classifier, fit_classifier, predict
@@ -107,7 +107,7 @@ def domain_classifier(data: "DomainsDataModule", config: "DictConfig") -> Classi
 def share(network: Classifier, images: ImageSet, wanted: Tensor | int, config: "DictConfig") -> Estimate:
     """Return the share of the images that the classifier calls `wanted`, with its interval over patients."""
     right = predict(network, images).argmax(1) == wanted
-    return Resampling(config.draws).of_mean(right.double(), images.groups)
+    return Resampling(config.draws).of_mean(right.double(), images.groups).as_share(cases(len(right), images.groups))
 
 
 def agreement(

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 LEVEL = 0.95  # of every interval
+ROUNDING = 1e-12  # of a mean of many ones
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,24 @@ class Estimate:
     value: float
     low: float
     high: float
+
+    def as_share(self, n: int) -> "Estimate":
+        """Return the estimate of a share of `n` independent cases. At its end, 0 or 1, no resample differs from it and the bootstrap knows
+        no spread: there the interval is at least the exact one.
+
+        Source: Clopper & Pearson 1934 (doi 10.1093/biomet/26.4.404): of n cases all alike, the far end is (α/2)^(1/n) from the other side.
+        """
+        reach = 1 - ((1 - LEVEL) / 2) ** (1 / n)
+        if self.value <= ROUNDING:
+            return Estimate(self.value, self.low, max(self.high, reach))
+        if self.value >= 1 - ROUNDING:
+            return Estimate(self.value, min(self.low, 1 - reach), self.high)
+        return self
+
+
+def cases(n: int, groups: Int[Tensor, " n"] | None) -> int:
+    """Return how many of `n` images are independent: the number of their patients, if `groups` names them."""
+    return n if groups is None else len(groups.unique())
 
 
 def resampled(n: int, groups: Int[Tensor, " n"] | None, generator: torch.Generator) -> Int[Tensor, " m"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.estimate import Estimate, Resampling, cases
 from medgan_pl.metrics.memorization import MIN_IMAGES, nearest_of_views
 
 
@@ -65,4 +65,9 @@ def membership_advantage(
         attack, blind = membership_auc(train, test), membership_auc(control, test)
         return torch.stack([attack, blind, attack - blind])
 
-    return dict(zip(("mia_auc", "mia_control", "mia_advantage"), resampling.of_samples(values, sets, groups), strict=True))
+    n_train, n_test, n_control = (cases(len(scores), own) for scores, own in zip(sets, groups, strict=True))
+    attack, blind, gain = resampling.of_samples(values, sets, groups)
+    attack, blind = attack.as_share(min(n_train, n_test)), blind.as_share(min(n_control, n_test))  # an AUC is a share of pairs
+    if gain.low == gain.high:  # both at an end
+        gain = Estimate(gain.value, max(-1.0, attack.low - blind.high), min(1.0, attack.high - blind.low))
+    return {"mia_auc": attack, "mia_control": blind, "mia_advantage": gain}

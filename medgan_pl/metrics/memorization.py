@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.estimate import Estimate, Resampling, cases
 from medgan_pl.metrics.extractors.features import Extractor
 from medgan_pl.metrics.neighbours import nearest, nearest_other
 
@@ -195,7 +195,8 @@ def _share_below(fake: Tensor, held_out: Tensor, resampling: Resampling, quantil
         rank = max(1, math.floor(quantile * len(held_out) + ROUNDING))  # resampled patients can have fewer images
         return (fake < held_out.kthvalue(rank).values).double().mean()[None]
 
-    return resampling.of_samples(share, (fake, held_out), (resampling.fake_groups, resampling.real_groups))[0]
+    groups = resampling.fake_groups, resampling.real_groups
+    return resampling.of_samples(share, (fake, held_out), groups)[0].as_share(cases(len(fake), groups[0]))
 
 
 def _min_patients(quantile: float) -> int:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from medgan_pl.core.counts import whole_number
-from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.estimate import Estimate, Resampling, cases
 from medgan_pl.metrics.measure import TooFew
 
 BLOCK_BYTES = 2**26  # of one block of the matrix of distances
@@ -72,6 +72,7 @@ class _Neighborhoods(ABC):
     """The base of the two measures of this file: one number an image, averaged over the fakes (first key) and the reals (second key)."""
 
     keys: tuple[str, str]
+    shares: tuple[str, ...]  # those that are shares of images
 
     def __init__(self, k: int) -> None:
         self.k = whole_number("k", k, 1)
@@ -91,8 +92,12 @@ class _Neighborhoods(ABC):
         one sample to the next, and is somewhat narrow.
         """
         groups = resampling.fake_groups, resampling.real_groups
-        per_image = self._per_image(fake, real)
-        return {key: resampling.of_mean(*given) for key, given in zip(self.keys, zip(per_image, groups, strict=True), strict=True)}
+        found = {}
+        for key, values, own in zip(self.keys, self._per_image(fake, real), groups, strict=True):
+            found[key] = resampling.of_mean(values, own)
+            if key in self.shares:
+                found[key] = found[key].as_share(cases(len(values), own))
+        return found
 
     def _radii(self, kind: str, x: Tensor) -> Tensor:
         if len(x) <= self.k:
@@ -111,7 +116,7 @@ class PrecisionRecall(_Neighborhoods):
     Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), eqs. 1 and 2, with their k = 3.
     """
 
-    keys = ("precision", "recall")
+    keys = shares = ("precision", "recall")
 
     def __init__(self, k: int = 3) -> None:
         super().__init__(k)
@@ -138,7 +143,7 @@ class DensityCoverage(_Neighborhoods):
     ball to density, but makes precision 1 wherever it reaches.
     """
 
-    keys = ("density", "coverage")
+    keys, shares = ("density", "coverage"), ("coverage",)
 
     def __init__(self, k: int = 5) -> None:
         super().__init__(k)

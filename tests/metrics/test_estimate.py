@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from medgan_pl.metrics.distances import Frechet, Kernel
-from medgan_pl.metrics.estimate import Resampling, resampled
+from medgan_pl.metrics.estimate import Estimate, Resampling, cases, resampled
+from medgan_pl.metrics.membership import membership_advantage
+from medgan_pl.metrics.memorization import copies
+from medgan_pl.metrics.neighbours import DensityCoverage, PrecisionRecall
 
 
 def normal(*shape, seed=0):
@@ -137,3 +140,37 @@ def test_what_has_no_interval_is_refused():
         Resampling(20, real_groups=torch.arange(4)).of_sets(lambda a, b: b.mean(), normal(5), normal(5))
     with pytest.raises(ValueError, match="finite"):
         Resampling(20).of_mean(normal(5) * torch.tensor([1, 1, torch.nan, 1, 1]))
+
+
+def test_a_share_at_its_end_has_the_exact_interval() -> None:
+    """Clopper & Pearson's tables: none of 60 is 0 to 5.96 %, all of 10 is 69.2 % to 100 %."""
+    none, every = Estimate(0.0, 0.0, 0.0).as_share(60), Estimate(1.0, 1.0, 1.0).as_share(10)
+    assert (none.low, round(none.high, 4)) == (0, 0.0596)
+    assert (round(every.low, 4), every.high) == (0.6915, 1)
+    between = Estimate(0.5, 0.4, 0.6)
+    assert between.as_share(10) == between
+    assert Estimate(0.0, 0.0, 0.5).as_share(60).high == 0.5, "a wider interval stays"
+    assert cases(6, torch.tensor([4, 4, 9, 9, 9, 1])) == 3
+
+
+def test_shares_of_images_and_patients_have_it() -> None:
+    real, groups = normal(60, 2), torch.arange(60) // 3
+    far = normal(60, 2, seed=1) + 100
+    draws = Resampling(20, real_groups=groups)
+    apart = PrecisionRecall().estimates(far, real, draws) | DensityCoverage().estimates(far, real, draws)
+    assert [round(apart[key].high, 3) for key in ("precision", "recall", "coverage")] == [0.06, 0.168, 0.168], "60 fakes, 20 patients"
+    assert DensityCoverage().estimates(real, real, draws)["coverage"].low == pytest.approx(1 - 0.168, abs=1e-3)
+    held_out = 1 + torch.rand(200, generator=torch.Generator().manual_seed(0))
+    assert copies(torch.full((40,), 3.0), held_out, Resampling(20)).high == pytest.approx(0.0881, abs=1e-4)
+    assert copies(torch.zeros(40), held_out, Resampling(20)).low == pytest.approx(1 - 0.0881, abs=1e-4)
+
+
+def test_an_attack_that_always_succeeds_has_it_over_the_smaller_side() -> None:
+    low, high = normal(30), normal(20, seed=1) + 100
+    for train, test in ((low, high), (high, low)):
+        found = membership_advantage(train, test, test, Resampling(20))
+        auc = found["mia_auc"]
+        assert auc.value in (0.0, 1.0)
+        assert abs(auc.high - auc.low) == pytest.approx(1 - 0.025 ** (1 / 20))
+    gain = membership_advantage(high, low, low - 200, Resampling(20))["mia_advantage"]
+    assert gain.low < gain.value == 1 == gain.high

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medgan_pl.core.console import watched
-from medgan_pl.metrics.estimate import Estimate, Resampling
+from medgan_pl.metrics.estimate import Estimate, Resampling, cases
 from medgan_pl.metrics.utility.classifier import fit_classifier, predict
 from medgan_pl.metrics.utility.scores import SeedBootstrap, aucs, balanced_accuracies
 from medgan_pl.metrics.utility.segmenter import dice_scores, fit_segmenter, masked, pairs
@@ -83,12 +83,13 @@ def classifier_utility_of(
     seeds = len(on_fake)
     test, generated = (SeedBootstrap(seeds, len(part.labels), part.groups, resampling) for part in (real_test, fake))
     scores = {trained_on: _each(aucs, seen, real_test, test) for trained_on, seen in on_test.items()}
-    estimates = {f"auc_{trained_on}": test.estimate(scores[trained_on]) for trained_on in TRAINING_SETS}
+    rarest = _rarest(real_test)
+    estimates = {f"auc_{trained_on}": test.estimate(scores[trained_on]).as_share(rarest) for trained_on in TRAINING_SETS}
     estimates["auc_gain"] = test.estimate(scores["both"] - scores["real"])
-    estimates["auc_reverse"] = generated.estimate(_each(aucs, on_fake, fake, generated))
-    estimates["agreement"] = generated.estimate(_each(balanced_accuracies, on_fake, fake, generated))
+    estimates["auc_reverse"] = generated.estimate(_each(aucs, on_fake, fake, generated)).as_share(_rarest(fake))
+    estimates["agreement"] = generated.estimate(_each(balanced_accuracies, on_fake, fake, generated)).as_share(_rarest(fake))
     floors = dict.fromkeys(("auc_synthetic", "auc_both", "auc_reverse"), estimates["auc_real"])
-    floors["agreement"] = test.estimate(_each(balanced_accuracies, on_test["real"], real_test, test))
+    floors["agreement"] = test.estimate(_each(balanced_accuracies, on_test["real"], real_test, test)).as_share(rarest)
     return Utility(estimates, floors)
 
 
@@ -123,6 +124,12 @@ def segmenter_utility_of(dice: Mapping[str, Float[Tensor, "seeds n"]], groups: T
     shares = (bootstrap.weights / bootstrap.weights.sum(1, keepdim=True)).T
     estimates = {f"dice_{trained_on}": bootstrap.estimate(dice[trained_on].double() @ shares) for trained_on in TRAINING_SETS}
     return Utility(estimates, dict.fromkeys(("dice_synthetic", "dice_both"), estimates["dice_real"]))
+
+
+def _rarest(part: Labeled) -> int:
+    """Return the number of independent cases of the rarest class, on which an AUC and a balanced accuracy rest."""
+    of_class = [part.labels == label for label in part.labels.unique()]
+    return min(cases(int(own.sum()), None if part.groups is None else part.groups[own]) for own in of_class)
 
 
 def _trainings(settings: Training) -> list[tuple[str, int]]:
