@@ -17,7 +17,7 @@ from medgan_pl.data.companion import with_companions
 from medgan_pl.data.files.columns import check_names, tabulated
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.records import Record, fingerprint
-from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_duplicates
+from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_copies, without_duplicates
 from medgan_pl.data.image_table import Crops, Degrade, Rows, Table, inverse_of
 from medgan_pl.data.insides import Insides
 from medgan_pl.data.intensity import Intensity, Inverse
@@ -183,14 +183,15 @@ class ImageDataModule(StreamedDataModule):
         kept = [record for record in self.table if record.name not in self.unusable]
         found = usable(kept, cache, chosen=self.source.chosen, title=self.source.title)
         divided = assigned(found.records, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
-        records = without_duplicates(divided, drop=self.duplicates == "drop")
+        single = without_duplicates(divided, drop=self.duplicates == "drop")
+        records = without_copies(single)
         whole = len(records)
         if self.max_train is not None:
             records = with_fewer_in_train(records, self.max_train, self.split_seed)
         self.left_out = whole - len(records)
         counts = [max(1, self.patches) * cache.entries[r.digest]["shape"][0] for r in records]
-        rest = (self.unusable, self.source.skipped, len(found.records) - whole, self.source.nameless, self.source.doubts, found.lines)
-        self.found = summary.Found(records, counts, cache, *rest)
+        rest = (self.source.skipped, len(found.records) - len(single), self.source.nameless, self.source.doubts, found.lines)
+        self.found = summary.Found(records, counts, cache, self.unusable, *rest, copies=len(single) - whole)
         self.image_records = np.repeat(np.arange(len(records)), counts)
         splits = np.array([r.split for r in records])[self.image_records]
         self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}

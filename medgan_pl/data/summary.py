@@ -20,7 +20,7 @@ class Found:
 
     `unusable`: name -> reason. `skipped`: reason -> count. `dropped`: duplicates left out. `nameless`: scans that name no patient.
     `doubts`: sentences on patients who may be fewer people.
-    `masks`: lines about masks, see `usable.py`.
+    `masks`: lines about masks, see `usable.py`. `copies`: scans left out because the split holds the same image.
     """
 
     records: Sequence[Record]
@@ -32,6 +32,7 @@ class Found:
     nameless: int
     doubts: Sequence[str]
     masks: Sequence[str] = ()
+    copies: int = 0
 
     @property
     def entries(self) -> list[dict]:
@@ -85,6 +86,8 @@ def duplicate_lines(found: Found) -> list[str]:
         said.append(f"{len(same)} groups of identical images ({sum(same)} in all), {across} in more than one split")
     if torn := straddling(pixels, [record.label for record in found.records]):
         said.append(f"{torn} groups of identical images have different labels")
+    if found.copies:
+        said.append(f"{found.copies} copies are left out: the same image is in the set already")
     if found.dropped:
         said.append(f"{found.dropped} duplicates of held-out images are left out (data.duplicates=drop)")
     return said

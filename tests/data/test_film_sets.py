@@ -46,8 +46,9 @@ def test_an_image_on_two_sides_is_refused_or_its_copy_dropped(tmp_path, suffix):
     assert not {r.pixels for r in data.records if r.split == "train"} & {r.pixels for r in data.records if r.split != "train"}
     anew = module(root, fractions=[0.4, 0.3, 0.3])
     lines = "\n".join(anew.describe())
-    assert "1 groups of identical images (2 in all), 0 in more than one split" in lines
-    assert sum(anew.sizes().values()) == 22
+    assert "1 copies are left out: the same image is in the set already" in lines
+    assert "identical images" not in lines
+    assert sum(anew.sizes().values()) == 21
 
 
 def test_without_a_split_all_is_for_training_and_said_so(tmp_path):

@@ -102,6 +102,18 @@ def without_duplicates(records: Sequence[Record], drop: bool) -> list[Record]:
     return [record for record in records if SPLITS.index(record.split) == side[record.pixels]]
 
 
+def without_copies(records: Sequence[Record]) -> list[Record]:
+    """Return the records without those that repeat an earlier one of the split: the same values, class, covariates and companions.
+
+    Call it after the split, which joins the patients who share an image.
+    """
+    first: dict[tuple, Record] = {}
+    for record in records:
+        content = record.digest if record.alone else record.pixels
+        first.setdefault((record.split, record.label, record.covariates, content), record)
+    return list(first.values())
+
+
 def with_fewer_in_train(records: Sequence[Record], max_train: int, seed: int) -> list[Record]:
     """Return the records with `max_train` of those in train, and all others.
 

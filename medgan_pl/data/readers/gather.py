@@ -55,12 +55,15 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     A series must be of the `modality`, and as the `choice` says. Raise ValueError if there is a choice and no DICOM file.
     """
     headers, unusable = headers_of(items)
+    twice = copies(items, headers)
+    items = [item for item in items if item.paths not in twice]
+    headers = {paths: header for paths, header in headers.items() if paths not in twice}
     by_path = {item.paths[0]: item for item in items}
     scans = [item for item in items if item.paths not in headers and item.name not in unusable]
     scans, torn = with_data(scans)
     scans, short = with_volumes(scans, choice.volume)
     unusable |= torn | short
-    skipped: Counter[str] = Counter()
+    skipped: Counter[str] = Counter({"copies of slices (the same SOPInstanceUID)": len(twice)} if twice else {})
     descriptions: Counter[str] = Counter()
     hollow = {header.series for header in headers.values() if not header.has_pixels and header.claims_image and header.series}
     foreign = {header.series: passed_over(header, modality, choice) for header in headers.values()}
@@ -89,6 +92,21 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
         name = "image_type" if choice.series is None else "series"
         raise ValueError(f"data.modality.{name} chooses among DICOM series, got none; choose files by their path with data.files")
     return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
+
+
+def copies(items: Sequence[Item], headers: Mapping[tuple[Path, ...], Header]) -> set[tuple[Path, ...]]:
+    """Return the files of slices that are there twice: one SOPInstanceUID, series, place, number and class. The first is no copy.
+
+    Some programs write one UID into all slices, so the UID alone does not decide.
+    """
+    seen, twice = set(), set()
+    for item in items:
+        if (header := headers.get(item.paths)) is None or not header.own or header.position is None:
+            continue
+        key = (header.own, header.series, header.position, header.instance, header.contrast, header.rows, header.columns)
+        key += (item.label, item.split, item.identity, item.covariates)
+        (twice if key in seen else seen).add(item.paths if key in seen else key)
+    return twice
 
 
 def volumes_in(headers: Sequence[Header], volume: str | int | None) -> list[tuple[tuple[Path, ...], int | None]]:

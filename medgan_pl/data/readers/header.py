@@ -22,7 +22,18 @@ HEADER_BYTES, PIECE_BYTES = 2**28, 2**20  # in total, each of at most 2^18 reads
 ORIGIN = ["ImageType", "SeriesDescription"]
 LAYOUT = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"]
 HEADER_TAGS = [
-    *("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "SOPClassUID", "InstanceNumber", "RescaleType", *ORIGIN, *LAYOUT),
+    *(
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "SOPInstanceUID",
+        "PatientID",
+        "Modality",
+        "SOPClassUID",
+        "InstanceNumber",
+        "RescaleType",
+        *ORIGIN,
+        *LAYOUT,
+    ),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
     *("SeriesNumber", "ComplexImageComponent", "EchoNumbers", "EchoTime", "TemporalPositionIdentifier", "AcquisitionNumber"),
 ]
@@ -46,6 +57,7 @@ class Header:
     - `series`: 32 hex digits, the hash of StudyInstanceUID and SeriesInstanceUID; the UIDs themselves are not kept. `study`: of the first.
     - `number`: the SeriesNumber. `tiles`: the slices that are tiled into one image (a MOSAIC). `component`: PHASE, REAL, … or "".
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
+    - `own`: the hash of the SOPInstanceUID, "" without one.
     - `contrast`, `acquisition`: the numbers by which images at one place differ (echo, time).
     - `frame`: the place of a frame in a multi-frame file, with its own `rescale` (slope, intercept); None for a file.
     - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: the directions of increasing column and row.
@@ -82,6 +94,7 @@ class Header:
     component: str = ""
     contrast: tuple[float, ...] = ()
     acquisition: int = 0
+    own: str = ""
     frame: int | None = None
     rescale: tuple | None = field(default=None, compare=False)
 
@@ -124,6 +137,7 @@ def read_header(path: Path) -> Header:
             has_pixels=has_pixels,
             synthetic=synthetic(found),
             study=hidden(study) if study else None,
+            own=hidden(text(found, "SOPInstanceUID")) if text(found, "SOPInstanceUID") else "",
             number=whole(found, "SeriesNumber", 0),
             contrast=tuple((numbers(found, name, 1) or (0.0,))[0] for name in ("EchoNumbers", "EchoTime", "TemporalPositionIdentifier")),
             acquisition=whole(found, "AcquisitionNumber", 0),
