@@ -9,6 +9,7 @@ from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.models.load import load, style_based
+from medgan_pl.sample.others import refuse_others, sidecars_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,11 +39,15 @@ def sample(config: "DictConfig") -> None:
             "this generator makes images from images, not from noise; use python -m medgan_pl.apply checkpoint=… input=DIR output=DIR"
         )
     truncate(module, config.truncation)
-    labels = wanted_labels(module, config.label, config.n)
-    covariates = wanted_covariates(module, config.covariates, config.seed, config.n)
     run = Path(config.checkpoint).resolve().parent.parent
     # In the run folder; a checkpoint that was copied elsewhere has none.
     output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
+    there = sidecars_in(output)
+    count = max([config.n, *(sidecar["index"] + 1 for sidecar in there.values())])
+    labels = wanted_labels(module, config.label, count)
+    covariates = wanted_covariates(module, config.covariates, config.seed, count)
+    refuse_others(output, there, config.n, config.seed, module, labels, covariates)
+    labels, covariates = labels[: config.n], covariates[: config.n]
     writer = Writer(module, output, formats, config.seed)
     first = []
     for start in track(range(0, config.n, config.batch_size), description="drawing", transient=True):

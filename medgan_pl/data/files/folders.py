@@ -1,6 +1,7 @@
 """A folder of images: its layout gives the splits and the classes."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
 from medgan_pl.data.files.pairs import masks_of
 from medgan_pl.data.files.people import FEW_EACH, MANY, are_people
 from medgan_pl.data.files.records import Item
+
+GRID = "grid.png"
+SIDECAR = re.compile(r"\d{6,}(\.(png|dcm|nii\.gz))?\.json")  # of an image by `medgan_pl.sample`
 
 
 def walk(root: Path) -> tuple[list[Path], Counter[str]]:
@@ -24,6 +28,9 @@ def walk(root: Path) -> tuple[list[Path], Counter[str]]:
             continue
         seen.add((place.st_dev, place.st_ino))
         folders[:] = sorted(name for name in folders if not hidden(Path(name)))  # the first name of several links to a folder counts
+        if is_grid(names):
+            names.remove(GRID)
+            passed["grid of generated images"] += 1
         for path in (Path(folder, name) for name in names if not hidden(Path(name))):
             if path.is_file():
                 files.append(path)
@@ -67,6 +74,11 @@ def way_out(files: Sequence[Path]) -> str:
     if any(name.endswith(PICTURES) for name in names):
         said += "; data=xray reads pictures (PNG, JPEG, TIFF) and DICOM"
     return said
+
+
+def is_grid(names: Sequence[str]) -> bool:
+    """Return True if a folder of these names has the overview of `medgan_pl.sample`: unlike the images beside it, it has no sidecar."""
+    return GRID in names and f"{GRID}.json" not in names and any(SIDECAR.fullmatch(name) for name in names)
 
 
 def hidden(path: Path) -> bool:
