@@ -8,6 +8,8 @@ from torch import Tensor
 
 from medgan_pl.data.prepare.cache import Cache, window
 
+OPENED = 4096  # files at once: below what a system allows
+
 Corners = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -20,6 +22,7 @@ class Insides:
 
     def __init__(self, cache: Cache, digests: Sequence[str], numbers: np.ndarray, size: Sequence[int], corners: Corners | None) -> None:
         self.cache, self.digests, self.numbers, self.size, self.corners = cache, list(digests), numbers, tuple(size), corners
+        self.opened: dict[str, np.ndarray | None] = {}
 
     @classmethod
     def of(
@@ -31,13 +34,20 @@ class Insides:
 
     def __call__(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
         """Return (B, 1, *S) float32 of the images at these rows, shown at these turns: 1 where they are image, 0 in padding."""
-        found = torch.ones(len(rows), 1, *self.size)
+        found = np.ones((len(rows), *self.size), np.uint8)
         corners = np.zeros((len(rows), len(self.size))) if self.corners is None else self.corners(rows, turns)
         for place, (row, corner) in enumerate(zip(rows.tolist(), corners, strict=True)):
-            stored = self.cache.inside(self.digests[row])
+            stored = self.stored(self.digests[row])
             if stored is not None:
                 shape = self.cache.entries[self.digests[row]]["shape"][2:]
                 *outer, last = window(corner, shape, self.size)
-                part = stored[(self.numbers[row], *outer)]
-                found[place, 0] = torch.from_numpy(np.unpackbits(part, axis=-1)[..., last].astype(np.float32))
-        return found
+                found[place] = np.unpackbits(stored[(self.numbers[row], *outer)], axis=-1)[..., last]
+        return torch.from_numpy(found)[:, None].float()
+
+    def stored(self, digest: str) -> np.ndarray | None:
+        """Return the bits of a scan. Its file stays open, as to open it takes longer than to read it."""
+        if digest not in self.opened:
+            if len(self.opened) >= OPENED:
+                self.opened.clear()
+            self.opened[digest] = self.cache.inside(digest)
+        return self.opened[digest]
