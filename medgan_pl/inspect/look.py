@@ -19,6 +19,7 @@ def inspect(config: "DictConfig") -> bool:
 
     from medgan_pl.data.readers.scan import NoDecoder
     from medgan_pl.data.summary import passed_over
+    from medgan_pl.inspect.listed import write_table
     from medgan_pl.inspect.survey import draw_histogram, survey, table_lines
 
     output, root = Path(config.output).resolve(), config.data.root
@@ -51,6 +52,7 @@ def inspect(config: "DictConfig") -> bool:
     if scans:
         draw_histogram(list(data.cache.entries.values()), output / "histogram.png")
         contact_sheet(data, output / "contact_sheet.png")
+    write_table(data, output / "dataset.csv")
     print(f"{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
     return unfit is None
 

@@ -48,6 +48,7 @@ def test_a_set_that_is_fit(volumes: Path, here) -> None:
     assert report["splits"] == {"train": 100, "val": 10, "test": 10}
     assert {scan["images"] for scan in report["scans"]} == {10}
     assert Path("inspect/report.txt").read_text() in said
+    assert len(Path("inspect/dataset.csv").read_text().splitlines()) == 13
     for name in ("contact_sheet.png", "histogram.png"):
         pixels = np.asarray(picture(Path("inspect") / name).convert("L"))
         assert min(pixels.shape) > 100

@@ -20,8 +20,8 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
     """Return the images of a CSV; None for any other root.
 
     The column `image` is the path from the CSV's folder; `label`, `patient`, `split`, the companions `source` and `mask` are optional.
-    `wanted.covariates` are further columns. A path to a folder stands for its wanted files: a DICOM series. A column is filled on every
-    row or on none; covariates and companions may be empty on some.
+    Rows whose column `use` is no are left out. `wanted.covariates` are further columns. A path to a folder stands for its wanted
+    files: a DICOM series. A column is filled on every row or on none; covariates and companions may be empty on some.
     Raise FileNotFoundError if the CSV or an image is missing, ValueError for the rest.
     """
     if root.suffix.lower() != ".csv":
@@ -30,6 +30,7 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
         raise FileNotFoundError(f"data.root must be a folder or a .csv file, got {root}, which does not exist")
     columns, rows = parse(root)
     check_columns(root, columns, wanted.covariates)
+    rows, left = used(root, rows)
     check_rows(root, rows)
     items, companions = [], {key: {} for key in COMPANION_KEYS if key in columns}
     absent = []
@@ -48,7 +49,19 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
     shared = os.path.commonpath([item.paths[0].parent.absolute() for item in items])  # the folders above all images belong to no patient
     items = [replace(item, inner=below_images(item.paths[0].absolute().relative_to(shared).parts)) for item in items]
     filled = [column for column in COLUMNS[1:] if rows[0].get(column)]
-    return Listing(items, f"CSV, columns {', '.join([*filled, *wanted.covariates]) or 'image only'}", companions)
+    more = f"; left out: {left} rows of use=no" if left else ""
+    return Listing(items, f"CSV, columns {', '.join([*filled, *wanted.covariates]) or 'image only'}{more}", companions)
+
+
+def used(table: Path, rows: list[Row]) -> tuple[list[Row], int]:
+    """Return the rows without those whose column `use` is no, and the number of those. Raise ValueError unless it is yes or no."""
+    wrong = [n for n, row in enumerate(rows, 2) if row.get("use", "").lower() not in ("", "yes", "no")]
+    if wrong:
+        raise ValueError(f"{table}: column `use` must be yes or no, got something else on {len(wrong)} lines, first {wrong[0]}")
+    kept = [row for row in rows if row.get("use", "").lower() != "no"]
+    if rows and not kept:
+        raise FileNotFoundError(f"{table} must have a row whose column `use` is not no, got none of {len(rows)}")
+    return kept, len(rows) - len(kept)
 
 
 def parse(table: Path) -> tuple[list[str], list[Row]]:

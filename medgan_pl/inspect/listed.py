@@ -1,0 +1,60 @@
+"""The table of what `medgan_pl.inspect` found, which `data.root` reads back: the user corrects a set by editing it."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgan_pl.data.files.layouts import companion_files
+from medgan_pl.data.files.records import Record, is_dicom
+
+if TYPE_CHECKING:
+    from medgan_pl.data.datamodule import ImageDataModule
+
+USED, UNUSED = "yes", "no"
+
+
+def write_table(data: "ImageDataModule", path: Path) -> bool:
+    """Write a row for each scan that was found: image, label, patient (a hash), split, use (yes or no), why not. Covariates are left out.
+
+    `image` is an absolute path: a file, or a folder that holds one DICOM series and nothing else. A series beside others has a row for each
+    of its files. Return False without a file for the embedded cohort, and where `path` is the table that was read: it may be edited.
+    """
+    if data.phantom or path.resolve() == data.source.root.resolve():
+        return False
+    companions = {key: companions_of(data, key) for key in data.companions}
+    kept = {record.name: record for record in data.records}
+    rows = []
+    for record in data.table:
+        why = data.unusable.get(record.name, "" if record.name in kept or not kept else "a duplicate, or left out by data.max_train")
+        row = {"label": record.label or "", "patient": record.patient, "use": UNUSED if why else USED, "why": why}
+        row |= {"split": kept[record.name].split if record.name in kept else ""}
+        row |= {key: str(found[record.name]) for key, found in companions.items()}
+        rows += [{"image": str(image)} | row for image in images_of(record, data)]
+    taken = {file for record in data.table for file in record.paths}
+    whys = {item.name: data.unusable.get(item.name, "passed over: see report.txt") for item in data.source.files}
+    left = [item for item in data.source.files if item.paths[0] not in taken]
+    rows += [{"image": str(item.paths[0].absolute()), "use": UNUSED, "why": whys[item.name]} for item in left]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["image", "label", "patient", "split", "use", *companions, "why"], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return True
+
+
+def images_of(record: Record, data: "ImageDataModule") -> Sequence[Path]:
+    """Return the paths that list a scan: its file, the folder of its series, or each file of a series that shares its folder."""
+    paths = [path.absolute() for path in record.paths]
+    if not is_dicom(paths[0]):
+        return paths[:1]  # of a header with detached data it is the header
+    folder = os.path.commonpath([path.parent for path in paths])
+    inside = {item.paths[0].absolute() for item in data.source.files if item.paths[0].absolute().is_relative_to(folder)}
+    return [Path(folder)] if len(paths) > 1 and inside == {*paths} else paths
+
+
+def companions_of(data: "ImageDataModule", key: str) -> dict[str, Path]:
+    """Return for each record the file of its companion, or the folder of its series."""
+    found = companion_files(key, data.companions[key], data.source.root, data.source.listing, data.table)
+    named = zip(data.table, found, strict=True)
+    return {record.name: (paths[0] if len(paths) == 1 else paths[0].parent).absolute() for record, paths in named}

@@ -1,0 +1,106 @@
+"""The table that inspect writes is read back as the same set, and its edits count."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import write_series
+from PIL import Image
+
+from medgan_pl.data.datamodule import ImageDataModule
+from medgan_pl.data.files.csv_table import read_csv
+from medgan_pl.data.files.listing import Wanted
+from medgan_pl.data.intensity import FullRange, Window
+from medgan_pl.data.modalities import CT, XRay
+from medgan_pl.inspect.listed import write_table
+
+FILMS = ("NORMAL", "PNEUMONIA")
+
+
+def films(root: Path) -> Path:
+    for i in range(30):
+        folder = root / FILMS[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 255, (16, 16)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"person{i // 2}_{i}.png")
+    return root
+
+
+def read(root: Path, cache: Path, **options) -> ImageDataModule:
+    options = {"modality": XRay(), "intensity": FullRange(), "size": 8, "max_corrupt": 0.1, **options}
+    data = ImageDataModule(root=str(root), cache={"dir": str(cache)}, **options)
+    data.setup()
+    return data
+
+
+def facts(data: ImageDataModule) -> dict[str, tuple]:
+    """Return for each file its class and split, and those of one patient."""
+    people: dict[str, set[str]] = {}
+    for record in data.records:
+        people.setdefault(record.patient, set()).add(record.paths[0].name)
+    return {r.paths[0].name: (r.label, r.split, frozenset(people[r.patient])) for r in data.records}
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+
+
+def test_the_same_set_comes_back_and_an_edit_counts(tmp_path: Path) -> None:
+    root, table = films(tmp_path / "films"), tmp_path / "dataset.csv"
+    (root / "NORMAL" / "broken.png").write_bytes(b"no film")
+    before = read(root, tmp_path / "cache")
+    assert write_table(before, table)
+    rows = rows_of(table)
+    assert [row["why"] for row in rows if row["use"] == "no"] == [before.unusable["NORMAL/broken.png"]]
+    assert not any("person" in row["patient"] for row in rows)  # a hash
+    for split in ("folders", "patient"):
+        again = read(table, tmp_path / "cache", split=split)
+        assert facts(again) == facts(before)
+        assert "left out: 1 rows of use=no" in again.source.title
+    first, second = [row for row in rows if row["use"] == "yes"][:2]
+    first["label"], second["use"] = "PNEUMONIA", "no"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(first))
+        writer.writeheader()
+        writer.writerows(rows)
+    edited = table.read_text(encoding="utf-8")
+    changed = facts(read(table, tmp_path / "cache", split="folders"))
+    assert len(changed) == 29
+    assert changed[Path(first["image"]).name][0] == "PNEUMONIA"
+    assert Path(second["image"]).name not in changed
+    assert not write_table(read(table, tmp_path / "cache", split="folders"), table)  # the user's edits stay
+    assert table.read_text(encoding="utf-8") == edited
+
+
+def test_series_come_back_by_folder_or_by_file(tmp_path: Path) -> None:
+    hu = np.random.default_rng(0).integers(-1000, 400, (3, 12, 12)).astype(np.float32)
+    for i in range(12):
+        (tmp_path / "ct" / f"p{i}").mkdir(parents=True)
+        write_series(tmp_path / "ct" / f"p{i}", hu + i, patient_id=f"SECRET{i}", series_uid=f"1.2.{i}")
+    (tmp_path / "ct" / "p0" / "other").mkdir()
+    write_series(tmp_path / "ct" / "p0" / "other", hu + 50, patient_id="SECRET0", series_uid="1.3", RescaleType="Z_EFF")
+    options = {"modality": CT(), "intensity": Window([[-1000, 400]]), "classes": "none", "crop": False}
+    before = read(tmp_path / "ct", tmp_path / "cache", **options)
+    write_table(before, tmp_path / "dataset.csv")
+    rows = rows_of(tmp_path / "dataset.csv")
+    assert "SECRET" not in (tmp_path / "dataset.csv").read_text(encoding="utf-8")
+    assert sum(Path(row["image"]).is_dir() for row in rows) == 11  # p0 holds another series too: a row for each file
+    assert {row["why"] for row in rows if row["use"] == "no"} == {"passed over: see report.txt"}
+    again = read(tmp_path / "dataset.csv", tmp_path / "cache", split="folders", **options)
+    assert facts(again) == facts(before)
+    assert len(again.records) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("image,use\na.png,maybe\n", ValueError, "column `use` must be yes or no, got something else on 1 lines, first 2"),
+        ("image,use\na.png,no\n", FileNotFoundError, "must have a row whose column `use` is not no, got none of 1"),
+    ],
+)
+def test_mistakes_in_the_column_use(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(error, match=re.escape(words)):
+        read_csv(tmp_path / "t.csv", Wanted(XRay().takes, ""))
