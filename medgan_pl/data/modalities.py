@@ -85,15 +85,19 @@ class Volumes:
     """The common part of CT and MRI: volumes as DICOM series, NIfTI, NRRD or MetaImage.
 
     `series`, `image_type`, `volume`: the choice of DICOM series, see `readers.anatomy.Choice`. Raise ValueError as it does.
+    `straighten`: resample slices of a tilted gantry or at uneven steps to a straight grid, see `readers.straight`.
     """
 
     name: str
     spatial_dims, kinds = 3, "NIfTI, NRRD, MetaImage volumes or DICOM series"
 
-    def __init__(self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None) -> None:
+    def __init__(
+        self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False
+    ) -> None:
         self.choice = Choice(series, image_type, volume)
         self.series, self.image_type, self.volume = series, image_type, volume
-        self.settings: dict[str, Any] = {"modality": self.name}
+        self.straighten = straighten
+        self.settings: dict[str, Any] = {"modality": self.name, **({"straighten": True} if straighten else {})}
 
     def takes(self, path: Path) -> bool:
         return path.name.lower().endswith((*NIFTI, *ITK)) or (path.suffix.lower() not in PICTURES and is_dicom(path))
@@ -105,14 +109,14 @@ class Volumes:
         name = item.paths[0].name.lower()
         if name.endswith(NIFTI):
             return read_nifti(item.paths[0], item.part)
-        return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths, item.part)
+        return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths, item.part, self.straighten)
 
     def read_mask(self, item: Item) -> Scan:
         return Volumes.read(self, item)  # nothing that corrects or checks intensities
 
     def choosing(self, series: str | None) -> Self:
         other = copy(self)
-        Volumes.__init__(other, series, self.image_type, self.volume)
+        Volumes.__init__(other, series, self.image_type, self.volume, self.straighten)
         other.settings = self.settings
         return other
 
@@ -156,8 +160,10 @@ class Heads:
 class HeadCT(Heads, CT):
     """CT in HU. The embedded cohort shows the head, on the same grid as MRI."""
 
-    def __init__(self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None) -> None:
-        super().__init__(series, image_type, volume)
+    def __init__(
+        self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False
+    ) -> None:
+        super().__init__(series, image_type, volume, straighten)
         self.settings |= {"head": True}  # the cohort's image differs from that of the chest
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
@@ -177,9 +183,9 @@ class MRI(Heads, Volumes):
 
     def __init__(
         self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None,
-        image_type: str | None = None, volume: str | int | None = None,
+        image_type: str | None = None, volume: str | int | None = None, straighten: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(series, image_type, volume)
+        super().__init__(series, image_type, volume, straighten)
         check_times(tr_ms, te_ms, ti_ms)
         if bias_field:
             simple_itk()

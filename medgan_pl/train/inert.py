@@ -22,6 +22,7 @@ OF_FILES = (
     "modality.series",
     "modality.image_type",
     "modality.volume",
+    "modality.straighten",
     "modality.voi",
     "beside.source.root",
     "beside.mask.root",

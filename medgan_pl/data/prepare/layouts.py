@@ -112,7 +112,9 @@ class Layout(ABC):
 
 
 def check_thick(scan: Scan) -> None:
-    """Raise ScanError for a single slice, which is no volume."""
+    """Raise ScanError for a single slice, and for slices that are on no straight, even grid: they are no volume."""
+    if scan.loose is not None:
+        raise ScanError(scan.loose)
     if 1 in scan.pixels.shape:
         raise ScanError("a volume must have two slices or more along each axis, got one; image.spatial_dims=2 trains on single slices")
 
@@ -187,6 +189,8 @@ class Slices(Layout):
         }  # fmt: skip
 
     def cut(self, scan: Scan, fill: float) -> Cut:
+        if scan.loose is not None and scan.acquired != self.stacked_axis:
+            raise ScanError(f"only the slices that were acquired can be used (data.slices.axis): {scan.loose}")
         count = scan.pixels.shape[self.stacked_axis]
         first, end = (round(share * count) for share in self.part)
         volume = self.arranged(scan.pixels)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)

@@ -49,6 +49,8 @@ class Scan:
     - `bits`: bits of a stored integer; None for floating point.
     - `synthetic`: true if the file is marked as generated.
     - `beside`: companions on the same grid (data/companion.py).
+    - `loose`: the reason why slices are on no straight, even grid. They are good as single slices along the first axis of the
+      series, `acquired`; `affine` is then only near the truth. None for a volume.
     - `notes`: what the user should know about the file, a sentence each.
     """
 
@@ -60,6 +62,8 @@ class Scan:
     synthetic: bool = False
     beside: "tuple[Scan, ...]" = ()
     notes: tuple[str, ...] = ()
+    loose: str | None = None
+    acquired: int = 0
 
 
 def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from medgan_pl.data.readers.frames import Frames, slices_of
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.scan import MAX_SLANT_DEG, Scan, ScanError, bound, canonical, spacing_of
 from medgan_pl.data.readers.stacks import SAME_PLACE_MM, directions, in_order, volumes_of
+from medgan_pl.data.readers.straight import RAS, affine_lps, made_straight, near
 
 CALIBRATED = ("CT", "PT")  # HU, Bq/ml: without a rescale the values are raw
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -19,32 +20,42 @@ NO_IMAGE = "no image (a report, a plan, a directory)"
 UNEVEN_MM, UNEVEN_SHARE = 0.06, 0.01
 
 
+class Loose(ScanError):
+    """Slices that are on no even, straight grid, or whose thickness is unknown: good one by one, and no volume."""
+
+
 def slices_in(paths: Sequence[Path], part: int | None = None) -> list[Header]:
     """Return the headers of the slices of a volume in order; each frame of a multi-frame file is a slice. `part` as in `read_series`."""
     slices = slices_of([read_header(path) for path in sorted(paths)])
     return in_order(slices) if part is None else volumes_of(slices)[part]
 
 
-def read_series(paths: Sequence[Path], part: int | None = None) -> Scan:
+def read_series(paths: Sequence[Path], part: int | None = None, straighten: bool = False) -> Scan:
     """Return the volume of one series' files (in any order), in HU (CT) or native units, with the axes of scan.canonical.
 
-    Raise ScanError for slices of different kinds, without position, twice at one place, missing, unevenly spaced (by more than 1 % of the
-    step and 0.06 mm), a tilted gantry, color, MONOCHROME1, CT and PET without a rescale; NoDecoder if the decoder for the compression
-    is not installed. `part`: the place of the volume among those of the series (`stacks.volumes_of`); None: its only one. A single slice
-    has its depth from SliceThickness, else SpacingBetweenSlices. Messages count slices from 1 along the normal. Memory: the volume, one
-    byte a voxel for padding, one slice; the pixels of a multi-frame file.
+    Raise ScanError for slices of different kinds, without position, twice at one place, color, MONOCHROME1, CT and PET without a
+    rescale; NoDecoder if the decoder for the compression is not installed. `part`: the place of the volume among those of the series
+    (`stacks.volumes_of`); None: its only one. A single slice has its depth from SliceThickness, else SpacingBetweenSlices. Messages
+    count slices from 1 along the normal. Memory: the volume, one byte a voxel for padding, one slice; the pixels of a multi-frame file.
+
+    Slices of a tilted gantry, at uneven steps (by more than 1 % of the step and 0.06 mm), with a gap, or of unknown thickness are
+    `loose`; `straighten` resamples those of a tilted gantry and at uneven steps to a straight grid.
     """
     if not paths:
         raise ScanError("a series must have at least one file, got none")
     headers = slices_in(paths, part)
     try:
         check_alike(headers)
-        affine = grid(headers)
+        affine, loose = grid_or_near(headers)
         bound((len(headers), headers[0].rows, headers[0].columns), np.dtype(np.float32).itemsize)
         volume, padding, bits = stack(headers)
     except ScanError as error:  # its place in the order of slices becomes that in the order of `paths`
         place = None if error.file is None else list(paths).index(headers[error.file].path)
         raise ScanError(str(error), place) from None
+    notes = () if loose is None else (f"{loose.partition(';')[0]}; in 2-D each slice is used as it is",)
+    if loose is not None and straighten and len(headers) > 1:
+        volume, padding, affine, notes = made_straight(headers, volume, padding, loose)
+        loose = None
     turned, turned_affine = canonical(volume, affine)
     return Scan(
         turned,
@@ -53,7 +64,21 @@ def read_series(paths: Sequence[Path], part: int | None = None) -> Scan:
         padding=None if padding is None else canonical(padding, affine)[0],
         bits=bits,
         synthetic=any(header.synthetic for header in headers),
+        notes=notes,
+        loose=loose,
+        acquired=int(np.abs(np.linalg.solve(affine[:3, :3], turned_affine[:3, :3]))[0].argmax()),
     )
+
+
+def grid_or_near(headers: Sequence[Header]) -> tuple[np.ndarray, str | None]:
+    """Return the affine of `grid` and None; for slices on no even, straight grid one near it, and the reason.
+
+    Raise ScanError for slices that are no volume at all, two at one place.
+    """
+    try:
+        return grid(headers), None
+    except Loose as error:
+        return RAS @ affine_lps(headers, near(headers)), str(error)
 
 
 def check_alike(headers: Sequence[Header]) -> None:
@@ -100,12 +125,12 @@ def check_same(headers: Sequence[Header]) -> None:
 
 def grid(headers: Sequence[Header]) -> np.ndarray:
     """Return (slice, row, column) -> RAS mm, (4, 4), of ordered slices; raise ScanError unless they lie on an even, straight grid."""
-    across, down, normal = directions(headers[0])
+    normal = directions(headers[0])[2]
     positions = np.array([header.position for header in headers])  # (n, 3)
     if len(headers) == 1:
         depth = headers[0].thickness_mm or headers[0].between_mm
         if depth is None:
-            raise ScanError("a single slice must state its thickness, got neither SliceThickness nor SpacingBetweenSlices")
+            raise Loose("a single slice must state its thickness, got neither SliceThickness nor SpacingBetweenSlices")
         step = normal * depth
     else:
         steps = np.diff(positions @ normal)
@@ -113,22 +138,19 @@ def grid(headers: Sequence[Header]) -> np.ndarray:
         step = (positions[-1] - positions[0]) / (len(headers) - 1)
         tilt = np.degrees(np.arctan2(np.linalg.norm(step - (step @ normal) * normal), step @ normal))
         if tilt > MAX_SLANT_DEG:
-            raise ScanError(
+            raise Loose(
                 f"slices must be stacked along their normal within {MAX_SLANT_DEG:g}°, got {tilt:.1f}° (a tilted gantry); "
-                "resample the series to a straight grid, or convert it with dcm2niix"
+                "set data.modality.straighten=true to resample it in 3-D, or convert it with dcm2niix"
             )
         refuse_gaps(steps)
         off = np.abs(positions - positions[0] - np.arange(len(headers))[:, None] * step).max()
         if off > max(UNEVEN_MM, UNEVEN_SHARE * np.linalg.norm(step)) + 1e-6:
-            raise ScanError(
+            raise Loose(
                 f"slices must be evenly spaced within {UNEVEN_SHARE:.0%} of their distance (or {UNEVEN_MM:g} mm), got distances "
-                f"from {steps.min():.4g} to {steps.max():.4g} mm and positions {off:.2g} mm off; resample the series to "
-                "an even grid, or convert it with dcm2niix"
+                f"from {steps.min():.4g} to {steps.max():.4g} mm and positions {off:.2g} mm off; "
+                "set data.modality.straighten=true to resample it in 3-D, or convert it with dcm2niix"
             )
-    row_mm, column_mm = headers[0].pixel_spacing_mm
-    affine = np.eye(4)
-    affine[:3] = np.column_stack([step, down * row_mm, across * column_mm, positions[0]])
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS -> RAS
+    return RAS @ affine_lps(headers, step)
 
 
 def refuse_doubles(headers: Sequence[Header], steps: np.ndarray) -> None:
@@ -155,7 +177,7 @@ def refuse_gaps(steps: np.ndarray) -> None:
     if len(gaps):
         n, count = int(gaps[0]) + 1, int(missing[gaps[0]])
         more = f"; {len(gaps) - 1} more gaps" if len(gaps) > 1 else ""
-        raise ScanError(
+        raise Loose(
             f"a gap of {steps[gaps[0]]:.4g} mm between slices {n} and {n + 1} where {usual:.4g} mm is usual: "
             f"{count} slice{'s' if count > 1 else ''} missing{more}",
             n - 1,
