@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
+from medgan_pl.data.files.names import ITK, MGH, NIFTI, PAIRS, PICTURES, VOLUMES
 from medgan_pl.data.files.records import Item, is_dicom
 from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, Unit
 from medgan_pl.data.modality import Modality
@@ -20,7 +20,8 @@ from medgan_pl.data.readers.bias_field import even, simple_itk
 from medgan_pl.data.readers.dicom import read_film
 from medgan_pl.data.readers.gather import Gathered, gather_films, gather_volumes
 from medgan_pl.data.readers.itk import read_itk
-from medgan_pl.data.readers.nifti import read_nifti
+from medgan_pl.data.readers.mgh import read_mgh
+from medgan_pl.data.readers.nifti import heads_pair, read_nifti
 from medgan_pl.data.readers.pictures import read_picture
 from medgan_pl.data.readers.scan import Scan, centered_affine
 from medgan_pl.data.readers.series import read_series
@@ -89,7 +90,7 @@ class Volumes:
     """
 
     name: str
-    spatial_dims, kinds = 3, "NIfTI, NRRD, MetaImage volumes or DICOM series"
+    spatial_dims, kinds = 3, "NIfTI, NRRD, MetaImage, MGZ volumes or DICOM series"
 
     def __init__(
         self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False
@@ -100,7 +101,10 @@ class Volumes:
         self.settings: dict[str, Any] = {"modality": self.name, **({"straighten": True} if straighten else {})}
 
     def takes(self, path: Path) -> bool:
-        return path.name.lower().endswith((*NIFTI, *ITK)) or (path.suffix.lower() not in PICTURES and is_dicom(path))
+        name = path.name.lower()
+        if name.endswith(PAIRS):
+            return heads_pair(path)
+        return name.endswith(VOLUMES) or (path.suffix.lower() not in PICTURES and is_dicom(path))
 
     def gather(self, items: Sequence[Item]) -> Gathered:
         return gather_volumes(items, self.name, self.choice)
@@ -109,6 +113,8 @@ class Volumes:
         name = item.paths[0].name.lower()
         if name.endswith(NIFTI):
             return read_nifti(item.paths[0], item.part)
+        if name.endswith(MGH):
+            return read_mgh(item.paths[0])
         return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths, item.part, self.straighten)
 
     def read_mask(self, item: Item) -> Scan:
@@ -224,7 +230,7 @@ def without_air(item: Item, low: float, minimum: float) -> str | None:
 
 def says_modality(item: Item) -> bool:
     """Return True if the files name their modality, as DICOM does; the scan was then chosen by it."""
-    return not item.paths[0].name.lower().endswith((*NIFTI, *ITK))
+    return not item.paths[0].name.lower().endswith(VOLUMES)
 
 
 def reader_of_masks(modality: Modality) -> Modality:

@@ -12,11 +12,12 @@ from medgan_pl.data.export.derived import write_derived
 from medgan_pl.data.export.nifti import write_nifti
 from medgan_pl.data.export.origin import Facts, Provenance
 from medgan_pl.data.export.pictures import write_png, write_tiff
-from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
+from medgan_pl.data.files.names import MGH, NIFTI, PICTURES, VOLUMES
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import GRAY_LEVELS
 from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.itk_headers import meta_fields, meta_layout, nrrd_fields, nrrd_layout
+from medgan_pl.data.readers.mgh import mgh_affine
 from medgan_pl.data.readers.nifti import affine_of, header_of
 from medgan_pl.data.readers.scan import Scan
 from medgan_pl.data.readers.series import grid, slices_in
@@ -44,8 +45,7 @@ def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: 
     """
     if scan.affine is not None:
         frame = frame_of(item.paths, scan.affine, item.part)
-        files = item.paths[0].name.lower().endswith((*NIFTI, *ITK))
-        if files:
+        if item.paths[0].name.lower().endswith(VOLUMES):
             return AsNifti(frame, factors)
         return AsSeries(frame, factors, [header.path for header in slices_in(item.paths, item.part)], settings, note)
     return AsPicture(scan) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings, note)
@@ -170,8 +170,9 @@ class Frame:
 def frame_of(paths: Sequence[Path], canonical: np.ndarray, part: int | None = None) -> Frame:
     """Return the frame of the volume in these files. Raise ScanError as their reader does."""
     name = paths[0].name.lower()
-    if name.endswith((*NIFTI, *ITK)):
-        affine = nifti_affine(paths[0]) if name.endswith(NIFTI) else itk_affine(paths[0])
+    if name.endswith(VOLUMES):
+        reader = nifti_affine if name.endswith(NIFTI) else mgh_affine if name.endswith(MGH) else itk_affine
+        affine = reader(paths[0])
         return Frame.of(affine[:, [2, 1, 0, 3]], canonical)
     return Frame.of(grid(slices_in(paths, part)), canonical)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medgan_pl.data.files.listing import SPLIT_NAMES, Listing, Wanted, below_images
 from medgan_pl.data.files.mask_names import masks_among
-from medgan_pl.data.files.names import ITK, NIFTI, PICTURES
+from medgan_pl.data.files.names import PICTURES, VOLUMES
 from medgan_pl.data.files.pairs import masks_of
 from medgan_pl.data.files.people import FEW_EACH, MANY, are_people
 from medgan_pl.data.files.records import Item
@@ -69,7 +69,7 @@ def way_out(files: Sequence[Path]) -> str:
     """Return which data set reads images that this one does not take, "" for other files."""
     names = [path.name.lower() for path in files]
     said = ""
-    if any(name.endswith((*NIFTI, *ITK)) for name in names):
+    if any(name.endswith(VOLUMES) for name in names):
         said += "; data=ct and data=mri read NIfTI, NRRD, MetaImage and DICOM series"
     if any(name.endswith(PICTURES) for name in names):
         said += "; data=xray reads pictures (PNG, JPEG, TIFF) and DICOM"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medgan_pl.data.files.headless import begins_as_dicom
-from medgan_pl.data.files.names import DICOMS, ITK, OTHERS, PICTURES, bare
+from medgan_pl.data.files.names import DICOMS, HEADED, OTHERS, PICTURES, bare
 from medgan_pl.data.files.people import person
 
 
@@ -87,7 +87,7 @@ def names_below(root: Path, scans: Sequence[Sequence[Path]]) -> list[str]:
     inside, names = Counter(folder for paths in scans for folder in paths[0].parents), []
     for paths in scans:
         first = paths[0].relative_to(root) if root.is_dir() else Path(root.name)
-        headed = first.name.lower().endswith(ITK)  # two files, and no series: a header and its data
+        headed = first.name.lower().endswith(HEADED)  # two files, and no series: a header and its data
         alone = len(paths) > 1 and not headed and inside[paths[0].parent] == 1
         names.append((first.parent.as_posix() if first.parent != Path() else root.name) if alone else bare(first.as_posix()))
     return names

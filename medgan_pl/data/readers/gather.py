@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medgan_pl.data.files.names import DICOMS, ITK, NIFTI
+from medgan_pl.data.files.names import DICOMS, HEADED, NIFTI
 from medgan_pl.data.files.records import Item, is_dicom, several
 from medgan_pl.data.readers.anatomy import Choice
 from medgan_pl.data.readers.films import no_films
@@ -190,7 +190,7 @@ def with_data(items: Sequence[Item]) -> tuple[list[Item], dict[str, str]]:
     found, unusable = [], {}
     for item in items:
         try:
-            detached = item.paths[0].name.lower().endswith(ITK)
+            detached = item.paths[0].name.lower().endswith(HEADED)
             found.append(item.merged(item.name, files_of(item.paths[0])) if detached else item)
         except ScanError as error:
             unusable[item.name] = str(error)

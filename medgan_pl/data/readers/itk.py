@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from medgan_pl.data.files.names import PAIRS
 from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.itk_headers import (
     LPS,
@@ -22,7 +23,7 @@ from medgan_pl.data.readers.itk_headers import (
     nrrd_fields,
     nrrd_layout,
 )
-from medgan_pl.data.readers.nifti import array_of, scan_of
+from medgan_pl.data.readers.nifti import array_of, data_of, scan_of
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
 NRRD_SPACES |= {"ras": (1.0, 1.0, 1.0), "las": (-1.0, 1.0, 1.0), "lps": LPS}
@@ -44,10 +45,12 @@ def read_itk(path: Path) -> Scan:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the file and, if its header names one, its data file; if the header cannot be read, only the file.
+    """Return the file and, if its header has one, its data file; if the header cannot be read, only the file.
 
     Raise ScanError if the data file does not exist: many images may have the same header.
     """
+    if path.name.lower().endswith(PAIRS):
+        return (path, data_of(path))
     try:
         with regular(path).open("rb") as file:
             nrrd = file.peek(4)[:4] == b"NRRD"

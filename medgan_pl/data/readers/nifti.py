@@ -2,6 +2,7 @@
 
 import io
 import math
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -9,6 +10,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 
+from medgan_pl.data.readers.geometry_notes import doubts_about
 from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.scan import Scan, ScanError, bound, canonical, spacing_of
 from medgan_pl.data.readers.stacks import SEVERAL
@@ -19,11 +21,12 @@ MAX_OFFSET = 2**24  # bytes of header and extensions (of other programs) before 
 MAX_TAIL = 4096  # writers pad to a disk block; with more, the header claims too few voxels
 MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's values lie beyond these: the scaling is broken
 MAX_MM = 1e6  # a kilometer from the scanner's center
-SAME_SHARE = 0.01  # sides of a voxel that differ by less are the same: headers round them
 
 
 def read_nifti(path: Path, part: int | None = None) -> Scan:
-    """Return the volume at `path`: NIfTI-1 or -2 in one file, gzip or not, either byte order; scl_slope and scl_inter are applied.
+    """Return the volume at `path`: NIfTI-1 or -2 in one file, or the header of a .hdr/.img pair; gzip or not, either byte order.
+
+    scl_slope and scl_inter are applied.
 
     `part` is the place of the volume in a file that holds several; None refuses such a file.
     The affine is the sform if it is set, else the qform, in mm. The content, not the name, decides whether it is gzip.
@@ -39,11 +42,15 @@ def read_nifti(path: Path, part: int | None = None) -> Scan:
         bound(shape, dtype.itemsize)
         slope, inter = scaling_of(header)
         affine = affine_of(header)
-        notes = doubts_about(header, affine)
-        skip(stream, offset_of(header) - begun)
+        notes = doubts_about(header, affine, MILLIMETERS[int(header["xyzt_units"]) & 7])
         size, before = math.prod(shape) * dtype.itemsize, part or 0
-        skip(stream, before * size)
-        stored = array_of(stream, dtype, shape, MAX_TAIL, (count - before - 1) * size)
+        with ExitStack() as stack:
+            gap = offset_of(header) - begun
+            if is_pair(header):
+                stream, gap = unpacked(stack.enter_context(regular(data_of(path)).open("rb"))), offset_of(header)
+            skip(stream, gap)
+            skip(stream, before * size)
+            stored = array_of(stream, dtype, shape, MAX_TAIL, (count - before - 1) * size)
     return replace(scan_of(stored, affine, slope, inter, bytes(header["descrip"]).startswith(b"SYNTHETIC")), notes=notes)
 
 
@@ -65,13 +72,40 @@ def header_of(stream: BinaryIO) -> tuple[nib.Nifti1Header, int]:
         raise ScanError(f"truncated: a header has {size} bytes, got {len(block)}; copy the file again")
     header = HEADERS[size](block, order, check=False)
     magic = bytes(header["magic"])[:3]
-    if magic in (b"ni1", b"ni2"):
-        raise ScanError("the header of a .hdr/.img pair; save it as one .nii file")
-    if magic not in (b"n+1", b"n+2"):
+    if magic not in (b"n+1", b"n+2", b"ni1", b"ni2"):
         raise ScanError(
-            "not a NIfTI file: its magic must be n+1 or n+2 (ANALYZE does not define left and right; convert it from the source)"
+            "not a NIfTI file: its magic must be n+1, n+2, ni1 or ni2 (ANALYZE does not define left and right; convert it from the source)"
         )
     return header, size
+
+
+def unpacked(file: BinaryIO) -> BinaryIO:
+    """Return the content of a file, inflated if it is gzip."""
+    return io.BufferedReader(Inflated(file), PIECE) if file.peek(2)[:2] == b"\x1f\x8b" else file
+
+
+def is_pair(header: nib.Nifti1Header) -> bool:
+    return bytes(header["magic"])[:3] in (b"ni1", b"ni2")
+
+
+def heads_pair(path: Path) -> bool:
+    """Return True for the header of a NIfTI pair; other programs, such as ENVI and ANALYZE, also name their headers .hdr."""
+    try:
+        with regular(path).open("rb") as file:
+            return is_pair(header_of(unpacked(file))[0])
+    except (ScanError, PermissionError):
+        return False
+
+
+def data_of(path: Path) -> Path:
+    """Return the data file of a pair's header: .img for .hdr, in either case. Raise ScanError if there is none."""
+    if not path.name.lower().endswith((".hdr", ".hdr.gz")):
+        raise ScanError("the header of a .hdr/.img pair; name them so, or save it as one .nii file")
+    start = path.name[: path.name.lower().rindex(".hdr")]
+    for ending in (".img", ".IMG", ".img.gz", ".IMG.GZ", ".img.GZ"):
+        if (found := path.with_name(start + ending)).is_file():
+            return found
+    raise ScanError("the .img file of this .hdr is not in its folder; copy both")
 
 
 def kind_of(header: nib.Nifti1Header) -> np.dtype:
@@ -120,7 +154,7 @@ def scaling_of(header: nib.Nifti1Header) -> tuple[float, float]:
 
 def offset_of(header: nib.Nifti1Header) -> int:
     """Return the byte at which the data begin."""
-    offset, minimum = float(header["vox_offset"]), int(header["sizeof_hdr"]) + 4
+    offset, minimum = float(header["vox_offset"]), 0 if is_pair(header) else int(header["sizeof_hdr"]) + 4
     if not (minimum <= offset <= MAX_OFFSET and offset == int(offset)):
         raise ScanError(f"vox_offset must be a whole number from {minimum} to {MAX_OFFSET}, got {offset:g}; the header is damaged")
     return int(offset)
@@ -142,29 +176,6 @@ def affine_of(header: nib.Nifti1Header) -> np.ndarray:
     except (ValueError, nib.spatialimages.HeaderDataError):
         raise ScanError("the qform must be a rotation with positive pixdim, got none; the position of the voxels is unknown") from None
     return affine
-
-
-def doubts_about(header: nib.Nifti1Header, affine: np.ndarray) -> tuple[str, ...]:
-    """Return notes about an sform, the `affine` (4, 4) in mm, that disagrees with pixdim or with a qform of the same code."""
-    unit = MILLIMETERS[int(header["xyzt_units"]) & 7]
-    if header["sform_code"] <= 0 or not np.isfinite(affine).all():
-        return ()
-    by_sform, by_pixdim = np.linalg.norm(affine[:3, :3], axis=0), np.abs(np.asarray(header["pixdim"][1:4], np.float64)) * unit
-    stated = np.isfinite(by_pixdim) & (by_pixdim > 0)  # a pixdim of 0 says nothing
-    if (np.abs(by_pixdim - by_sform)[stated] > SAME_SHARE * by_sform[stated]).any():
-        sides = [" × ".join(f"{side:.4g}" for side in sizes) for sizes in (by_sform, by_pixdim)]
-        return (f"its sform and its pixdim disagree: voxels of {sides[0]} mm by the sform, which is used, and {sides[1]} mm by pixdim",)
-    if header["qform_code"] != header["sform_code"] or not stated.all():
-        return ()  # of two codes, one may lead to a template
-    try:
-        other = np.array(header.get_qform(), np.float64)
-    except (ValueError, nib.spatialimages.HeaderDataError):
-        return ()
-    other[:3] *= unit
-    ends = np.maximum(np.asarray(header["dim"][1:4], np.float64), 1) - 1
-    corners = np.array(np.meshgrid(*[(0, end) for end in ends], [1], indexing="ij")).reshape(4, -1)
-    off = float(np.abs((affine - other) @ corners).max())
-    return (f"its sform and its qform disagree by up to {off:.4g} mm; the sform is used",) if off > by_sform.min() / 2 else ()
 
 
 def skip(stream: BinaryIO, count: int) -> None:
