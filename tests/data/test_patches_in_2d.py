@@ -136,7 +136,7 @@ def test_the_noise_of_a_dose_is_that_of_the_whole_slice(tmp_path) -> None:
     """A patch inside a body has the noise that the body's rays have, and not that of a body as small as the patch."""
     water = np.zeros((2, 64, 64), np.int16)
     for number in range(3):
-        water[:, 0, 0] = number + 1
+        water[:, 0, :9] = -np.arange(9) - number  # not a mask's few values
         write_series(tmp_path / "ct" / f"p{number}", water, patient_id=f"p{number}", series_uid=f"1.{number}", spacing_mm=(2.5, 2.0, 2.0))
     degrade = DoseNoise(windows_hu=[[-1000, 1000]], pixel_mm=2.0, photons=1000)
     settings = {"size": 16, "patches": 4, "spacing_mm": 2.0, "fractions": [0.34, 0.33, 0.33], "degrade": degrade}
