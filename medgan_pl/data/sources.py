@@ -24,7 +24,7 @@ from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.films import PROJECTIONS
-from medgan_pl.data.readers.header import ILLEGIBLE, PATIENT, read_patient
+from medgan_pl.data.readers.patient import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
@@ -74,7 +74,7 @@ class FileSource:
     - `patient_pattern`: finds the patient in a path; None: `people.person` does.
     - `files`: a regular expression that selects files by their paths.
     - `classes`: True if folders are classes. `splits`: True to keep the splits of the files' layout.
-    - `covariates`: columns of a CSV, or facts of DICOM headers (`readers.header.PATIENT`), that each record must have.
+    - `covariates`: columns of a CSV, or facts of DICOM headers (`readers.patient.PATIENT`), that each record must have.
 
     The table of records is stored in `folder` until the size or the time of change of a file differs, so that the headers of 100,000
     slices are read once. Identities of patients are not stored.

@@ -19,7 +19,7 @@ from medgan_pl.data.files.csv_table import read_csv
 from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.data.phantom import draw_patient
-from medgan_pl.data.readers.header import read_patient
+from medgan_pl.data.readers.patient import read_patient
 
 
 def table(root: Path, rows: dict[int, str], header: str = "image,patient,age,sex,icu") -> Path:
