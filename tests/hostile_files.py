@@ -186,10 +186,11 @@ def places(*mm, across=0.0):
 
 
 def copied(root):
-    series()(root)
+    """A series with one slice twice, which is read once."""
+    expected = series()(root)
     first = next((root / "bad").iterdir())
     (root / "bad" / "copy.dcm").write_bytes(first.read_bytes())
-    return {}
+    return expected
 
 
 def x_ray(expected=None, stored=FILM, **tags):

@@ -38,7 +38,7 @@ def test_masks_alone_are_refused_until_they_are_chosen(tmp_path):
 def test_what_is_odd_is_said_in_the_log(tmp_path, monkeypatch):
     write(tmp_path / "ct", masks=0)
     for i in range(2):
-        write_nifti(tmp_path / "ct" / f"q{i}" / "ct.nii.gz", hu(i, SHAPE), (9.0, 1.0, 1.0))
+        write_nifti(tmp_path / "ct" / f"q{i}" / "ct.nii.gz", hu(9 + i, SHAPE), (9.0, 1.0, 1.0))
     data = module(tmp_path / "ct")
     odd = [line for line in data.describe() if line.startswith("WARNING: odd")]
     assert len(odd) == 2

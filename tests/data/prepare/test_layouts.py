@@ -265,7 +265,9 @@ def test_settings_tell_layouts_apart():
     assert len({str(layout.settings) for layout in layouts}) == len(layouts)
 
 
-def test_a_single_voxel_is_a_volume_too():
+def test_a_single_voxel_is_a_slice_and_no_volume():
     tiny = volume((1, 1, 1), values=np.ones((1, 1, 1)))
-    for layout in (slices((8, 8)), LAYOUTS[1], LAYOUTS[4]):
-        assert np.isfinite(layout.cut(tiny, 0.0).pixels.numpy()).all()
+    assert np.isfinite(slices((8, 8)).cut(tiny, 0.0).pixels.numpy()).all()
+    for layout in (LAYOUTS[1], LAYOUTS[4]):
+        with pytest.raises(ScanError, match="two slices or more along each axis"):
+            layout.cut(tiny, 0.0)
