@@ -18,8 +18,8 @@ from medgan_pl.data.files.columns import check_names, tabulated
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.records import Record, fingerprint
 from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_copies, without_duplicates
-from medgan_pl.data.image_table import Crops, Degrade, Rows, Table, inverse_of
-from medgan_pl.data.insides import Insides
+from medgan_pl.data.image_table import Degrade, Table, inverse_of
+from medgan_pl.data.insides import gathering
 from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.oddities import warnings
@@ -178,8 +178,27 @@ class ImageDataModule(StreamedDataModule):
         self.read()
         if line := checks.unusable_line(self.unusable, len(self.table) + len(self.source.unusable), self.max_corrupt):
             rank_zero_only(logging.getLogger(__name__).warning)("continuing without %s", line)
+        checks.check_scans(self.table, {} if self.phantom else self.companions, self.cache)
+        records, counts = self.divided()
+        self.image_records = np.repeat(np.arange(len(records)), counts)
+        splits = np.array([r.split for r in records])[self.image_records]
+        self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}
+        if self.split == "none":
+            self.rows["val"] = self.rows["train"]
+        if not (len(self.rows["train"]) and len(self.rows["val"])):
+            raise ValueError(f"train and val must each hold a usable image, got {self.sizes()} from {self.source.title}")
+        self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
+        entries = [self.cache.entries[r.digest] for r in records if r.split == "train"]
+        self.inverse = inverse_of(entries, self.modality.name, self.layout.directions)
+        checks.check_pixels(self.degrade, self.inverse.spacing_mm)
+        self.measure_covariates(records)
+        shape = (sum(self.parts.values()), *self.size)
+        self.gather, self.inside = gathering(self.cache, [r.digest for r in records], counts, shape, self.patches, self.seed)
+        self.records = records
+
+    def divided(self) -> tuple[list[Record], list[int]]:
+        """Return the images' records with their splits, and the number of images of each; `found` and `left_out` say what is left out."""
         cache = self.cache
-        checks.check_scans(self.table, {} if self.phantom else self.companions, cache)
         kept = [record for record in self.table if record.name not in self.unusable]
         found = usable(kept, cache, chosen=self.source.chosen, title=self.source.title)
         divided = assigned(found.records, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
@@ -192,29 +211,7 @@ class ImageDataModule(StreamedDataModule):
         counts = [max(1, self.patches) * cache.entries[r.digest]["shape"][0] for r in records]
         rest = (self.source.skipped, len(found.records) - len(single), self.source.nameless, self.source.doubts, found.lines)
         self.found = summary.Found(records, counts, cache, self.unusable, *rest, copies=len(single) - whole)
-        self.image_records = np.repeat(np.arange(len(records)), counts)
-        splits = np.array([r.split for r in records])[self.image_records]
-        self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}
-        if self.split == "none":
-            self.rows["val"] = self.rows["train"]
-        if not (len(self.rows["train"]) and len(self.rows["val"])):
-            raise ValueError(f"train and val must each hold a usable image, got {self.sizes()} from {self.source.title}")
-        self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
-        entries = [cache.entries[r.digest] for r in records if r.split == "train"]
-        self.inverse = inverse_of(entries, self.modality.name, self.layout.directions)
-        checks.check_pixels(self.degrade, self.inverse.spacing_mm)
-        self.measure_covariates(records)
-        digests = [record.digest for record in records]
-        numbers = np.concatenate([np.arange(count) // (self.patches or 1) for count in counts])  # of the slice in its scan
-        owners = [digests[row] for row in self.image_records]
-        corners = None
-        if self.patches:
-            self.gather: Rows | Crops = Crops(cache, owners, self.size, self.seed, numbers if numbers.any() else None)
-            corners = self.gather.corners
-        else:
-            self.gather = Rows.of(cache, digests, counts, (sum(self.parts.values()), *self.size))
-        self.inside = Insides.of(cache, owners, numbers, self.size, corners)
-        self.records = records
+        return records, counts
 
     @property
     def pipelines(self) -> dict[str, Pipeline]:  # by domain; the only one has the empty name

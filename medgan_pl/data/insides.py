@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgan_pl.data.image_table import Crops, Gather, Rows
 from medgan_pl.data.prepare.cache import Cache, window
 
 OPENED = 4096  # files at once: below what a system allows
@@ -51,3 +52,18 @@ class Insides:
                 self.opened.clear()
             self.opened[digest] = self.cache.inside(digest)
         return self.opened[digest]
+
+
+def gathering(
+    cache: Cache, digests: Sequence[str], counts: Sequence[int], shape: Sequence[int], patches: int, seed: int
+) -> tuple[Gather, Insides | None]:
+    """Return the functions that get the images of a table (C, *S) = `shape`, and the part of them that is image.
+
+    `counts`: the number of images of each scan, in the order of their `digests`. `patches`: of each slice or volume, 0 for whole images.
+    """
+    numbers = np.concatenate([np.arange(count) // (patches or 1) for count in counts])  # of the slice in its scan
+    owners = np.repeat(np.array(digests, object), counts).tolist()
+    if not patches:
+        return Rows.of(cache, digests, counts, shape), Insides.of(cache, owners, numbers, shape[1:], None)
+    crops = Crops(cache, owners, shape[1:], seed, numbers if numbers.any() else None)
+    return crops, Insides.of(cache, owners, numbers, shape[1:], crops.corners)
