@@ -1,5 +1,6 @@
 """What may be wrong with a scan that can be read, in a sentence each: for `medgan_pl.inspect` and for the log of a run."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,8 +8,6 @@ import numpy as np
 
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.prepare.cache import Cache
-
-SHOWN = 20  # odd scans that the log of a run names
 
 
 def oddities(entry: Mapping[str, Any]) -> list[str]:
@@ -33,11 +32,15 @@ def oddities(entry: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(records: Sequence[Record], cache: Cache) -> list[str]:
-    """Return a line about each odd scan among the records, at most SHOWN of them, and one that counts the others."""
-    odd = [(record.name, said) for record in records if (said := oddities(cache.entries[record.digest]))]
-    lines = [f"WARNING: odd  {name}: {'; '.join(said)}" for name, said in odd[:SHOWN]]
-    more = f"WARNING: {len(odd) - SHOWN} other scans are odd; see them all with python -m medgan_pl.inspect"
-    return [*lines, more] if len(odd) > SHOWN else lines
+    """Return a line for each kind of odd scan among the records: how many they are, and the first one."""
+    kinds: dict[str, list[str]] = {}
+    for record in records:
+        for said in oddities(cache.entries[record.digest]):
+            kinds.setdefault(re.sub(r"[\d.,]+", "0", said), []).append(f"{record.name}: {said}")
+    return [
+        f"WARNING: {len(odd)} of {len(records)} scans are odd, such as {odd[0]}; see them with python -m medgan_pl.inspect"
+        for odd in kinds.values()
+    ]
 
 
 def share_between(facts: Mapping[str, Any], levels: Sequence[Sequence[float]]) -> float:
