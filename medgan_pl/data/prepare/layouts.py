@@ -191,9 +191,7 @@ class Slices(Layout):
     def cut(self, scan: Scan, fill: float) -> Cut:
         if scan.loose is not None and scan.acquired != self.stacked_axis:
             raise ScanError(f"only the slices that were acquired can be used (data.slices.axis): {scan.loose}")
-        count = scan.pixels.shape[self.stacked_axis]
-        first, end = (round(share * count) for share in self.part)
-        volume = self.arranged(scan.pixels)[min(first, count - 1) : max(end, first + 1) : self.step]  # (n, rows, columns)
+        volume = self.chosen(scan.pixels)  # (n, rows, columns)
         spacing = self.within(scan.spacing_mm)
         fit = self.fitted(volume.shape[1:], spacing)
         if len(volume) * fit.size[0] * fit.size[1] > MAX_VOXELS // 2:
@@ -203,6 +201,22 @@ class Slices(Layout):
             )
         pixels, grid = fit(torch.from_numpy(np.ascontiguousarray(volume)), spacing, fill)
         return Cut(pixels, fit.spacing(volume.shape[1:], spacing), None, finer(grid), box_of(grid, volume.shape[1:], fit.size))
+
+    def chosen(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a view of the slices that are taken of the array of a scan: (D, H, W) -> (n, rows, columns)."""
+        count = pixels.shape[self.stacked_axis]
+        first, end = (round(share * count) for share in self.part)
+        return self.arranged(pixels)[min(first, count - 1) : max(end, first + 1) : self.step]
+
+    def inside(self, scan: Scan, cut: Cut) -> Tensor | None:
+        """Return as Layout.inside; a run of slices with the same padding, as the circle of a CT, is resampled once."""
+        if scan.padding is None or not scan.padding.any():
+            return super().inside(scan, cut)
+        outside = self.chosen(scan.padding)
+        first = np.append(True, (outside[1:] != outside[:-1]).any((1, 2)))
+        spacing = self.within(scan.spacing_mm)
+        shares, _ = self.fitted(outside.shape[1:], spacing)(torch.from_numpy(outside[first].astype(np.float32)), spacing, 1.0)
+        return (shares < PADDED)[np.cumsum(first) - 1]
 
     def fitted(self, shape: Sequence[int], spacing: Sequence[float]) -> Fit:
         """Return the way of slices of this shape and spacing to the new grid."""
