@@ -1,4 +1,4 @@
-"""What may be wrong with a scan that can be read, in a sentence each: for `medgan_pl.inspect` and for the log of a run."""
+"""Doubts about a scan that can be read, a sentence each: for `medgan_pl.inspect` and for the log of a run."""
 
 import re
 from collections.abc import Mapping, Sequence

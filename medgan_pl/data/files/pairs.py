@@ -1,4 +1,4 @@
-"""Which files lie beside which: by their names, by the channels of nnU-Net, and never an image beside itself."""
+"""Pairs of files: files beside an image, found by their names and the channels of nnU-Net, and never the image itself."""
 
 import re
 from collections import defaultdict

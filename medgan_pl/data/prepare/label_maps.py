@@ -60,8 +60,11 @@ def commonest(pixels: np.ndarray) -> float:
 
 
 def equal_neighbors(lines: np.ndarray) -> float:
-    """Return the share of equal neighbors along lines (N, W); without those that both have the smallest, the largest or the most common
-    value, as the background, the padding and what is saturated have; 0 without any other."""
+    """Return the share of equal neighbors along lines (N, W), 0 to 1.
+
+    Pairs that both have the smallest, the largest or the most common value do not count: background, padding, saturation. Without any
+    other pair the share is 0.
+    """
     values, counts = np.unique(lines, return_counts=True)
     left, right = lines[:, :-1], lines[:, 1:]
     plain = np.isin(left, (values[0], values[-1], values[counts.argmax()])) & (left == right)
