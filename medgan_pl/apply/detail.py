@@ -1,9 +1,12 @@
-"""The detail that an image loses on its way through the spacing of training: what is refused, and what is said of the rest."""
+"""What an image loses on its way: the detail through the spacing of training, and the values outside the intensity window."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from medgan_pl.data.intensity import Levels
 from medgan_pl.data.prepare.layouts import Layout
 from medgan_pl.data.readers.scan import Scan
 
@@ -44,6 +47,55 @@ class Loss:
     def plain(self) -> dict[str, Any]:
         """Return the loss for the sidecar."""
         return {"unit": self.unit, "before": list(self.before), "after": list(self.after), "factor": self.factor}
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """The values of a scan that come back at the end of the intensity window: `voxels` of `of`, its padding not counted.
+
+    `lowest` and `highest`: of all its values. `windows`: the levels of the scan, in `unit`; a value in one of them is kept.
+    """
+
+    voxels: int
+    of: int
+    lowest: float
+    highest: float
+    windows: Levels
+    unit: str
+
+    @classmethod
+    def among(cls, scan: Scan, levels: Levels, unit: str) -> "Clipped | None":
+        """Return the values of a scan that lie in none of the windows, None if all lie in one."""
+        values = scan.pixels if scan.padding is None else scan.pixels[~scan.padding]
+        kept = np.zeros(values.shape, bool)
+        for low, high in levels:
+            kept |= (values >= low) & (values <= high)
+        voxels = int(kept.size - kept.sum())
+        return cls(voxels, kept.size, float(values.min()), float(values.max()), levels, unit) if voxels else None
+
+    @property
+    def share(self) -> float:
+        return self.voxels / self.of
+
+    def __str__(self) -> str:
+        windows = " and ".join(f"{low:.6g} to {high:.6g}" for low, high in self.windows)
+        return (
+            f"{self.voxels:,} of {self.of:,} values ({self.share:.2%}) lie outside the window {windows} {self.unit}, "
+            f"as they reach from {self.lowest:.6g} to {self.highest:.6g}, and were set to its end"
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the count for the sidecar."""
+        return asdict(self) | {"windows": [list(window) for window in self.windows]}
+
+
+def clipping(clipped: Mapping[str, Clipped], count: int) -> str:
+    """Return what to say of `count` images, some of which have values outside the window; those by their name."""
+    name = max(clipped, key=lambda each: clipped[each].share)
+    return (
+        f"{len(clipped)} of {count} have values outside the intensity window, most of them {name}: {clipped[name]}; the sidecars count "
+        "them (`clipped`); to keep them, train with wider levels (data.intensity)"
+    )
 
 
 def check_loss(loss: Loss | None, *, enlarged: bool, coarser: bool) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan_pl.apply.detail import Loss
+from medgan_pl.apply.detail import Clipped, Loss
 from medgan_pl.apply.inputs import masks_of
 from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.reference import Reference, read_reference
-from medgan_pl.apply.windows import Generate, Windows, at_spacing, scales_to_training
+from medgan_pl.apply.windows import WINDOW_VOXELS, Generate, Windows, at_spacing, scales_to_training, window_sides
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import stack_companions
@@ -27,9 +27,8 @@ from medgan_pl.data.export.origin import digest, finite, is_done, sums_of, write
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Levels, from_unit
 from medgan_pl.data.mask_values import inside, spelled, values_in
-from medgan_pl.data.masks import as_share, holes_of, keep_known, with_holes
+from medgan_pl.data.masks import as_share, holes_of, with_holes
 from medgan_pl.data.readers.scan import Scan
-from medgan_pl.data.settings import are_numbers
 from medgan_pl.models.games.star import Star
 from medgan_pl.models.games.translation import Translation
 
@@ -38,15 +37,6 @@ if TYPE_CHECKING:
 
 # The settings of the command line that change the result.
 SETTINGS = ("from", "to", "resample", "coarser", "force", "uncertainty", "seed", "overlap")
-# Side of a window in output pixels. Most slices are then one window, without a seam. In larger films a quarter of it overlaps, 128 pixels:
-# a pixel of a deep generator (RRDB) depends on more than that, so near the border of a window it differs from that of the whole image.
-WINDOW_PX = 512
-# The largest number of output voxels of a window of a volume; smaller volumes are one window. A U-Net of 4 levels sees 93 voxels to each
-# side, so in windows of a training volume's size nearly all voxels would be near a border. At width 32 it needs 1 KiB of memory for each
-# voxel, together 4 GiB; an RRDB needs 7.
-WINDOW_VOXELS = 2**22
-# A side longer than that of any image; `Windows` cuts it to the image's.
-WHOLE_SIDE = 2**30
 # The probability above which a voxel belongs to a structure; of several structures the likeliest is used.
 LIKELY = 0.5
 
@@ -65,7 +55,7 @@ class Inference:
         self.modality = self.pipeline.modality.choosing(settings["series"])
         self.frame = self.pipeline.frame
         self.styled = isinstance(module.game, Star)
-        self.window = self.window_sides(settings["window"])
+        self.window = window_sides(settings["window"], self.reading.size, self.reading.enlarges, whole=self.styled)
         network = module.ema.network
         self.dropout = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
         if settings["uncertainty"] and not (self.dropout or self.styled):
@@ -84,6 +74,7 @@ class Inference:
             need = "needs a folder of masks of the missing parts" if self.frame.holes else "has none to fill"
             raise ValueError(f"`holes` must fit the generator, which {need} (data.degrade), got holes={settings['holes']}")
         self.without_holes: list[str] = []  # scans whose mask marks nothing
+        self.clipped: dict[str, Clipped] = {}  # by the name of the scan
         self.reference = self.style_image(settings["reference"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
@@ -93,23 +84,6 @@ class Inference:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             config=for_sidecars(module.config),
         )
-
-    def window_sides(self, window: Any) -> tuple[int, ...]:
-        """Return the sides of a window in source pixels; raise ValueError for an impossible `window`.
-
-        With `window` null: for volumes the size of a training source, which then grows to WINDOW_VOXELS; for films and slices WINDOW_PX of
-        output if that is larger; and the whole image if instance norms look at all of it.
-        """
-        size = self.reading.size
-        if window is not None:
-            sides = [window] * len(size) if isinstance(window, int) else window
-            if not are_numbers(sides, len(size), int) or min(sides) < 4:
-                axes = "[H, W]" if len(size) == 2 else "[D, H, W]"
-                raise ValueError(f"`window` must be a number or {axes} of at least 4 whole pixels or voxels, got {window}; null suits most")
-            return tuple(sides)
-        if self.styled:
-            return (WHOLE_SIDE,) * len(size)
-        return size if len(size) == 3 else tuple(max(side, WINDOW_PX // by) for side, by in zip(size, self.reading.enlarges, strict=True))
 
     def style_image(self, reference: Any) -> Reference | None:
         """Return the image whose style is used, or None if no reference is given."""
@@ -128,8 +102,8 @@ class Inference:
     def write(self, item: Item, target: Path, holes: Item | None) -> bool:
         """Write the generated image of a scan, its standard deviation if asked for, and their sidecars; return False if they are there.
 
-        `holes` is the mask of the scan, for a generator that needs one. The detail that is lost is printed. Raises ScanError and
-        ValueError for a scan that cannot be used, and OSError.
+        `holes` is the mask of the scan, for a generator that needs one. The detail that is lost is printed, and values outside the window
+        are kept in `clipped`. Raises ScanError and ValueError for a scan that cannot be used, and OSError.
         """
         if self.frame.holes and holes is None:
             raise ValueError("it has no mask of its name in `holes`")
@@ -152,10 +126,10 @@ class Inference:
         loss = None if self.keeps_known else Loss.of(scan, self.layout, scales)
         if loss:
             print(f"{item.name}: {loss}", file=sys.stderr)
-        kind = alike(
-            item, scan, self.layout.each_axis(self.reading.factors), origin, f"Resampled: {loss}".replace("×", "x") if loss else ""
-        )
         levels, unit = self.native(scan)
+        clipped = self.values_lost(scan, levels, unit)
+        said = [f"{what}: {each}".replace("×", "x") for what, each in (("Resampled", loss), ("Clipped", clipped)) if each]
+        kind = alike(item, scan, self.layout.each_axis(self.reading.factors), origin, ". ".join(said))
         mean, deviation = self.made(scan, scales, levels, content)
         target.parent.mkdir(parents=True, exist_ok=True)
         spacing_mm = self.made_spacing(scan)
@@ -165,12 +139,13 @@ class Inference:
             made_of = self.modality.name if self.reading.own else self.reading.inverse.modality  # as DICOM names it
             facts = Facts(0, unit, min(low for low, _ in levels), max(high for _, high in levels), spacing_mm)
             path = kind.image(target, mean[0], facts, self.provenance, made_of)
-        lost = {"lost": loss and loss.plain()}
+        lost = {"lost": loss and loss.plain(), "clipped": clipped and clipped.plain()}
         if deviation is not None:
             of = "probability" if self.reading.segments else unit
             self.write_sidecar(kind.spread(names[1], deviation), origin, {"unit": of, "content": "standard deviation over passes"} | lost)
         meaning = {"structures": self.reading.structures} if self.reading.segments else {"unit": unit, "levels": levels}
         self.write_sidecar(path, origin, meaning | lost | {"spacing_mm": spacing_mm})  # last: it marks the output as complete
+        self.clipped |= {item.name: clipped} if clipped else {}
         return True
 
     def masks(self, items: Sequence[Item], source: Path) -> dict[str, Item]:
@@ -184,6 +159,10 @@ class Inference:
         if self.reading.own:
             return self.pipeline.source_levels(scan), self.modality.unit(scan).name
         return self.reading.inverse.levels, self.reading.inverse.unit
+
+    def values_lost(self, scan: Scan, levels: Levels, unit: str) -> Clipped | None:
+        """Return the values that the result cannot hold; None for a segmentation, another modality, and a generator that keeps them."""
+        return Clipped.among(scan, levels, unit) if self.reading.own and not self.reading.segments and not self.keeps_known else None
 
     def made_spacing(self, scan: Scan) -> tuple[float, ...] | None:
         """Return the spacing of the generated image, None if the scan has none."""
@@ -202,9 +181,11 @@ class Inference:
         M = 1 in native units, or one probability for each structure. The deviation (*S · factors) of probabilities is the largest one.
         """
         images = self.pipeline.source_images(scan)
+        known = self.layout.images(scan.pixels) if self.keeps_known else None  # (n, *S), native: also what lies outside the window
         count = self.settings["uncertainty"] or 1
         mean = squares = torch.zeros(())
         for number, values in enumerate(self.passes(images, scales, levels, count, key), 1):
+            values = values if known is None else torch.where(holes_of(images)[:, 0], values, known)
             off = values - mean
             mean = mean + off / number
             squares = squares + off * (values - mean)  # Welford 1962
@@ -224,8 +205,6 @@ class Inference:
                 key_randomness(self.settings["seed"], i, int(key[:12], 16), Purpose.SAMPLES)
             apply = partial(self.apply_windows, partial(self.generate, self.style(i) if self.styled else {}))
             made = apply(images) if scales is None else at_spacing(apply, images, scales, self.reading.factors)
-            if self.keeps_known:  # bit by bit, which resampling there and back does not
-                made = keep_known(images, made)
             made = made.movedim(1, 0)  # (K, n, *S)
             yield as_share(made.clamp(-1, 1)) if self.reading.segments else from_unit(made, levels)[None]
 

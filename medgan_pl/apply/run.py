@@ -24,6 +24,7 @@ def apply(config: "DictConfig") -> bool:
     from omegaconf import OmegaConf
     from rich.progress import track
 
+    from medgan_pl.apply.detail import clipping
     from medgan_pl.apply.inference import Inference
     from medgan_pl.apply.inputs import gather, targets
     from medgan_pl.data.readers.scan import blaming
@@ -46,6 +47,8 @@ def apply(config: "DictConfig") -> bool:
             print(f"{item.name}: {failures[item.name]}", file=sys.stderr)
     if empty := inference.without_holes:
         print(f"{len(empty)} have a mask in `holes` that marks nothing, so nothing was filled: {'; '.join(empty[:3])}", file=sys.stderr)
+    if inference.clipped:
+        print(clipping(inference.clipped, len(found.items)), file=sys.stderr)
     total = len(found.items) + len(found.unusable)
     print(f"{total - len(failures)} of {total} are in {output}" + (f", {skipped} of them from before" if skipped else ""))
     if failures:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from monai.inferers import sliding_window_inference
@@ -13,11 +14,21 @@ from medgan_pl.apply.detail import Loss, check_loss, ways_out
 from medgan_pl.data.prepare.geometry import resample
 from medgan_pl.data.prepare.pipelines import Pipeline
 from medgan_pl.data.readers.scan import MAX_VOXELS, Scan, ScanError
+from medgan_pl.data.settings import are_numbers
 
 Generate = Callable[[Tensor], Tensor]
 
 # A scan whose spacing differs from that of training by more than this share is refused: the network learned other sizes and sharpness.
 SPACING_TOLERANCE = 0.1
+# Side of a window in output pixels. Most slices are then one window, without a seam. In larger films a quarter of it overlaps, 128 pixels:
+# a pixel of a deep generator (RRDB) depends on more than that, so near the border of a window it differs from that of the whole image.
+WINDOW_PX = 512
+# The largest number of output voxels of a window of a volume; smaller volumes are one window. A U-Net of 4 levels sees 93 voxels to each
+# side, so in windows of a training volume's size nearly all voxels would be near a border. At width 32 it needs 1 KiB of memory for each
+# voxel, together 4 GiB; an RRDB needs 7.
+WINDOW_VOXELS = 2**22
+# A side longer than that of any image; `Windows` cuts it to the image's.
+WHOLE_SIDE = 2**30
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,23 @@ class Windows:
     def voxels(self, size: Sequence[int]) -> int:
         """Return the number of output voxels of a window."""
         return math.prod(size) * math.prod(self.factors)
+
+
+def window_sides(window: Any, size: tuple[int, ...], enlarges: Sequence[int], *, whole: bool) -> tuple[int, ...]:
+    """Return the sides of a window in source pixels; raise ValueError for an impossible `window`.
+
+    With `window` null: for volumes `size`, that of a training source, which then grows to WINDOW_VOXELS; for films and slices WINDOW_PX of
+    output if that is larger; and the whole image if instance norms look at all of it (`whole`).
+    """
+    if window is not None:
+        sides = [window] * len(size) if isinstance(window, int) else window
+        if not are_numbers(sides, len(size), int) or min(sides) < 4:
+            axes = "[H, W]" if len(size) == 2 else "[D, H, W]"
+            raise ValueError(f"`window` must be a number or {axes} of at least 4 whole pixels or voxels, got {window}; null suits most")
+        return tuple(sides)
+    if whole:
+        return (WHOLE_SIDE,) * len(size)
+    return size if len(size) == 3 else tuple(max(side, WINDOW_PX // by) for side, by in zip(size, enlarges, strict=True))
 
 
 def bell(size: Sequence[int]) -> Tensor:
