@@ -20,6 +20,7 @@ from medgan_pl.data.readers.dicom import (
     require_decoder,
     rescaled,
 )
+from medgan_pl.data.readers.facts import facts_of
 from medgan_pl.data.readers.header import HEADER_BYTES, LAYOUT, PIECE_BYTES, DicomFile, Header, lengths, numbers, parse, text, whole
 from medgan_pl.data.readers.pictures import faults, single_channel
 from medgan_pl.data.readers.scan import ScanError, bound
@@ -84,6 +85,7 @@ def frame_of(header: Header, groups: Groups, i: int) -> Header:
         contrast=(echo or (0.0,))[0:1] + (b_value or (0.0,))[0:1] + (float(whole(content, "TemporalPositionIndex", 0)),),
         instance=i + 1,
         rescale=(scale.get("RescaleSlope"), scale.get("RescaleIntercept")) if scale else None,
+        facts=facts_of(groups.own),
     )
 
 

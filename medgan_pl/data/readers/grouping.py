@@ -5,14 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from medgan_pl.data.readers.anatomy import Choice, no_anatomy, odd_ones
 from medgan_pl.data.readers.header import Header
 from medgan_pl.data.readers.series import NO_IMAGE
-from medgan_pl.data.readers.stacks import SAME_PLACE_MM, in_order
+from medgan_pl.data.readers.stacks import even, in_order
 
-UNEVEN_JOINED = 0.1  # of the step, for slices that are joined by their positions
 ANY = Choice()
 
 
@@ -79,12 +76,3 @@ def likeness(header: Header) -> tuple:
     directions = header.orientation and tuple(round(n, 3) + 0.0 for n in header.orientation)
     sides = header.rows, header.columns, header.pixel_spacing_mm, header.thickness_mm, header.frames
     return header.patient, header.modality, header.image_type, header.description, header.number, directions, *sides
-
-
-def even(headers: Sequence[Header]) -> bool:
-    """Return True for three or more slices, in order, of one frame, that lie on an even grid."""
-    if len(headers) < 3 or any(header.frames > 1 or header.position is None or header.orientation is None for header in headers):
-        return False
-    steps = np.diff(np.array([header.position for header in headers]), axis=0)
-    nearest, unequal = np.linalg.norm(steps, axis=1).min(), np.ptp(steps, axis=0).max()
-    return bool(nearest > SAME_PLACE_MM and unequal < UNEVEN_JOINED * np.abs(steps).max())

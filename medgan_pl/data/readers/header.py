@@ -54,7 +54,7 @@ class Header:
     - `patient`: the PatientID, for the caller to hash; `description`: for the user's choice of series. Never log or store either.
     - `own`: the hash of the SOPInstanceUID, "" without one.
     - `contrast`, `acquisition`: the numbers by which images at one place differ (echo, time).
-    - `frame`: the place of a frame in a multi-frame file, with its own `rescale` (slope, intercept); None for a file.
+    - `frame`: the place of a frame in a multi-frame file, with its own `rescale` (slope, intercept) and `facts`; None for a file.
     - `position`: (x, y, z) LPS mm of the center of the first pixel; `orientation`: the directions of increasing column and row.
     - `pixel_spacing_mm`: (between rows, between columns). `rescale_type`: the unit of the rescaled values; "" if it is not stated.
     - `study`: a hash as `series`. `intent`: FOR PROCESSING, FOR PRESENTATION or "". `exposure`: the facts EXPOSURE_TAGS, "" if not stated.
@@ -92,6 +92,7 @@ class Header:
     own: str = ""
     frame: int | None = None
     rescale: tuple | None = field(default=None, compare=False)
+    facts: dict[str, str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def claims_image(self) -> bool:
