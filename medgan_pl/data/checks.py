@@ -9,6 +9,7 @@ from medgan_pl.data.image_table import Degrade
 from medgan_pl.data.intensity import HU, Intensity
 from medgan_pl.data.mask_values import spelled
 from medgan_pl.data.modalities import FROM_AIR_HU, without_air
+from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Cache
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.randomize import Randomize
@@ -24,6 +25,18 @@ def check_channels(channels: int, intensity: Intensity, companions: Mapping[str,
         )
     if set(companions) - set(COMPANION_KEYS):
         raise ValueError(f"data.beside must hold some of {', '.join(COMPANION_KEYS)}, got {', '.join(companions)}")
+
+
+def check_kinds(modality: Modality, companions: Mapping[str, CompanionReader]) -> None:
+    """Raise ValueError unless films and slices in pictures have companions in pictures, and volumes have volumes."""
+    for key, companion in companions.items():
+        if companion.modality.spatial_dims != modality.spatial_dims:
+            flat = modality.spatial_dims == 2
+            use = f"beside@data.beside.mask={'film_masks' if flat else 'masks'}"
+            if key == "source":
+                use = f"beside@data.beside.source={'film, or ct or mri with data.beside.source.modality.pictures' if flat else 'ct or mri'}"
+            kinds = "pictures" if flat else "volumes"
+            raise ValueError(f"data.beside.{key} must read {kinds} like its image, got {companion.modality.kinds}; use {use}")
 
 
 def check_folders(splits: Collection[str], title: str) -> None:

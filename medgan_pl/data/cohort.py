@@ -30,6 +30,10 @@ class CohortSource:
 
     def __init__(self, modality: Modality, patients: int, seed: int, shape: tuple[int, ...], covariates: Sequence[str] = ()) -> None:
         whole_number("data.cohort.patients", patients, 1)
+        if modality.settings.get("pictures") is not None:
+            raise ValueError(
+                "data.modality.pictures reads files, and data.root=null is the embedded cohort; set data.root, or leave it out"
+            )
         if len(shape) != modality.spatial_dims or min(shape) < 8:
             raise ValueError(f"data.cohort.shape must be {modality.spatial_dims} counts of 8 or more voxels, got {list(shape)}")
         self.modality, self.patients, self.seed, self.shape = modality, patients, seed, tuple(shape)

@@ -114,6 +114,7 @@ class ImageDataModule(StreamedDataModule):
         """Take the companions. Raise ValueError as `checks.check_channels`."""
         self.companions = {key: each for key, each in companions.items() if each}
         checks.check_channels(self.channels, intensity, self.companions)
+        checks.check_kinds(self.modality, self.companions)
         self.parts = {"image": self.channels} | {key: each.channels for key, each in self.companions.items()}
 
     def add_pipeline(self, intensity: Intensity, size: Any, spacing_mm: Any, crop: bool, slices: Mapping[str, Any]) -> None:

@@ -23,8 +23,9 @@ from medgan_pl.data.readers.itk import read_itk
 from medgan_pl.data.readers.mgh import read_mgh
 from medgan_pl.data.readers.nifti import heads_pair, read_nifti
 from medgan_pl.data.readers.pictures import read_picture
-from medgan_pl.data.readers.scan import Scan, centered_affine
+from medgan_pl.data.readers.scan import Scan, ScanError, centered_affine
 from medgan_pl.data.readers.series import read_series
+from medgan_pl.data.readers.shades import NOT_STATED, check_alone, stated
 
 # Air is -1000 HU, and only voxels with air lie below fat (-100 HU). A signal has such values only where interpolation rings, in FEW % of
 # its voxels.
@@ -83,25 +84,36 @@ class XRay:
 
 
 class Volumes:
-    """The common part of CT and MRI: volumes as DICOM series, NIfTI, NRRD or MetaImage.
+    """The common part of CT and MRI: volumes as DICOM series, NIfTI, NRRD or MetaImage; or single slices as pictures.
 
     `series`, `image_type`, `volume`: the choice of DICOM series, see `readers.anatomy.Choice`. Raise ValueError as it does.
     `straighten`: resample slices of a tilted gantry or at uneven steps to a straight grid, see `readers.straight`.
+    `pictures`: the meaning of the gray values of pictures, see `readers.shades.stated`; only pictures are then read, each a slice (H, W)
+    of unknown spacing.
     """
 
     name: str
     spatial_dims, kinds = 3, "NIfTI, NRRD, MetaImage, MGZ volumes or DICOM series"
+    calibrated = False
 
     def __init__(
-        self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False
-    ) -> None:
+        self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False,
+        pictures: str | Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
         self.choice = Choice(series, image_type, volume)
         self.series, self.image_type, self.volume = series, image_type, volume
         self.straighten = straighten
         self.settings: dict[str, Any] = {"modality": self.name, **({"straighten": True} if straighten else {})}
+        self.pictures = stated(pictures, calibrated=self.calibrated)
+        if self.pictures is not None:
+            check_alone(pictures, series=series, image_type=image_type, volume=volume, straighten=straighten)
+            self.spatial_dims, self.kinds = 2, "PNG, JPEG or TIFF slices (data.modality.pictures)"
+            self.settings["pictures"] = self.pictures
 
     def takes(self, path: Path) -> bool:
         name = path.name.lower()
+        if self.pictures is not None:
+            return name.endswith(PICTURES)
         if name.endswith(PAIRS):
             return heads_pair(path)
         return name.endswith(VOLUMES) or (path.suffix.lower() not in PICTURES and is_dicom(path))
@@ -111,6 +123,10 @@ class Volumes:
 
     def read(self, item: Item) -> Scan:
         name = item.paths[0].name.lower()
+        if name.endswith(PICTURES):
+            if self.pictures is None:
+                raise ScanError(NOT_STATED)
+            return read_picture(item.paths[0], meaning=self.pictures if self.calibrated else None)
         if name.endswith(NIFTI):
             return read_nifti(item.paths[0], item.part)
         if name.endswith(MGH):
@@ -118,11 +134,13 @@ class Volumes:
         return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths, item.part, self.straighten)
 
     def read_mask(self, item: Item) -> Scan:
+        if self.pictures is not None:
+            return XRay().read_mask(item)
         return Volumes.read(self, item)  # nothing that corrects or checks intensities
 
     def choosing(self, series: str | None) -> Self:
         other = copy(self)
-        Volumes.__init__(other, series, self.image_type, self.volume, self.straighten)
+        Volumes.__init__(other, series, self.image_type, self.volume, self.straighten, self.pictures)
         other.settings = self.settings
         return other
 
@@ -130,7 +148,7 @@ class Volumes:
 class CT(Volumes):
     """CT in HU. The embedded cohort shows the chest."""
 
-    name, classes = "CT", CLASSES
+    name, classes, calibrated = "CT", CLASSES, True
     structures: tuple[str, ...] = CHEST
 
     def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
@@ -167,9 +185,10 @@ class HeadCT(Heads, CT):
     """CT in HU. The embedded cohort shows the head, on the same grid as MRI."""
 
     def __init__(
-        self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False
-    ) -> None:
-        super().__init__(series, image_type, volume, straighten)
+        self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False,
+        pictures: str | Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(series, image_type, volume, straighten, pictures)
         self.settings |= {"head": True}  # the cohort's image differs from that of the chest
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
@@ -189,9 +208,10 @@ class MRI(Heads, Volumes):
 
     def __init__(
         self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None,
-        image_type: str | None = None, volume: str | int | None = None, straighten: bool = False,
+        image_type: str | None = None, volume: str | int | None = None, straighten: bool = False, pictures: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(series, image_type, volume, straighten)
+        super().__init__(series, image_type, volume, straighten, pictures)
+        check_alone(pictures, bias_field=bias_field)
         check_times(tr_ms, te_ms, ti_ms)
         if bias_field:
             simple_itk()
@@ -205,7 +225,7 @@ class MRI(Heads, Volumes):
         return f"{FEW} % of its values are at most {low_value:.4g}; a signal is not below {NO_TISSUE_HU}, but HU of air are"
 
     def unit(self, scan: Scan) -> Unit:
-        return SIGNAL
+        return SIGNAL if self.pictures is None or scan.bits is None else GRAY_LEVELS
 
     def read(self, item: Item) -> Scan:
         scan = super().read(item)
@@ -221,7 +241,7 @@ class MRI(Heads, Volumes):
 def without_air(item: Item, low: float, minimum: float) -> str | None:
     """Return the reason why values of at least `minimum` are no HU, or None: the window begins at air, `low`, and the scan has none.
 
-    A tightly cropped brain and its window have no air. None also if the files name their modality.
+    A tightly cropped brain and its window have no air. None also if the files name their modality, or the user the HU of pictures.
     """
     if says_modality(item) or low > FROM_AIR_HU or minimum < NO_TISSUE_HU:
         return None
@@ -229,7 +249,7 @@ def without_air(item: Item, low: float, minimum: float) -> str | None:
 
 
 def says_modality(item: Item) -> bool:
-    """Return True if the files name their modality, as DICOM does; the scan was then chosen by it."""
+    """Return True if the files name their modality, as DICOM does, or the user states what pictures hold."""
     return not item.paths[0].name.lower().endswith(VOLUMES)
 
 

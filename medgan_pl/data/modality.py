@@ -14,6 +14,13 @@ from medgan_pl.data.readers.gather import Gathered
 from medgan_pl.data.readers.scan import Scan
 
 
+def noun(modality: "Modality") -> str:
+    """Return the word for the scans of a modality: films, slices (single ones, in pictures) or volumes."""
+    if modality.spatial_dims == 3:
+        return "volumes"
+    return "films" if modality.name == "CR" else "slices"
+
+
 class Modality(Protocol):
     """A kind of scan. It keeps each argument of its constructor as an attribute of the same name, so that a checkpoint can store it.
 

@@ -20,7 +20,7 @@ from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.files.pairs import own_source
 from medgan_pl.data.files.people import doubts
 from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
-from medgan_pl.data.modality import Modality
+from medgan_pl.data.modality import Modality, noun
 from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.films import PROJECTIONS
@@ -127,8 +127,7 @@ class FileSource:
                 f"data.root must hold {modality.kinds} of {modality.name}, got {self.root}, which holds {passed}{way_out(self.skipped)}"
             )
         self.classes = tuple(sorted({one.label for one in found if one.label is not None}))
-        kind = "films" if self.modality.spatial_dims == 2 else "volumes"
-        self.title = f"{len(found)} {kind} from {self.root} ({self.listing.title})"
+        self.title = f"{len(found)} {noun(self.modality)} from {self.root} ({self.listing.title})"
 
     def key(self) -> str:
         """Return a hash of all that the table depends on: the files as they are now, and the rules that make the table."""

@@ -135,13 +135,13 @@ def judgement_of(target: "Target", found: "Findings", settings: dict[str, Any]) 
 
 def data_facts(target: "Target") -> dict[str, Any]:
     """Return `data` of metrics.json."""
+    from medgan_pl.data.modality import noun
     from medgan_pl.data.sets import digest
 
     data, sets = target.data, target.sets
     reals = {name: images for name in ("train", "reference", "floor") if (images := getattr(sets, name)) is not None}
-    kind = "films" if data.modality.spatial_dims == 2 else "volumes"
     return {
-        "title": data.source.title if data.phantom else f"{len(data.records):,} {kind} ({data.modality.name})",
+        "title": data.source.title if data.phantom else f"{len(data.records):,} {noun(data.modality)} ({data.modality.name})",
         "phantom": data.phantom,
         "modality": data.modality.name,
         "unit": data.inverse.unit,

@@ -98,7 +98,16 @@ class Writer:
         shape = (size,) * module.config["image"]["spatial_dims"] if isinstance(size, int) else tuple(size)
         self.affine = self.inverse.affine(shape)
         if "nifti" in formats and self.affine is None:
-            raise ValueError("format=nifti needs a position in space, and films have none; use format=png16 or dicom")
+            slices = self.inverse.modality != "CR"
+            other = "png16, which states its black and white" if slices else "png16 or dicom"
+            raise ValueError(
+                f"format=nifti needs a spacing, and {'slices in pictures' if slices else 'films'} have none; use format={other}"
+            )
+        if "dicom" in formats and self.affine is None and self.inverse.modality != "CR":
+            raise ValueError(
+                f"format=dicom of {self.inverse.modality} needs a spacing, and slices in pictures have none; use format=png16, which "
+                "states its black and white"
+            )
         self.conditional = bool(module.config["model"]["classes"])
         self.provenance = Provenance(
             model=module.config["model"]["generator"]["_target_"].split(".")[-1],
@@ -126,7 +135,7 @@ class Writer:
                 write_dicom(path, values, facts, self.provenance, modality=self.inverse.modality, affine=self.affine)
             else:
                 path = self.output / f"{index:06d}.png"
-                write_png(path, values, bits=16 if kind == "png16" else 8, low=low, high=high)
+                write_png(path, values, bits=16 if kind == "png16" else 8, low=low, high=high, unit=facts.unit)
             write_sidecar(path, self.provenance, facts)
 
 

@@ -23,6 +23,7 @@ OF_FILES = (
     "modality.image_type",
     "modality.volume",
     "modality.straighten",
+    "modality.pictures",
     "modality.voi",
     "beside.source.root",
     "beside.mask.root",
@@ -219,6 +220,8 @@ def idle_data(data: Mapping[str, Any], where: str, spatial_dims: int) -> Iterato
             yield Idle(f"{where}.beside.{name}.{key}", because, tuple(find(file, key) for file in files("beside").values()))
     if spatial_dims == 3:
         yield from usual_data(data, where, "slices", "slices are images of image.spatial_dims=2; leave it out", "slices")
+    elif find(data, "modality.pictures") is not None:
+        yield from usual_data(data, where, "slices", "data.modality.pictures reads single slices, and all of them; leave it out", "slices")
     if data.get("split", "patient") != "patient":
         yield from usual_data(data, where, "fractions", f"{where}.split={data['split']} is no split by patient; leave it out", "split")
     if where != "data":

@@ -11,7 +11,10 @@ from command_line import TINY, command, picture
 
 import medgan_pl
 from medgan_pl.data.files.covariates import Covariate, Covariates
-from medgan_pl.sample.draw import wanted_labels
+from medgan_pl.data.files.records import Item
+from medgan_pl.data.intensity import Inverse
+from medgan_pl.data.modalities import CT
+from medgan_pl.sample.draw import Writer, wanted_labels
 
 
 def test_pngs_and_one_grid(finished: Path, here, tmp_path: Path) -> None:
@@ -118,3 +121,16 @@ def test_labels_condition_the_model_and_its_samples(here) -> None:
     assert Path("class_nodule/000000.png").read_bytes() != Path("class_0/000000.png").read_bytes()
     code, said = here(*common, "label=flu")
     assert (code, "`label` must be one of normal, " in said) == (1, True)
+
+
+def test_slices_of_pictures_have_hu_and_no_place_in_space(tmp_path: Path) -> None:
+    inverse = Inverse(((-1000.0, 400.0),), "HU", "CT", None, None)
+    config = {"data": {"size": 4}, "image": {"spatial_dims": 2}, "model": {"classes": 0, "generator": {"_target_": "x.Y"}}}
+    module = SimpleNamespace(inverse=inverse, classes=[], config=config, origin=SimpleNamespace(sha256="0" * 64), images=1)
+    for form in ("nifti", "dicom"):
+        with pytest.raises(ValueError, match=rf"format={form} .*slices in pictures have none; use format=png16, which states its black"):
+            Writer(module, tmp_path, [form], 0)
+    Writer(module, tmp_path, ["png16"], 0).write(0, torch.linspace(-1, 1, 16).view(1, 4, 4), 0, {})
+    again = CT(pictures=[-32768, 32767]).read(Item("x", (tmp_path / "000000.png",)))  # of another set
+    assert np.abs(again.pixels.ravel() - np.linspace(-1000, 400, 16)).max() < 0.02
+    assert again.synthetic

@@ -14,7 +14,7 @@ from medgan_pl.data.export.origin import Facts, Provenance
 from medgan_pl.data.export.pictures import write_png, write_tiff
 from medgan_pl.data.files.names import MGH, NIFTI, PICTURES, VOLUMES
 from medgan_pl.data.files.records import Item
-from medgan_pl.data.intensity import GRAY_LEVELS
+from medgan_pl.data.intensity import GRAY_LEVELS, HU
 from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.itk_headers import meta_fields, meta_layout, nrrd_fields, nrrd_layout
 from medgan_pl.data.readers.mgh import mgh_affine
@@ -90,12 +90,18 @@ class AsSeries(AsNifti):
 
 
 class AsPicture:
-    """A PNG for PNG, JPEG and TIFF, of the film's 8 or 16 bits; a TIFF of 32-bit floats if it had floats or values are no gray levels."""
+    """A PNG for PNG, JPEG and TIFF, of the picture's 8 or 16 bits; a TIFF of 32-bit floats if it had floats.
+
+    The PNG has the picture's own black and white: gray levels as they are stored, or HU. Values of another unit need a TIFF, too.
+    """
 
     def __init__(self, scan: Scan) -> None:
         self.bits = None if scan.bits is None else 8 if scan.bits <= 8 else 16
+        self.shades = scan.shades
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
+        if self.shades is not None and facts.unit == HU.name:
+            return self.png(path, values, self.bits, *self.shades, unit=HU.name)
         if self.bits is None or facts.unit != GRAY_LEVELS.name:
             return self.spread(path, values)
         bits = 8 if self.bits == 8 and facts.high <= 255 else 16
@@ -109,9 +115,9 @@ class AsPicture:
         write_tiff(path, values)
         return path
 
-    def png(self, path: Path, values: np.ndarray, bits: int) -> Path:
+    def png(self, path: Path, values: np.ndarray, bits: int, low: float = 0, high: float | None = None, unit: str = "") -> Path:
         path = path.with_name(path.name + ".png")
-        write_png(path, values, bits=bits, low=0, high=2**bits - 1, mark="Derived")
+        write_png(path, values, bits=bits, low=low, high=2**bits - 1 if high is None else high, mark="Derived", unit=unit)
         return path
 
 

@@ -9,14 +9,17 @@ from PIL.PngImagePlugin import PngInfo
 
 from medgan_pl.core.files import write_whole
 from medgan_pl.data.export.origin import finite, ordered
+from medgan_pl.data.intensity import HU
+from medgan_pl.data.readers.shades import CHUNK, as_text
 
 
-def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float, mark: str = "Synthetic") -> None:
+def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high: float, mark: str = "Synthetic", unit: str = "") -> None:
     """Write one gray PNG of `bits` 8 or 16: `low` becomes 0, `high` the largest level, linear and rounded between, clipped outside.
 
     (H, W) is written unchanged. For a volume (D, H, W), axes as in `Scan`, only the middle slices are written, side by side and pixel by
     pixel (without correction of the spacing): transverse, coronal and sagittal, head up. write_nifti and write_dicom keep the volume.
-    The text chunk `mark: medgan_pl` marks the file. Raise ValueError for other bits, low not below high, NaN or infinity.
+    The text chunk `mark: medgan_pl` marks the file, and with the `unit` HU another states low and high (readers/shades.py).
+    Raise ValueError for other bits, low not below high, NaN or infinity.
     """
     if bits not in (8, 16):
         raise ValueError(f"`bits` must be 8 or 16, got {bits}")
@@ -27,6 +30,8 @@ def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high
     levels = np.rint((image.clip(low, high) - low) / (high - low) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
     chunks = PngInfo()
     chunks.add_text(mark, "medgan_pl")
+    if unit == HU.name:
+        chunks.add_text(CHUNK, as_text(low, high))
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "PNG", pnginfo=chunks)
     write_whole(path, buffer.getvalue())

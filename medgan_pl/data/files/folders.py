@@ -72,7 +72,8 @@ def way_out(files: Sequence[Path]) -> str:
     if any(name.endswith(VOLUMES) for name in names):
         said += "; data=ct and data=mri read NIfTI, NRRD, MetaImage and DICOM series"
     if any(name.endswith(PICTURES) for name in names):
-        said += "; data=xray reads pictures (PNG, JPEG, TIFF) and DICOM"
+        said += "; data=xray reads pictures (PNG, JPEG, TIFF) and DICOM as films; data=ct and data=mri read pictures as slices if "
+        said += "data.modality.pictures states their gray values: [HU at black, HU at white], such as [-1000,400], or arbitrary for MRI"
     return said
 
 

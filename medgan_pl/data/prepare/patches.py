@@ -77,9 +77,13 @@ def laid_out(
     """
     if scan_dims == 2:
         if spatial_dims == 3:
-            raise ValueError("`image.spatial_dims` must be 2 for films, got 3; volumes come with data=ct or data=mri")
+            raise ValueError(
+                "`image.spatial_dims` must be 2 for films and slices in pictures, got 3; volumes come with data=ct or data=mri"
+            )
         if spacing_mm is not None:
-            raise ValueError(f"data.spacing_mm must be null for films (few state theirs), got {list(spacing_mm)}; set data.size")
+            raise ValueError(
+                f"data.spacing_mm must be null for films and pictures (few state theirs), got {list(spacing_mm)}; set data.size"
+            )
         return FilmPatches(patch=size) if patches else Film(size=size, crop=crop)
     if spatial_dims == 2:
         cut = {"spacing_mm": spacing_mm, **slices}

@@ -126,6 +126,6 @@ def facts_of(scan: Scan) -> dict[str, Any]:
         "padding": 0.0 if scan.padding is None else float(scan.padding.mean()),
         "synthetic": scan.synthetic,
         "notes": list(scan.notes),
-        "mask": label_map(scan.pixels, counts),
+        "mask": label_map(scan.stored, counts),
         "pixels": content.hexdigest(),
     }

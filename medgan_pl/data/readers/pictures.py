@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
+from medgan_pl.data.readers.shades import CHUNK, Shades, as_hu, said_in
 
 # Twice the largest mammogram; with the copies of decoding and rescaling it stays below 2 GiB.
 BYTES_PER_PIXEL = 16
@@ -93,11 +94,12 @@ class Bounded:
         return self.file.tell()
 
 
-def read_picture(path: Path, *, numbers: bool = False) -> Scan:
+def read_picture(path: Path, *, numbers: bool = False, meaning: str | Shades | None = None) -> Scan:
     """Return the film of a PNG, JPEG or TIFF of one page: stored values as float32 (H, W), `bits` 8 to 16, None for 32-bit floating point.
 
     Gray in three equal channels or with an opaque alpha is accepted. A PNG is synthetic if it has a text chunk `Synthetic`. An orientation
     tag (EXIF, TIFF) is applied, as in every viewer. `numbers`: read it as a mask, of 1 bit or with a palette too, see `stored_numbers`.
+    `meaning`: of a CT slice, see `shades.as_hu`; a PNG of ours states its own HU at black and at white, which count before those.
     Raise ScanError for anything else: color, several pages, 16-bit color (Pillow reads it as 8-bit), corrupt, truncated, too large.
     """
     with path.open("rb") as file, faults("corrupt or truncated"):
@@ -115,8 +117,9 @@ def read_picture(path: Path, *, numbers: bool = False) -> Scan:
         few_scans(image, file)
         bits = bit_depth(image, file)
         pixels = decode(image, bits, numbers)
-        synthetic = image.format == "PNG" and "Synthetic" in image.text
-    return Scan(pixels.astype(np.float32), bits=None if image.mode == "F" else bits, synthetic=synthetic)
+        text = image.text if image.format == "PNG" else {}
+    scan = Scan(pixels.astype(np.float32), bits=None if image.mode == "F" else bits, synthetic="Synthetic" in text)
+    return scan if meaning is None else as_hu(scan, said_in(text.get(CHUNK, "")) or meaning)
 
 
 def one_page(image: Image.Image) -> None:

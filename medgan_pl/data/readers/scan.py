@@ -47,6 +47,7 @@ class Scan:
       head, as in NIfTI); None for films.
     - `padding`: bool, the shape of `pixels`: not measured by the scanner; `pixels` holds the minimum outside it there. None: nowhere.
     - `bits`: bits of a stored integer; None for floating point.
+    - `shades`: native values of black and of white, of a picture whose gray values stand for them; None: `pixels` are as stored.
     - `synthetic`: true if the file is marked as generated.
     - `beside`: companions on the same grid (data/companion.py).
     - `loose`: the reason why slices are on no straight, even grid. They are good as single slices along the first axis of the
@@ -64,6 +65,15 @@ class Scan:
     notes: tuple[str, ...] = ()
     loose: str | None = None
     acquired: int = 0
+    shades: tuple[float, float] | None = None
+
+    @property
+    def stored(self) -> np.ndarray:
+        """Return `pixels`, or the whole numbers in the file of a picture with `shades`."""
+        if self.shades is None:
+            return self.pixels
+        black, white = self.shades
+        return np.rint((self.pixels - black) * ((2**self.bits - 1) / (white - black)))
 
 
 def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
