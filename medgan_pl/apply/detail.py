@@ -93,7 +93,7 @@ def clipping(clipped: Mapping[str, Clipped], count: int) -> str:
     """Return what to say of `count` images, some of which have values outside the window; those by their name."""
     name = max(clipped, key=lambda each: clipped[each].share)
     return (
-        f"{len(clipped)} of {count} have values outside the intensity window, most of them {name}: {clipped[name]}; the sidecars count "
+        f"{len(clipped)} of {count} have values outside the intensity window, the most {name}: {clipped[name]}; the sidecars count "
         "them (`clipped`); to keep them, train with wider levels (data.intensity)"
     )
 

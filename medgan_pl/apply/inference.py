@@ -115,6 +115,7 @@ class Inference:
         if all(is_done(name, origin) for name in names):
             return False
         scan = self.modality.read(item)
+        self.layout.check_stacked(scan)
         if holes is not None:
             mask = self.reading.masks.read_mask(holes)
             missing = inside(mask.pixels, None)[0]
@@ -165,7 +166,9 @@ class Inference:
         return Clipped.among(scan, levels, unit) if self.reading.own and not self.reading.segments and not self.keeps_known else None
 
     def made_spacing(self, scan: Scan) -> tuple[float, ...] | None:
-        """Return the spacing of the generated image, None if the scan has none."""
+        """Return the spacing of the generated image, None if the scan has none or its slices lie on no even grid."""
+        if scan.loose is not None:
+            return None
         factors = self.layout.each_axis(self.reading.factors)
         return scan.spacing_mm and tuple(mm / factor for mm, factor in zip(scan.spacing_mm, factors, strict=True))
 

@@ -36,7 +36,7 @@ def test_ct_outside_its_window_is_said_and_written(trained, applied, tmp_path) -
     code, said = applied(f"checkpoint={trained()}", "input=in", "output=out", "device=cpu")
     assert (code, said.count("outside the intensity window")) == (0, 1)
     text = "2 of 768 values (0.26%) lie outside the window -1000 to 400 HU, as they reach from -1010 to 2000, and were set to its end"
-    assert "1 of 2 have values outside the intensity window, most of them bone/" in said
+    assert "1 of 2 have values outside the intensity window, the most bone/" in said
     assert text in said
     assert dcmread("out/bone/0001.dcm").DerivationDescription.endswith(f". Clipped: {text}")
     assert "Clipped" not in dcmread("out/soft/0001.dcm").DerivationDescription

@@ -15,12 +15,13 @@ from medgan_pl.data.export.pictures import write_png, write_tiff
 from medgan_pl.data.files.names import MGH, NIFTI, PICTURES, VOLUMES
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import GRAY_LEVELS, HU
+from medgan_pl.data.readers.header import Header
 from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
 from medgan_pl.data.readers.itk_headers import meta_fields, meta_layout, nrrd_fields, nrrd_layout
 from medgan_pl.data.readers.mgh import mgh_affine
 from medgan_pl.data.readers.nifti import affine_of, header_of
-from medgan_pl.data.readers.scan import Scan
-from medgan_pl.data.readers.series import grid, slices_in
+from medgan_pl.data.readers.scan import Scan, ScanError
+from medgan_pl.data.readers.series import grid_or_near, slices_in
 
 DERIVED = "DERIVED"
 
@@ -44,15 +45,18 @@ def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: 
     `settings` and `note` are those of `write_derived`.
     """
     if scan.affine is not None:
-        frame = frame_of(item.paths, scan.affine, item.part)
         if item.paths[0].name.lower().endswith(VOLUMES):
-            return AsNifti(frame, factors)
-        return AsSeries(frame, factors, [header.path for header in slices_in(item.paths, item.part)], settings, note)
+            return AsNifti(frame_of(item.paths, scan.affine), factors)
+        headers = slices_in(item.paths, item.part)
+        near, loose = grid_or_near(headers)
+        if loose and scan.loose is None:  # resampled: its slices are not those of the files
+            return AsNifti(Frame.of(scan.affine, scan.affine), factors)
+        return AsSeries(Frame.of(near, scan.affine), factors, headers, settings, note, loose)
     return AsPicture(scan) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings, note)
 
 
 class AsNifti:
-    """NIfTI for NIfTI, NRRD and MetaImage."""
+    """NIfTI for NIfTI, NRRD and MetaImage, and for a series that was resampled to a straight grid."""
 
     def __init__(self, frame: "Frame", factors: Sequence[int]) -> None:
         self.frame, self.factors = frame, factors
@@ -73,20 +77,37 @@ class AsNifti:
 
 
 class AsSeries(AsNifti):
-    """A DICOM series; labels and spreads, which do not fit its modality, as NIfTI in the geometry of the series."""
+    """A DICOM series; labels and spreads, which do not fit its modality, as NIfTI in the geometry of the series.
 
-    def __init__(self, frame: "Frame", factors: Sequence[int], paths: Sequence[Path], settings: dict, note: str) -> None:
+    `loose`: the reason why its slices are on no even, straight grid. Each then keeps its own place, and NIfTI is refused.
+    """
+
+    def __init__(
+        self, frame: "Frame", factors: Sequence[int], headers: Sequence[Header], settings: dict, note: str, loose: str | None = None
+    ) -> None:
         super().__init__(frame, factors)
-        self.paths, self.settings, self.note = paths, settings, note
+        self.headers, self.settings, self.note, self.loose = headers, settings, note, loose
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
         own = {axis: factor for axis, factor in zip(self.frame.order, self.factors, strict=True)}
         write_derived(
-            path, self.frame.own(values), self.paths, facts, provenance, modality=modality,
+            path, self.frame.own(values), [header.path for header in self.headers], facts, provenance, modality=modality,
             affine=self.frame.finer(self.factors), factors=[own[axis] for axis in range(3)],
-            settings=self.settings, note=self.note,
+            settings=self.settings, note=self.note, moved=self.moved(),
         )  # fmt: skip
         return path
+
+    def moved(self) -> np.ndarray | None:
+        """Return how far each slice lies from its place on the even grid, (n, 3) RAS mm; None on such a grid."""
+        if self.loose is None:
+            return None
+        places = np.array([header.position for header in self.headers]) * [-1, -1, 1]  # LPS -> RAS
+        return places - self.frame.affine[:3, 3] - np.arange(len(places))[:, None] * self.frame.affine[:3, 0]
+
+    def written(self, path: Path, values: np.ndarray, dtype: type) -> Path:
+        if self.loose is not None:
+            raise ScanError(f"label maps and deviations of a series are NIfTI, which needs an even, straight grid: {self.loose}")
+        return super().written(path, values, dtype)
 
 
 class AsPicture:
@@ -180,7 +201,7 @@ def frame_of(paths: Sequence[Path], canonical: np.ndarray, part: int | None = No
         reader = nifti_affine if name.endswith(NIFTI) else mgh_affine if name.endswith(MGH) else itk_affine
         affine = reader(paths[0])
         return Frame.of(affine[:, [2, 1, 0, 3]], canonical)
-    return Frame.of(grid(slices_in(paths, part)), canonical)
+    return Frame.of(grid_or_near(slices_in(paths, part))[0], canonical)
 
 
 def nifti_affine(path: Path) -> np.ndarray:

@@ -31,6 +31,7 @@ LAST_SERIES = 2**31 - 1  # VR IS
 def write_derived(
     path: Path, values: np.ndarray, sources: Sequence[Path], facts: Facts, provenance: Provenance, *, modality: str,
     affine: np.ndarray | None = None, factors: Sequence[int] = (1, 1, 1), settings: dict | None = None, note: str = "",
+    moved: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """Write the result for the images in `sources`: (H, W) as one file at `path`, (D, H, W) as a folder of slices, one series.
 
@@ -39,6 +40,7 @@ def write_derived(
     - affine: (4, 4), indices of `values` -> RAS+ mm; None for films, whose pixel spacing becomes that of the source / factors.
     - settings: plain containers; all that made these values besides `provenance`, for the UIDs: the same image has the same UIDs.
     - note: what else DerivationDescription says, such as the detail that is lost.
+    - moved: (D, 3) RAS mm from the place of each slice on the even grid of `affine` to its own; None: all lie on the grid.
 
     Patient, study, frame of reference and, for the same modality, the acquisition are those of each source; series and instances are new.
     ImageType is DERIVED, ContentQualification RESEARCH. Raise ScanError for a source with a corrupt header, and as `write_dicom`.
@@ -62,7 +64,7 @@ def write_derived(
                 for name in ("PixelSpacing", "ImagerPixelSpacing"):
                     if name in one:
                         one[name].value = [ds(float(mm) / factor) for mm, factor in zip(one[name].value, factors[1:], strict=True)]
-            files[f"{k + 1:04d}.dcm"] = sliced(one, stored[k], k, affine)
+            files[f"{k + 1:04d}.dcm"] = sliced(one, stored[k], k, affine, None if moved is None else moved[k])
     if image.ndim == 2:
         write_whole(path, files["0001.dcm"])
     else:

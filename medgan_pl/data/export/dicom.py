@@ -151,8 +151,8 @@ def clean(text: str) -> str:
     return " ".join(text.split())[:DERIVATION_CHARACTERS]
 
 
-def sliced(common: Dataset, stored: np.ndarray, k: int, affine: np.ndarray | None) -> bytes:
-    """Return one file: the common header, the pixels (H, W), slice k's position and its own UID."""
+def sliced(common: Dataset, stored: np.ndarray, k: int, affine: np.ndarray | None, moved: np.ndarray | None = None) -> bytes:
+    """Return one file: the common header, the pixels (H, W), slice k's position and its own UID. `affine`, `moved`: of `put_in_place`."""
     one = Dataset()
     one.update(common)
     one.SOPInstanceUID = UID(uid(common.SeriesInstanceUID, f"instance {k}"))
@@ -162,7 +162,7 @@ def sliced(common: Dataset, stored: np.ndarray, k: int, affine: np.ndarray | Non
     one.BitsAllocated = one.BitsStored = 16
     one.HighBit = 15
     if affine is not None:
-        put_in_place(one, np.asarray(affine, np.float64), k)
+        put_in_place(one, np.asarray(affine, np.float64), k, moved)
     one.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
     one.file_meta = FileMetaDataset()
     one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -171,13 +171,20 @@ def sliced(common: Dataset, stored: np.ndarray, k: int, affine: np.ndarray | Non
     return buffer.getvalue()
 
 
-def put_in_place(one: Dataset, affine: np.ndarray, k: int) -> None:
-    """Set the Image Plane (PS3.3 C.7.6.2): DICOM's x and y point left and back, ours right and front."""
+def put_in_place(one: Dataset, affine: np.ndarray, k: int, moved: np.ndarray | None = None) -> None:
+    """Set the Image Plane (PS3.3 C.7.6.2): DICOM's x and y point left and back, ours right and front.
+
+    `moved` (3,) RAS mm: from the place of slice k on the grid of `affine` to its own. The distance of such slices is not stated.
+    """
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     between_slices, down, across = (np.linalg.norm(lps[:3, axis]) for axis in range(3))
     one.ImageOrientationPatient = [ds(n) for n in (*(lps[:3, 2] / across), *(lps[:3, 1] / down))]
     one.ImagePositionPatient = [ds(n) for n in (lps @ [k, 0, 0, 1])[:3]]
     one.PixelSpacing = [ds(down), ds(across)]
+    if moved is not None:
+        place = (lps @ [k, 0, 0, 1])[:3] + np.array([-1.0, -1.0, 1.0]) * moved
+        one.ImagePositionPatient = [ds(n) for n in place]
+        return
     one.SpacingBetweenSlices = ds(between_slices)
     if not one.get("SliceThickness"):  # slices of a patient may overlap or have gaps
         one.SliceThickness = one.SpacingBetweenSlices

@@ -88,6 +88,11 @@ class Layout(ABC):
         """Return the side of an image's pixel in pixels of a scan of `shape` that has no spacing; None if it depends on the spacing."""
         return None
 
+    def check_stacked(self, scan: Scan) -> None:
+        """Raise ScanError for slices on no straight, even grid, unless the images are those slices."""
+        if scan.loose is not None and scan.acquired != self.stacked_axis:
+            raise ScanError(f"only the slices that were acquired can be used one by one (image.spatial_dims=2): {scan.loose}")
+
     # A scan on its own grid, both directions --------------------------------------------------------------------------------------------
 
     def arranged(self, pixels: np.ndarray) -> np.ndarray:
@@ -189,8 +194,7 @@ class Slices(Layout):
         }  # fmt: skip
 
     def cut(self, scan: Scan, fill: float) -> Cut:
-        if scan.loose is not None and scan.acquired != self.stacked_axis:
-            raise ScanError(f"only the slices that were acquired can be used (data.slices.axis): {scan.loose}")
+        self.check_stacked(scan)
         volume = self.chosen(scan.pixels)  # (n, rows, columns)
         spacing = self.within(scan.spacing_mm)
         fit = self.fitted(volume.shape[1:], spacing)

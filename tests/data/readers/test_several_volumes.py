@@ -100,7 +100,7 @@ def test_several_volumes_in_a_file_are_refused_or_chosen(tmp_path):
         assert np.array_equal(MRI().read(item).pixels, STORED + k - 10.0)
     assert "must hold volume 4 (data.modality.volume), got 3" in gather_volumes(items, "MR", Choice(volume=4)).unusable["e.dcm"]
     written = alike(found[1], MRI().read(found[1]), (1, 1, 1), {})
-    assert len(written.paths) == 5
+    assert len(written.headers) == 5
 
 
 def test_frames_without_places_or_pixels_are_refused(tmp_path):
