@@ -120,8 +120,9 @@ def check_masks(records: Sequence[Record], companions: Mapping[str, CompanionRea
             )
 
 
-def reasons_against(records: Sequence[Record], cache: Cache) -> dict[str, str]:
-    """Return by name the reason why a record cannot be used; of a scan in several files it names the file at fault."""
+def reasons_against(records: Sequence[Record], cache: Cache, masks: Collection[str] = ()) -> dict[str, str]:
+    """Return by name the reason why a record cannot be used, but for `masks`; of several files it names the one at fault."""
+    records = [record for record in records if record.name not in masks]
     bad = [record for record in records if record.digest in cache.unusable]
     said = {r.name: blaming(cache.unusable[r.digest], r.paths, cache.faulty.get(r.digest)) for r in bad}
     read = [record for record in records if record.paths and record.digest in cache.entries]
@@ -137,7 +138,7 @@ def shifted(records: Sequence[Record], cache: Cache) -> dict[str, str]:
         if entry["unit"] == HU.name and (why := without_air(Item(record.name, record.paths), low, entry["facts"]["low"])):
             found[record.name] = (
                 f"{why}; store it in HU (often 1024 was added), or, if it is HU without any air, use a window that begins above "
-                f"{FROM_AIR_HU} HU (data.intensity.windows_hu)"
+                f"{FROM_AIR_HU} HU (data.intensity.windows_hu); if it is a mask, a dose or a map, choose the CT scans with data.files"
             )
     return found
 

@@ -21,6 +21,7 @@ from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, wi
 from medgan_pl.data.image_table import Degrade, Table, inverse_of
 from medgan_pl.data.insides import gathering
 from medgan_pl.data.intensity import Intensity, Inverse
+from medgan_pl.data.mask_kinds import masks_among_scans
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.oddities import warnings
 from medgan_pl.data.prepare.cache import Cache, Undecoded, available_cores, prepare
@@ -166,7 +167,9 @@ class ImageDataModule(StreamedDataModule):
         self.hold(table, cache)
 
     def hold(self, table: list[Record], cache: Cache) -> None:
-        self.table, self.cache, self.unusable = table, cache, self.source.unusable | checks.reasons_against(table, cache)
+        self.table, self.cache, self.masks = table, cache, {} if self.phantom else masks_among_scans(table, cache)
+        left_out = () if self.source.chosen else self.masks
+        self.unusable = self.source.unusable | checks.reasons_against(table, cache, left_out)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the cache, fill it if needed, and split.
@@ -201,7 +204,7 @@ class ImageDataModule(StreamedDataModule):
         """Return the images' records with their splits, and the number of images of each; `found` and `left_out` say what is left out."""
         cache = self.cache
         kept = [record for record in self.table if record.name not in self.unusable]
-        found = usable(kept, cache, chosen=self.source.chosen, title=self.source.title)
+        found = usable(kept, cache, self.masks, chosen=self.source.chosen, title=self.source.title)
         divided = assigned(found.records, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
         single = without_duplicates(divided, drop=self.duplicates == "drop")
         records = without_copies(single)

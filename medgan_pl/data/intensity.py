@@ -17,6 +17,7 @@ from torch import Tensor
 from medgan_pl.data.readers.scan import Scan, ScanError, centered_affine
 
 # Remedy for a scan without a usable bit depth.
+ALMOST_CONSTANT = "almost constant"  # begins the reason against a scan of nearly one value
 OTHERS = "use intensity@data.intensity=window for CT, intensity@data.intensity=percentiles for others"
 
 # For each channel the two native values that become -1 and 1.
@@ -104,7 +105,7 @@ class Percentiles:
         ends = (self.low_percentile, self.high_percentile)
         low, high = np.percentile(seen(scan, self.nonzero), ends)
         if not low < high:
-            raise ScanError(f"almost constant: the {ends[0]:g}th and {ends[1]:g}th percentiles are equal")
+            raise ScanError(f"{ALMOST_CONSTANT}: the {ends[0]:g}th and {ends[1]:g}th percentiles are equal")
         return ((float(low), float(high)),)
 
 
@@ -126,7 +127,7 @@ class ZScore:
         values = seen(scan, nonzero=True).astype(np.float64)
         mean, reach = float(values.mean()), self.clip_sd * float(values.std())
         if not reach > 0:
-            raise ScanError("almost constant: the standard deviation is 0")
+            raise ScanError(f"{ALMOST_CONSTANT}: the standard deviation is 0")
         return ((mean - reach, mean + reach),)
 
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from test_datamodule_volumes import SHAPE, hu, module, write_nifti
 
+from medgan_pl.data.intensity import Percentiles
+from medgan_pl.data.modalities import MRI
+
 
 def write(root, masks: int, images: int = 5) -> None:
     for i in range(masks):
@@ -31,6 +34,34 @@ def test_masks_alone_are_refused_until_they_are_chosen(tmp_path):
     for data in (chosen, module(tmp_path / "t.csv")):
         assert len(data.records) == 5
         assert any(line.startswith("WARNING: 5 of 5 look like masks") for line in data.describe())
+
+
+def test_what_only_the_set_tells_of_masks(tmp_path):
+    """Most masks of a kind are known by their values, others are empty or soft; maps of shares lie beside images."""
+    disk = ((np.mgrid[:5, :20, :24] - np.array([2, 10, 12]).reshape(3, 1, 1, 1)) ** 2).sum(0)
+    for i in range(8):
+        folder = tmp_path / "ct" / f"p{i}"
+        write_nifti(folder / "ct.nii.gz", hu(i))
+        soft = np.where(disk < 30, 1000 * (i < 2) * hu(i) % 90 + 3, 0)  # many values, in noise
+        write_nifti(folder / f"liver_{i}.nii.gz", (soft if i < 2 else disk < 40 + i).astype(np.int16))
+        write_nifti(folder / "tumor.nii.gz", np.zeros(SHAPE, np.uint8))
+        write_nifti(folder / "grayness.nii.gz", np.clip((60 - disk + i) / 50, 0, 1).astype(np.float32))
+    data = module(tmp_path / "ct")
+    assert {record.name for record in data.records} == {f"p{i}/ct.nii.gz" for i in range(8)}
+    assert data.unusable == {}
+    assert any(line.startswith("24 of 32 look like masks, such as p0/grayness.nii.gz: its values are shares") for line in data.describe())
+    assert data.masks["p0/liver_0.nii.gz"] == "most of its kind are masks, such as p2/liver_2.nii.gz"
+    assert data.masks["p3/tumor.nii.gz"] == "one value, as in a mask without a structure"
+
+
+def test_images_from_0_to_1_alone_are_images(tmp_path):
+    for i in range(8):
+        write_nifti(tmp_path / "ct" / f"p{i}" / "t1.nii.gz", (hu(i) / 300).clip(0, 1).astype(np.float32))
+    options = {"modality": MRI(), "intensity": Percentiles(), "slices": {"foreground": 0}}
+    assert len(module(tmp_path / "ct", **options).records) == 8
+    write_nifti(tmp_path / "ct" / "p0" / "blank.nii.gz", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(ValueError, match=r"blank\.nii\.gz: it must have different values"):  # no mask says that it is one
+        module(tmp_path / "ct", **options)
 
 
 def test_what_is_odd_is_said_in_the_log_once_for_each_kind(tmp_path):

@@ -9,7 +9,10 @@ import numpy as np
 FEW, MANY, EQUAL, SAMPLED = 8, 512, 0.75, 2**13
 # Soft edges, and the rings of JPEG: few pixels lie between the two values of a mask, fewer than BETWEEN of those at the rarer one. Each of
 # the two has more than RARE of all pixels (an image may have a few bright ones), and one value alone has COMMON of them.
+# In a small JPEG most pixels are rings NEAR the two values (in as many of 64 bins), fewer than FAR of the rarer ones lie between them,
+# and EXACT of those have one value, which noise never has.
 BETWEEN, RARE, COMMON = 0.5, 5e-4, 0.4
+NEAR, FAR, EXACT = 7, 0.2, 0.4
 
 
 def label_map(pixels: np.ndarray, histogram: Sequence[int]) -> str:
@@ -20,7 +23,10 @@ def label_map(pixels: np.ndarray, histogram: Sequence[int]) -> str:
     if few := few_values(pixels):
         return few
     low, *between, high = (int(count) for count in histogram)
-    if sum(between) < BETWEEN * min(low, high) and min(low, high) > RARE * pixels.size and commonest(pixels) > COMMON:
+    rarer, (first, second) = min(sum(histogram[:NEAR]), sum(histogram[-NEAR:])), commonest(pixels)
+    rings = sum(histogram[NEAR:-NEAR]) < FAR * rarer and second > EXACT * rarer / pixels.size
+    soft = sum(between) < BETWEEN * min(low, high)
+    if (soft or rings) and min(low, high) > RARE * pixels.size and first > COMMON:
         return "nearly all of its values are one of two, as in a mask with soft edges"
     return ""
 
@@ -53,10 +59,10 @@ def sample(pixels: np.ndarray) -> np.ndarray:
     return lines[:: max(1, lines.size // SAMPLED)]
 
 
-def commonest(pixels: np.ndarray) -> float:
-    """Return the share of the most common value in a sample."""
-    counts = np.unique(sample(pixels), return_counts=True)[1]
-    return float(counts.max() / counts.sum())
+def commonest(pixels: np.ndarray) -> tuple[float, float]:
+    """Return the shares of the two most common values in a sample."""
+    counts = np.sort(np.unique(sample(pixels), return_counts=True)[1])
+    return float(counts[-1] / counts.sum()), float(counts[:-1].max(initial=0) / counts.sum())
 
 
 def equal_neighbors(lines: np.ndarray) -> float:

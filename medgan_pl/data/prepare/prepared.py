@@ -62,6 +62,9 @@ class Prepared:
     inside: Tensor | None = None
 
 
+CONSTANT = "it must have different values"  # begins the reason against a scan of one value
+
+
 class Usable(Transform):
     """Return the scan. Raise ScanError for NaN, infinity, or the same value everywhere."""
 
@@ -70,7 +73,7 @@ class Usable(Transform):
         if bad:
             raise ScanError(f"every value must be a finite number, got {bad} NaN or infinite of {scan.pixels.size}")
         if scan.pixels.min() == scan.pixels.max():
-            raise ScanError(f"it must have different values, got {scan.pixels.min():g} everywhere")
+            raise ScanError(f"{CONSTANT}, got {scan.pixels.min():g} everywhere")
         return scan
 
 

@@ -141,7 +141,10 @@ def apart(groups: Sequence[Sequence[Header]], key: Callable[[Header], tuple]) ->
     return all(before[1] < after[0] for before, after in pairwise(ends))
 
 
-SEVERAL = "{} volumes (echoes, times, directions) where one is wanted; choose by data.modality.volume=first, all or a number from 1"
+SEVERAL = (
+    "{} volumes (echoes, times, directions) where one is wanted; choose by data.modality.volume=first, all or a number from 1, or choose "
+    "other files by data.files"
+)
 
 
 def chosen(count: int, volume: str | int) -> list[int]:

@@ -35,6 +35,17 @@ UID = "1.3.6.1.4.1.14519.5.2.1.6279.6001.100225287222365663678666836860"
         ("benign/benign ({}).png", "benign/benign ({})_mask_1.png"),
         ("QaTa/Images/c_{}.png", "QaTa/Ground-truths/mask_c_{}.png"),
         ("ct_scans/{}.nii", "Lung_and_Infection_Mask/{}.nii"),
+        ("p{}/T1_brain.nii.gz", "p{}/T1_brain_pve_1.nii.gz"),  # maps of shares: FSL, SPM, CAT12, nnU-Net
+        ("p{}/T1.nii.gz", "p{}/T1_first_all_fast_firstseg.nii.gz"),
+        ("p{}/t1.nii", "p{}/mwp1t1.nii"),
+        ("p{}/t1.nii", "p{}/rc2t1.nii"),
+        ("p{}/t1.nii", "p{}/csf.nii"),
+        ("imagesTr/c_{}_0000.nii.gz", "softmax/c_{}.nii.gz"),
+        ("imagesTr/c_{}_0000.nii.gz", "out/c_{}_prob.nii.gz"),
+        ("imagesTr/c_{}_0000.nii.gz", "scribblesTr/c_{}.nii.gz"),  # WORD
+        ("images/{}.png", "gts/{}.png"),  # MedSAM
+        ("images/{}.png", "heatmaps/{}.png"),
+        ("sub-{0}/anat/sub-{0}_T1w.nii.gz", "sub-{0}/anat/sub-{0}_from-T1w_to-MNI_mode-image_xfm.nii.gz"),
     ],
 )
 def test_masks_of_public_layouts(images, masks) -> None:
@@ -48,7 +59,7 @@ def test_masks_of_public_layouts(images, masks) -> None:
 @pytest.mark.parametrize(
     "name",
     ["IM-0439-0001", "person1_virus_6", "T1_masked", "NORMAL2-IM-0441", "00000013_005", "sub-01_ses-2_T1w", "BraTS20_Training_001_t1ce",
-     "segal", "Lung_Segmentation_Data", "images_and_masks", "unmasked", "gtx1080", "no_mask"],
+     "segal", "msseg", "wp", "rc10", "p1t1", "gmail", "Lung_Segmentation_Data", "images_and_masks", "unmasked", "gtx1080", "no_mask"],
 )  # fmt: skip
 def test_names_of_images(name) -> None:
     assert not is_mask_name(name)

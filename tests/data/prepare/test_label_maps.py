@@ -36,10 +36,11 @@ def test_masks(pixels, words) -> None:
 
 
 @pytest.mark.parametrize("quality", [50, 75, 95])
-def test_a_mask_as_jpeg(quality) -> None:
+@pytest.mark.parametrize(("area", "larger"), [(80, 4), (9, 2)])  # small masks are mostly rings
+def test_a_mask_as_jpeg(quality, area, larger) -> None:
     file = io.BytesIO()
-    disk = 255 * ((X[0] - 16) ** 2 + (Y[0] - 16) ** 2 < 80)
-    Image.fromarray(disk.astype(np.uint8).repeat(4, 0).repeat(4, 1)).save(file, "JPEG", quality=quality)
+    disk = 255 * ((X[0] - 16) ** 2 + (Y[0] - 16) ** 2 < area)
+    Image.fromarray(disk.astype(np.uint8).repeat(larger, 0).repeat(larger, 1)).save(file, "JPEG", quality=quality)
     assert reason(np.asarray(Image.open(file)))
 
 
@@ -54,6 +55,7 @@ def test_a_mask_as_jpeg(quality) -> None:
         np.where(X + Y + Z == 0, 4000, np.abs(noisy(9))),  # one bright voxel
         np.where(Z + X == 0, 4000, np.abs(noisy(9))),  # more of them
         np.where((X - 16) ** 2 + (Y - 16) ** 2 < 90, np.where(X + Y + Z == 32, 9000, 40.5), 0) + (X > 9) * noisy(5),  # and no air
+        np.where(X[0] > 12, 250 + noisy(2, shape=(32, 32)), 0).repeat(2, 0),  # near two values, as rings are
         X + 0.5,
         np.arange(64).reshape(8, 8),
     ],
