@@ -34,7 +34,7 @@ class Loss:
             return None
         coarser = [max(1.0, scale) for scale in scales]
         if scan.spacing_mm is not None:
-            before = layout.within(scan.spacing_mm)
+            before = layout.of(scan).within(scan.spacing_mm)
             return cls("mm", tuple(before), tuple(mm * by for mm, by in zip(before, coarser, strict=True)), max(coarser))
         before = layout.within(scan.pixels.shape)
         return cls("pixels", tuple(before), tuple(round(n / by) for n, by in zip(before, coarser, strict=True)), max(coarser))

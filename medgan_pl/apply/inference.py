@@ -28,6 +28,7 @@ from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Levels, from_unit
 from medgan_pl.data.mask_values import inside, spelled, values_in
 from medgan_pl.data.masks import as_share, holes_of, with_holes
+from medgan_pl.data.prepare.layouts import Layout
 from medgan_pl.data.readers.scan import Scan
 from medgan_pl.models.games.star import Star
 from medgan_pl.models.games.translation import Translation
@@ -115,7 +116,7 @@ class Inference:
         if all(is_done(name, origin) for name in names):
             return False
         scan = self.modality.read(item)
-        self.layout.check_stacked(scan)
+        layout = self.layout.of(scan)
         if holes is not None:
             mask = self.reading.masks.read_mask(holes)
             missing = inside(mask.pixels, None)[0]
@@ -124,16 +125,16 @@ class Inference:
         if not self.settings["force"]:
             self.pipeline.check_modality(item, scan)
         scales = self.scales(scan)
-        loss = None if self.keeps_known else Loss.of(scan, self.layout, scales)
+        loss = None if self.keeps_known else Loss.of(scan, layout, scales)
         if loss:
             print(f"{item.name}: {loss}", file=sys.stderr)
         levels, unit = self.native(scan)
         clipped = self.values_lost(scan, levels, unit)
         said = [f"{what}: {each}".replace("×", "x") for what, each in (("Resampled", loss), ("Clipped", clipped)) if each]
-        kind = alike(item, scan, self.layout.each_axis(self.reading.factors), origin, ". ".join(said))
-        mean, deviation = self.made(scan, scales, levels, content)
+        kind = alike(item, scan, layout.each_axis(self.reading.factors), origin, ". ".join(said))
+        mean, deviation = self.made(scan, layout, scales, levels, content)
         target.parent.mkdir(parents=True, exist_ok=True)
-        spacing_mm = self.made_spacing(scan)
+        spacing_mm = self.made_spacing(scan, layout)
         if self.reading.segments:
             path = kind.labels(target, labels_of(mean))
         else:
@@ -165,11 +166,11 @@ class Inference:
         """Return the values that the result cannot hold; None for a segmentation, another modality, and a generator that keeps them."""
         return Clipped.among(scan, levels, unit) if self.reading.own and not self.reading.segments and not self.keeps_known else None
 
-    def made_spacing(self, scan: Scan) -> tuple[float, ...] | None:
+    def made_spacing(self, scan: Scan, layout: Layout) -> tuple[float, ...] | None:
         """Return the spacing of the generated image, None if the scan has none or its slices lie on no even grid."""
         if scan.loose is not None:
             return None
-        factors = self.layout.each_axis(self.reading.factors)
+        factors = layout.each_axis(self.reading.factors)
         return scan.spacing_mm and tuple(mm / factor for mm, factor in zip(scan.spacing_mm, factors, strict=True))
 
     def scales(self, scan: Scan) -> tuple[float, ...] | None:
@@ -178,13 +179,15 @@ class Inference:
         options |= {"enlarges": max(self.reading.enlarges) > 1, "keeps": self.keeps_known}
         return scales_to_training(scan, self.pipeline, self.reading.spacing_mm, self.reading.factors, **options)
 
-    def made(self, scan: Scan, scales: tuple[float, ...] | None, levels: Levels, key: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def made(
+        self, scan: Scan, layout: Layout, scales: tuple[float, ...] | None, levels: Levels, key: str
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the generated image on the axes of the scan, (M, *S · factors), and the standard deviation of several passes or None.
 
         M = 1 in native units, or one probability for each structure. The deviation (*S · factors) of probabilities is the largest one.
         """
         images = self.pipeline.source_images(scan)
-        known = self.layout.images(scan.pixels) if self.keeps_known else None  # (n, *S), native: also what lies outside the window
+        known = layout.images(scan.pixels) if self.keeps_known else None  # (n, *S), native: also what lies outside the window
         count = self.settings["uncertainty"] or 1
         mean = squares = torch.zeros(())
         for number, values in enumerate(self.passes(images, scales, levels, count, key), 1):
@@ -192,7 +195,7 @@ class Inference:
             off = values - mean
             mean = mean + off / number
             squares = squares + off * (values - mean)  # Welford 1962
-        assembled = self.layout.assembled
+        assembled = layout.assembled
         deviation = None if count == 1 else assembled((squares / (count - 1)).amax(0).sqrt())
         return np.stack([assembled(one) for one in mean]), deviation
 

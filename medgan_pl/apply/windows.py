@@ -156,7 +156,8 @@ def scales_to_training(
     spacing is out of tolerance, unless `resample` or `force` is set; if both are, it is resampled. Raises it as `check_loss` for detail
     that would be lost and that `coarser` does not allow.
     """
-    layout, shape = pipeline.layout, pipeline.layout.within(scan.pixels.shape)
+    layout = pipeline.layout.of(scan)
+    shape = layout.within(scan.pixels.shape)
     if spacing_mm is not None and scan.spacing_mm is not None:
         own = layout.within(scan.spacing_mm)
         wanted = tuple(mm * factor for mm, factor in zip(spacing_mm, factors, strict=True))

@@ -28,6 +28,7 @@ from medgan_pl.data.prepare.cache import Cache, Undecoded, available_cores, prep
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.patches import laid_out
 from medgan_pl.data.prepare.pipelines import Pipeline
+from medgan_pl.data.prepare.planes import settled
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.randomize import Randomize
 from medgan_pl.data.settings import check, numbers
@@ -193,7 +194,9 @@ class ImageDataModule(StreamedDataModule):
             raise ValueError(f"train and val must each hold a usable image, got {self.sizes()} from {self.source.title}")
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
         entries = [self.cache.entries[r.digest] for r in records if r.split == "train"]
-        self.inverse = inverse_of(entries, self.modality.name, self.layout.directions)
+        self.layout, directions = settled(self.layout, entries)
+        self.pipeline = self.pipeline.along(self.layout)
+        self.inverse = inverse_of(entries, self.modality.name, directions)
         checks.check_pixels(self.degrade, self.inverse.spacing_mm)
         self.measure_covariates(records)
         shape = (sum(self.parts.values()), *self.size)

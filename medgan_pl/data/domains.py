@@ -150,8 +150,12 @@ class DomainsDataModule(StreamedDataModule):
         return batch | {key: torch.stack([own[key] for own in moved], 1).flatten(0, 1) for key in keys}
 
     def describe(self) -> list[str]:
-        """Return the lines of each domain, and a warning that patients are not recognized across domains."""
+        """Return the lines of each domain, and warnings about planes that differ and patients who are not recognized across domains."""
         said = [f"{name}: {line}" for name, domain in self.domains.items() for line in domain.describe()]
+        planes = {name: domain.layout.axis for name, domain in self.domains.items()}
+        if len({*planes.values()}) > 1:
+            shown = ", ".join(f"{name} {plane}" for name, plane in planes.items())
+            said.append(f"WARNING: the domains show different planes, {shown}; data.domains.NAME.slices.axis chooses the plane of one")
         each = "each domain is split by itself: a patient in two of them may be held out of one and in training in the other"
         return said if self.split == "folders" or all(domain.phantom for domain in self.domains.values()) else [*said, each]
 

@@ -159,7 +159,7 @@ class CT(Volumes):
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         made = thorax_ct(patient, size=shape)
-        return Scan(made.hu, made.spacing_mm, centered_affine(made.hu.shape, made.spacing_mm))
+        return Scan(made.hu, made.spacing_mm, centered_affine(made.hu.shape, made.spacing_mm), acquired=0)
 
     def label(self, patient: Patient) -> int:
         return patient.label
@@ -193,7 +193,7 @@ class HeadCT(Heads, CT):
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         made = head_ct(patient, size=shape, lesion=self.label(patient) == 1)
-        return Scan(made.hu, made.spacing_mm, centered_affine(made.hu.shape, made.spacing_mm))
+        return Scan(made.hu, made.spacing_mm, centered_affine(made.hu.shape, made.spacing_mm), acquired=0)
 
 
 class MRI(Heads, Volumes):
@@ -234,7 +234,7 @@ class MRI(Heads, Volumes):
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
         echo = {"tr_ms": self.tr_ms, "te_ms": self.te_ms, "ti_ms": self.ti_ms}
         made = head_mri(patient, size=shape, **echo, lesion=self.label(patient) == 1)
-        scan = Scan(made.signal, made.spacing_mm, centered_affine(made.signal.shape, made.spacing_mm))
+        scan = Scan(made.signal, made.spacing_mm, centered_affine(made.signal.shape, made.spacing_mm), acquired=0)
         return even(scan) if self.bias_field else scan
 
 

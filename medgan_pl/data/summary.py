@@ -12,6 +12,7 @@ from medgan_pl.data.files.records import Record
 from medgan_pl.data.files.split import SPLITS, straddling
 from medgan_pl.data.mask_values import spelled
 from medgan_pl.data.prepare.cache import Cache
+from medgan_pl.data.prepare.planes import plane_lines
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def lines(found: Found, classes: Sequence[str], size: Sequence[int] | None) -> l
     learnt = {record.label for record in found.records if record.split == "train"}
     if never := [name for name in classes if name not in learnt]:
         said.append(f"WARNING: no training image of {', '.join(never)}: a conditional model cannot learn it and is refused")
-    return said + mask_lines(found) + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
+    return said + plane_lines(found.entries) + mask_lines(found) + duplicate_lines(found) + odd_lines(found, size) + [loss_line(found)]
 
 
 def split_line(found: Found, split: str, classes: Sequence[str]) -> str:

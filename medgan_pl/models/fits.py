@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from medgan_pl.data.prepare.planes import plane_along
 from medgan_pl.data.settings import numbers
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
-    """Raise ValueError unless the reals have the modality, size, channels and (for a conditional generator) classes of the generator."""
+    """Raise ValueError unless the reals have the modality, size, channels, plane and (for a conditional one) classes of the generator."""
     data.check_model(module.config)
     own = module.config["data"]
     size = numbers("size", own["size"], module.config["image"]["spatial_dims"], 1, whole=True)
@@ -21,6 +22,9 @@ def check_fits(module: "AdversarialModule", data: "ImageDataModule") -> None:
     }
     if module.config["model"]["classes"]:
         pairs["classes"] = (list(module.classes), list(data.classes))
+    planes = [each and plane_along(each.directions) for each in (module.inverse, data.inverse)]
+    if all(planes):
+        pairs["data.slices.axis"] = tuple(planes)
     for name, (drawn, real) in pairs.items():
         if drawn != real:
             raise ValueError(f"the reals must be like the generator's images: its {name} is {drawn}, that of the reals {real}")

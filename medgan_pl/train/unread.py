@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import default_option
 from medgan_pl.core.settings import RUNS, joined, setting
+from medgan_pl.data.prepare.planes import ACQUIRED
 from medgan_pl.train.inert import check_idle, data_sets
 
 if TYPE_CHECKING:
@@ -96,6 +97,6 @@ def check_data_set(data: dict[str, Any], where: str, reads: frozenset[str], game
                 f"`{where}.{name}` would not be seen: it gives the batch a `{key}`, and {game} reads {', '.join(sorted(reads))} alone; "
                 f"use {name.split('.')[0]}@{where}.{name}=none, or a game that reads `{key}`"
             )
-    axis = (data.get("slices") or {}).get("axis", "axial")
-    if spatial_dims == 3 and axis != "axial":
+    axis = (data.get("slices") or {}).get("axis", ACQUIRED)
+    if spatial_dims == 3 and axis != ACQUIRED:
         raise ValueError(f"`{where}.slices.axis` must be left out in 3-D, got {axis}; slices are images of image.spatial_dims=2")

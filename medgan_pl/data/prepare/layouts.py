@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,13 +13,11 @@ from torch import Tensor
 from medgan_pl.core.counts import whole_number
 from medgan_pl.data.masks import covered
 from medgan_pl.data.prepare.geometry import Fit, box_of, finer
+from medgan_pl.data.prepare.planes import ACQUIRED, PLANES, acquired_in
 from medgan_pl.data.readers.scan import CANONICAL, MAX_VOXELS, Scan, ScanError, bound
 
 # A voxel of which padding is this share or more is no image; less is rounding.
 PADDED = 1e-3
-# For each plane the axis of a canonical volume that it stacks, and the directions of slices, rows and columns, as RAS+ unit vectors.
-(UP, BACK, LEFT), DOWN = CANONICAL, (0.0, 0.0, -1.0)
-PLANES = {"axial": (0, CANONICAL), "coronal": (1, (BACK, DOWN, LEFT)), "sagittal": (2, (LEFT, DOWN, BACK))}
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,22 @@ class Layout(ABC):
 
     - `image_size`: sides of one image of a batch. `size`: the same, None if the cut images differ in size from scan to scan (patches).
     - `directions`: as in `intensity.Inverse`.
-    - `stacked_axis`: the axis of the scan along which the images are stacked; None if the whole scan is one image.
+    - `axis`: the plane of slices, None for others. `stacked_axis`: the axis of the scan along which the images are stacked; None if the
+      whole scan is one image. A layout that takes each scan's own plane (ACQUIRED) has no directions and no `stacked_axis`: `of` has them.
     - `settings`: all settings that the result depends on, for the key of the cache.
     """
 
     image_size: tuple[int, ...]
     size: tuple[int, ...] | None
     directions: tuple[tuple[float, ...], ...] | None
+    axis: str | None = None
     stacked_axis: int | None = None
     settings: Mapping[str, Any]
+
+    def of(self, scan: Scan) -> "Layout":
+        """Return the layout of this scan, whose plane is known. Raise ScanError as `check_stacked`."""
+        self.check_stacked(scan)
+        return self
 
     @abstractmethod
     def cut(self, scan: Scan, fill: float) -> Cut:
@@ -165,7 +171,8 @@ class Film(Layout):
 class Slices(Layout):
     """The slices of a volume, at `size` (H, W) pixels of `spacing_mm` (None: the whole field at `size`, proportions kept).
 
-    - `axis`: axial (seen from the feet, front up), coronal (from the front, head up) or sagittal (from the left, head up).
+    - `axis`: axial (seen from the feet, front up), coronal (from the front, head up), sagittal (from the left, head up), or ACQUIRED: that
+      of each scan's own slices (`Scan.stacked`), axial for a scan that has none.
     - `part`: the range of slices, as fractions of the volume along the axis: from the feet, the front, the right.
     - `step`: take every step-th slice.
     - `foreground`: a slice is empty and is dropped if a smaller share of its pixels is above -0.9 in the first channel.
@@ -177,8 +184,8 @@ class Slices(Layout):
         self, *, size: Sequence[int], spacing_mm: Sequence[float] | None, crop: bool,
         axis: str = "axial", part: Sequence[float] = (0.0, 1.0), step: int = 1, foreground: float = 0.05,
     ) -> None:  # fmt: skip
-        if axis not in PLANES:
-            raise ValueError(f"data.slices.axis must be one of {', '.join(PLANES)}, got {axis}")
+        if axis not in (*PLANES, ACQUIRED):
+            raise ValueError(f"data.slices.axis must be one of {', '.join((ACQUIRED, *PLANES))}, got {axis}")
         if len(part) != 2 or not 0 <= part[0] < part[1] <= 1:
             raise ValueError(f"data.slices.part must be [from, to] with 0 <= from < to <= 1, got {list(part)}")
         whole_number("data.slices.step", step, 1)
@@ -186,15 +193,30 @@ class Slices(Layout):
             raise ValueError(f"data.slices.foreground must be a share in 0 to 1, got {foreground}")
         self.size = self.image_size = tuple(size)
         self.spacing_mm, self.crop, self.fit = spacing_mm and tuple(spacing_mm), crop, Fit(size, spacing_mm, crop)
-        self.axis, (self.stacked_axis, self.directions) = axis, PLANES[axis]
+        self.axis, (self.stacked_axis, self.directions) = axis, PLANES.get(axis, (None, None))
         self.part, self.step, self.foreground = tuple(part), step, foreground
         self.settings = {
             "slices": list(size), "spacing_mm": spacing_mm and list(spacing_mm), "crop": crop,
             "axis": axis, "part": list(part), "step": step, "foreground": foreground,
         }  # fmt: skip
 
-    def cut(self, scan: Scan, fill: float) -> Cut:
+    def of(self, scan: Scan) -> "Slices":
+        """Return the slices of this scan's plane. Raise ScanError for loose slices that would be cut across."""
+        if self.axis == ACQUIRED:
+            return self.along(acquired_in(scan) or "axial")
         self.check_stacked(scan)
+        return self
+
+    def along(self, axis: str) -> Self:
+        """Return the same slices in the plane `axis`."""
+        other = copy(self)
+        other.axis, (other.stacked_axis, other.directions) = axis, PLANES[axis]
+        other.settings = self.settings | {"axis": axis}
+        return other
+
+    def cut(self, scan: Scan, fill: float) -> Cut:
+        if (own := self.of(scan)) is not self:
+            return own.cut(scan, fill)
         volume = self.chosen(scan.pixels)  # (n, rows, columns)
         spacing = self.within(scan.spacing_mm)
         fit = self.fitted(volume.shape[1:], spacing)
@@ -214,6 +236,8 @@ class Slices(Layout):
 
     def inside(self, scan: Scan, cut: Cut) -> Tensor | None:
         """Return as Layout.inside; a run of slices with the same padding, as the circle of a CT, is resampled once."""
+        if (own := self.of(scan)) is not self:
+            return own.inside(scan, cut)
         if scan.padding is None or not scan.padding.any():
             return super().inside(scan, cut)
         outside = self.chosen(scan.padding)

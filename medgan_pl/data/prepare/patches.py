@@ -5,6 +5,7 @@ from typing import Any
 
 from medgan_pl.data.prepare.geometry import Fit
 from medgan_pl.data.prepare.layouts import Film, Layout, Patches, Slices, Whole
+from medgan_pl.data.prepare.planes import ACQUIRED
 from medgan_pl.data.readers.scan import Scan, bound
 
 
@@ -63,8 +64,9 @@ class SlicePatches(Slices):
         return field(self.patch, shape, spacing, self.spacing_mm)
 
     def fixed(self, scan: Scan) -> Slices:
-        choice = {"axis": self.axis, "part": self.part, "step": self.step, "foreground": self.foreground}
-        return Slices(size=self.patch, spacing_mm=self.spacing_mm or self.within(scan.spacing_mm), crop=True, **choice)
+        own = self.of(scan)
+        choice = {"axis": own.axis, "part": self.part, "step": self.step, "foreground": self.foreground}
+        return Slices(size=self.patch, spacing_mm=self.spacing_mm or own.within(scan.spacing_mm), crop=True, **choice)
 
 
 def laid_out(
@@ -86,7 +88,7 @@ def laid_out(
             )
         return FilmPatches(patch=size) if patches else Film(size=size, crop=crop)
     if spatial_dims == 2:
-        cut = {"spacing_mm": spacing_mm, **slices}
+        cut = {"axis": ACQUIRED, "spacing_mm": spacing_mm, **slices}
         return SlicePatches(patch=size, **cut) if patches else Slices(size=size, crop=crop, **cut)
     if patches:
         return Patches(patch=size, spacing_mm=spacing_mm)

@@ -63,6 +63,10 @@ class Pipeline:
                 raise error.__cause__ from None
             raise
 
+    def along(self, layout: Layout) -> "Pipeline":
+        """Return the same pipeline with another layout: one whose plane is known."""
+        return Pipeline(layout, self.intensity, self.modality, self.companions, self.frame)
+
     # As plain values ------------------------------------------------------------------------------------------------------------------
 
     def plain(self) -> dict[str, Any]:
@@ -112,10 +116,14 @@ class Pipeline:
         return self.intensity.levels(self.layout.seen(scan))
 
     def source_images(self, scan: Scan) -> Tensor:
-        """Return all images of a scan on its own grid, (n, C, *S) in [-1, 1], with the holes filled and marked in a last channel."""
-        images = to_unit(self.layout.images(scan.pixels), self.source_levels(scan)).movedim(0, 1)
+        """Return all images of a scan on its own grid, (n, C, *S) in [-1, 1], with the holes filled and marked in a last channel.
+
+        Raise ScanError for a scan that has no such images (`Layout.of`).
+        """
+        layout = self.layout.of(scan)
+        images = to_unit(layout.images(scan.pixels), self.source_levels(scan)).movedim(0, 1)
         if self.frame.holes:
-            images = with_holes(images, self.layout.images(scan.beside[0].pixels)[:, None] > 0, self.frame.fill)
+            images = with_holes(images, layout.images(scan.beside[0].pixels)[:, None] > 0, self.frame.fill)
         return images
 
 

@@ -16,6 +16,7 @@ from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import Patient
 from medgan_pl.data.prepare.label_maps import label_map
 from medgan_pl.data.prepare.layouts import Layout
+from medgan_pl.data.prepare.planes import acquired_in
 from medgan_pl.data.readers.scan import Scan, ScanError
 
 
@@ -87,19 +88,22 @@ class Prepare(Transform):
         self.layout, self.intensity, self.beside = layout, intensity, beside
 
     def __call__(self, scan: Scan) -> Prepared:
-        levels = self.intensity.levels(self.layout.seen(scan))
-        cut = self.layout.cut(scan, fill=min(low for low, _ in levels))
+        layout = self.layout.of(scan)
+        levels = self.intensity.levels(layout.seen(scan))
+        cut = layout.cut(scan, fill=min(low for low, _ in levels))
         images = to_unit(cut.pixels, levels).movedim(0, 1)  # (n, C, *S)
-        keep = self.layout.worth(images)
+        keep = layout.worth(images)
         facts = facts_of(scan) | {"empty": int((~keep).sum()), "enlarged": cut.enlarged}
+        if layout.axis is not None:
+            facts |= {"plane": layout.axis, "acquired": acquired_in(scan)}
         if not keep.any():
             raise ScanError(f"every one of its {len(keep)} slices is empty (data.slices.foreground); values {range_of(scan)}")
         if images.min() == images.max():
             raise ScanError(f"no value lies between the levels {levels} that become -1 and 1; values {range_of(scan)}")
         if self.beside:
             facts["beside"] = [beside.facts(other) for beside, other in zip(self.beside, scan.beside, strict=True)]
-        under = [beside.lay(other, self.layout) for beside, other in zip(self.beside, scan.beside, strict=True)]
-        inside = self.layout.inside(scan, cut)
+        under = [beside.lay(other, layout) for beside, other in zip(self.beside, scan.beside, strict=True)]
+        inside = layout.inside(scan, cut)
         inside = None if inside is None else inside[keep]
         return Prepared(torch.cat([images, *under], 1)[keep], levels, cut.spacing_mm, cut.affine, facts, inside)
 

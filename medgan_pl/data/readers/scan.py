@@ -12,6 +12,8 @@ MAX_VOXELS = 2**28
 MAX_BYTES = 3 * 2**29
 # Directions are stored with few digits; a tilted CT gantry starts at about 1°.
 MAX_SLANT_DEG = 0.5
+# Slices so many times as far apart as their pixels are wide are a stack of images; in nearer ones each axis shows about as much detail.
+STACKED = 1.5
 # Directions of a canonical volume's axes (to the head, the back, the left), as RAS+ unit vectors.
 CANONICAL = ((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))
 
@@ -50,8 +52,9 @@ class Scan:
     - `shades`: native values of black and of white, of a picture whose gray values stand for them; None: `pixels` are as stored.
     - `synthetic`: true if the file is marked as generated.
     - `beside`: companions on the same grid (data/companion.py).
-    - `loose`: the reason why slices are on no straight, even grid. They are good as single slices along the first axis of the
-      series, `acquired`; `affine` is then only near the truth. None for a volume.
+    - `acquired`: the axis of `pixels` along which slices were stacked, None if the file does not say.
+    - `loose`: the reason why slices are on no straight, even grid. They are good as single slices along `acquired`; `affine` is then only
+      near the truth. None for a volume.
     - `notes`: what the user should know about the file, a sentence each.
     """
 
@@ -64,7 +67,7 @@ class Scan:
     beside: "tuple[Scan, ...]" = ()
     notes: tuple[str, ...] = ()
     loose: str | None = None
-    acquired: int = 0
+    acquired: int | None = None
     shades: tuple[float, float] | None = None
 
     @property
@@ -74,6 +77,21 @@ class Scan:
             return self.pixels
         black, white = self.shades
         return np.rint((self.pixels - black) * ((2**self.bits - 1) / (white - black)))
+
+    @property
+    def stacked(self) -> int | None:
+        """The axis whose slices are the images that were acquired: `acquired`, or the axis of one voxel or the largest spacing.
+
+        None for films, and where the spacing of that axis is less than STACKED times that of both others, as in an isotropic volume.
+        """
+        single = [axis for axis, count in enumerate(self.pixels.shape) if count == 1]
+        if self.pixels.ndim == 2 or self.loose is not None or self.spacing_mm is None:
+            return self.acquired
+        if len(single) == 1:
+            return single[0]
+        axis = int(np.argmax(self.spacing_mm)) if self.acquired is None else self.acquired
+        others = max(mm for other, mm in enumerate(self.spacing_mm) if other != axis)
+        return axis if self.spacing_mm[axis] >= STACKED * others * (1 - 1e-6) else None
 
 
 def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -119,7 +119,7 @@ def test_empty_slices_are_worth_nothing():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"axis": "oblique"}, "axis must be one of axial, coronal, sagittal, got oblique"),
+        ({"axis": "oblique"}, "axis must be one of acquired, axial, coronal, sagittal, got oblique"),
         ({"part": (0.5, 0.5)}, "part must be"),
         ({"part": (-0.1, 0.5)}, "part must be"),
         ({"part": (0, 1, 2)}, "part must be"),

@@ -71,6 +71,7 @@ def test_an_even_stack_of_frames_is_a_volume(tmp_path, modality, orientation):
         assert np.allclose((scan.affine @ [*index, 1])[:3], lps * [-1, -1, 1])
         assert scan.pixels[tuple(index)] == values[at]
     assert sorted(scan.spacing_mm) == [0.5, 0.8, 2.5]
+    assert scan.acquired == (0 if orientation == AXIAL else 1)
 
 
 def test_frames_are_read_as_simpleitk_reads_them(tmp_path):
