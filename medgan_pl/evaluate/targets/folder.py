@@ -13,6 +13,7 @@ from medgan_pl.data.files.names import bare
 from medgan_pl.data.files.records import names_below
 from medgan_pl.data.sets import ImageSet, halves, real_set
 from medgan_pl.evaluate.fidelity import Sets
+from medgan_pl.evaluate.targets.copies import refuse_reals, refuse_same_pictures
 from medgan_pl.evaluate.targets.masks import with_masks
 from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone
 from medgan_pl.metrics.extractors.build import build_extractors
@@ -27,7 +28,7 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
     """Return the images in `config.fake` with the reals in `config.real`, all read by the same pipeline.
 
     Half of the patients of the reals are the reference, the other half the floor. Raises ValueError without `real`, for classes that
-    differ between the folders, for fakes that are reals as `refuse_reals`, and with `paired` as `matched`.
+    differ between the folders, for fakes that are reals (`targets.copies`), and with `paired` as `matched`.
     """
     if config.real is None:
         raise ValueError("`real` must be given with `fake`: a folder of real images to compare them with")
@@ -46,6 +47,8 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
     masked = {side: with_masks(real_set(each, each.rows["train"]), config.masks[side], each, side) for side, each in modules.items()}
     images, values = ({side: pair[part] for side, pair in masked.items()} for part in (0, 1))
     fake, real, train = replace(images["fake"], groups=None), images["real"], images.get("train")
+    if not config.paired:  # a result may equal its truth
+        refuse_same_pictures(fake, real)
     if list(config.groups) == ["paired"]:  # pairs need no halves
         reference = floor = real
     else:
@@ -74,21 +77,6 @@ def notes_on(modules: "dict[str, ImageDataModule]", *, paired: bool) -> list[str
             "(films) or window (CT) keeps the stored values."
         )
     return notes
-
-
-def refuse_reals(fake: "ImageDataModule", real: "ImageDataModule") -> None:
-    """Raise ValueError if a fake has the values of a real, whatever the names, formats and headers of their files.
-
-    Folders were mixed up then. A generator that copies its training images is found by privacy, which also knows near-copies.
-    """
-    reals = {record.pixels: record.name for record in real.records}
-    same = [f"{record.name} is {reals[record.pixels]}" for record in fake.records if record.pixels in reals]
-    if same:
-        shown = "; ".join(same[:3]) + (f"; and {len(same) - 3} more" if len(same) > 3 else "")
-        raise ValueError(
-            f"no image of fake= may be one of real=, got {len(same)} of {len(fake.records)} with the same values ({shown}); name the "
-            "folder of generated images in fake=, or take these images out of one of both. Copies of training images: real=OTHERS train=DIR"
-        )
 
 
 def places_of(rows: np.ndarray, data: "ImageDataModule") -> torch.Tensor:
