@@ -17,18 +17,21 @@ from medgan_pl.data.readers.dicom import (
     check_bits,
     padded,
     pixel_bytes,
+    read_frame,
     require_decoder,
     rescaled,
 )
 from medgan_pl.data.readers.facts import facts_of
 from medgan_pl.data.readers.header import HEADER_BYTES, LAYOUT, PIECE_BYTES, DicomFile, Header, lengths, numbers, parse, text, whole
 from medgan_pl.data.readers.pictures import faults, single_channel
-from medgan_pl.data.readers.scan import ScanError, bound
+from medgan_pl.data.readers.scan import NoDecoder, ScanError, bound
 
 GROUPS_BYTES = 2**26  # of the sequence that holds the facts of all frames: 2,000 frames have about 4 MiB
 GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 MEASURES, PLACE, DIRECTION = "PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence"
 TYPES = {"CT": "CTImageFrameTypeSequence", "MR": "MRImageFrameTypeSequence"}
+# Classes of enhanced CT, MR and PET images, and of those converted from others: one frame also has its facts in functional groups.
+ENHANCED = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2.1", "2.2", "4.1", "4.4", "128.1", "130"))
 
 
 def slices_of(headers: Sequence[Header]) -> list[Header]:
@@ -36,7 +39,12 @@ def slices_of(headers: Sequence[Header]) -> list[Header]:
 
     Raise ScanError for a multi-frame file that does not state the facts of each frame.
     """
-    return [one for header in headers for one in (frames_of(header) if header.frames > 1 else [header])]
+    return [one for header in headers for one in (frames_of(header) if in_frames(header) else [header])]
+
+
+def in_frames(header: Header) -> bool:
+    """Return True for a file whose facts are those of its frames."""
+    return header.frames > 1 or (header.position is None and header.sop_class in ENHANCED)
 
 
 def frames_of(header: Header) -> list[Header]:
@@ -84,6 +92,7 @@ def frame_of(header: Header, groups: Groups, i: int) -> Header:
         between_mm=(lengths(measures, "SpacingBetweenSlices", 1) or (None,))[0],
         contrast=(echo or (0.0,))[0:1] + (b_value or (0.0,))[0:1] + (float(whole(content, "TemporalPositionIndex", 0)),),
         instance=i + 1,
+        rescale_type=text(scale, "RescaleType").upper() or header.rescale_type,
         rescale=(scale.get("RescaleSlope"), scale.get("RescaleIntercept")) if scale else None,
         facts=facts_of(groups.own),
     )
@@ -129,3 +138,13 @@ class Frames:
             padding = padded(stored, header)
             check_bits(stored[~padding] if padding.any() else stored, header)
             return rescaled(stored, header), padding, header
+
+
+def same_pixels(one: Header, other: Header) -> bool:
+    """Return True if two files hold the same values, and multi-frame files the same pixel data; False for what cannot be read."""
+    try:
+        if in_frames(one) or in_frames(other):
+            return Frames(one.path).content.PixelData == Frames(other.path).content.PixelData
+        return np.array_equal(read_frame(one.path)[0], read_frame(other.path)[0])
+    except (ScanError, NoDecoder):
+        return False

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from medgan_pl.data.files.names import DICOMS, HEADED, NIFTI
 from medgan_pl.data.files.records import Item, is_dicom, several
-from medgan_pl.data.readers.anatomy import Choice
+from medgan_pl.data.readers.anatomy import Choice, no_anatomy
 from medgan_pl.data.readers.films import no_films
-from medgan_pl.data.readers.frames import slices_of
+from medgan_pl.data.readers.frames import in_frames, same_pixels, slices_of
 from medgan_pl.data.readers.grouping import ANY, Series, group_series
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.itk import files_of
@@ -63,7 +63,7 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     scans, torn = with_data(scans)
     scans, short = with_volumes(scans, choice.volume)
     unusable |= torn | short
-    skipped: Counter[str] = Counter({"copies of slices (the same SOPInstanceUID)": len(twice)} if twice else {})
+    skipped = Counter(twice.values())
     descriptions: Counter[str] = Counter()
     hollow = {header.series for header in headers.values() if not header.has_pixels and header.claims_image and header.series}
     foreign = {header.series: passed_over(header, modality, choice) for header in headers.values()}
@@ -82,7 +82,9 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
             unusable[name] = "its slices have different classes, splits or patients"
             continue
         try:
-            for paths, part in volumes_in(group.headers, choice.volume):
+            volumes, passed = volumes_in(group.headers, choice)
+            skipped.update(passed)
+            for paths, part in volumes:
                 begun = by_path[paths[0]]
                 one = begun.merged(several(begun.name, len(paths), part), paths).of(group.headers[0].patient)
                 scans.append(replace(one, part=part, parent=group.headers[0].series if choice.volume else None))
@@ -94,37 +96,51 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
 
 
-def copies(items: Sequence[Item], headers: Mapping[tuple[Path, ...], Header]) -> set[tuple[Path, ...]]:
-    """Return the files of slices that are there twice: one SOPInstanceUID, series, place, number and class. The first is no copy.
+def copies(items: Sequence[Item], headers: Mapping[tuple[Path, ...], Header]) -> dict[tuple[Path, ...], str]:
+    """Return the files of slices that are there twice, with the reason. The first is no copy.
 
-    Some programs write one UID into all slices, so the UID alone does not decide.
+    Copies have one series, place, number and class, and one SOPInstanceUID or the same values. Some programs write one UID into all
+    slices, so the UID alone does not decide.
     """
-    seen, twice = set(), set()
+    seen: dict[tuple, list[Header]] = {}
+    twice = {}
     for item in items:
-        if (header := headers.get(item.paths)) is None or not header.own or header.position is None:
+        header = headers.get(item.paths)
+        if header is None or header.series is None or (header.position is None and not in_frames(header)):
             continue
-        key = (header.own, header.series, header.position, header.instance, header.contrast, header.rows, header.columns)
-        key += (item.label, item.split, item.identity, item.covariates)
-        (twice if key in seen else seen).add(item.paths if key in seen else key)
+        key = (header.series, header.position, header.instance, header.contrast, header.rows, header.columns, header.frames)
+        others = seen.setdefault((*key, item.label, item.split, item.identity, item.covariates), [])
+        if header.position is not None and header.own and any(other.own == header.own for other in others):
+            twice[item.paths] = "copies of slices (the same SOPInstanceUID)"
+        elif any(same_pixels(header, other) for other in others):
+            twice[item.paths] = "copies of slices (the same values at the same place)"
+        else:
+            others.append(header)
     return twice
 
 
-def volumes_in(headers: Sequence[Header], volume: str | int | None) -> list[tuple[tuple[Path, ...], int | None]]:
-    """Return the files of each volume of a series that is wanted, and its place in them where they hold several (multi-frame files).
+def volumes_in(headers: Sequence[Header], choice: Choice) -> tuple[list[tuple[tuple[Path, ...], int | None]], list[str]]:
+    """Return the files of each volume of a series that is wanted, and its place among those of multi-frame files that hold several.
 
+    The second list holds a reason for each volume of frames that is no anatomy in the unit of its modality.
     Raise ScanError for a multi-frame file without facts of its frames, for several volumes without a choice, and as `chosen`.
     """
     paths = tuple(header.path for header in headers)
-    framed = any(header.frames > 1 for header in headers)
-    if volume is None and not framed:
-        return [(paths, None)]
+    framed = any(map(in_frames, headers))
+    if choice.volume is None and not framed:
+        return [(paths, None)], []
     volumes = volumes_of(slices_of(headers))
-    if len(volumes) > 1 and volume is None:
-        raise ScanError(SEVERAL.format(len(volumes)))
-    places = chosen(len(volumes), volume or "first")
+    reasons = [next(filter(None, (no_anatomy(h, choice.image_type) or no_hu(h) for h in volume if framed)), None) for volume in volumes]
+    kept = [place for place, reason in enumerate(reasons) if reason is None]
+    passed = [reason for reason in reasons if reason is not None]
+    if not kept:
+        return [], passed
+    if len(kept) > 1 and choice.volume is None:
+        raise ScanError(SEVERAL.format(len(kept)))
+    places = [kept[place] for place in chosen(len(kept), choice.volume or "first")]
     if len(volumes) == 1:
-        return [(paths, None)]
-    return [(paths, place) if framed else (tuple(header.path for header in volumes[place]), None) for place in places]
+        return [(paths, None)], passed
+    return [(paths, place) if framed else (tuple(header.path for header in volumes[place]), None) for place in places], passed
 
 
 def with_volumes(items: Sequence[Item], volume: str | int | None) -> tuple[list[Item], dict[str, str]]:
@@ -157,12 +173,19 @@ def passed_over(header: Header, modality: str, choice: Choice) -> str | None:
         return f"series of modality {found}" if found in NAMED else "series of another modality"
     if header.sop_class.startswith(SECONDARY_CAPTURE):
         return "secondary captures (reports, screenshots)"
-    if modality == "CT" and header.rescale_type not in AS_HU:
-        named = header.rescale_type if CODE.fullmatch(header.rescale_type) else "a unit of its own"
-        return f"CT series in {named} (RescaleType) and not in HU"
+    if reason := no_hu(header):
+        return reason
     if choice.series is not None and not re.search(choice.series, header.description):
         return "series of another description"
     return None
+
+
+def no_hu(header: Header) -> str | None:
+    """Return the reason why the values of a CT are not in HU, by its RescaleType, or None."""
+    if header.modality != "CT" or header.rescale_type in AS_HU or header.rescale_type.startswith("HOUNSFIELD"):
+        return None
+    named = header.rescale_type if CODE.fullmatch(header.rescale_type) else "a unit of its own"
+    return f"CT series in {named} (RescaleType) and not in HU"
 
 
 def headers_of(items: Sequence[Item]) -> tuple[dict[tuple[Path, ...], Header], dict[str, str]]:

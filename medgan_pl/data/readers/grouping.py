@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medgan_pl.data.readers.anatomy import Choice, no_anatomy, odd_ones
+from medgan_pl.data.readers.frames import in_frames
 from medgan_pl.data.readers.header import Header
 from medgan_pl.data.readers.series import NO_IMAGE
 from medgan_pl.data.readers.stacks import even, in_order
@@ -49,6 +50,8 @@ def why_skipped(header: Header, choice: Choice = ANY) -> str | None:
         return NO_IMAGE
     if header.series is None:
         return "SeriesInstanceUID missing: it is unknown which files belong together"
+    if choice.image_type is not None and in_frames(header):
+        return None  # each frame has an image type of its own
     return no_anatomy(header, choice.image_type)
 
 
