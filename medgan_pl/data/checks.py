@@ -8,7 +8,7 @@ from medgan_pl.data.files.records import Item, Record
 from medgan_pl.data.image_table import Degrade
 from medgan_pl.data.intensity import HU, Intensity
 from medgan_pl.data.mask_values import spelled
-from medgan_pl.data.modalities import FROM_AIR_HU, without_air
+from medgan_pl.data.modalities import FROM_AIR_HU, unlike_hu
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Cache
 from medgan_pl.data.prepare.prepared import CompanionReader
@@ -130,12 +130,14 @@ def reasons_against(records: Sequence[Record], cache: Cache, masks: Collection[s
 
 
 def shifted(records: Sequence[Record], cache: Cache) -> dict[str, str]:
-    """Return by name the reason why a prepared scan is not in HU, as `apply` judges it: a scan whose file does not name its modality."""
+    """Return by name the reason why a prepared scan is not in HU, as `apply` judges it."""
     found = {}
     for record in records:
         entry = cache.entries[record.digest]
         low = min(pair[0] for pair in entry["levels"])
-        if entry["unit"] == HU.name and (why := without_air(Item(record.name, record.paths), low, entry["facts"]["low"])):
+        if entry["unit"] == HU.name and (
+            why := unlike_hu(Item(record.name, record.paths), low, entry["facts"]["low"], entry["facts"]["shares"])
+        ):
             found[record.name] = (
                 f"{why}; store it in HU (often 1024 was added), or, if it is HU without any air, use a window that begins above "
                 f"{FROM_AIR_HU} HU (data.intensity.windows_hu); if it is a mask, a dose or a map, choose the CT scans with data.files"

@@ -1,6 +1,6 @@
 """The differences between X-ray, CT and MRI: their files, how they are read, the unit of their values, and the embedded cohort."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +9,7 @@ import numpy as np
 
 from medgan_pl.data.files.names import ITK, MGH, NIFTI, PAIRS, PICTURES, VOLUMES
 from medgan_pl.data.files.records import Item, is_dicom
+from medgan_pl.data.hounsfield import no_hu, shares
 from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, Unit
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import CLASSES, TISSUES, Patient, head_ct, head_mri, thorax_ct
@@ -152,7 +153,7 @@ class CT(Volumes):
     structures: tuple[str, ...] = CHEST
 
     def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
-        return without_air(item, low, float(scan.pixels.min()))
+        return unlike_hu(item, low, float(scan.pixels.min()), shares(scan.pixels) if scan.pixels.ndim == 3 else None)
 
     def unit(self, scan: Scan) -> Unit:
         return HU
@@ -238,13 +239,16 @@ class MRI(Heads, Volumes):
         return even(scan) if self.bias_field else scan
 
 
-def without_air(item: Item, low: float, minimum: float) -> str | None:
-    """Return the reason why values of at least `minimum` are no HU, or None: the window begins at air, `low`, and the scan has none.
+def unlike_hu(item: Item, low: float, minimum: float, found: Mapping[str, float] | None) -> str | None:
+    """Return the reason why values of at least `minimum` and of the `hounsfield.shares` found are no HU, or None.
 
-    A tightly cropped brain and its window have no air. None also if the files name their modality, or the user the HU of pictures.
+    The window begins at air, `low`, and the scan has none. A tightly cropped brain and its window have no air. Files that name their
+    modality are judged by the shares alone: a series may show a field inside the body. Of pictures, the user states the HU: `found` is None.
     """
-    if says_modality(item) or low > FROM_AIR_HU or minimum < NO_TISSUE_HU:
+    if low > FROM_AIR_HU or found is None:
         return None
+    if says_modality(item) or minimum < NO_TISSUE_HU:
+        return no_hu(found)
     return f"the window of training begins at {low:g} HU, but its minimum is {minimum:g}, while air is below {NO_TISSUE_HU}"
 
 

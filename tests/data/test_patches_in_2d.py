@@ -97,7 +97,10 @@ def test_patches_of_slices_at_their_own_spacing_or_another(tmp_path, axis) -> No
     volume = np.broadcast_to(np.arange(5)[:, None, None] * 100 + np.arange(12)[None, :, None] * 5 + np.arange(9), (5, 12, 9))
     for number in range(3):
         write_series(
-            tmp_path / "ct" / f"p{number}", (volume + 500 * number).astype(np.int16), patient_id=f"p{number}", series_uid=f"1.{number}"
+            tmp_path / "ct" / f"p{number}",
+            (volume + 500 * number - 1000).astype(np.int16),
+            patient_id=f"p{number}",
+            series_uid=f"1.{number}",
         )
     settings = {"size": [4, 6], "patches": 2, "slices": {"axis": axis, "foreground": 0}, "fractions": [0.34, 0.33, 0.33]}
     data = opened(tmp_path / "ct", CT(), Window([[-1000, 2000]]), **settings)

@@ -11,6 +11,7 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from medgan_pl.data.files.records import Item
+from medgan_pl.data.hounsfield import shares
 from medgan_pl.data.intensity import Intensity, Levels, to_unit
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import Patient
@@ -116,7 +117,7 @@ def facts_of(scan: Scan) -> dict[str, Any]:
     """Return facts of a scan as it was read: shape, spacing, bits, range, a histogram of 64 bins over it, and the share of padding.
 
     `synthetic` is true if the file is marked as generated. `mask` is the reason why it looks like a mask, or "". `pixels` is the hash of
-    the values, equal for equal images in any file.
+    the values, equal for equal images in any file. `shares`: of a volume, as in hounsfield.py.
     """
     low, high = float(scan.pixels.min()), float(scan.pixels.max())
     counts, content = np.zeros(64, np.int64), hashlib.blake2b(str(scan.pixels.shape).encode(), digest_size=16)
@@ -135,4 +136,5 @@ def facts_of(scan: Scan) -> dict[str, Any]:
         "notes": list(scan.notes),
         "mask": label_map(scan.stored, counts),
         "pixels": content.hexdigest(),
+        "shares": shares(scan.pixels) if scan.pixels.ndim == 3 else None,
     }
