@@ -243,7 +243,8 @@ def unlike_hu(item: Item, low: float, minimum: float, found: Mapping[str, float]
     """Return the reason why values of at least `minimum` and of the `hounsfield.shares` found are no HU, or None.
 
     The window begins at air, `low`, and the scan has none. A tightly cropped brain and its window have no air. Files that name their
-    modality are judged by the shares alone: a series may show a field inside the body. Of pictures, the user states the HU: `found` is None.
+    modality are judged by the shares alone: a series may show a field inside the body.
+    Of pictures, whose HU the user states, `found` is None.
     """
     if low > FROM_AIR_HU or found is None:
         return None
