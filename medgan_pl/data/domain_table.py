@@ -1,7 +1,7 @@
 """The tables, caches and orders of several domains as one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,10 @@ class Tables:
     tables: Sequence[Table]
     images_from: np.ndarray
     records_from: np.ndarray
+
+    def without_inside(self) -> "Tables":
+        """Return the tables whose batches have no `inside`."""
+        return replace(self, tables=[table.without_inside() for table in self.tables])
 
     def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
         """Return only the images (B, C, *S)."""

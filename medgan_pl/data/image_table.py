@@ -1,7 +1,7 @@
 """The table of images: its rows are all slices, patches or films of all records. Whole batches are gathered from the cache."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Protocol
 
@@ -104,6 +104,10 @@ class Table:
     train_seed: int = 0
     inside: Callable[[np.ndarray, np.ndarray], Tensor] | None = None
 
+    def without_inside(self) -> "Table":
+        """Return the table whose batches have no `inside`."""
+        return replace(self, inside=None)
+
     def images(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
         """Return only the images (B, C, *S)."""
         return self.gather(rows, turns)[:, : self.channels["image"]]
@@ -154,6 +158,9 @@ class BatchTable(Protocol):
 
     def batch(self, rows: np.ndarray, turns: np.ndarray, degraded: bool) -> Batch:
         """Return the batch of these rows, shown at these turns; `degraded` as in `Table.batch`."""
+
+    def without_inside(self) -> "BatchTable":
+        """Return the table whose batches have no `inside`."""
 
 
 class Batches(Dataset):

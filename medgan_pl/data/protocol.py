@@ -22,6 +22,15 @@ class StreamReader(Protocol):
 
 
 @runtime_checkable
+class KeyReader(Protocol):
+    """A LightningModule that says which keys of a training batch it reads; `inside`, which is slow to read, is left out for others."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The keys of a training batch that the losses use."""
+
+
+@runtime_checkable
 class Data(Protocol):
     """A LightningDataModule from which a model can be trained. It need not hold images.
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from medgan_pl.core.batch import Batch
 from medgan_pl.core.keys import Purpose, keyed_generator
 from medgan_pl.data.image_table import Batches, BatchTable
-from medgan_pl.data.protocol import StreamReader
+from medgan_pl.data.protocol import KeyReader, StreamReader
 from medgan_pl.data.stream import InOrder, shares
 
 
@@ -81,9 +81,13 @@ class StreamedDataModule(pl.LightningDataModule, ABC):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def loader(self, split: str, batches: Sampler) -> DataLoader:
-        """Return the loader of a split in that order."""
+        """Return the loader of a split in that order. Training batches have no `inside` if the module says that it does not read it."""
+        module = self.trainer.lightning_module if split == "train" and self.trainer else None
+        unread = isinstance(module, KeyReader) and "inside" not in module.reads
         return DataLoader(
-            Batches(self.images, self.rows[split], degraded=split != "train"),  # training sources are made on the device, in batches
+            Batches(
+                self.images.without_inside() if unread else self.images, self.rows[split], degraded=split != "train"
+            ),  # training sources are made on the device, in batches
             batch_size=None,
             sampler=batches,
             num_workers=self.workers,

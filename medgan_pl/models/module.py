@@ -192,6 +192,11 @@ class AdversarialModule(Reporting, Saving, pl.LightningModule):
         """The number of images of one epoch: the size of the training split."""
         return self.trainer.datamodule.sizes()["train"]
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The keys of a training batch that the losses use: see data/protocol.py."""
+        return self.game.reads
+
     def stream_position(self) -> int:
         """Return the position in the endless stream of training images where the next batch begins: see data/protocol.py."""
         return self.images

@@ -94,7 +94,8 @@ def check_data_set(data: dict[str, Any], where: str, reads: frozenset[str], game
     for name, (key, part) in parts.items():
         if part and key not in reads:
             raise ValueError(
-                f"`{where}.{name}` would not be seen: it gives the batch a `{key}`, and {game} reads {', '.join(sorted(reads))} alone; "
+                f"`{where}.{name}` would not be seen: it gives the batch a `{key}`, and {game} reads "
+                f"{', '.join(sorted(reads - {'inside'}))} alone; "
                 f"use {name.split('.')[0]}@{where}.{name}=none, or a game that reads `{key}`"
             )
     axis = (data.get("slices") or {}).get("axis", ACQUIRED)

@@ -1,6 +1,8 @@
 """The data know which voxels are image: not the canvas around a scan, nor the padding of its file."""
 
+import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -12,6 +14,7 @@ from medgan_pl.data.intensity import Window
 from medgan_pl.data.modalities import CT
 from medgan_pl.data.prepare.layouts import Film, Slices, Whole
 from medgan_pl.data.prepare.prepared import Prepare
+from medgan_pl.data.protocol import KeyReader
 from medgan_pl.data.readers.scan import Scan, centered_affine
 from medgan_pl.data.scale import Scale
 from medgan_pl.data.sets import real_set
@@ -100,3 +103,46 @@ def test_slices_and_patches_carry_it_through_augmentation(tmp_path, more) -> Non
     assert set(moved["inside"].unique().tolist()) == {0.0, 1.0}
     assert moved["image"][moved["inside"] == 0].mean() < -0.8
     assert not torch.equal(moved["inside"], batch["inside"])
+
+
+@pytest.mark.parametrize("keys", [{"image", "label"}, {"image", "inside"}, None])
+def test_training_reads_it_only_for_losses_that_use_it(tmp_path, monkeypatch, keys) -> None:
+    data = opened(folder(tmp_path / "set", 0.0), [16, 20, 16], tmp_path / "cache")
+    opened_files = []
+    monkeypatch.setattr(data.cache, "inside", lambda digest, read=data.cache.inside: opened_files.append(digest) or read(digest))
+    module = SimpleNamespace() if keys is None else SimpleNamespace(reads=frozenset(keys))
+    data.trainer = SimpleNamespace(lightning_module=module, global_rank=0, world_size=1, training=False)
+    wanted = keys is None or "inside" in keys  # a module that does not say gets all
+    batch = next(iter(data.endless_loader()))
+    assert ("inside" in batch) == bool(opened_files) == wanted
+    assert "inside" in next(iter(data.val_dataloader())), "the metrics of a validation use it"
+
+
+def test_each_game_that_uses_it_says_so() -> None:
+    from medgan_pl.models.games import (
+        auxiliary,
+        contrastive,
+        cycle,
+        hierarchical,
+        noise,
+        reconstruction,
+        star,
+        style,
+        synthesis,
+        translation,
+    )
+    from medgan_pl.models.games.base import Game
+    from medgan_pl.models.module import AdversarialModule
+
+    for room in (auxiliary, contrastive, cycle, hierarchical, noise, reconstruction, star, style, synthesis, translation):
+        uses = any(f'{kind}"inside"' in inspect.getsource(room) for kind in ("batch[", "batch.get("))
+        games = [
+            each for each in vars(room).values() if isinstance(each, type) and issubclass(each, Game) and each.__module__ == room.__name__
+        ]
+        assert all(("inside" in game.reads) == uses for game in games), room.__name__
+    module = AdversarialModule.__new__(AdversarialModule)
+    torch.nn.Module.__init__(module)
+    module.game = torch.nn.Module()
+    module.game.reads = frozenset({"image", "inside"})
+    assert isinstance(module, KeyReader)
+    assert module.reads == {"image", "inside"}

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from medgan_pl.core.console import watched
 from medgan_pl.core.files import sync
 from medgan_pl.data.intensity import Unit
 from medgan_pl.data.prepare.formats import Format
-from medgan_pl.data.prepare.journal import append, journal, mend
+from medgan_pl.data.prepare.journal import append, inside_of, journal, mend
 from medgan_pl.data.prepare.prepared import Prepared
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
@@ -93,7 +94,7 @@ class Cache:
         """Return which voxels of a scan's images are image (n, *S), the last axis as packed bits; None if all are."""
         if "inside" not in self.entries[digest]:
             return None
-        return np.load(self.folder / "inside" / f"{digest}.npy", mmap_mode="r")
+        return np.load(inside_of(self.folder, digest), mmap_mode="r")
 
     def picture(self, digest: str) -> Tensor:
         """Return a picture (H, W) in [-1, 1] of a scan: the first channel of its middle image, of a volume the middle slice."""
@@ -216,9 +217,10 @@ class Entries(Dataset):
             "loss_unit": unit.of_loss,
         }
         if prepared.inside is not None:  # before the journal: an entry that is listed is complete
-            entry["inside"] = float(prepared.inside.float().mean())
-            (self.folder / "inside").mkdir(exist_ok=True)
-            np.save(self.folder / "inside" / f"{task.digest}.npy", np.packbits(prepared.inside.numpy(), axis=-1))
+            bits = np.ascontiguousarray(np.packbits(prepared.inside.numpy(), axis=-1))
+            entry |= {"inside": float(prepared.inside.float().mean()), "inside_crc": zlib.crc32(bits)}
+            inside_of(self.folder, task.digest).parent.mkdir(exist_ok=True)
+            np.save(inside_of(self.folder, task.digest), bits)
         append(self.folder, task.digest, entry, self.format.quantize(prepared.images))
 
 

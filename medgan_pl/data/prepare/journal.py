@@ -56,6 +56,19 @@ def journal(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield digest, entry
 
 
+def inside_of(folder: Path, digest: str) -> Path:
+    """Return the file that says which voxels of a scan are image."""
+    return folder / "inside" / f"{digest}.npy"
+
+
+def intact(path: Path, crc: int) -> bool:
+    """Return True if the array at `path` has this checksum."""
+    try:
+        return zlib.crc32(np.load(path)) == crc
+    except (OSError, ValueError, EOFError):
+        return False
+
+
 def mend(folder: Path) -> None:
     """Cut off the first entry that is incomplete or has wrong values, after a kill or a power cut, and all entries after it."""
     itemsize = np.dtype(json.loads((folder / "format.json").read_text())["dtype"]).itemsize
@@ -64,11 +77,13 @@ def mend(folder: Path) -> None:
         lines.seek(0)
         for line in lines:
             try:
-                _, entry, stop = json.loads(line if line.endswith(b"\n") else b"")
+                digest, entry, stop = json.loads(line if line.endswith(b"\n") else b"")
             except ValueError:
                 break
             values.seek(end * itemsize)
             if "crc" in entry and zlib.crc32(values.read((stop - end) * itemsize)) != entry["crc"]:
+                break
+            if "inside_crc" in entry and not intact(inside_of(folder, digest), entry["inside_crc"]):
                 break
             kept, end = kept + len(line), stop
         lines.truncate(kept)

@@ -1,7 +1,7 @@
 """Translation between two domains with cycle consistency (CycleGAN: Zhu et al. 2017, arXiv 1703.10593)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class Cycle(Unpaired):
 
     Source: eq. 1 to 3, and section 5.2 for the identity; gradients: Hiasa et al. 2018 (arXiv 1803.06629), eq. 5 and 6.
     """
+
+    reads: ClassVar[frozenset[str]] = Unpaired.reads | {"inside"}
 
     def __init__(
         self,

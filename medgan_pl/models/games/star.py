@@ -39,6 +39,7 @@ class Star(Unpaired):
     Source: section 2.2, eq. 1 to 5, with their weights for CelebA-HQ; their penalty is R1 of weight 1, their objective non-saturating.
     """
 
+    reads: ClassVar[frozenset[str]] = Unpaired.reads | {"inside"}
     settings: ClassVar[frozenset[str]] = Unpaired.settings | {"model.domains", "model.latent"}
     needs: ClassVar[Mapping[str, Sequence[str]]] = MappingProxyType({"schedule_diversity": ("diversity",)})
     strength: Tensor

@@ -33,7 +33,7 @@ class Translation(Game):
     dropout, if G has it, is random.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"image", "source"})
+    reads: ClassVar[frozenset[str]] = frozenset({"image", "source", "inside"})
     settings: ClassVar[frozenset[str]] = Game.settings | {"extras"}
     paired: ClassVar[bool] = True
     sourced: ClassVar[bool] = True
@@ -122,7 +122,7 @@ class Translation(Game):
 class Segmentation(Translation):
     """G(image) against D(image, masks): G makes one channel in [-1, 1] for each structure; (1 + fake) / 2 is its probability."""
 
-    reads: ClassVar[frozenset[str]] = frozenset({"image", "mask"})
+    reads: ClassVar[frozenset[str]] = frozenset({"image", "mask", "inside"})
     segments: ClassVar[bool] = True
 
     def source(self, batch: Batch) -> Tensor:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -113,6 +114,32 @@ def test_values_that_a_power_cut_lost_are_read_again_and_never_shown_as_black(tm
     cache = prepare(listed(8, counted, log), pipeline(), tmp_path, workers=0)
     assert reads(log) == [3, 4, 5, 6, 7]
     check_images(cache, 8)
+
+
+def padded(seed, log):
+    """A film whose last rows, as many as its number and one, are padding."""
+    padding = np.zeros((12, 12), bool)
+    padding[11 - seed :] = True
+    return replace(counted(seed, log), padding=padding)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "missing"])
+def test_what_is_image_is_checked_as_the_pixels_are(tmp_path, damage):
+    log = tmp_path / "log"
+    stopping = [*listed(4, padded, log), Task("f" * 32, interrupt, in_signal)]
+    with pytest.raises(KeyboardInterrupt):
+        prepare(stopping, pipeline(12), tmp_path, workers=0)
+    (unfinished,) = tmp_path.glob("*.unfinished")
+    file = unfinished / "inside" / f"{2:032x}.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 16
+    file.unlink() if damage == "missing" else file.write_bytes(content if damage == "flipped" else content[:-3])
+    log.unlink()
+    cache = prepare([*listed(4, padded, log), Task("f" * 32, partial(padded, 9, log), in_signal)], pipeline(12), tmp_path, workers=0)
+    assert reads(log) == [2, 3, 9]
+    for seed in range(4):
+        inside = np.unpackbits(cache.inside(f"{seed:032x}"), axis=-1)[0, :, :12]
+        assert inside.sum(0).tolist() == [11 - seed] * 12
 
 
 def test_a_killed_process_leaves_no_cache_and_the_next_goes_on(tmp_path):
