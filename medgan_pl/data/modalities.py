@@ -131,7 +131,7 @@ class Volumes:
         if name.endswith(NIFTI):
             return read_nifti(item.paths[0], item.part)
         if name.endswith(MGH):
-            return read_mgh(item.paths[0])
+            return read_mgh(item.paths[0], item.part)
         return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths, item.part, self.straighten)
 
     def read_mask(self, item: Item) -> Scan:

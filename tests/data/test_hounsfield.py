@@ -103,6 +103,13 @@ def test_true_hu_pass_and_shifted_ones_do_not(hu):
         assert "1024 was subtracted twice" in no_hu(shares(np.where(hu > -1500, hu - 1024, -3024)))
 
 
+def test_air_is_no_background_and_a_dense_phantom_in_air_is_true():
+    phantom = np.where(body() > 0, 1000.0, np.random.default_rng(0).normal(-1000, 10, (6, 40, 40)))
+    assert shares(phantom)["dense"] > 0.2
+    assert no_hu(shares(phantom)) is None
+    assert "1024 was added" in no_hu(shares(np.where(body() < -300, -1100, body() + 1024)))
+
+
 def test_a_series_whose_intercept_is_0_by_mistake_stops_training_and_apply(tmp_path):
     for i, intercept in enumerate((-1024, -1024, 0)):
         edit = lambda _, ds, b=intercept: setattr(ds, "RescaleIntercept", b)  # noqa: E731

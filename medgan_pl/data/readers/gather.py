@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medgan_pl.data.files.names import DICOMS, HEADED, NIFTI
+from medgan_pl.data.files.names import DICOMS, HEADED, MGH, NIFTI
 from medgan_pl.data.files.records import Item, is_dicom, several
 from medgan_pl.data.readers.anatomy import Choice, no_anatomy
 from medgan_pl.data.readers.films import no_films
@@ -15,6 +15,7 @@ from medgan_pl.data.readers.frames import in_frames, same_pixels, slices_of
 from medgan_pl.data.readers.grouping import ANY, Series, group_series
 from medgan_pl.data.readers.header import Header, read_header
 from medgan_pl.data.readers.itk import files_of
+from medgan_pl.data.readers.mgh import mgh_volumes
 from medgan_pl.data.readers.nifti import volumes_at
 from medgan_pl.data.readers.scan import ScanError
 from medgan_pl.data.readers.series import SECONDARY_CAPTURE
@@ -144,11 +145,13 @@ def volumes_in(headers: Sequence[Header], choice: Choice) -> tuple[list[tuple[tu
 
 
 def with_volumes(items: Sequence[Item], volume: str | int | None) -> tuple[list[Item], dict[str, str]]:
-    """Return the items with one for each wanted volume of a NIfTI file that holds several, and by name why some are unusable."""
+    """Return the items with one for each wanted volume of a NIfTI or MGH file that holds several, and by name why some are unusable."""
     found, unusable = [], {}
     for item in items:
         try:
-            count = volumes_at(item.paths[0]) if volume is not None and item.paths[0].name.lower().endswith(NIFTI) else 1
+            name = item.paths[0].name.lower()
+            count_of = volumes_at if name.endswith(NIFTI) else mgh_volumes if name.endswith(MGH) else None
+            count = count_of(item.paths[0]) if volume is not None and count_of else 1
             parts = chosen(count, volume) if volume is not None else []
             several_of = [replace(item, name=several(item.name, 1, part), part=part, parent=item.name) for part in parts]
             found += several_of if count > 1 else [item]

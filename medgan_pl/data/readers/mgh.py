@@ -1,5 +1,6 @@
 """Read FreeSurfer's MGH and MGZ (gzip) as a Scan."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 from nibabel.freesurfer.mghformat import MGHHeader, header_dtype
 
 from medgan_pl.data.readers.inflated import regular
-from medgan_pl.data.readers.nifti import array_of, scan_of, unpacked
+from medgan_pl.data.readers.nifti import array_of, scan_of, skip, unpacked
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
+from medgan_pl.data.readers.stacks import SEVERAL
 
 HEADER_BYTES = 284
 GOOD_RAS = slice(28, 30)  # the place of goodRASFlag
@@ -18,9 +20,10 @@ TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2"}
 MAX_TAIL = 2**22  # bytes of scan parameters, commands and color tables behind the voxels
 
 
-def read_mgh(path: Path) -> Scan:
+def read_mgh(path: Path, part: int | None = None) -> Scan:
     """Return the volume at `path`; its content, not its name, decides whether it is gzip.
 
+    `part` is the place of the volume in a file that holds several; None refuses such a file.
     Raise ScanError for a file that is not exactly such a volume or has no known orientation, OSError for a disk that fails.
     """
     with opened(path) as (header, stream):
@@ -28,13 +31,22 @@ def read_mgh(path: Path) -> Scan:
         kind = int(header["type"])
         if kind not in TYPES:
             raise ScanError(f"voxels must be of type 0, 1, 3 or 4 (integers and floats), got {kind}; the header is damaged")
-        if dims[3] != 1:
-            raise ScanError(f"a volume must have 3 dimensions, got {dims[3]} frames; extract one")
+        if dims[3] > 1 and part is None:
+            raise ScanError(f"4-D, {SEVERAL.format(dims[3])}")
+        bound((dims[3],), 1)
         dtype = np.dtype(TYPES[kind])
         bound(tuple(dims[:3]), dtype.itemsize)
         affine = affine_of(header)
-        stored = array_of(stream, dtype, tuple(dims[:3]), MAX_TAIL)
+        size, before = math.prod(dims[:3]) * dtype.itemsize, part or 0
+        skip(stream, before * size)
+        stored = array_of(stream, dtype, tuple(dims[:3]), MAX_TAIL, (dims[3] - before - 1) * size)
     return scan_of(stored, affine, 1.0, 0.0, synthetic=False)
+
+
+def mgh_volumes(path: Path) -> int:
+    """Return the number of volumes in the file, by its header. Raise ScanError as `read_mgh`."""
+    with opened(path) as (header, _):
+        return int(header["dims"][3])
 
 
 def mgh_affine(path: Path) -> np.ndarray:

@@ -17,6 +17,7 @@ from medgan_pl.data.readers.stacks import SEVERAL
 
 HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by sizeof_hdr, the first field of the file
 MILLIMETERS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: unknown (mm by custom), m, mm, µm
+VECTORS = (1004, 1005, 1006, 1007, 1008, 1009, 1010)  # intent codes of matrices, displacements, vectors, points
 MAX_OFFSET = 2**24  # bytes of header and extensions (of other programs) before the data
 MAX_TAIL = 4096  # writers pad to a disk block; with more, the header claims too few voxels
 MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's values lie beyond these: the scaling is broken
@@ -134,6 +135,8 @@ def shape_of(header: nib.Nifti1Header) -> tuple[tuple[int, ...], int]:
         raise ScanError(f"a volume must have 3 dimensions, got {len(shape)}; a single slice is (x, y, 1)")
     if len(shape) > 3:
         bound(tuple(shape[3:]), 1)
+        if int(header["intent_code"]) in VECTORS:
+            raise ScanError("a volume must hold numbers, got vectors or matrices (intent_code); a deformation field is no image")
     return tuple(shape[:3]), math.prod(shape[3:])
 
 

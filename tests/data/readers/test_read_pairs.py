@@ -9,6 +9,8 @@ import pytest
 from medgan_pl.data.export.alike import frame_of
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.modalities import CT
+from medgan_pl.data.readers.anatomy import Choice
+from medgan_pl.data.readers.gather import gather_volumes
 from medgan_pl.data.readers.mgh import read_mgh
 from medgan_pl.data.readers.nifti import read_nifti
 from medgan_pl.data.readers.scan import ScanError
@@ -88,8 +90,40 @@ def test_a_freesurfer_volume_that_is_no_whole_one(tmp_path):
         (b"\0\0\0\2" + whole[4:], "version 1"),
         (whole[:28] + b"\0\0" + whole[30:], "orientation unknown"),
         (whole[:20] + b"\0\0\0\7" + whole[24:], "of type 0, 1, 3 or 4"),
-        ((tmp_path / "frames.mgz").read_bytes(), "2 frames"),
+        ((tmp_path / "frames.mgz").read_bytes(), "4-D, 2 volumes"),
     ):
         (tmp_path / "b.mgh").write_bytes(content)
         with pytest.raises(ScanError, match=why):
             read_mgh(tmp_path / "b.mgh")
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.hdr.gz", "a.mgz", "a.mgh"])
+def test_one_of_several_volumes(tmp_path, name):
+    stored = np.stack([VALUES, VALUES + 1, VALUES + 2], -1)
+    if "hdr" in name:
+        nib.save(nib.Nifti1Pair(stored, OBLIQUE), tmp_path / "a.img")
+        for part in ("a.hdr", "a.img") if name.endswith("gz") else ():
+            (tmp_path / f"{part}.gz").write_bytes(gzip.compress((tmp_path / part).read_bytes()))
+            (tmp_path / part).unlink()
+    else:
+        nib.save(nib.MGHImage(stored, OBLIQUE), tmp_path / "b.mgz")
+        content = (tmp_path / "b.mgz").read_bytes()
+        (tmp_path / name).write_bytes(content if name == "a.mgz" else gzip.decompress(content))
+    items = [Item(name, (tmp_path / name,))]
+    with pytest.raises(ScanError, match=r"4-D, 3 volumes .* data\.modality\.volume=first, all or a number from 1"):
+        CT().read(gather_volumes(items, "CT").items[0])
+    for volume, places in (("first", [0]), (3, [2]), ("all", [0, 1, 2])):
+        found = gather_volumes(items, "CT", Choice(volume=volume)).items
+        assert [item.part for item in found] == places
+        for item in found:
+            nib.save(nib.Nifti1Image(VALUES + item.part, OBLIQUE), tmp_path / "truth.nii")
+            check(CT().read(item), tmp_path / name, tmp_path / "truth.nii")
+    wrong = gather_volumes(items, "CT", Choice(volume=4)).unusable
+    assert wrong == {name: "it must hold volume 4 (data.modality.volume), got 3"}
+
+
+def test_a_deformation_field_is_no_set_of_volumes(tmp_path):
+    image = nib.Nifti1Image(np.stack([VALUES, VALUES, VALUES], -1)[:, :, :, None], OBLIQUE)
+    image.header.set_intent("vector")
+    nib.save(image, tmp_path / "warp.nii")
+    assert "got vectors or matrices" in gather_volumes([Item("w", (tmp_path / "warp.nii",))], "MR", Choice(volume="all")).unusable["w"]
