@@ -76,9 +76,36 @@ def suggest(arguments: list[str], folder: Path) -> list[str]:
     known.update(name for key in keys if key.startswith("+") for name in names(key))
     hints = {}  # each once
     for name in (name for key in keys for name in names(key) if name not in known):
-        near = " or ".join(f"`{word}`" for word in difflib.get_close_matches(name, known, n=3))
+        near = " or ".join(f"`{word}`" for word in difflib.get_close_matches(name, known, n=3, cutoff=0.7))
         hints[name] = f"there is no `{name}` in the configuration" + (f"; did you mean {near}?" if near else "")
-    return list(hints.values())
+    return [*hints.values(), *misplaced(keys, folder)]
+
+
+def misplaced(keys: list[str], folder: Path) -> list[str]:
+    """Return a hint for each key whose last name stands elsewhere: `spatial_dims` is `image.spatial_dims`.
+
+    Only bare keys and those of `data` and `image` are judged. A key that refers to another (`${…}`) is no place to set it.
+    """
+    import yaml
+
+    places = [("", folder.glob("*.yaml")), ("data.", (folder / "data").rglob("*.yaml"))]
+    files = [(prefix, yaml.safe_load(file.read_text(encoding="utf-8"))) for prefix, found in places for file in found]
+    known = {prefix + key: value for prefix, tree in files for key, value in nested(tree)}
+    judged = [key for key in keys if re.fullmatch(r"(data\.|image\.)?\w+", key) and key not in known and not (folder / key).is_dir()]
+    hints = []
+    for key in judged:
+        last = key.rpartition(".")[2]
+        ends = sorted(each for each, value in known.items() if each.rpartition(".")[2] == last and not str(value).startswith("${"))
+        if ends:
+            hints.append(f"there is no `{key}` in the configuration; did you mean {' or '.join(f'`{each}`' for each in ends[:3])}?")
+    return hints
+
+
+def nested(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each key of a configuration file, with those above it (image.spatial_dims), and its value."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield where + str(key), value
+        yield from nested(value, f"{where}{key}.")
 
 
 def names(key: str) -> list[str]:

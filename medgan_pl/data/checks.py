@@ -1,5 +1,6 @@
 """Checks of image data against themselves and against the model that learns from them."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -140,7 +141,8 @@ def shifted(records: Sequence[Record], cache: Cache) -> dict[str, str]:
         ):
             found[record.name] = (
                 f"{why}; store it in HU (often 1024 was added), or, if it is HU without any air, use a window that begins above "
-                f"{FROM_AIR_HU} HU (data.intensity.windows_hu); if it is a mask, a dose or a map, choose the CT scans with data.files"
+                f"{FROM_AIR_HU} HU (data.intensity.windows_hu); if it is a mask, a dose or a map, choose the CT scans with data.files; "
+                "data=mri reads MRI"
             )
     return found
 
@@ -149,15 +151,25 @@ def unusable_line(unusable: Mapping[str, str], total: int, max_corrupt: float) -
     """Return a line that lists the unusable scans (name -> reason), "" without any. Raise ValueError above a share of `max_corrupt`."""
     if not unusable:
         return ""
-    shown = "; ".join(f"{name}: {why}" for name, why in list(unusable.items())[:20])
-    more = f"; and {len(unusable) - 20} more" if len(unusable) > 20 else ""
-    line = f"{len(unusable)} of {total} that cannot be used ({100 * len(unusable) / total:.1f} %): {shown}{more}"
+    line = f"{len(unusable)} of {total} that cannot be used ({100 * len(unusable) / total:.1f} %): {by_kind(unusable)}"
     if len(unusable) > max_corrupt * total:
         raise ValueError(
-            f"at most {100 * max_corrupt:g} % may be unusable (data.max_corrupt), got {line}; repair or remove them, or see them "
-            "all with python -m medgan_pl.inspect"
+            f"at most {100 * max_corrupt:g} % may be unusable (data.max_corrupt), got {line}; repair or remove them, or leave them "
+            "out by the table of python -m medgan_pl.inspect (data.root=inspect/dataset.csv)"
         )
     return line
+
+
+def by_kind(reasons: Mapping[str, str], kinds: int = 10, names: int = 3) -> str:
+    """Return a text of named reasons: each kind once, with its first name, and a few of the others; numbers tell no kinds."""
+    alike: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        alike.setdefault(re.sub(r"[\d.,]+", "0", why.removeprefix(name)), []).append(name)
+    said = []
+    for first, *others in list(alike.values())[:kinds]:
+        more = f" and {len(others) - names} more" if len(others) > names else ""
+        said.append(f"{first}: {reasons[first]}" + (f" (so are {', '.join(others[:names])}{more})" if others else ""))
+    return "; ".join(said) + (f"; and {len(alike) - kinds} more reasons" if len(alike) > kinds else "")
 
 
 def check_space(config: Mapping[str, Any], spatial_dims: int) -> None:

@@ -43,6 +43,15 @@ def write_table(data: "ImageDataModule", path: Path) -> bool:
     return True
 
 
+def pair_lines(data: "ImageDataModule") -> list[str]:
+    """Return a line for each companion read from files: which file belongs to which image, for the first image."""
+    if data.phantom or not data.table:
+        return []
+    first, root = data.table[0], data.source.root.absolute()
+    found = [(key, companions_of(data, key)[first.name]) for key in data.companions]
+    return [f"{key} of {first.name}: {path.relative_to(root) if path.is_relative_to(root) else path}" for key, path in found]
+
+
 def images_of(record: Record, data: "ImageDataModule") -> Sequence[Path]:
     """Return the paths that list a scan: its file, the folder of its series, or each file of a series that shares its folder."""
     paths = [path.absolute() for path in record.paths]

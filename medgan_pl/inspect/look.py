@@ -1,6 +1,7 @@
 """Inspect a data set before training: `python -m medgan_pl.inspect data=ct data.root=/data/ct`; exit code 1 if it is unfit."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,13 @@ def inspect(config: "DictConfig") -> bool:
 
     from medgan_pl.data.readers.scan import NoDecoder
     from medgan_pl.data.summary import passed_over
-    from medgan_pl.inspect.listed import write_table
+    from medgan_pl.inspect.listed import pair_lines, write_table
     from medgan_pl.inspect.survey import draw_histogram, survey, table_lines
 
     output, root = Path(config.output).resolve(), config.data.root
     if root is not None and output.is_relative_to(Path(root).expanduser().resolve()):
         raise ValueError(f"`output` must lie outside data.root, or the next inspection finds the pictures of this one; got {output}")
+    check_writable(output)
     data: ImageDataModule = instantiate(config.data, _convert_="all")
     if config.descriptions:
         for description, count in data.source.descriptions().most_common():
@@ -39,7 +41,7 @@ def inspect(config: "DictConfig") -> bool:
         unfit = str(error)
     scans = survey([record for record in data.table if record.name not in data.unusable], data.cache)
     lines = data.summarize() if unfit is None else [data.source.title, *passed_over(data.source.skipped)]
-    lines += [*table_lines(scans), *(f"unusable  {name}: {why}" for name, why in data.unusable.items())]
+    lines += [*pair_lines(data), *table_lines(scans), *(f"unusable  {name}: {why}" for name, why in data.unusable.items())]
     odd = sum(bool(scan["odd"]) for scan in scans)
     lines.append(f"UNFIT: {unfit}" if unfit else "fit to train on" + (f"; {odd} of {len(scans)} scans are odd, see above" if odd else ""))
     text = "\n".join(lines) + "\n"
@@ -55,6 +57,13 @@ def inspect(config: "DictConfig") -> bool:
     write_table(data, output / "dataset.csv")
     print(f"{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
     return unfit is None
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ValueError unless the folder, or the nearest one above it that exists, can be written."""
+    above = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise ValueError(f"`output` must be a folder that can be written, got {folder}, and {above} cannot; choose another: output=…")
 
 
 def contact_sheet(data: "ImageDataModule", path: Path, max_images: int = 48) -> None:

@@ -17,7 +17,7 @@ from medgan_pl.core.credentials import check_secrets
 from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_learnt, check_same_place, check_same_run, check_settings
 from medgan_pl.train.resume import check_processes, checkpoint_to_resume
-from medgan_pl.train.trainer import build_loggers, build_trainer, close_down
+from medgan_pl.train.trainer import build_loggers, build_trainer, close_down, cut_short
 from medgan_pl.train.unread import check_read
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Run:
             except Diverged as error:
                 self.go_back(error)
         self.check_saved("the run is complete")
-        log_line(f"{self.module.images:,} images shown; the run is in {self.folder}")
+        log_line(f"{self.module.images:,} images shown; the run is in {self.folder}{cut_short(self.trainer, self.module, self.folder)}")
         return minimized(self.plain["monitor"], float(self.callbacks["checkpoints"].best))
 
     def check_saved(self, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import OTHER_RANK
@@ -56,6 +57,16 @@ def build_loggers(nodes: dict[str, Any], wandb_run: str | None) -> list[Any]:
         if wandb_run:
             nodes = {**nodes, "wandb": {**nodes["wandb"], "id": wandb_run, "resume": "allow"}}
     return [instantiate(node, _convert_="all") for node in nodes.values() if isinstance(node, dict)]
+
+
+def cut_short(trainer: Any, module: Any, folder: Path) -> str:
+    """Return that `trainer.max_time` ended the run before all images were shown, and how it goes on; "" if it did not."""
+    from pytorch_lightning.callbacks import Timer
+
+    left = [timer.time_remaining() for timer in trainer.callbacks if isinstance(timer, Timer)]
+    if module.images >= module.total_images or not any(seconds is not None and seconds <= 0 for seconds in left):
+        return ""
+    return f"; trainer.max_time ended it before {module.total_images:,} images, and resume={folder} goes on for as long again"
 
 
 def close_down() -> None:

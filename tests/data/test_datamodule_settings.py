@@ -28,7 +28,7 @@ def three_films(tmp_path_factory):
 
 
 def test_a_missing_or_empty_root_never_falls_back(tmp_path):
-    with pytest.raises(FileNotFoundError, match="which is neither"):
+    with pytest.raises(FileNotFoundError, match="which does not exist"):
         films(root=str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no file at all"):

@@ -122,6 +122,13 @@ def test_nothing_is_written_below_the_data(volumes: Path) -> None:
         assert sorted(volumes.rglob("*")) == before, output
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(volumes: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    for output in (tmp_path / "taken", tmp_path / "taken" / "look"):
+        with pytest.raises(ValueError, match=r"`output` must be a folder that can be written, got .*taken.*; choose another: output="):
+            inspect(configured("inspect", f"data.root={volumes}", f"output={output}"))
+
+
 def test_help_and_mistakes(here) -> None:
     code, said = here("inspect", "--help")
     assert code == 0

@@ -9,12 +9,13 @@ import pytest
 from dicom_files import write_series
 from PIL import Image
 
+from medgan_pl.data.companion import Masks
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.files.csv_table import read_csv
 from medgan_pl.data.files.listing import Wanted
 from medgan_pl.data.intensity import FullRange, Window
 from medgan_pl.data.modalities import CT, XRay
-from medgan_pl.inspect.listed import write_table
+from medgan_pl.inspect.listed import pair_lines, write_table
 
 FILMS = ("NORMAL", "PNEUMONIA")
 
@@ -104,3 +105,14 @@ def test_mistakes_in_the_column_use(tmp_path: Path, text: str, error: type[Excep
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(error, match=re.escape(words)):
         read_csv(tmp_path / "t.csv", Wanted(XRay().takes, ""))
+
+
+def test_the_file_that_belongs_to_an_image_is_named(tmp_path: Path) -> None:
+    root = films(tmp_path / "films")
+    for path in sorted(root.rglob("*.png")):
+        mask = tmp_path / "masks" / path.relative_to(root)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((np.asarray(Image.open(path)) > 99).astype(np.uint8) * 255).save(mask)
+    masks = Masks(modality=XRay(), structures=["bright"], root=str(tmp_path / "masks"))
+    data = read(root, tmp_path / "cache", beside={"mask": masks})
+    assert pair_lines(data) == [f"mask of NORMAL/person0_0.png: {tmp_path}/masks/NORMAL/person0_0.png"]

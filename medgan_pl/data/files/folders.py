@@ -14,6 +14,7 @@ from medgan_pl.data.files.people import FEW_EACH, MANY, are_people
 from medgan_pl.data.files.records import Item
 
 GRID = "grid.png"
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 SIDECAR = re.compile(r"\d{6,}(\.(png|dcm|nii\.gz))?\.json")  # of an image by `medgan_pl.sample`
 
 
@@ -47,10 +48,10 @@ def read_folder(root: Path, wanted: Wanted) -> Listing:
     Raise FileNotFoundError if the root is missing or holds no image, ValueError if it mixes layouts or is one folder too high.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"data.root must be a folder or a .csv file, got {root}, which is neither; null is the phantom")
+        raise FileNotFoundError(f"data.root must be a folder or a .csv file, got {root}, {no_folder(root)}")
     files, passed = walk(root)
     taken = [path for path in files if wanted.takes(path)]
-    others = passed + Counter(p.suffix or p.name for p in sorted({*files} - {*taken}))
+    others = passed + Counter(kind_of(p) for p in sorted({*files} - {*taken}))
     if masks := masks_among([path.relative_to(root) for path in taken], wanted.chosen):
         others["masks"] = len(masks)
         taken = [path for path in taken if path.relative_to(root) not in masks]
@@ -63,6 +64,21 @@ def read_folder(root: Path, wanted: Wanted) -> Listing:
     pairs = masks_of([path.relative_to(root) for path in taken], sorted(masks), root)
     title = f"{listing.title}; left out: " + ", ".join(f"{n} {kind}" for kind, n in others.most_common(5))
     return Listing(listing.items, title, {"mask": pairs} if pairs else {})
+
+
+def no_folder(root: Path) -> str:
+    """Return what a path is that is no folder, and what to do."""
+    if not root.exists():
+        return "which does not exist" + ("" if root.is_absolute() else f" in {Path.cwd()}")
+    if root.name.lower().endswith(ARCHIVES):
+        return "an archive; unpack it, and give its folder"
+    return "which is neither; give the folder that holds it"
+
+
+def kind_of(path: Path) -> str:
+    """Return the ending of a file's name, both of them for one like .nii.gz; the name of a file without one."""
+    twofold = (ending for ending in VOLUMES if ending.count(".") > 1 and path.name.lower().endswith(ending))
+    return next(twofold, path.suffix or path.name)
 
 
 def way_out(files: Sequence[Path]) -> str:
@@ -112,7 +128,8 @@ def split_folders(root: Path, paths: list[Path], classes: bool) -> set[str]:
     loose = sum(len(p.parts) == 1 for p in paths)
     if tops and loose and (classes or splits):
         raise ValueError(
-            f"images must lie either in folders or flat; {root} holds {loose} loose ones and the folders {', '.join(sorted(tops)[:5])}"
+            f"images must lie either in folders or flat; {root} holds {loose} loose ones and the folders {', '.join(sorted(tops)[:5])}; "
+            f"move the loose ones{'' if splits else ', or take all without classes: data.classes=none'}"
         )
     if splits and splits != tops:
         if classes:

@@ -161,7 +161,7 @@ def decode(image: Image.Image, bits: int, numbers: bool = False) -> np.ndarray:
         return stored
     shown = image.convert("RGBA") if image.mode in ("P", "PA") else image
     if shown.mode not in (*GRAY, *COLOR):
-        raise ScanError(f"a film must be gray, got {shown.mode}")
+        raise ScanError(f"a film must be gray, got {'1 bit: black and white, as a mask' if shown.mode == '1' else shown.mode}")
     pixels = single_channel(np.asarray(shown), alpha=shown.mode in ("RGBA", "LA"))
     if image.mode == "I" and np.abs(pixels.astype(np.int64)).max() > 2**24:
         raise ScanError("whole numbers must be at most 2^24, beyond which float32 rounds them; store the film as 16-bit gray")

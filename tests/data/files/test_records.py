@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,8 +54,13 @@ def test_layouts(tmp_path, names, labels, splits):
     ("names", "error", "words"),
     [
         ([], FileNotFoundError, "no file at all"),
-        (["a.txt", "b.csv"], FileNotFoundError, "holds 1 .txt, 1 .csv"),
-        (["1.png", "a/2.png"], ValueError, "1 loose ones and the folders a"),
+        (["a.txt", "b.csv", "c.1.nii.gz"], FileNotFoundError, "holds 1 .txt, 1 .csv, 1 .nii.gz; data=ct and data=mri read NIfTI"),
+        (
+            ["1.png", "a/2.png"],
+            ValueError,
+            "the folders a; move the loose ones, or take all without classes: data.classes=none",
+        ),
+        (["1.png", "train/2.png"], ValueError, "and the folders train; move the loose ones"),
         (["train/1.png", "other/2.png"], ValueError, "splits or classes, got both: other, train"),
         (["train/a/1.png", "val/2.png"], ValueError, "such as val/2.png"),
         (
@@ -89,9 +95,22 @@ def test_a_dicom_is_known_by_its_suffix_or_its_preamble(tmp_path, name, preamble
     assert is_dicom(tmp_path / name) == dicom
 
 
-def test_a_missing_root_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="which is neither"):
-        listed(tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere", "nowhere, which does not exist$"),
+        ("films.zip", "films.zip, an archive; unpack it, and give its folder"),
+        ("one.png", "one.png, which is neither; give the folder that holds it"),
+    ],
+)
+def test_a_root_that_is_no_folder_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, name, words):
+    (tmp_path / "films.zip").touch()
+    (tmp_path / "one.png").touch()
+    with pytest.raises(FileNotFoundError, match=f"must be a folder or a .csv file, got .*{words}"):
+        listed(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"got far, which does not exist in {tmp_path}$"):
+        listed(Path("far"))
 
 
 @pytest.mark.parametrize(
