@@ -28,7 +28,7 @@ from medgan_pl.data.readers.patient import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 8
+TABLE_VERSION = 9
 
 
 class Source(Protocol):
@@ -102,7 +102,7 @@ class FileSource:
         self.files = [item for item in items if item.name not in closed]
         self.memory = folder / "tables" / f"{self.key()}.json"
         self.records: list[Record] = []
-        self.nameless, self.doubts, self.illegible = 0, [], Counter()
+        self.nameless, self.doubts, self.illegible, self.joined = 0, [], Counter(), ""
         self.collect(closed)
 
     def collect(self, closed: set[str]) -> None:
@@ -117,7 +117,7 @@ class FileSource:
             )
         if not self.recalled():
             gathered = self.modality.gather(self.files)
-            self.items, self.unusable, self.skipped = gathered.items, gathered.unusable, gathered.skipped
+            self.items, self.unusable, self.skipped, self.joined = gathered.items, gathered.unusable, gathered.skipped, gathered.joined
         found = self.records or self.items
         self.unusable = self.unusable | dict.fromkeys(sorted(closed), "it cannot be opened: permission denied")
         if not found and not self.unusable:
@@ -127,7 +127,9 @@ class FileSource:
                 f"data.root must hold {modality.kinds} of {modality.name}, got {self.root}, which holds {passed}{way_out(self.skipped)}"
             )
         self.classes = tuple(sorted({one.label for one in found if one.label is not None}))
-        self.title = f"{len(found)} {noun(self.modality)} from {self.root} ({self.listing.title})"
+        self.title = f"{len(found)} {noun(self.modality)} from {self.root} ({self.listing.title})" + (
+            f"; {self.joined}" if self.joined else ""
+        )
 
     def key(self) -> str:
         """Return a hash of all that the table depends on: the files as they are now, and the rules that make the table."""
@@ -145,7 +147,7 @@ class FileSource:
             name, known = several(first.name, len(places), part), {"covariates": first.covariates, "part": part}
             self.records.append(Record(name, paths, first.label, patient, first.split, digest, **known))
         self.unusable, self.skipped, self.nameless = {}, Counter(stored["skipped"]), stored["nameless"]
-        self.doubts = stored["doubts"]
+        self.doubts, self.joined = stored["doubts"], stored["joined"]
         return True
 
     def table(self) -> list[Record]:
@@ -181,7 +183,8 @@ class FileSource:
         place = {item.paths[0]: i for i, item in enumerate(self.files)}
         if not self.unusable and all(path in place for record in self.records for path in record.paths):
             records = [([place[path] for path in record.paths], record.patient, record.digest, record.part) for record in self.records]
-            write_json(self.memory, {"records": records, "skipped": self.skipped, "nameless": self.nameless, "doubts": self.doubts})
+            known = {"skipped": self.skipped, "nameless": self.nameless, "doubts": self.doubts, "joined": self.joined}
+            write_json(self.memory, {"records": records, **known})
 
     def descriptions(self) -> Counter[str]:
         return self.modality.gather(self.files).descriptions

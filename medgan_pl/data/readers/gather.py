@@ -33,12 +33,14 @@ class Gathered:
 
     - `items`: the scans. `unusable`: name -> reason. `skipped`: reason -> count.
     - `descriptions`: of all DICOM series. They may name a patient: show them to the user who asks, never write them to a file or a log.
+    - `joined`: a line about single slices with a SeriesInstanceUID each that were joined, "" without any.
     """
 
     items: list[Item]
     unusable: dict[str, str]
     skipped: Counter[str]
     descriptions: Counter[str]
+    joined: str = ""
 
 
 def gather_films(items: Sequence[Item], sliced: Sequence[str]) -> Gathered:
@@ -66,6 +68,7 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     unusable |= torn | short
     skipped = Counter(twice.values())
     descriptions: Counter[str] = Counter()
+    slices: list[int] = []  # of each volume that is joined from single slices
     hollow = {header.series for header in headers.values() if not header.has_pixels and header.claims_image and header.series}
     foreign = {header.series: passed_over(header, modality, choice) for header in headers.values()}
     for group in series_of(headers.values(), foreign, choice):
@@ -74,6 +77,8 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
         if reason:
             skipped[reason] += 1
             continue
+        if len({header.series for header in group.headers}) > 1:
+            slices.append(len(group.headers))
         first = by_path[group.headers[0].path]
         name = several(first.name, len(group.headers))
         if group.headers[0].series in hollow:
@@ -94,7 +99,12 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     if (choice.series or choice.image_type) and not headers:
         name = "image_type" if choice.series is None else "series"
         raise ValueError(f"data.modality.{name} chooses among DICOM series, got none; choose files by their path with data.files")
-    return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions)
+    joined = (
+        f"{sum(slices)} single slices with a SeriesInstanceUID each joined to {len(slices)} volume{'s' * (len(slices) > 1)}"
+        if slices
+        else ""
+    )
+    return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions, joined)
 
 
 def copies(items: Sequence[Item], headers: Mapping[tuple[Path, ...], Header]) -> dict[tuple[Path, ...], str]:

@@ -3,15 +3,19 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from medgan_pl.data.readers.anatomy import Choice, no_anatomy, odd_ones
 from medgan_pl.data.readers.frames import in_frames
 from medgan_pl.data.readers.header import Header
 from medgan_pl.data.readers.series import NO_IMAGE
-from medgan_pl.data.readers.stacks import even, in_order
+from medgan_pl.data.readers.stacks import EVEN_SHARE, SAME_PLACE_MM, even, in_order
 
 ANY = Choice()
+APART, MOST = 5, 0.7  # single slices: a longer step, in usual ones, ends a volume; the share of usual steps in a volume
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def why_skipped(header: Header, choice: Choice = ANY) -> str | None:
 
 
 def joined(groups: Sequence[list[Header]]) -> list[list[Header]]:
-    """Return the groups, with series of one slice joined where they are neighbors: three or more at even steps in one study or folder.
+    """Return the groups, with series of one slice joined where they are neighbors in one study or folder, see `runs`.
 
     Some programs that remove names give each file a SeriesInstanceUID of its own, or even a StudyInstanceUID.
     """
@@ -66,12 +70,31 @@ def joined(groups: Sequence[list[Header]]) -> list[list[Header]]:
         for header in left:
             alike[place(header), *likeness(header)].append(header)
         left = []
-        for members in map(in_order, alike.values()):
-            if even(members):
-                found.append(members)
+        for run in (run for members in alike.values() for run in runs(in_order(members))):
+            if neighbors(run):
+                found.append(run)
             else:
-                left += members
+                left += run
     return found + [[header] for header in left]
+
+
+def runs(headers: list[Header]) -> list[list[Header]]:
+    """Return ordered slices cut where a step is APART times as long as usual: two volumes may lie in one study."""
+    if len(headers) < 3 or any(header.position is None or header.orientation is None for header in headers):
+        return [headers]
+    steps = np.linalg.norm(np.diff(np.array([header.position for header in headers]), axis=0), axis=1)
+    ends = [0, *(np.flatnonzero(steps > APART * np.median(steps)) + 1).tolist(), len(headers)]
+    return [headers[i:j] for i, j in pairwise(ends)]
+
+
+def neighbors(headers: Sequence[Header]) -> bool:
+    """Return True for three or more slices on an even grid, or with a gap or uneven: MOST steps are alike, and none is 0."""
+    if len(headers) < 5 or any(header.frames > 1 or header.position is None or header.orientation is None for header in headers):
+        return even(headers)
+    steps = np.diff(np.array([header.position for header in headers]), axis=0)
+    off = np.linalg.norm(steps - np.median(steps, axis=0), axis=1)
+    usual = np.linalg.norm(np.median(steps, axis=0))
+    return bool(np.linalg.norm(steps, axis=1).min() > SAME_PLACE_MM and np.mean(off < EVEN_SHARE * usual) >= MOST)
 
 
 def likeness(header: Header) -> tuple:

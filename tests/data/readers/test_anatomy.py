@@ -7,12 +7,14 @@ import pytest
 from dicom_files import AXIAL, CORONAL, SAGITTAL, write_series
 
 from medgan_pl.data.files.records import Item
+from medgan_pl.data.modalities import MRI
 from medgan_pl.data.prepare.layouts import Patches, Whole
 from medgan_pl.data.readers.anatomy import Choice
 from medgan_pl.data.readers.gather import gather_volumes
 from medgan_pl.data.readers.grouping import ANY
 from medgan_pl.data.readers.scan import ScanError
 from medgan_pl.data.readers.series import read_series
+from medgan_pl.data.sources import FileSource
 
 MR = {"modality": "MR", "slope": None, "intercept": None, "signed": False}
 T1 = np.random.default_rng(0).integers(0, 900, (24, 5, 6)).astype(np.float32)
@@ -126,6 +128,26 @@ def test_slices_with_a_series_uid_each_are_joined(tmp_path, own_study):
     item = next(item for item in found.items if item.name.startswith("t1"))
     assert item.paths == tuple(paths)
     assert np.array_equal(read_series(item.paths).pixels, T1[:6])
+
+
+def test_single_slices_are_joined_beside_a_gap_and_to_two_volumes_and_the_title_says_so(tmp_path):
+    """Eight slices without the fourth, and six of the same study 100 mm away."""
+
+    def edit(i, ds):
+        z = 3 * [0, 1, 2, 4, 5, 6, 7][i] if "near" in str(ds.PatientComments) else 100 + 3 * i
+        ds.SeriesInstanceUID, ds.ImagePositionPatient = f"1.{z}", [0, 0, z]
+
+    near = write_series(tmp_path / "x", T1[:7], **MR, edit=edit, PatientComments="near")
+    far = write_series(tmp_path / "x", T1[2:8], **MR, edit=edit, PatientComments="far", prefix="b")
+    known = {"folder": tmp_path / "cache", "patient_pattern": None, "classes": False, "splits": False}
+    for _ in range(2):  # the second time from the stored table
+        source = FileSource(tmp_path / "x", MRI(), **known)
+        assert "13 single slices with a SeriesInstanceUID each joined to 2 volumes" in source.title
+        records = source.table()
+        assert sorted(record.paths for record in records) == sorted([tuple(near), tuple(far)])
+    scan = read_series(near)
+    assert np.array_equal(scan.pixels, T1[:7])
+    assert "1 slice missing" in scan.loose
 
 
 def test_single_slices_far_apart_or_unlike_are_not_joined(tmp_path):
