@@ -32,9 +32,10 @@ class Loss:
         """Return the loss of a scan whose pixels become `scales` times as wide, None if no axis becomes coarser."""
         if scales is None or max(scales) <= 1 + 1e-6:
             return None
+        layout = layout.of(scan)
         coarser = [max(1.0, scale) for scale in scales]
         if scan.spacing_mm is not None:
-            before = layout.of(scan).within(scan.spacing_mm)
+            before = layout.within(scan.spacing_mm)
             return cls("mm", tuple(before), tuple(mm * by for mm, by in zip(before, coarser, strict=True)), max(coarser))
         before = layout.within(scan.pixels.shape)
         return cls("pixels", tuple(before), tuple(round(n / by) for n, by in zip(before, coarser, strict=True)), max(coarser))

@@ -14,10 +14,10 @@ from medgan_pl.core.batch import Batch
 from medgan_pl.data import checks, summary
 from medgan_pl.data.cohort import CohortSource
 from medgan_pl.data.companion import with_companions
-from medgan_pl.data.files.columns import check_names, tabulated
+from medgan_pl.data.division import Division, rows_by_split
+from medgan_pl.data.files.columns import check_names, of_records
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.files.records import Record, fingerprint
-from medgan_pl.data.files.split import SPLITS, assigned, with_fewer_in_train, without_copies, without_duplicates
 from medgan_pl.data.image_table import Degrade, Table, inverse_of
 from medgan_pl.data.insides import gathering
 from medgan_pl.data.intensity import Intensity, Inverse
@@ -35,7 +35,6 @@ from medgan_pl.data.settings import check, numbers
 from medgan_pl.data.sources import FileSource, Source
 from medgan_pl.data.stream import Epochs, Stream
 from medgan_pl.data.streamed import StreamedDataModule
-from medgan_pl.data.usable import usable
 
 
 class ImageDataModule(StreamedDataModule):
@@ -184,41 +183,21 @@ class ImageDataModule(StreamedDataModule):
         if line := checks.unusable_line(self.unusable, len(self.table) + len(self.source.unusable), self.max_corrupt):
             rank_zero_only(logging.getLogger(__name__).warning)("continuing without %s", line)
         checks.check_scans(self.table, {} if self.phantom else self.companions, self.cache)
-        records, counts = self.divided()
-        self.image_records = np.repeat(np.arange(len(records)), counts)
-        splits = np.array([r.split for r in records])[self.image_records]
-        self.rows = {s: np.flatnonzero(splits == s) for s in SPLITS}
-        if self.split == "none":
-            self.rows["val"] = self.rows["train"]
-        if not (len(self.rows["train"]) and len(self.rows["val"])):
-            raise ValueError(f"train and val must each hold a usable image, got {self.sizes()} from {self.source.title}")
+        divide = Division(self.split, self.fractions, self.split_seed, self.duplicates, self.max_train, self.patches)
+        facts = (self.table, self.cache, self.source, self.unusable, self.masks)
+        records, self.found, self.left_out = divide(*facts, phantom=self.phantom)
+        self.image_records = np.repeat(np.arange(len(records)), self.found.images)
+        self.rows = rows_by_split(np.array([r.split for r in records])[self.image_records], self.split, self.source.title)
         self.labels = np.array([self.classes.index(r.label) for r in records], np.int64) if self.classes else None
         entries = [self.cache.entries[r.digest] for r in records if r.split == "train"]
         self.layout, directions = settled(self.layout, entries)
         self.pipeline = self.pipeline.along(self.layout)
         self.inverse = inverse_of(entries, self.modality.name, directions)
         checks.check_pixels(self.degrade, self.inverse.spacing_mm)
-        self.measure_covariates(records)
+        self.covariates, self.known, self.values = of_records(self.covariate_names, records)
         shape = (sum(self.parts.values()), *self.size)
-        self.gather, self.inside = gathering(self.cache, [r.digest for r in records], counts, shape, self.patches, self.seed)
+        self.gather, self.inside = gathering(self.cache, [r.digest for r in records], self.found.images, shape, self.patches, self.seed)
         self.records = records
-
-    def divided(self) -> tuple[list[Record], list[int]]:
-        """Return the images' records with their splits, and the number of images of each; `found` and `left_out` say what is left out."""
-        cache = self.cache
-        kept = [record for record in self.table if record.name not in self.unusable]
-        found = usable(kept, cache, self.masks, chosen=self.source.chosen, title=self.source.title)
-        divided = assigned(found.records, self.split, self.fractions, self.split_seed, by_patient=self.phantom)
-        single = without_duplicates(divided, drop=self.duplicates == "drop")
-        records = without_copies(single)
-        whole = len(records)
-        if self.max_train is not None:
-            records = with_fewer_in_train(records, self.max_train, self.split_seed)
-        self.left_out = whole - len(records)
-        counts = [max(1, self.patches) * cache.entries[r.digest]["shape"][0] for r in records]
-        rest = (self.source.skipped, len(found.records) - len(single), self.source.nameless, self.source.doubts, found.lines)
-        self.found = summary.Found(records, counts, cache, self.unusable, *rest, copies=len(single) - whole)
-        return records, counts
 
     @property
     def pipelines(self) -> dict[str, Pipeline]:  # by domain; the only one has the empty name
@@ -230,15 +209,6 @@ class ImageDataModule(StreamedDataModule):
         known = (self.labels, self.values)
         degrade = {"degrade": self.degrade, "seed": self.split_seed, "whole": self.degrades_whole, "train_seed": self.seed}
         return Table(self.gather, self.parts, self.image_records, *known, **degrade, inside=self.inside)
-
-    def measure_covariates(self, records: list[Record]) -> None:
-        """Measure the covariates on the training records: `known` (R, K) natural, `values` standardized; both None without covariates."""
-        self.known = self.values = None
-        if self.covariate_names:
-            training = np.array([record.split == "train" for record in records])
-            rows, owners = [record.covariates for record in records], [record.name for record in records]
-            self.covariates, self.known = tabulated(self.covariate_names, rows, owners, training)
-            self.values = self.covariates.standardize(self.known)
 
     def use_covariates(self, covariates: Covariates) -> None:
         """Standardize the covariates by a model's scale. Errors as `Covariates.check_levels`."""

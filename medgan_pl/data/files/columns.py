@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medgan_pl.data.files.covariates import MISSING, PERCENT, Covariate, Covariates, as_number, rounded
+from medgan_pl.data.files.records import Record
 
 MAX_LETTERS = 64  # of a name and of a level
 NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_-]{{0,{MAX_LETTERS - 1}}}")  # can be written on a command line: covariates.age=70
@@ -121,3 +122,16 @@ def odd_values(covariates: Covariates, values: np.ndarray) -> list[str]:
         if far:
             said.append(f"WARNING: {far} of {column.name} are far from all others; if such a value means missing, leave it empty")
     return said
+
+
+def of_records(names: Sequence[str], records: Sequence[Record]) -> tuple[Covariates, np.ndarray | None, np.ndarray | None]:
+    """Return the covariates `names`, measured on the training records, and their values (R, K), natural and standardized.
+
+    The values are None without covariates. Raise ValueError as `tabulated`.
+    """
+    if not names:
+        return Covariates(), None, None
+    training = np.array([record.split == "train" for record in records])
+    rows, owners = [record.covariates for record in records], [record.name for record in records]
+    covariates, known = tabulated(names, rows, owners, training)
+    return covariates, known, covariates.standardize(known)

@@ -54,7 +54,7 @@ class SlicePatches(Slices):
 
     def __init__(
         self, *, patch: Sequence[int], spacing_mm: Sequence[float] | None,
-        axis: str = "axial", part: Sequence[float] = (0.0, 1.0), step: int = 1, foreground: float = 0.05,
+        axis: str = ACQUIRED, part: Sequence[float] = (0.0, 1.0), step: int = 1, foreground: float = 0.05,
     ) -> None:  # fmt: skip
         super().__init__(size=patch, spacing_mm=spacing_mm, crop=False, axis=axis, part=part, step=step, foreground=foreground)
         self.patch, self.size = tuple(patch), None
@@ -88,7 +88,7 @@ def laid_out(
             )
         return FilmPatches(patch=size) if patches else Film(size=size, crop=crop)
     if spatial_dims == 2:
-        cut = {"axis": ACQUIRED, "spacing_mm": spacing_mm, **slices}
+        cut = {"spacing_mm": spacing_mm, **slices}
         return SlicePatches(patch=size, **cut) if patches else Slices(size=size, crop=crop, **cut)
     if patches:
         return Patches(patch=size, spacing_mm=spacing_mm)
