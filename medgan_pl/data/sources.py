@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medgan_pl.core.files import read_json, write_json
+from medgan_pl.data.files.containers import located, people_in
 from medgan_pl.data.files.decathlon import is_decathlon
 from medgan_pl.data.files.digests import content_digests, state
 from medgan_pl.data.files.layouts import companion_files, list_files
@@ -153,9 +154,11 @@ class FileSource:
     def table(self) -> list[Record]:
         if not self.records:
             digests = content_digests(self.items, self.folder)
-            identities = [identity_from(item, self.pattern) for item in self.items]
+            inners = [item.inner for item in self.items]
+            named = people_in(inners) if self.pattern is None else [identity_from(item, self.pattern) for item in self.items]
+            identities = [item.identity or who for item, who in zip(self.items, named, strict=True)]
             self.nameless = sum(identity is None for identity in identities)
-            self.doubts = [] if self.pattern else doubts([item.inner for item in self.items if item.identity is None])
+            self.doubts = [] if self.pattern else doubts(located([item.inner for item in self.items if item.identity is None]))
             identities = [identity or item.parent for identity, item in zip(identities, self.items, strict=True)]
             self.records = tabulate(self.items, identities, digests)
             self.remember()

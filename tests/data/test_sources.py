@@ -201,3 +201,10 @@ def test_the_cohort_is_drawn_anew_only_when_something_changes():
     ):
         with pytest.raises(ValueError, match=words):
             CohortSource(*arguments)
+
+
+def test_a_folder_of_many_patients_is_no_patient(tmp_path):
+    for i in range(10):
+        picture(tmp_path / f"films/batch {i % 2}/{i}.png", i)
+    records = source(tmp_path / "films", XRay(), patient_pattern=None).table()
+    assert len({record.patient for record in records}) == 10

@@ -41,6 +41,7 @@ SCHEMES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         "CBIS-DDSM": r"(?<![A-Za-z])(P_\d{5})(?=_(?:LEFT|RIGHT))",
         "INbreast": START + r"\d{8}_([0-9a-f]{16})(?=_MG_)",
         "GRAZPEDWRI": START + r"(\d{4})(?=_\d{10}_\d\d_)",
+        "people": r"(?i:(?:^|[-_ /])((?:patient|subject|subj|person|participant|volunteer|proband|pat|pt)[-_ ]?\d+)(?=[-_ ./]|$))",
         "visits": r"(?i:^([^/]+?)(?=[-_]" + VISIT + r"(?:[-_./]|$)))",
         "nnU-Net": START + r"([^/]+_\d+)(?=_000\d" + VOLUME + ")",
     }.items()

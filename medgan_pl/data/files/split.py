@@ -46,7 +46,8 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
         raise ValueError(
             f"{len(groups)} patients are too few for a {' and a '.join(empty)} split at fractions {tuple(fractions[s] for s in SPLITS)}; "
             "add patients, raise the fraction, check the patients (the PatientID, a CSV's column patient "
-            "or data.patient_pattern may join different ones), or hold nothing out, for a trial only, with data.split=none"
+            "or data.patient_pattern may join different ones; data.patient_pattern='[^/]+$' makes each file its own), "
+            "or hold nothing out, for a trial only, with data.split=none"
         )
     return split
 

@@ -48,6 +48,10 @@ UID, VISIT = "1.2.826.0.1.3680043.8.498.", "{}_2006{:02d}{:02d}/T1.nii.gz"
         ("20586908_6c613a14b80a8591_MG_R_CC_ANON.png", "6c613a14b80a8591"),
         ("0001_1297860395_01_WRI-L1_M014.png", "0001"),
         ("BACTERIA-7422-0001.jpeg", "7422"),
+        ("subject-9-T1.img", "subject-9"),
+        ("site2/Patient_07/CT.nii.gz", "Patient_07"),
+        ("scan_003_subj017.png", "subj017"),
+        ("pt_1/ct.nii.gz", "pt_1"),
         # One scan each, or no name of a person: as they are.
         ("amos_0001.nii.gz", None),
         ("BRATS_485.nii.gz", None),
@@ -55,6 +59,8 @@ UID, VISIT = "1.2.826.0.1.3680043.8.498.", "{}_2006{:02d}{:02d}/T1.nii.gz"
         ("COVID-1.png", None),
         ("IM-0001-0002", None),  # a DICOM of an export: a series, not a person
         ("visit1_1.png", None),
+        ("outpatient_12.png", None),
+        ("patient12b.png", None),  # doubted, see below
         ("film_2021_0003.png", None),
     ],
 )
@@ -67,7 +73,7 @@ def test_known_names(inner, who):
     [
         ([f"{i:03d}-{t}.png" for i in range(12) for t in range(2)], 12, "a last number"),
         ([f"case{i}_slice{j:03d}.png" for i in range(12) for j in range(15)], 12, "their last words"),
-        ([f"patient{i}_{c}.nii.gz" for i in range(6) for c in ("T1", "FLAIR")], 6, "their last words"),
+        ([f"case{i}_{c}.nii.gz" for i in range(6) for c in ("T1", "FLAIR")], 6, "their last words"),
         ([f"patient{i}{c}.nii.gz" for i in range(6) for c in ("T1", "T2")], 6, "their last words"),
         ([f"{i:04d}_{side}_{view}.png" for i in range(9) for side in "LR" for view in ("CC", "MLO")], 9, "their last words"),
         ([VISIT.format(i, month, i + 1) for i in range(9) for month in (3, 5)], 9, "a last date"),
