@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan_pl.data.files.split import split_by_patient
+from medgan_pl.data.files import split
 from medgan_pl.data.prepare.formats import Format
 
 if TYPE_CHECKING:
@@ -161,8 +161,13 @@ def halves(data: "ImageDataModule", rows: np.ndarray) -> tuple[np.ndarray, np.nd
     Raise ValueError for fewer than two patients.
     """
     members = np.unique(data.image_records[rows])
+    if (found := len(split.joined([data.records[member] for member in members]))) < 2:
+        raise ValueError(
+            f"the real images must be of 2 patients or more, half of them reference and half floor, got {found}; add patients, or say "
+            "who is who (the PatientID, a CSV's column patient, data.patient_pattern)"
+        )
     fractions = {"train": 0.0, "val": 0.5, "test": 0.5}
-    sides = split_by_patient([data.records[member] for member in members], fractions, data.split_seed)
+    sides = split.split_by_patient([data.records[member] for member in members], fractions, data.split_seed)
     in_test = np.isin(data.image_records[rows], members[np.array(sides) == "test"])
     return rows[in_test], rows[~in_test]
 

@@ -35,8 +35,6 @@ def training_unknown_because(fingerprint: str | None, data: "ImageDataModule") -
 
     `fingerprint`: of the data, as the checkpoint records it.
     """
-    if data.patches:
-        return "patches are cut at random in each epoch, so it is unknown which of them the generator was trained on"
     if fingerprint is None:
         return "the weights do not record which images they were trained on"
     if fingerprint != data.fingerprint:
@@ -45,3 +43,13 @@ def training_unknown_because(fingerprint: str | None, data: "ImageDataModule") -
             f"{fingerprint})"
         )
     return ""
+
+
+def membership_unknown_because(fingerprint: str | None, data: "ImageDataModule") -> str:
+    """Return why it is unknown which images the generator was trained on, as `training_unknown_because`; "" if it is known.
+
+    Of patches it is unknown, though the patients who were held out are known.
+    """
+    if unknown := training_unknown_because(fingerprint, data):
+        return unknown
+    return "patches are cut at random in each epoch, so it is unknown which of them the generator was trained on" if data.patches else ""

@@ -99,5 +99,5 @@ def test_halves_share_no_patient():
     patients = [{data.records[r].patient for r in data.image_records[side]} for side in (first, second)]
     assert not patients[0] & patients[1]
     assert abs(len(first) - len(second)) <= 4
-    with pytest.raises(ValueError, match="too few"):
+    with pytest.raises(ValueError, match="must be of 2 patients or more, half of them reference and half floor, got 1"):
         halves(Data(["a", "a"]), np.arange(4))

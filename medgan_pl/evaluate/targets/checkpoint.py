@@ -15,9 +15,8 @@ from medgan_pl.data.domain_truth import truth_in_last_domain, truth_unknown_beca
 from medgan_pl.data.of_run import data_of_run
 from medgan_pl.data.sets import ImageSet, held_out, real_set
 from medgan_pl.evaluate.fidelity import Sets
-from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone, split_note
-from medgan_pl.metrics.extractors.build import build_extractors
-from medgan_pl.models.fits import check_fits, training_unknown_because
+from medgan_pl.evaluate.targets.target import Target, extractors_of, refuse_pairs_alone, split_note
+from medgan_pl.models.fits import check_fits, membership_unknown_because, training_unknown_because
 from medgan_pl.models.generated import discriminator_scores, draw_like, translate, true_targets
 from medgan_pl.models.load import load
 
@@ -44,7 +43,7 @@ def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: s
     check_fits(module, data)
     if module.covariates.columns:
         data.use_covariates(module.covariates)
-    extractors = [] if module.game.segments else build_extractors(config.extractor)
+    extractors = [] if module.game.segments else extractors_of(config)
     unknown = training_unknown_because(module.origin.fingerprint, data)
     reference, floor, note = held_out(data)
     why_no_truth = _why_no_truth(module, data)
@@ -65,7 +64,7 @@ def target_from_checkpoint(config: "DictConfig", overrides: list[str], device: s
         sets=sets,
         extractors=extractors,
         folder=(run if (run / "config.yaml").is_file() else Path()) / "report",
-        membership_unknown_because=unknown,
+        membership_unknown_because=membership_unknown_because(module.origin.fingerprint, data),
         run=for_sidecars(module.config),
         notes=[each for each in notes if each],
         wandb=_run_id(module.origin.wandb),

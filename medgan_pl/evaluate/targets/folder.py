@@ -15,8 +15,7 @@ from medgan_pl.data.sets import ImageSet, halves, real_set
 from medgan_pl.evaluate.fidelity import Sets
 from medgan_pl.evaluate.targets.copies import refuse_reals, refuse_same_pictures
 from medgan_pl.evaluate.targets.masks import with_masks
-from medgan_pl.evaluate.targets.target import Target, refuse_pairs_alone
-from medgan_pl.metrics.extractors.build import build_extractors
+from medgan_pl.evaluate.targets.target import Target, extractors_of, refuse_pairs_alone
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,7 +57,7 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
         {"kind": "folder", "name": Path(str(config.fake)).name, "path": ""},
         data,
         Sets(fake, reference, floor, train, list(data.classes), pairs),
-        build_extractors(config.extractor),
+        extractors_of(config),
         Path("report"),
         "" if train else "it is not known which images the tool was trained on; add train=DIR",
         notes=[*notes_on(modules, paired=config.paired), *filter(None, values.values())],

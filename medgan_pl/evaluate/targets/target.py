@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.data.files.split import straddling
+from medgan_pl.metrics.extractors.build import build_extractors
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,6 +37,11 @@ class Target:
     notes: list[str] = field(default_factory=list)
     wandb: str | None = None
     discriminator: "Scores | None" = None
+
+
+def extractors_of(config: "DictConfig") -> "list[Extractor]":
+    """Return the extractors that are needed: none if only pairs are judged. Raises as `build_extractors`."""
+    return [] if list(config.groups) == ["paired"] else build_extractors(config.extractor)
 
 
 def split_note(data: "ImageDataModule") -> str:

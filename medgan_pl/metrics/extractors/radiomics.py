@@ -62,7 +62,10 @@ class RadiomicsFeatures(Extractor):
         """Compute mean and standard deviation of each feature over the images, or over 2,000 of them evenly spaced. Raises ValueError for
         fewer than 2."""
         if len(images) < 2:
-            raise ValueError(f"z-scores need 2 real training images or more, got {len(images)}")
+            raise ValueError(
+                f"the radiomics extractor needs 2 real images or more for its z-scores, of train= or of the floor, got {len(images)}; add "
+                "real images, or leave it out: extractor=random"
+            )
         rows = torch.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES), dtype=torch.float64).round().long()
         features = torch.cat([self._raw(images[batch]) for batch in rows.split(FIT_BATCH)])
         spread, self.center = torch.std_mean(features, dim=0, correction=0)
