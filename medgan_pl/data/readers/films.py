@@ -17,6 +17,7 @@ def no_films(headers: Iterable[Header], others: Sequence[str]) -> dict[Path, str
     """Return for each file that is no film the reason why it is passed over. `others`: modalities whose images are no films.
 
     - A file without an image: DICOMDIR, a report, a presentation state. A file that claims an image and has none is a bad film.
+    - An image of several frames: tomosynthesis, fluoroscopy, angiography.
     - A secondary capture beside films: in a study with another film, or of no modality of films. A set of nothing else keeps them.
     - An image for processing, if the set holds the image for presentation of the same exposure.
     """
@@ -26,6 +27,8 @@ def no_films(headers: Iterable[Header], others: Sequence[str]) -> dict[Path, str
             reasons[header.path] = NO_IMAGE
         elif header.modality in others:
             reasons[header.path] = f"images of modality {header.modality}, which are no films"
+        elif header.frames > 1:
+            reasons[header.path] = "images of several frames (tomosynthesis, fluoroscopy), which are no films"
         else:
             left.append(header)
     captured = [header for header in left if header.sop_class.startswith(SECONDARY_CAPTURE)]

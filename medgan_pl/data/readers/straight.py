@@ -6,10 +6,11 @@ import numpy as np
 from scipy.ndimage import shift
 
 from medgan_pl.data.readers.header import Header
-from medgan_pl.data.readers.scan import bound
+from medgan_pl.data.readers.scan import ScanError, bound
 from medgan_pl.data.readers.stacks import directions
 
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS -> RAS
+WIDEST = 5  # usual steps; a head may have slices of 2.5 mm below and 10 mm above
 
 
 def straightened(
@@ -67,9 +68,20 @@ def affine_lps(headers: Sequence[Header], step: np.ndarray) -> np.ndarray:
 def made_straight(
     headers: Sequence[Header], volume: np.ndarray, padding: np.ndarray | None, loose: str
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, tuple[str, ...]]:
-    """Return the volume, its padding and affine (RAS) on a straight, even grid, and the note that says so."""
+    """Return the volume, its padding and affine (RAS) on a straight, even grid, and the note that says so.
+
+    Raise ScanError for a gap of more than WIDEST usual steps: values across it would be invented.
+    """
     axes = affine_lps(headers, near(headers))[:3, :3]
-    volume, padding, affine = straightened(volume, padding, np.array([header.position for header in headers]), axes)
+    positions = np.array([header.position for header in headers])
+    steps = np.diff(positions @ directions(headers[0])[2]) / np.linalg.norm(axes[:, 0])
+    if steps.max() > WIDEST:
+        place = int(steps.argmax())
+        raise ScanError(
+            f"a gap of {steps[place]:.3g} usual steps between slices {place + 1} and {place + 2} cannot be filled (at most {WIDEST}); "
+            "split the series there, or use its slices in 2-D without data.modality.straighten"
+        )
+    volume, padding, affine = straightened(volume, padding, positions, axes)
     step_mm = np.linalg.norm(axes[:, 0])
     note = f"{loose.partition(';')[0]}; resampled to a straight grid of {step_mm:.4g} mm (data.modality.straighten)"
     return volume, padding, RAS @ affine, (note,)

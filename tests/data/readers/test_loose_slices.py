@@ -76,3 +76,19 @@ def test_a_slice_without_thickness_is_an_image_in_2d(tmp_path):
         Slices(size=(12, 9), spacing_mm=None, crop=True, axis="coronal").cut(scan, 0.0)
     coronal = read_series(write_series(tmp_path / "coronal", hu, spacing_mm=SPACING, orientation=CORONAL, SliceThickness=None))
     assert coronal.acquired == 1
+
+
+@pytest.mark.parametrize("wide", [4, 6])
+def test_a_wide_gap_is_not_filled(tmp_path, wide):
+    places = np.array([0, 2, 4, 4 + 2 * wide, 6 + 2 * wide, 8 + 2 * wide])
+
+    def place(i, ds):
+        ds.ImagePositionPatient = [0, 0, int(places[i])]
+
+    paths = write_series(tmp_path, np.arange(6)[:, None, None] * np.ones((6, 4, 4)), edit=place)
+    if wide == 4:
+        assert len(read_series(paths, straighten=True).pixels) == 9
+        return
+    with pytest.raises(ScanError, match="a gap of 6 usual steps between slices 3 and 4 cannot be filled"):
+        read_series(paths, straighten=True)
+    assert len(read_series(paths).pixels) == 6

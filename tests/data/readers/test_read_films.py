@@ -43,6 +43,15 @@ def test_what_holds_no_image_is_passed_over_and_a_film_without_its_pixels_is_bad
     assert not CT().takes(tmp_path / "DICOMDIR")
 
 
+def test_images_of_several_frames_beside_films_are_passed_over(tmp_path):
+    film(tmp_path / "film", modality="MG")
+    film(tmp_path / "tomo", modality="MG", NumberOfFrames=3, PixelData=bytes(3 * 128))
+    gathered = found(XRay(), tmp_path)
+    assert [item.name for item in gathered.items] == ["film"]
+    assert gathered.skipped == {"images of several frames (tomosynthesis, fluoroscopy), which are no films": 1}
+    assert not gathered.unusable
+
+
 @pytest.mark.parametrize(
     ("files", "kept"),
     [
