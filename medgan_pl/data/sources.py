@@ -29,7 +29,7 @@ from medgan_pl.data.readers.patient import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 9
+TABLE_VERSION = 10
 
 
 class Source(Protocol):
@@ -118,7 +118,8 @@ class FileSource:
             )
         if not self.recalled():
             gathered = self.modality.gather(self.files)
-            self.items, self.unusable, self.skipped, self.joined = gathered.items, gathered.unusable, gathered.skipped, gathered.joined
+            self.items, self.unusable, self.skipped = gathered.items, gathered.unusable, gathered.skipped
+            self.passed, self.joined = gathered.passed, gathered.joined
         found = self.records or self.items
         self.unusable = self.unusable | dict.fromkeys(sorted(closed), "it cannot be opened: permission denied")
         if not found and not self.unusable:
@@ -149,6 +150,7 @@ class FileSource:
             self.records.append(Record(name, paths, first.label, patient, first.split, digest, **known))
         self.unusable, self.skipped, self.nameless = {}, Counter(stored["skipped"]), stored["nameless"]
         self.doubts, self.joined = stored["doubts"], stored["joined"]
+        self.passed = {self.files[place].name: why for place, why in stored["passed"]}
         return True
 
     def table(self) -> list[Record]:
@@ -186,8 +188,9 @@ class FileSource:
         place = {item.paths[0]: i for i, item in enumerate(self.files)}
         if not self.unusable and all(path in place for record in self.records for path in record.paths):
             records = [([place[path] for path in record.paths], record.patient, record.digest, record.part) for record in self.records]
+            passed = [(i, self.passed[item.name]) for i, item in enumerate(self.files) if item.name in self.passed]
             known = {"skipped": self.skipped, "nameless": self.nameless, "doubts": self.doubts, "joined": self.joined}
-            write_json(self.memory, {"records": records, **known})
+            write_json(self.memory, {"records": records, "passed": passed, **known})
 
     def descriptions(self) -> Counter[str]:
         return self.modality.gather(self.files).descriptions

@@ -33,9 +33,10 @@ def write_table(data: "ImageDataModule", path: Path) -> bool:
         row |= {key: str(found[record.name]) for key, found in companions.items()}
         rows += [{"image": str(image)} | row for image in images_of(record, data)]
     taken = {file for record in data.table for file in record.paths}
-    whys = {item.name: data.unusable.get(item.name, "passed over: see report.txt") for item in data.source.files}
+    elsewhere = "passed over: see report.txt"
+    whys = {name: f"passed over: {why}" for name, why in data.source.passed.items()} | data.unusable
     left = [item for item in data.source.files if item.paths[0] not in taken]
-    rows += [{"image": str(item.paths[0].absolute()), "use": UNUSED, "why": whys[item.name]} for item in left]
+    rows += [{"image": str(item.paths[0].absolute()), "use": UNUSED, "why": whys.get(item.name, elsewhere)} for item in left]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["image", "label", "patient", "split", "use", *companions, "why"], restval="")
         writer.writeheader()

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,13 +83,23 @@ def test_series_come_back_by_folder_or_by_file(tmp_path: Path) -> None:
         write_series(tmp_path / "ct" / f"p{i}", hu + i, patient_id=f"SECRET{i}", series_uid=f"1.2.{i}")
     (tmp_path / "ct" / "p0" / "other").mkdir()
     write_series(tmp_path / "ct" / "p0" / "other", hu + 50, patient_id="SECRET0", series_uid="1.3", RescaleType="Z_EFF")
+    slices = sorted((tmp_path / "ct" / "p3").iterdir())
+    shutil.copy(slices[1], tmp_path / "ct" / "p3" / "z_copy.dcm")
+    foreign, copied = (
+        "passed over: CT series in Z_EFF (RescaleType) and not in HU",
+        "passed over: copies of slices (the same SOPInstanceUID)",
+    )
+    expected = {str(path): foreign for path in (tmp_path / "ct" / "p0" / "other").iterdir()}
+    expected[str(tmp_path / "ct" / "p3" / "z_copy.dcm")] = copied
     options = {"modality": CT(), "intensity": Window([[-1000, 400]]), "classes": "none", "crop": False}
     before = read(tmp_path / "ct", tmp_path / "cache", **options)
     write_table(before, tmp_path / "dataset.csv")
     rows = rows_of(tmp_path / "dataset.csv")
     assert "SECRET" not in (tmp_path / "dataset.csv").read_text(encoding="utf-8")
-    assert sum(Path(row["image"]).is_dir() for row in rows) == 11  # p0 holds another series too: a row for each file
-    assert {row["why"] for row in rows if row["use"] == "no"} == {"passed over: see report.txt"}
+    assert sum(Path(row["image"]).is_dir() for row in rows) == 10  # p0 holds another series too, p3 a copy: a row for each file
+    assert {row["image"]: row["why"] for row in rows if row["use"] == "no"} == expected
+    write_table(read(tmp_path / "ct", tmp_path / "cache", **options), tmp_path / "recalled.csv")  # the stored table keeps the reasons
+    assert rows_of(tmp_path / "recalled.csv") == rows
     again = read(tmp_path / "dataset.csv", tmp_path / "cache", split="folders", **options)
     assert facts(again) == facts(before)
     assert len(again.records) == 12

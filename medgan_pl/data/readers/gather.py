@@ -31,7 +31,7 @@ AS_HU, CODE = ("HU", "", "US"), re.compile(r"[A-Z0-9_%/]{1,16}")
 class Gathered:
     """The scans that were found among files.
 
-    - `items`: the scans. `unusable`: name -> reason. `skipped`: reason -> count.
+    - `items`: the scans. `unusable`: name -> reason. `skipped`: reason -> count. `passed`: name of a file that is passed over -> reason.
     - `descriptions`: of all DICOM series. They may name a patient: show them to the user who asks, never write them to a file or a log.
     - `joined`: a line about single slices with a SeriesInstanceUID each that were joined, "" without any.
     """
@@ -40,6 +40,7 @@ class Gathered:
     unusable: dict[str, str]
     skipped: Counter[str]
     descriptions: Counter[str]
+    passed: dict[str, str]
     joined: str = ""
 
 
@@ -49,7 +50,8 @@ def gather_films(items: Sequence[Item], sliced: Sequence[str]) -> Gathered:
     reasons = no_films(headers.values(), sliced)
     films = [item for item in items if item.paths[0] not in reasons]
     known = [item.of(headers[item.paths].patient) if item.paths in headers else item for item in films]
-    return Gathered(known, {}, Counter(reasons.values()), Counter(header.description for header in headers.values()))
+    passed = {item.name: reasons[item.paths[0]] for item in items if item.paths[0] in reasons}
+    return Gathered(known, {}, Counter(reasons.values()), Counter(header.description for header in headers.values()), passed)
 
 
 def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -> Gathered:
@@ -59,6 +61,7 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     """
     headers, unusable = headers_of(items)
     twice = copies(items, headers)
+    passed = {item.name: twice[item.paths] for item in items if item.paths in twice}
     items = [item for item in items if item.paths not in twice]
     headers = {paths: header for paths, header in headers.items() if paths not in twice}
     by_path = {item.paths[0]: item for item in items}
@@ -76,6 +79,7 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
         reason = group.skipped
         if reason:
             skipped[reason] += 1
+            passed |= {by_path[header.path].name: reason for header in group.headers}
             continue
         if len({header.series for header in group.headers}) > 1:
             slices.append(len(group.headers))
@@ -88,8 +92,8 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
             unusable[name] = "its slices have different classes, splits or patients"
             continue
         try:
-            volumes, passed = volumes_in(group.headers, choice)
-            skipped.update(passed)
+            volumes, left = volumes_in(group.headers, choice)
+            skipped.update(left)
             for paths, part in volumes:
                 begun = by_path[paths[0]]
                 one = begun.merged(several(begun.name, len(paths), part), paths).of(group.headers[0].patient)
@@ -104,7 +108,7 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
         if slices
         else ""
     )
-    return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions, joined)
+    return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions, passed, joined)
 
 
 def copies(items: Sequence[Item], headers: Mapping[tuple[Path, ...], Header]) -> dict[tuple[Path, ...], str]:
