@@ -4,12 +4,12 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from medgan_pl.data.doubts import FROM_AIR_HU, unlike_hu
 from medgan_pl.data.files.listing import COMPANION_KEYS
 from medgan_pl.data.files.records import Item, Record
 from medgan_pl.data.image_table import Degrade
 from medgan_pl.data.intensity import HU, Intensity
 from medgan_pl.data.mask_values import spelled
-from medgan_pl.data.modalities import FROM_AIR_HU, unlike_hu
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.prepare.cache import Cache
 from medgan_pl.data.prepare.prepared import CompanionReader

@@ -1,15 +1,16 @@
 """The differences between X-ray, CT and MRI: their files, how they are read, the unit of their values, and the embedded cohort."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from medgan_pl.data.doubts import not_a_signal, unlike_hu
 from medgan_pl.data.files.names import ITK, MGH, NIFTI, PAIRS, PICTURES, VOLUMES
 from medgan_pl.data.files.records import Item, is_dicom
-from medgan_pl.data.hounsfield import no_hu, shares
+from medgan_pl.data.hounsfield import shares
 from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, Unit
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import CLASSES, TISSUES, Patient, head_ct, head_mri, thorax_ct
@@ -22,30 +23,31 @@ from medgan_pl.data.readers.dicom import read_film
 from medgan_pl.data.readers.gather import Gathered, gather_films, gather_volumes
 from medgan_pl.data.readers.itk import read_itk
 from medgan_pl.data.readers.mgh import read_mgh
+from medgan_pl.data.readers.nan import REFUSE, checked
 from medgan_pl.data.readers.nifti import heads_pair, read_nifti
 from medgan_pl.data.readers.pictures import read_picture
 from medgan_pl.data.readers.scan import Scan, ScanError, centered_affine
 from medgan_pl.data.readers.series import read_series
 from medgan_pl.data.readers.shades import NOT_STATED, check_alone, stated
 
-# Air is -1000 HU, and only voxels with air lie below fat (-100 HU). A signal has such values only where interpolation rings, in FEW % of
-# its voxels.
-FROM_AIR_HU, NO_TISSUE_HU, FEW = -900, -200, 1
 # Modalities whose single images are slices, photographs or doses, and no films.
 SLICED = ("CT", "ECG", "ES", "GM", "IVUS", "MR", "NM", "OP", "OPT", "PT", "RTDOSE", "SEG", "SM", "US", "XC")
 
 
 class XRay:
-    """X-ray films: PNG, JPEG, TIFF of 8 to 32 bits and DICOM, one file each. `voi`: read a DICOM as its VOI LUT or window displays it."""
+    """X-ray films: PNG, JPEG, TIFF of 8 to 32 bits and DICOM, one file each.
+
+    `voi`: read a DICOM as its VOI LUT or window displays it. `nan`: refuse NaN of a TIFF, or read it as padding.
+    """
 
     name, spatial_dims, kinds, classes = "CR", 2, "PNG, JPEG, TIFF or DICOM films", CLASSES
     structures = CHEST
     series = None
     choice = Choice()
 
-    def __init__(self, voi: bool = False) -> None:
-        self.voi = voi
-        self.settings = {"modality": self.name, "voi": voi}
+    def __init__(self, voi: bool = False, nan: str = REFUSE) -> None:
+        self.voi, self.nan = voi, checked(nan)
+        self.settings = {"modality": self.name, "voi": voi, **of_nan(nan)}
 
     def takes(self, path: Path) -> bool:
         return path.suffix.lower() in PICTURES or is_dicom(path)
@@ -55,7 +57,7 @@ class XRay:
 
     def read(self, item: Item) -> Scan:
         (path,) = item.paths
-        return read_film(path, voi=self.voi) if is_dicom(path) else read_picture(path)
+        return read_film(path, voi=self.voi) if is_dicom(path) else read_picture(path, nan=self.nan)
 
     def read_mask(self, item: Item) -> Scan:
         (path,) = item.paths
@@ -91,6 +93,7 @@ class Volumes:
     `straighten`: resample slices of a tilted gantry or at uneven steps to a straight grid, see `readers.straight`.
     `pictures`: the meaning of the gray values of pictures, see `readers.shades.stated`; only pictures are then read, each a slice (H, W)
     of unknown spacing.
+    `nan`: refuse NaN of volume files and TIFF, or read it as padding, see `readers.nan`.
     """
 
     name: str
@@ -99,12 +102,12 @@ class Volumes:
 
     def __init__(
         self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False,
-        pictures: str | Sequence[float] | None = None,
+        pictures: str | Sequence[float] | None = None, nan: str = REFUSE,
     ) -> None:  # fmt: skip
         self.choice = Choice(series, image_type, volume)
         self.series, self.image_type, self.volume = series, image_type, volume
-        self.straighten = straighten
-        self.settings: dict[str, Any] = {"modality": self.name, **({"straighten": True} if straighten else {})}
+        self.straighten, self.nan = straighten, checked(nan)
+        self.settings: dict[str, Any] = {"modality": self.name, **({"straighten": True} if straighten else {}), **of_nan(nan)}
         self.pictures = stated(pictures, calibrated=self.calibrated)
         if self.pictures is not None:
             check_alone(pictures, series=series, image_type=image_type, volume=volume, straighten=straighten)
@@ -127,12 +130,12 @@ class Volumes:
         if name.endswith(PICTURES):
             if self.pictures is None:
                 raise ScanError(NOT_STATED)
-            return read_picture(item.paths[0], meaning=self.pictures if self.calibrated else None)
+            return read_picture(item.paths[0], meaning=self.pictures if self.calibrated else None, nan=self.nan)
         if name.endswith(NIFTI):
-            return read_nifti(item.paths[0], item.part)
+            return read_nifti(item.paths[0], item.part, self.nan)
         if name.endswith(MGH):
-            return read_mgh(item.paths[0], item.part)
-        return read_itk(item.paths[0]) if name.endswith(ITK) else read_series(item.paths, item.part, self.straighten)
+            return read_mgh(item.paths[0], item.part, self.nan)
+        return read_itk(item.paths[0], self.nan) if name.endswith(ITK) else read_series(item.paths, item.part, self.straighten)
 
     def read_mask(self, item: Item) -> Scan:
         if self.pictures is not None:
@@ -141,7 +144,7 @@ class Volumes:
 
     def choosing(self, series: str | None) -> Self:
         other = copy(self)
-        Volumes.__init__(other, series, self.image_type, self.volume, self.straighten, self.pictures)
+        Volumes.__init__(other, series, self.image_type, self.volume, self.straighten, self.pictures, self.nan)
         other.settings = self.settings
         return other
 
@@ -187,9 +190,9 @@ class HeadCT(Heads, CT):
 
     def __init__(
         self, series: str | None = None, image_type: str | None = None, volume: str | int | None = None, straighten: bool = False,
-        pictures: str | Sequence[float] | None = None,
+        pictures: str | Sequence[float] | None = None, nan: str = REFUSE,
     ) -> None:  # fmt: skip
-        super().__init__(series, image_type, volume, straighten, pictures)
+        super().__init__(series, image_type, volume, straighten, pictures, nan)
         self.settings |= {"head": True}  # the cohort's image differs from that of the chest
 
     def simulate(self, patient: Patient, shape: tuple[int, ...]) -> Scan:
@@ -210,8 +213,9 @@ class MRI(Heads, Volumes):
     def __init__(
         self, series: str | None = None, bias_field: bool = False, tr_ms: float = 500.0, te_ms: float = 15.0, ti_ms: float | None = None,
         image_type: str | None = None, volume: str | int | None = None, straighten: bool = False, pictures: str | None = None,
+        nan: str = REFUSE,
     ) -> None:  # fmt: skip
-        super().__init__(series, image_type, volume, straighten, pictures)
+        super().__init__(series, image_type, volume, straighten, pictures, nan)
         check_alone(pictures, bias_field=bias_field)
         check_times(tr_ms, te_ms, ti_ms)
         if bias_field:
@@ -220,10 +224,7 @@ class MRI(Heads, Volumes):
         self.settings |= {"bias_field": bias_field, "echo": [tr_ms, te_ms] if ti_ms is None else [tr_ms, te_ms, ti_ms]}
 
     def doubt(self, item: Item, scan: Scan, low: float) -> str | None:
-        low_value = float(np.percentile(scan.pixels, FEW))
-        if says_modality(item) or not low_value < NO_TISSUE_HU:
-            return None
-        return f"{FEW} % of its values are at most {low_value:.4g}; a signal is not below {NO_TISSUE_HU}, but HU of air are"
+        return not_a_signal(item, scan)
 
     def unit(self, scan: Scan) -> Unit:
         return SIGNAL if self.pictures is None or scan.bits is None else GRAY_LEVELS
@@ -239,23 +240,9 @@ class MRI(Heads, Volumes):
         return even(scan) if self.bias_field else scan
 
 
-def unlike_hu(item: Item, low: float, minimum: float, found: Mapping[str, float] | None) -> str | None:
-    """Return the reason why values of at least `minimum` and of the `hounsfield.shares` found are no HU, or None.
-
-    The window begins at air, `low`, and the scan has none. A tightly cropped brain and its window have no air. Files that name their
-    modality are judged by the shares alone: a series may show a field inside the body.
-    Of pictures, whose HU the user states, `found` is None.
-    """
-    if low > FROM_AIR_HU or found is None:
-        return None
-    if says_modality(item) or minimum < NO_TISSUE_HU:
-        return no_hu(found)
-    return f"the window of training begins at {low:g} HU, but its minimum is {minimum:g}, while air is below {NO_TISSUE_HU}"
-
-
-def says_modality(item: Item) -> bool:
-    """Return True if the files name their modality, as DICOM does, or the user states what pictures hold."""
-    return not item.paths[0].name.lower().endswith(VOLUMES)
+def of_nan(nan: str) -> dict[str, str]:
+    """Return the setting as a part of the key of a cache; the default is none, so that older caches stay valid."""
+    return {} if nan == REFUSE else {"nan": nan}
 
 
 def reader_of_masks(modality: Modality) -> Modality:

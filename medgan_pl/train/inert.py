@@ -24,6 +24,7 @@ OF_FILES = (
     "modality.volume",
     "modality.straighten",
     "modality.pictures",
+    "modality.nan",
     "modality.voi",
     "beside.source.root",
     "beside.mask.root",

@@ -118,7 +118,7 @@ def test_class_folders_patients_and_masks_by_name_as_for_films(tmp_path):
     write_nifti(root / "benign" / "volume.nii.gz", hu(0))
     data = module(root, CT(pictures=LUNG))
     said = data.describe()
-    assert said[0] == f"20 slices from {root} (one folder, classes; left out: 1 .gz, 1 masks)"
+    assert said[0] == f"20 slices from {root} (one folder, classes; left out: 1 .nii.gz, 1 masks)"
     assert (data.classes, len({r.patient for r in data.records})) == (("benign", "malignant"), 10)
     assert (data.inverse.unit, data.inverse.levels, data.inverse.spacing_mm) == ("HU", ((-1000, 400),), None)
     one = data.peek("train", 1)
@@ -133,9 +133,9 @@ def test_a_mask_is_known_by_its_values_and_beside_its_image(tmp_path):
     for path in sorted(root.glob("images/*.png")):
         (tmp_path / "organs").mkdir(exist_ok=True)
         organ = np.zeros((SIDE, SIDE + 4), np.uint8)
-        organ[4:9, 5:12] = 255
+        organ[4:9, 5:12], organ[9:14, 5:12], organ[4:14, 12:16] = 1, 2, 3  # no whole HU
         Image.fromarray(organ).save(tmp_path / "organs" / path.name)
-    with pytest.raises(ValueError, match="mask"):
+    with pytest.raises(ValueError, match=r"data\.root must hold images, got masks.*20 of 20"):
         module(tmp_path / "organs", CT(pictures=LUNG))
     beside = {"mask": Masks(modality=XRay(), structures=["lung"], root=str(tmp_path / "organs"))}
     mask = module(root / "images", CT(pictures=LUNG), classes="none", beside=beside, patches=1, size=SIDE).peek("train", 1)["mask"]

@@ -42,24 +42,36 @@ class Alike(Protocol):
 def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: str = "") -> Alike:
     """Return the writer of results for a scan, with `factors` times as many voxels along each axis.
 
-    `settings` and `note` are those of `write_derived`.
+    `settings` and `note` are those of `write_derived`. Where a volume file or a TIFF has NaN, its padding, the result has NaN, too.
     """
+    outside = enlarged(scan.padding, factors)
     if scan.affine is not None:
         if item.paths[0].name.lower().endswith(VOLUMES):
-            return AsNifti(frame_of(item.paths, scan.affine), factors)
+            return AsNifti(frame_of(item.paths, scan.affine), factors, outside)
         headers = slices_in(item.paths, item.part)
         near, loose = grid_or_near(headers)
         if loose and scan.loose is None:  # resampled: its slices are not those of the files
             return AsNifti(Frame.of(scan.affine, scan.affine), factors)
         return AsSeries(Frame.of(near, scan.affine), factors, headers, settings, note, loose)
-    return AsPicture(scan) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings, note)
+    return AsPicture(scan, outside) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings, note)
+
+
+def enlarged(padding: np.ndarray | None, factors: Sequence[int]) -> np.ndarray | None:
+    """Return the padding with `factors` times as many voxels along each axis."""
+    for axis, factor in enumerate(factors if padding is not None else ()):
+        padding = padding.repeat(factor, axis)
+    return padding
 
 
 class AsNifti:
-    """NIfTI for NIfTI, NRRD and MetaImage, and for a series that was resampled to a straight grid."""
+    """NIfTI for NIfTI, NRRD, MetaImage and MGH, and for a series that was resampled to a straight grid.
 
-    def __init__(self, frame: "Frame", factors: Sequence[int]) -> None:
+    NaN, or 0 of labels, is written at `outside`, bool on the axes of the scan.
+    """
+
+    def __init__(self, frame: "Frame", factors: Sequence[int], outside: np.ndarray | None = None) -> None:
         self.frame, self.factors = frame, factors
+        self.outside = None if outside is None else frame.own(outside)
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
         return self.written(path, values, np.float32)
@@ -72,7 +84,7 @@ class AsNifti:
 
     def written(self, path: Path, values: np.ndarray, dtype: type) -> Path:
         path = path.with_name(path.name + ".nii.gz")
-        write_nifti(path, self.frame.own(values), self.frame.finer(self.factors), dtype=dtype, mark=DERIVED)
+        write_nifti(path, self.frame.own(values), self.frame.finer(self.factors), dtype=dtype, mark=DERIVED, outside=self.outside)
         return path
 
 
@@ -116,7 +128,8 @@ class AsPicture:
     The PNG has the picture's own black and white: gray levels as they are stored, or HU. Values of another unit need a TIFF, too.
     """
 
-    def __init__(self, scan: Scan) -> None:
+    def __init__(self, scan: Scan, outside: np.ndarray | None = None) -> None:
+        self.outside = outside
         self.bits = None if scan.bits is None else 8 if scan.bits <= 8 else 16
         self.shades = scan.shades
 
@@ -129,11 +142,11 @@ class AsPicture:
         return self.png(path, values, bits)
 
     def labels(self, path: Path, values: np.ndarray) -> Path:
-        return self.png(path, values, 8)
+        return self.png(path, values if self.outside is None else np.where(self.outside, 0, values), 8)
 
     def spread(self, path: Path, values: np.ndarray) -> Path:
         path = path.with_name(path.name + ".tif")
-        write_tiff(path, values)
+        write_tiff(path, values, self.outside)
         return path
 
     def png(self, path: Path, values: np.ndarray, bits: int, low: float = 0, high: float | None = None, unit: str = "") -> Path:

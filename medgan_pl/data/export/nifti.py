@@ -16,13 +16,15 @@ DESCRIP_BYTES = 79
 
 
 def write_nifti(
-    path: Path, values: np.ndarray, affine: np.ndarray, *, description: str = "", dtype: type = np.float32, mark: str = "SYNTHETIC"
-) -> None:
+    path: Path, values: np.ndarray, affine: np.ndarray, *, description: str = "", dtype: type = np.float32, mark: str = "SYNTHETIC",
+    outside: np.ndarray | None = None,
+) -> None:  # fmt: skip
     """Write `values` to `path`, which ends in .nii.gz; the same image gives the same bytes.
 
     - values: (D, H, W), or (H, W) as one slice, in native units; stored as (W, H, D), NIfTI's x, y, z.
     - affine: (4, 4), indices of (D, H, W) -> RAS+ mm, written as sform and qform with code 2.
     - dtype: np.float32, np.int16 (rounded to whole units, HU), or np.uint8 (labels).
+    - outside: bool of the shape of `values`: written as NaN, or as 0 of another dtype than np.float32.
 
     The header's `descrip` is the mark, "medgan_pl" and the description, 79 bytes together.
     Raise ValueError for another ending or dtype, a longer description, values beyond the dtype, NaN, infinity; ScanError for a bad affine.
@@ -33,6 +35,8 @@ def write_nifti(
     if len(descrip) > DESCRIP_BYTES:
         raise ValueError(f"the mark and `description` must fit {DESCRIP_BYTES} bytes, got {len(descrip)}; shorten it")
     volume = finite(values)
+    if outside is not None:
+        volume = np.where(outside, np.nan if dtype is np.float32 else 0, volume)
     volume = volume[None] if volume.ndim == 2 else volume  # (D, H, W)
     canonical(volume, affine)  # raises for an invalid affine
     stored = np.asfortranarray(as_stored(volume, dtype).T)  # (W, H, D)
@@ -47,8 +51,8 @@ def write_nifti(
 
 def as_stored(volume: np.ndarray, dtype: type) -> np.ndarray:
     if dtype is np.float32:
-        if np.abs(volume).max() > np.finfo(np.float32).max:
-            raise ValueError(f"float32 holds ±{np.finfo(np.float32).max:.3g}, got {np.abs(volume).max():.3g}; the generator has diverged")
+        if (largest := np.nanmax(np.abs(volume))) > np.finfo(np.float32).max:
+            raise ValueError(f"float32 holds ±{np.finfo(np.float32).max:.3g}, got {largest:.3g}; the generator has diverged")
         return volume.astype(np.float32)
     if dtype is np.uint8:
         if volume.min() < 0 or volume.max() > 255 or np.any(volume % 1):

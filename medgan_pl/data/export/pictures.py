@@ -37,10 +37,11 @@ def write_png(path: Path, values: np.ndarray, *, bits: int = 8, low: float, high
     write_whole(path, buffer.getvalue())
 
 
-def write_tiff(path: Path, values: np.ndarray) -> None:
-    """Write (H, W) as a TIFF of 32-bit floats, in native units. Raise ValueError for NaN or infinity."""
-    buffer = io.BytesIO()
-    Image.fromarray(finite(values).astype(np.float32)).save(buffer, "TIFF", software="medgan_pl")
+def write_tiff(path: Path, values: np.ndarray, outside: np.ndarray | None = None) -> None:
+    """Write (H, W) as a TIFF of 32-bit floats, in native units, with NaN at `outside` (H, W) bool. Raise ValueError for NaN or infinity."""
+    buffer, image = io.BytesIO(), finite(values)
+    image = image if outside is None else np.where(outside, np.nan, image)
+    Image.fromarray(image.astype(np.float32)).save(buffer, "TIFF", software="medgan_pl")
     write_whole(path, buffer.getvalue())
 
 

@@ -24,7 +24,7 @@ from medgan_pl.data.prepare.prepared import CompanionReader, Prepare, Prepared, 
 from medgan_pl.data.readers.scan import Scan, ScanError
 
 # Part of the key of every cache. Raise it whenever the same file would give other images.
-VERSION = 8
+VERSION = 9
 # The packages whose classes a stored pipeline may name. None of them opens a folder by itself.
 PARTS = (*DATA_PARTS, "medgan_pl.data.prepare.layouts", "medgan_pl.data.prepare.patches")
 

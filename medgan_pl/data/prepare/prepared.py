@@ -93,7 +93,9 @@ class Prepare(Transform):
         levels = self.intensity.levels(layout.seen(scan))
         cut = layout.cut(scan, fill=min(low for low, _ in levels))
         images = to_unit(cut.pixels, levels).movedim(0, 1)  # (n, C, *S)
+        inside = layout.inside(scan, cut)
         keep = layout.worth(images)
+        keep = keep if inside is None else keep & inside.flatten(1).any(1)
         facts = facts_of(scan) | {"empty": int((~keep).sum()), "enlarged": cut.enlarged}
         if layout.axis is not None:
             facts |= {"plane": layout.axis, "acquired": acquired_in(scan)}
@@ -104,7 +106,6 @@ class Prepare(Transform):
         if self.beside:
             facts["beside"] = [beside.facts(other) for beside, other in zip(self.beside, scan.beside, strict=True)]
         under = [beside.lay(other, layout) for beside, other in zip(self.beside, scan.beside, strict=True)]
-        inside = layout.inside(scan, cut)
         inside = None if inside is None else inside[keep]
         return Prepared(torch.cat([images, *under], 1)[keep], levels, cut.spacing_mm, cut.affine, facts, inside)
 

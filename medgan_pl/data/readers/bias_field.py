@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medgan_pl.data.readers.nan import filled
 from medgan_pl.data.readers.scan import Scan
 
 
@@ -26,7 +27,7 @@ def even(scan: Scan) -> Scan:
     inside = sitk.GetArrayFromImage(foreground) > 0
     pixels = scan.pixels / field
     pixels *= np.median(scan.pixels[inside]) / np.median(pixels[inside])
-    return replace(scan, pixels=pixels.astype(np.float32), bits=None)
+    return replace(scan, pixels=filled(pixels.astype(np.float32), scan.padding), bits=None)
 
 
 def simple_itk() -> Any:

@@ -23,17 +23,18 @@ from medgan_pl.data.readers.itk_headers import (
     nrrd_fields,
     nrrd_layout,
 )
+from medgan_pl.data.readers.nan import REFUSE
 from medgan_pl.data.readers.nifti import array_of, data_of, scan_of
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 
 NRRD_SPACES |= {"ras": (1.0, 1.0, 1.0), "las": (-1.0, 1.0, 1.0), "lps": LPS}
 
 
-def read_itk(path: Path) -> Scan:
+def read_itk(path: Path, nan: str = REFUSE) -> Scan:
     """Return the volume at `path`: NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd), one channel, raw or compressed by gzip or zlib.
 
-    A second file with the data must be in the same folder. Raise ScanError for a file that is not exactly such a volume or has no known
-    orientation, OSError for a disk that fails.
+    A second file with the data must be in the same folder. `nan`: see `nan.outside_of`.
+    Raise ScanError for a file that is not exactly such a volume or has no known orientation, OSError for a disk that fails.
     """
     with regular(path).open("rb") as file:
         nrrd = file.peek(4)[:4] == b"NRRD"
@@ -41,7 +42,7 @@ def read_itk(path: Path) -> Scan:
         bound(layout.shape, layout.dtype.itemsize)
         with data_stream(file, path, layout) as stream:
             stored = array_of(stream, layout.dtype, layout.shape, tail=0)
-    return scan_of(stored, layout.affine, slope=1.0, inter=0.0, synthetic=layout.synthetic)
+    return scan_of(stored, layout.affine, slope=1.0, inter=0.0, synthetic=layout.synthetic, nan=nan)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.freesurfer.mghformat import MGHHeader, header_dtype
 
 from medgan_pl.data.readers.inflated import regular
+from medgan_pl.data.readers.nan import REFUSE
 from medgan_pl.data.readers.nifti import array_of, scan_of, skip, unpacked
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 from medgan_pl.data.readers.stacks import SEVERAL
@@ -20,8 +21,8 @@ TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2"}
 MAX_TAIL = 2**22  # bytes of scan parameters, commands and color tables behind the voxels
 
 
-def read_mgh(path: Path, part: int | None = None) -> Scan:
-    """Return the volume at `path`; its content, not its name, decides whether it is gzip.
+def read_mgh(path: Path, part: int | None = None, nan: str = REFUSE) -> Scan:
+    """Return the volume at `path`; its content, not its name, decides whether it is gzip. `nan`: see `nan.outside_of`.
 
     `part` is the place of the volume in a file that holds several; None refuses such a file.
     Raise ScanError for a file that is not exactly such a volume or has no known orientation, OSError for a disk that fails.
@@ -40,7 +41,7 @@ def read_mgh(path: Path, part: int | None = None) -> Scan:
         size, before = math.prod(dims[:3]) * dtype.itemsize, part or 0
         skip(stream, before * size)
         stored = array_of(stream, dtype, tuple(dims[:3]), MAX_TAIL, (dims[3] - before - 1) * size)
-    return scan_of(stored, affine, 1.0, 0.0, synthetic=False)
+    return scan_of(stored, affine, 1.0, 0.0, synthetic=False, nan=nan)
 
 
 def mgh_volumes(path: Path) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from medgan_pl.data.readers.geometry_notes import doubts_about
 from medgan_pl.data.readers.inflated import PIECE, Inflated, regular
+from medgan_pl.data.readers.nan import REFUSE, filled, outside_of
 from medgan_pl.data.readers.scan import Scan, ScanError, bound, canonical, spacing_of
 from medgan_pl.data.readers.stacks import SEVERAL
 
@@ -24,12 +25,12 @@ MAX_VALUE, MIN_VALUE = 1e9, 1e-30  # no scanner's values lie beyond these: the s
 MAX_MM = 1e6  # a kilometer from the scanner's center
 
 
-def read_nifti(path: Path, part: int | None = None) -> Scan:
+def read_nifti(path: Path, part: int | None = None, nan: str = REFUSE) -> Scan:
     """Return the volume at `path`: NIfTI-1 or -2 in one file, or the header of a .hdr/.img pair; gzip or not, either byte order.
 
     scl_slope and scl_inter are applied.
 
-    `part` is the place of the volume in a file that holds several; None refuses such a file.
+    `part` is the place of the volume in a file that holds several; None refuses such a file. `nan`: see `nan.outside_of`.
     The affine is the sform if it is set, else the qform, in mm. The content, not the name, decides whether it is gzip.
     Raise ScanError for a file that is not exactly such a volume, OSError for a disk that fails.
     """
@@ -52,7 +53,7 @@ def read_nifti(path: Path, part: int | None = None) -> Scan:
             skip(stream, gap)
             skip(stream, before * size)
             stored = array_of(stream, dtype, shape, MAX_TAIL, (count - before - 1) * size)
-    return replace(scan_of(stored, affine, slope, inter, bytes(header["descrip"]).startswith(b"SYNTHETIC")), notes=notes)
+    return replace(scan_of(stored, affine, slope, inter, bytes(header["descrip"]).startswith(b"SYNTHETIC"), nan), notes=notes)
 
 
 def volumes_at(path: Path) -> int:
@@ -212,16 +213,19 @@ def is_denormal(value: np.ndarray) -> bool:
     return not stored >> mantissa & ((1 << bits - 1 - mantissa) - 1) and bool(stored & ((1 << mantissa) - 1))
 
 
-def scan_of(stored: np.ndarray, affine: np.ndarray, slope: float, inter: float, synthetic: bool) -> Scan:
+def scan_of(stored: np.ndarray, affine: np.ndarray, slope: float, inter: float, synthetic: bool, nan: str = REFUSE) -> Scan:
     """Return the canonical Scan of stored * slope + inter, computed in float64, stored in float32; stored (x, y, z), affine in RAS+.
 
-    Raise ScanError for NaN, for values beyond any scanner's, for integers that float32 would round, and as `canonical`.
+    NaN becomes padding, or is refused. Raise ScanError as `nan.outside_of`, for values beyond any scanner's, for integers that float32
+    would round, and as `canonical`.
     """
     if np.abs(affine).max() > MAX_MM:
         raise ScanError(
             f"the affine must be finite and within ±{MAX_MM:g} mm, got {np.abs(affine).max():g}; the position of the voxels is unknown"
         )
-    check_values(stored, slope, inter)
+    outside = outside_of(stored, nan)
+    check_values(stored, slope, inter, outside)
+    padding = None if outside is None else np.ascontiguousarray(canonical(outside, affine)[0])
     turned, affine = canonical(stored, affine)
     if (slope, inter) == (1, 0):
         pixels = np.ascontiguousarray(turned, np.float32)
@@ -231,16 +235,13 @@ def scan_of(stored: np.ndarray, affine: np.ndarray, slope: float, inter: float, 
         for i in range(0, len(turned), step):
             pixels[i : i + step] = turned[i : i + step].astype(np.float64) * slope + inter
     bits = 8 * stored.dtype.itemsize if stored.dtype.kind in "iu" else None
-    return Scan(pixels=pixels, spacing_mm=spacing_of(affine), affine=affine, bits=bits, synthetic=synthetic)
+    return Scan(filled(pixels, padding), spacing_of(affine), affine, padding, bits, synthetic)
 
 
-def check_values(stored: np.ndarray, slope: float, inter: float) -> None:
-    """Raise ScanError if a value is not finite, or if float32 cannot hold stored * slope + inter."""
-    with np.errstate(all="ignore"):
-        low, high = float(stored.min()), float(stored.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        bad = sum(int(np.count_nonzero(~np.isfinite(part))) for part in np.array_split(stored.T.reshape(-1), 64))
-        raise ScanError(f"every voxel must be a finite number, got {bad} NaN or infinite of {stored.size}")
+def check_values(stored: np.ndarray, slope: float, inter: float, outside: np.ndarray | None) -> None:
+    """Raise ScanError if float32 cannot hold stored * slope + inter; values at `outside` do not count."""
+    kept = stored if outside is None else stored[~outside]
+    low, high = float(kept.min()), float(kept.max())
     largest = max(abs(low * slope + inter), abs(high * slope + inter))
     if largest > MAX_VALUE or 0 < largest < MIN_VALUE:
         raise ScanError(

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medgan_pl.data.readers.nan import REFUSE, filled, outside_of
 from medgan_pl.data.readers.scan import Scan, ScanError, bound
 from medgan_pl.data.readers.shades import CHUNK, Shades, as_hu, said_in
 
@@ -94,12 +95,13 @@ class Bounded:
         return self.file.tell()
 
 
-def read_picture(path: Path, *, numbers: bool = False, meaning: str | Shades | None = None) -> Scan:
+def read_picture(path: Path, *, numbers: bool = False, meaning: str | Shades | None = None, nan: str = REFUSE) -> Scan:
     """Return the film of a PNG, JPEG or TIFF of one page: stored values as float32 (H, W), `bits` 8 to 16, None for 32-bit floating point.
 
     Gray in three equal channels or with an opaque alpha is accepted. A PNG is synthetic if it has a text chunk `Synthetic`. An orientation
     tag (EXIF, TIFF) is applied, as in every viewer. `numbers`: read it as a mask, of 1 bit or with a palette too, see `stored_numbers`.
     `meaning`: of a CT slice, see `shades.as_hu`; a PNG of ours states its own HU at black and at white, which count before those.
+    `nan`: of a TIFF of floats, see `nan.outside_of`.
     Raise ScanError for anything else: color, several pages, 16-bit color (Pillow reads it as 8-bit), corrupt, truncated, too large.
     """
     with path.open("rb") as file, faults("corrupt or truncated"):
@@ -118,7 +120,9 @@ def read_picture(path: Path, *, numbers: bool = False, meaning: str | Shades | N
         bits = bit_depth(image, file)
         pixels = decode(image, bits, numbers)
         text = image.text if image.format == "PNG" else {}
-    scan = Scan(pixels.astype(np.float32), bits=None if image.mode == "F" else bits, synthetic="Synthetic" in text)
+    pixels = pixels.astype(np.float32)
+    outside = outside_of(pixels, nan)
+    scan = Scan(filled(pixels, outside), padding=outside, bits=None if image.mode == "F" else bits, synthetic="Synthetic" in text)
     return scan if meaning is None else as_hu(scan, said_in(text.get(CHUNK, "")) or meaning)
 
 
