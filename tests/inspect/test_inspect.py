@@ -43,6 +43,7 @@ def test_a_set_that_is_fit(volumes: Path, here) -> None:
         "fit to train on",
     ):
         assert line in said, line
+    assert said.startswith("hashing files: 12\npreparing images: 12\n")  # the log without Hydra's name and times
     report = json.loads(Path("inspect/report.json").read_text())
     assert report["unfit"] is None
     assert report["splits"] == {"train": 100, "val": 10, "test": 10}
