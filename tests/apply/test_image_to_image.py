@@ -163,11 +163,13 @@ def error_by_hand(checkpoint: Path) -> float:
     errors = []
     for row in mri.rows["test"]:
         patient = phantom.draw_patient(0, int(mri.records[mri.image_records[row]].name[1:]))
-        slices, wanted = (each.layout.cut(each.modality.simulate(patient, (16, 24, 24)), fill=-1000).pixels for each in (mri, ct))
+        cuts = [each.layout.cut(each.modality.simulate(patient, (16, 24, 24)), fill=-1000) for each in (mri, ct)]
+        (slices, wanted), box = (cut.pixels for cut in cuts), cuts[1].box  # the canvas around the field takes no part
         source = mri.batch(np.array([row]), np.array([0]))["image"]
         alike = [np.corrcoef(each.clamp(min=0).flatten(), source.flatten())[0, 1] for each in slices]
         made = module.generate({"image": source, "label": torch.tensor([0])})
-        errors.append((made[0, 0] * 1000 - wanted[np.argmax(alike)].clamp(-1000, 1000)).abs().mean())
+        off = (made[0, 0] * 1000 - wanted[np.argmax(alike)].clamp(-1000, 1000)).abs()
+        errors.append((off if box is None else off[box.expand(wanted.shape)[0]]).mean())
     return float(torch.stack(errors).mean())
 
 
