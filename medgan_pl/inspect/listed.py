@@ -40,8 +40,17 @@ def write_table(data: "ImageDataModule", path: Path) -> bool:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["image", "label", "patient", "split", "use", *companions, "why"], restval="")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(once(rows))
     return True
+
+
+def once(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the rows with one for each image: a file may hold several volumes, and its row is that of a volume in use, if there is one."""
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if found.get(row["image"], {"use": UNUSED})["use"] == UNUSED:
+            found[row["image"]] = row
+    return list(found.values())
 
 
 def pair_lines(data: "ImageDataModule") -> list[str]:

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from dicom_files import write_series
@@ -14,8 +15,8 @@ from medgan_pl.data.companion import Masks
 from medgan_pl.data.datamodule import ImageDataModule
 from medgan_pl.data.files.csv_table import read_csv
 from medgan_pl.data.files.listing import Wanted
-from medgan_pl.data.intensity import FullRange, Window
-from medgan_pl.data.modalities import CT, XRay
+from medgan_pl.data.intensity import FullRange, Percentiles, Window
+from medgan_pl.data.modalities import CT, MRI, XRay
 from medgan_pl.inspect.listed import pair_lines, write_table
 
 FILMS = ("NORMAL", "PNEUMONIA")
@@ -116,6 +117,22 @@ def test_mistakes_in_the_column_use(tmp_path: Path, text: str, error: type[Excep
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(error, match=re.escape(words)):
         read_csv(tmp_path / "t.csv", Wanted(XRay().takes, ""))
+
+
+def test_a_file_of_several_volumes_has_one_row_and_comes_back_whole(tmp_path: Path) -> None:
+    """One of the three volumes of the second file is unusable, as it has one value everywhere."""
+    for i in range(2):
+        values = np.random.default_rng(i).integers(0, 900, (6, 6, 4, 3)).astype(np.int16)
+        values[..., 0] = 5 if i else values[..., 0]
+        (tmp_path / "mr" / f"p{i}").mkdir(parents=True)
+        nib.save(nib.Nifti1Image(values, np.diag([1.0, 1.0, 2.0, 1.0])), tmp_path / "mr" / f"p{i}" / "t.nii")
+    options = {"intensity": Percentiles(), "max_corrupt": 0.5, "split": "none", "classes": "none", "crop": False}
+    before = read(tmp_path / "mr", tmp_path / "cache", modality=MRI(volume="all"), **options)
+    write_table(before, tmp_path / "dataset.csv")
+    assert [(Path(row["image"]).parent.name, row["use"]) for row in rows_of(tmp_path / "dataset.csv")] == [("p0", "yes"), ("p1", "yes")]
+    again = read(tmp_path / "dataset.csv", tmp_path / "cache", modality=MRI(volume="all"), **options)
+    assert len(again.records) == 5
+    assert [(r.part, r.pixels) for r in again.records] == [(r.part, r.pixels) for r in before.records]
 
 
 def test_the_file_that_belongs_to_an_image_is_named(tmp_path: Path) -> None:

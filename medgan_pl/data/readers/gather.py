@@ -123,7 +123,8 @@ def copies(items: Sequence[Item], headers: Mapping[tuple[Path, ...], Header]) ->
         header = headers.get(item.paths)
         if header is None or header.series is None or (header.position is None and not in_frames(header)):
             continue
-        key = (header.series, header.position, header.instance, header.contrast, header.rows, header.columns, header.frames)
+        key = (header.series, header.position, header.orientation, header.instance, header.contrast, header.image_type)
+        key += (header.rows, header.columns, header.frames)
         others = seen.setdefault((*key, item.label, item.split, item.identity, item.covariates), [])
         if header.position is not None and header.own and any(other.own == header.own for other in others):
             twice[item.paths] = "copies of slices (the same SOPInstanceUID)"

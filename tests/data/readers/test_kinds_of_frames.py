@@ -92,3 +92,12 @@ def test_slices_exported_twice_under_new_uids_are_dropped_by_their_values(tmp_pa
     found = gather_volumes(items, "CT")
     assert found.skipped == {"copies of slices (the same values at the same place)": 2}
     assert len(found.items[0].paths) == 4
+
+
+def test_a_scout_at_the_place_of_a_slice_is_no_copy_of_it(tmp_path):
+    """It has the same number, place and values as the first slice, and another direction and kind."""
+    scout = {"orientation": (1, 0, 0, 0, 0, -1), "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SOPInstanceUID": "1.7"}
+    paths = [*write_series(tmp_path / "a", VOLUMES[0, :1], **scout), *write_series(tmp_path / "b", VOLUMES[0], SOPInstanceUID="1.7")]
+    found = gather_volumes([Item(str(path), (path,)) for path in paths], "CT")
+    assert found.skipped == {"localizers (scouts, by ImageType)": 1}
+    assert same([CT().read(item).pixels for item in found.items], VOLUMES[:1])
