@@ -29,7 +29,11 @@ from medgan_pl.data.readers.patient import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 10
+TABLE_VERSION = 11
+OF_ONE_PERSON = (
+    "{} single slices name no patient, and each counts as its own; slices of one person may be on both sides of the split: use "
+    "data.patient_pattern, or a CSV with the column patient"
+)
 
 
 class Source(Protocol):
@@ -161,6 +165,8 @@ class FileSource:
             identities = [item.identity or who for item, who in zip(self.items, named, strict=True)]
             self.nameless = sum(identity is None for identity in identities)
             self.doubts = [] if self.pattern else doubts(located([item.inner for item in self.items if item.identity is None]))
+            if self.nameless and not self.pattern and noun(self.modality) == "slices":
+                self.doubts = [*self.doubts, OF_ONE_PERSON.format(self.nameless)]
             identities = [identity or item.parent for identity, item in zip(identities, self.items, strict=True)]
             self.records = tabulate(self.items, identities, digests)
             self.remember()

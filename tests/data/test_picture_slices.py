@@ -183,3 +183,15 @@ def test_a_picture_that_states_its_own_hu_is_read_by_them(tmp_path):
         chunk.add_text("HU at black and white", text)
         Image.new("L", (8, 8), 255).save(tmp_path / "b.png", pnginfo=chunk)
         assert (scan_of(tmp_path / "b.png", CT(pictures=LUNG)).pixels == 400).all()
+
+
+def test_slices_that_name_no_patient_are_a_warning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(20):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (SIDE, SIDE)).astype(np.uint8)).save(tmp_path / f"{i:04}.png")
+    told = "WARNING: 20 single slices name no patient, and each counts as its own; slices of one person may be on both sides of the split"
+    flat = {"intensity": Window([LUNG]), "classes": "none", "files": r"^\d+"}
+    assert [told in line for line in module(tmp_path, CT(pictures=LUNG), patient_pattern=None, **flat).describe()].count(True) == 1
+    for modality, pattern in ((CT(pictures=LUNG), r"\d+"), (XRay(), None)):
+        options = flat | ({} if modality.name == "CT" else {"intensity": FullRange()})
+        assert "single slices" not in " ".join(module(tmp_path, modality, patient_pattern=pattern, **options).describe())
