@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, FullRange, Inverse, Percentiles, Window, ZScore, from_unit, to_unit
-from medgan_pl.data.prepare.layouts import PLANES
+from medgan_pl.data.prepare.planes import PLANES
 from medgan_pl.data.readers.scan import Scan, ScanError
 
 RAMP = np.arange(101, dtype=np.float32)

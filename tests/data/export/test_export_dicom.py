@@ -12,7 +12,7 @@ from dicom_files import write_series
 
 from medgan_pl.data.export import Facts, Provenance, write_dicom, write_sidecar
 from medgan_pl.data.intensity import Inverse
-from medgan_pl.data.prepare.layouts import PLANES
+from medgan_pl.data.prepare.planes import PLANES
 from medgan_pl.data.readers.scan import ScanError, centered_affine
 from medgan_pl.models.load import Origin
 from medgan_pl.sample.draw import Writer
