@@ -22,6 +22,7 @@ from medgan_pl.data.files.pairs import own_source
 from medgan_pl.data.files.people import doubts
 from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
 from medgan_pl.data.modality import Modality, noun
+from medgan_pl.data.named_masks import doubts_about
 from medgan_pl.data.prepare.cache import Task
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.films import PROJECTIONS
@@ -29,7 +30,7 @@ from medgan_pl.data.readers.patient import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 11
+TABLE_VERSION = 12
 OF_ONE_PERSON = (
     "{} single slices name no patient, and each counts as its own; slices of one person may be on both sides of the split: use "
     "data.patient_pattern, or a CSV with the column patient"
@@ -167,6 +168,7 @@ class FileSource:
             self.doubts = [] if self.pattern else doubts(located([item.inner for item in self.items if item.identity is None]))
             if self.nameless and not self.pattern and noun(self.modality) == "slices":
                 self.doubts = [*self.doubts, OF_ONE_PERSON.format(self.nameless)]
+            self.doubts += doubts_about(self.listing.masks, self.modality)
             identities = [identity or item.parent for identity, item in zip(identities, self.items, strict=True)]
             self.records = tabulate(self.items, identities, digests)
             self.remember()

@@ -26,8 +26,10 @@ def write_table(data: "ImageDataModule", path: Path) -> bool:
     companions = {key: companions_of(data, key) for key in data.companions}
     kept = {record.name: record for record in data.records}
     rows = []
+    masks = {} if data.source.chosen else data.masks
     for record in data.table:
-        why = data.unusable.get(record.name, "" if record.name in kept or not kept else "a duplicate, or left out by data.max_train")
+        left_out = "" if record.name in kept or not kept else "a duplicate, or left out by data.max_train"
+        why = data.unusable.get(record.name) or masks.get(record.name) or left_out
         row = {"label": record.label or "", "patient": record.patient, "use": UNUSED if why else USED, "why": why}
         row |= {"split": kept[record.name].split if record.name in kept else ""}
         row |= {key: str(found[record.name]) for key, found in companions.items()}
@@ -37,6 +39,7 @@ def write_table(data: "ImageDataModule", path: Path) -> bool:
     whys = {name: f"passed over: {why}" for name, why in data.source.passed.items()} | data.unusable
     left = [item for item in data.source.files if item.paths[0] not in taken]
     rows += [{"image": str(item.paths[0].absolute()), "use": UNUSED, "why": whys.get(item.name, elsewhere)} for item in left]
+    rows += [{"image": str(mask.absolute()), "use": UNUSED, "why": "a mask by its name"} for mask in data.source.listing.masks]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["image", "label", "patient", "split", "use", *companions, "why"], restval="")
         writer.writeheader()

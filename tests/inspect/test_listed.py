@@ -77,6 +77,36 @@ def test_the_same_set_comes_back_and_an_edit_counts(tmp_path: Path) -> None:
     assert table.read_text(encoding="utf-8") == edited
 
 
+def test_masks_by_name_and_by_values_are_listed_and_can_be_used(tmp_path: Path) -> None:
+    """with_mask/7.png is a film, whatever its folder is called: the log doubts it, and the table has it."""
+    for i in range(20):
+        for folder in ("with_mask", "without_mask"):
+            (tmp_path / "films" / folder).mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(i + 50 * (folder == "with_mask")).integers(0, 255, (16, 16)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "films" / folder / f"{i}.png")
+    Image.fromarray((pixels > 99).astype(np.uint8)).save(tmp_path / "films" / "without_mask" / "bone.png")
+    before = read(tmp_path / "films", tmp_path / "cache")
+    assert len(before.records) == 20
+    assert any(line.startswith("WARNING: 20 files are left out as masks by their names, but") for line in before.summarize())
+    write_table(before, tmp_path / "dataset.csv")
+    rows = rows_of(tmp_path / "dataset.csv")
+    why = {Path(row["image"]).relative_to(tmp_path / "films").as_posix(): row["why"] for row in rows if row["use"] == "no"}
+    bone = "it has only the values 0, 1"
+    assert why == {f"with_mask/{i}.png": "a mask by its name" for i in range(20)} | {"without_mask/bone.png": bone}
+    text = (tmp_path / "dataset.csv").read_text(encoding="utf-8").replace(",,,,no,a mask by its name", ",with_mask,{0},val,yes,")
+    lines = [line.replace("{0}", str(place)) for place, line in enumerate(text.splitlines())]
+    (tmp_path / "edited.csv").write_text("\r\n".join(lines), encoding="utf-8-sig")  # as Excel writes it
+    again = read(tmp_path / "edited.csv", tmp_path / "cache", split="folders")
+    assert sorted(record.label for record in again.records) == ["with_mask"] * 20 + ["without_mask"] * 20
+
+
+def test_masks_that_are_masks_are_not_doubted(tmp_path: Path) -> None:
+    root = films(tmp_path / "films")
+    for path in sorted(root.rglob("*.png")):
+        Image.fromarray((np.asarray(Image.open(path)) > 99).astype(np.uint8) * 255).save(path.with_name(f"{path.stem}_mask.png"))
+    assert not any("as masks by their names" in line for line in read(root, tmp_path / "cache").summarize())
+
+
 def test_series_come_back_by_folder_or_by_file(tmp_path: Path) -> None:
     hu = np.random.default_rng(0).integers(-1000, 400, (3, 12, 12)).astype(np.float32)
     for i in range(12):

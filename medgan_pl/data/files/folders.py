@@ -63,7 +63,7 @@ def read_folder(root: Path, wanted: Wanted) -> Listing:
         return listing
     pairs = masks_of([path.relative_to(root) for path in taken], sorted(masks), root)
     title = f"{listing.title}; left out: " + ", ".join(f"{n} {kind}" for kind, n in others.most_common(5))
-    return Listing(listing.items, title, {"mask": pairs} if pairs else {})
+    return Listing(listing.items, title, {"mask": pairs} if pairs else {}, [root / path for path in sorted(masks)])
 
 
 def no_folder(root: Path) -> str:

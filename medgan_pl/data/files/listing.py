@@ -33,11 +33,13 @@ class Listing:
     - `title`: a line about the layout, for the log.
     - `companions`: companion key -> name of an item -> its companion: a file, or a folder that holds a DICOM series. Empty for a layout
       that names none.
+    - `masks`: files that are left out as masks by their names.
     """
 
     items: list[Item]
     title: str
     companions: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    masks: Sequence[Path] = ()
 
 
 def below_images(parts: Sequence[str]) -> str:
