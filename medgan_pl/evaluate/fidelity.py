@@ -1,6 +1,6 @@
 """Fidelity and diversity of the fakes, with a floor of held-out reals and a ladder of degraded reals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -150,16 +150,31 @@ def judge_pair_similarity(sets: Sets, ladder: Ladder, draws: int) -> list[Result
         if why:
             result = Result("ms_ssim", undefined=why)
         else:
-            steps = {} if label else {name: similarity_of(images, draws).value for name, images in ladder.levels.items()}
-            noise = None if label or ladder.noise is None else similarity_of(ladder.noise, draws).value
-            fake, floor = similarity_of(part.fake, draws), similarity_of(part.floor, draws)
+            common = common_part([part.fake, part.floor])
+            steps = {} if label else {name: similarity_of(images, draws, common).value for name, images in ladder.levels.items()}
+            noise = None if label or ladder.noise is None else similarity_of(ladder.noise, draws, common).value
+            fake, floor = similarity_of(part.fake, draws, common), similarity_of(part.floor, draws, common)
             result = flagged(Result("ms_ssim", estimate=fake, floor=floor, ladder=steps, noise=noise))
         counts = {"n_fake": min(MAX_PAIRS, len(part.fake)), "n_real": min(MAX_PAIRS, len(part.floor))}
         results.append(replace(result, label=label, **counts))
     return results
 
 
-def similarity_of(images: ImageSet, draws: int) -> Estimate:
-    """Return the mean MS-SSIM over at most MAX_PAIRS pairs: of images drawn at random, each with the next, the last with the first."""
-    chosen = torch.randperm(len(images), generator=keyed(0))[:MAX_PAIRS]  # of few images too: neighbors are often of one patient
-    return Resampling(draws).of_mean(pair_similarity(images[chosen]))
+def similarity_of(images: ImageSet, draws: int, common: Tensor | None = None) -> Estimate:
+    """Return the mean MS-SSIM over at most MAX_PAIRS pairs, where `common` is 1: of images drawn at random, each with the next, the last
+    with the first."""
+    return Resampling(draws).of_mean(pair_similarity(images[drawn(images)], common))
+
+
+def drawn(images: ImageSet) -> Tensor:
+    """Return the rows of the images whose pairs are compared."""
+    return torch.randperm(len(images), generator=keyed(0))[:MAX_PAIRS]  # of few images too: neighbors are often of one patient
+
+
+def common_part(sets: Sequence[ImageSet]) -> Tensor | None:
+    """Return (1, 1, *S): 1 where all images whose pairs are compared are image and no padding; None if no set has padding.
+
+    Of fakes drawn from noise the padding is unknown: they are compared in the part that the reals have in common.
+    """
+    parts = [images.inside(drawn(images)).amin(0, keepdim=True) for images in sets if images.inside is not None]
+    return torch.stack(parts).amin(0) if parts else None

@@ -10,7 +10,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from medgan_pl.core.counts import whole_number
 from medgan_pl.metrics.measure import TooFew, where_enough
-from medgan_pl.models.losses.structure import WINDOW, scale_means, scale_weights, scales_within
+from medgan_pl.models.losses.structure import WINDOW, scale_means, scale_weights, scales_within, whole_windows
 
 PIXELS_AT_ONCE = 2**18  # of pairs filtered together: bounds the memory and stays in the CPU's cache; no value depends on it
 
@@ -49,6 +49,8 @@ class Diversity(Metric):
     numbers orders them, the first `n` are kept, each is paired with the next and the last with the first. So no result depends on the batch
     size or the number of devices, neighboring slices are not paired, and fakes are paired like the reals whose labels they have.
     Memory: 2 `n` images a rank.
+    `common` of `update` (1, 1, *S) is 1 where all real images are image and no padding. The similarity is then that of this part, of fakes
+    and of reals; if no window fits in it, that of the whole.
     Fewer than two images give NaN, with a warning. Raises ValueError for fakes and reals of unequal shape, NaN, and sides under 11.
 
     Source: Odena et al. 2017 (arXiv 1610.09585), section 4.2; they pair within classes, we pair over all classes, fakes and reals alike.
@@ -62,6 +64,7 @@ class Diversity(Metric):
     real: list[Tensor]
     order: list[Tensor]
     seen: Tensor
+    common: Tensor
 
     def __init__(self, *, n: int = 64) -> None:
         super().__init__()
@@ -70,13 +73,21 @@ class Diversity(Metric):
         for state in ("fake", "real", "order"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
         self.add_state("seen", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("common", default=torch.tensor(1.0), dist_reduce_fx="min")
 
-    def update(self, fake: Float[Tensor, "fake_count ..."], real: Float[Tensor, "real_count ..."]) -> None:
+    def update(
+        self,
+        fake: Float[Tensor, "fake_count ..."],
+        real: Float[Tensor, "real_count ..."],
+        common: Float[Tensor, "1 1 *space"] | None = None,
+    ) -> None:
         if fake.shape != real.shape:
             raise ValueError(f"fake and real must be equal in number and size, got fake {tuple(fake.shape)} and real {tuple(real.shape)}")
         for kind, images in (("fake", fake), ("real", real)):
             if not torch.isfinite(images).all():
                 raise ValueError(f"the {kind} images given to the metric contain NaN or infinity; has the training diverged?")
+        if common is not None:
+            self.common = torch.minimum(self.common, common)
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
         numbers = rank + world * (self.seen + torch.arange(len(fake), device=fake.device))
         self.seen = self.seen + len(fake)
@@ -95,7 +106,8 @@ class Diversity(Metric):
         if len(first) < 2:
             raise TooFew(f"diversity needs pairs: 2 images or more, got {len(first)}")
         kept = {"fake": self.fake, "real": self.real}
-        return {f"ms_ssim_{kind}": pair_similarity(dim_zero_cat(images)[first]).mean() for kind, images in kept.items()}
+        part = self.common if self.common.ndim else None
+        return {f"ms_ssim_{kind}": pair_similarity(dim_zero_cat(images)[first], part).mean() for kind, images in kept.items()}
 
     def _wrap_compute(self, compute: Callable) -> Callable:
         """Raise ValueError in `compute` before any update; torchmetrics would only warn."""
@@ -116,7 +128,20 @@ def scrambled(numbers: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
     return numbers ^ (numbers >> 16)
 
 
-def pair_similarity(images: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Return the MS-SSIM of each image (N, C, *S) and the next, and of the last and the first. Raises as `ms_ssim`."""
+def pair_similarity(images: Float[Tensor, "n ..."], common: Float[Tensor, "1 1 *space"] | None = None) -> Float[Tensor, " n"]:
+    """Return the MS-SSIM of each image (N, C, *S) and the next, and of the last and the first, where `common` is 1. Raises as `ms_ssim`.
+
+    The images are cut to the box about `common`, so that the size of a canvas changes nothing. If no window fits in `common`, the whole
+    images count.
+    """
+    inside = None
+    if common is not None and common.any():
+        places = [axis.unique() for axis in common[0, 0].nonzero().unbind(1)]
+        box = (..., *(slice(int(axis.min()), int(axis.max()) + 1) for axis in places))
+        if min(common[box].shape[2:]) >= WINDOW and whole_windows(common[box]).any():
+            images, inside = images[box], None if common[box].all() else common[box]
     pairs = max(1, PIXELS_AT_ONCE // images[0].numel())
-    return torch.cat([ms_ssim(*pair) for pair in zip(images.split(pairs), images.roll(-1, 0).split(pairs), strict=True)])
+    found = []
+    for a, b in zip(images.split(pairs), images.roll(-1, 0).split(pairs), strict=True):
+        found.append(ms_ssim(a, b, None if inside is None else inside.expand(len(a), *inside.shape[1:])))
+    return torch.cat(found)

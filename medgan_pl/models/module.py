@@ -219,10 +219,12 @@ class AdversarialModule(Reporting, Saving, pl.LightningModule):
         self._place = places[-1] + self.trainer.world_size
         batch = self.game.draw_each(batch, self.seed, places, Purpose.VALIDATION)
         fake, real = self.game.compared(batch, self.generate(batch).float())
-        inside = batch.get("inside") if self.game.paired else None
+        inside, known = batch.get("inside"), {}
+        if inside is not None:  # its rows are those of fakes and reals in a paired game alone
+            known = {"common": inside.amin(0, keepdim=True)} | ({"inside": inside} if self.game.paired else {})
         with torch.autocast(self.device.type, enabled=False):
             for metric in self.metrics.values() if len(fake) else ():
-                metric.update(fake, real, **({} if inside is None else metric._filter_kwargs(inside=inside)))
+                metric.update(fake, real, **(metric._filter_kwargs(**known) if known else {}))
 
     def on_validation_epoch_end(self) -> None:
         row = {f"val/{key}": float(value) for metric in self.metrics.values() for key, value in metric.compute().items()}

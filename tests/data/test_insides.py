@@ -1,6 +1,7 @@
 """The data know which voxels are image: not the canvas around a scan, nor the padding of its file."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from medgan_pl.data.protocol import KeyReader
 from medgan_pl.data.readers.scan import Scan, centered_affine
 from medgan_pl.data.scale import Scale
 from medgan_pl.data.sets import real_set
-from medgan_pl.evaluate.fidelity import Sets
+from medgan_pl.evaluate.fidelity import Ladder, Sets, judge_pair_similarity
 from medgan_pl.evaluate.pairs import judge_pairs
 from medgan_pl.models.games.translation import Translation
 from medgan_pl.models.losses.image import L1
@@ -62,6 +63,19 @@ def test_the_canvas_round_volumes_changes_no_number(tmp_path) -> None:
     assert np.allclose(found, found[0], rtol=1e-5)
     assert np.allclose(losses, losses[0], rtol=1e-5)
     assert 20 < found[0][0] < 30, "about 30 HU · √(2/π)"
+
+
+def test_the_canvas_changes_no_similarity_of_pairs(tmp_path) -> None:
+    real, fake = folder(tmp_path / "real", 0.0), folder(tmp_path / "fake", 1.0)
+    found = []
+    for size in ([20, 16], [24, 40]):
+        truth, made = (opened(root, size, tmp_path / "cache", spatial_dims=2) for root in (real, fake))
+        sets = [real_set(data, data.rows["train"]) for data in (made, truth)]
+        unknown = replace(sets[0], inside=None)  # as of fakes from noise
+        for side in (sets[0], unknown):
+            (result,) = judge_pair_similarity(Sets(side, sets[1], sets[1]), Ladder(), 20)
+            found.append((result.estimate.value, result.floor.value))
+    assert np.allclose(found, found[0], rtol=1e-5)
 
 
 def test_padding_of_the_file_is_no_image() -> None:

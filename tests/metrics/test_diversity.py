@@ -147,3 +147,30 @@ def test_what_the_metric_refuses():
         ms_ssim(FAKE[..., :10], FAKE[..., :10])
     with pytest.raises(ValueError, match="two equal"):
         ms_ssim(FAKE[:2], FAKE[:3])
+
+
+def on_canvas(images, value):
+    return F.pad(images, (4, 9, 6, 0), value=value)
+
+
+def test_the_canvas_round_images_changes_nothing():
+    shape = (30, 1, 20, 16)
+    fake, real = pictures(shape), pictures(shape, seed=1)
+    bare, ones = Diversity(n=10), torch.ones(1, 1, 20, 16)
+    bare.update(fake, real)
+    canvas = Diversity(n=10)
+    for part in (slice(12), slice(12, 30)):
+        canvas.update(on_canvas(fake[part], -1), on_canvas(real[part], -1), common=on_canvas(ones, 0))
+    whole = fed(Diversity(n=10), on_canvas(fake, -1), on_canvas(real, -1), 30)
+    for key, value in bare.compute().items():
+        assert canvas.compute()[key].item() == pytest.approx(value.item(), rel=1e-5)
+        assert whole[key] > value.item() + 0.05
+
+
+def test_without_a_common_part_the_whole_images_count():
+    narrow = torch.zeros(1, 1, 16, 16)
+    narrow[..., 3:9] = 1
+    for common in (narrow, torch.zeros(1, 1, 16, 16)):
+        metric = Diversity(n=10)
+        metric.update(FAKE, REAL, common=common)
+        assert metric.compute()["ms_ssim_fake"].item() == pytest.approx(fed(Diversity(n=10), FAKE, REAL, 30)["ms_ssim_fake"])

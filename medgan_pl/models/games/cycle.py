@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from medgan_pl.core.batch import Batch
 from medgan_pl.models.games.base import Losses
 from medgan_pl.models.games.unpaired import Unpaired, distance, partners
+from medgan_pl.models.losses.structure import mean_inside
 from medgan_pl.models.networks.layers import space
 
 
@@ -76,11 +77,12 @@ class Cycle(Unpaired):
         if not torch.is_grad_enabled():
             return made
         inside = batch.get("inside")
-        made["cycle"] = self.cycle * distance(g(fake, domain[row]).float(), source, None if inside is None else inside[row])
+        origin = None if inside is None else inside[row]
+        made["cycle"] = self.cycle * distance(g(fake, domain[row]).float(), source, origin)
         if self.identity:
             made["identity"] = self.cycle * self.identity * distance(g(image, domain).float(), image, inside)
         if self.gradient:
-            made["gradient"] = self.gradient * (1 - gradient_correlation(source, fake)).mean()
+            made["gradient"] = self.gradient * (1 - gradient_correlation(source, fake, origin)).mean()
         return made
 
     def shown(self, fake: dict[str, Tensor], batch: Batch) -> Tensor:
@@ -141,10 +143,19 @@ class Pool(nn.Module):
         self._seen.clear()
 
 
-def gradient_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return the correlation (B,) in [-1, 1] of two images' finite differences along an axis, mean over axes; (B, C, *S), float32."""
+def gradient_correlation(a: Tensor, b: Tensor, inside: Tensor | None = None) -> Tensor:
+    """Return the correlation (B,) in [-1, 1] of two images' finite differences along an axis, mean over axes; (B, C, *S), float32.
+
+    Differences count where both neighbors are image, which is where `inside` (B, 1, *S) is 1; None: everywhere.
+    """
     along = []
     for axis in range(2, a.ndim):
-        slopes = [image.float().diff(dim=axis).flatten(1) for image in (a, b)]
-        along.append(F.cosine_similarity(*(slope - slope.mean(1, keepdim=True) for slope in slopes), dim=1))
+        slopes = [image.float().diff(dim=axis) for image in (a, b)]
+        if inside is None:
+            centered = [slope.flatten(1) - slope.flatten(1).mean(1, keepdim=True) for slope in slopes]
+        else:
+            both = inside.unfold(axis, 2, 1).amin(-1)
+            means = [mean_inside(slope, both, empty=0.0).view(-1, *[1] * (a.ndim - 1)) for slope in slopes]
+            centered = [torch.where(both > 0, slope - mean, 0).flatten(1) for slope, mean in zip(slopes, means, strict=True)]
+        along.append(F.cosine_similarity(*centered, dim=1))
     return torch.stack(along).mean(0)

@@ -84,6 +84,6 @@ def partners(domain: Tensor) -> Tensor:
     return order.roll(half)[order.argsort()]
 
 
-def distance(a: Tensor, b: Tensor, inside: Tensor | None) -> Tensor:
+def distance(a: Tensor, b: Tensor, inside: Tensor | None = None) -> Tensor:
     """Return E|a - b| over images (B, C, *S), each where `inside` (B, 1, *S) is 1, which is what is no padding; None: everywhere."""
     return F.l1_loss(a, b) if inside is None else mean_inside((a - b).abs(), inside, empty=0.0).mean()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,9 +26,10 @@ from medgan_pl.models.networks.layers import (
 from medgan_pl.models.networks.resnet import channels_at, init_weights
 
 ADAPTIVE_POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+PADDED = 1e-3  # share of padding below which a pixel is image: rounding
 FARTHEST = 4  # halvings that an excitation skips and a decoder undoes: 8 to 128 pixels in the paper
 
-Views = dict[str, tuple[Tensor, Tensor]]  # a decoder's image and its target
+Views = dict[str, tuple[Tensor, ...]]  # a decoder's image and its target; and where the target is all image, if that is known
 
 
 class GatedUpBlock(nn.Sequential):
@@ -128,7 +130,8 @@ class FastDiscriminator(nn.Module):
 
     With `place` (B, axes) in [0, 1) it also returns two reconstructions with their targets: `whole`, the image from the last features, and
     `part`, half of each axis from the features before them, cut at `place`. Both are (B, channels, *s); the targets are the image averaged
-    down to the decoder's size. D so must represent the whole image and its detail, not a single artifact.
+    down to the decoder's size. D so must represent the whole image and its detail, not a single artifact. With `inside` (B, 1, *size) of
+    {0, 1} each has a third image, (B, 1, *s): 1 where `inside` is 1 in all of a pixel of the target.
 
     Source: section 3.2 and figure 4. There the last features have 8 places an axis and those before 16, and an eighth of each axis is
     cut; at 32 pixels that would be less than one place. Our logits come from a convolution of 3 and the head at every place; the paper's
@@ -168,6 +171,7 @@ class FastDiscriminator(nn.Module):
         image: Float[Tensor, "b c *space"],
         condition: Float[Tensor, "b k"] | None = None,
         place: Float[Tensor, "b axes"] | None = None,
+        inside: Float[Tensor, "b 1 *space"] | None = None,
     ) -> Float[Tensor, "b ..."] | tuple[Float[Tensor, "b ..."], Views]:
         features = [image]
         for block in self.blocks:
@@ -177,16 +181,18 @@ class FastDiscriminator(nn.Module):
         logits = self.verdict(h.flatten(0, 1), repeated).unflatten(0, h.shape[:2])
         if place is None:
             return logits
-        return logits, self._views(image, features[max(1, len(features) - 2)], features[-1], place)
+        return logits, self._views(image, features[max(1, len(features) - 2)], features[-1], place, inside)
 
-    def _views(self, image: Tensor, before: Tensor, last: Tensor, place: Tensor) -> Views:
-        part, seen = before, image
+    def _views(self, image: Tensor, before: Tensor, last: Tensor, place: Tensor, inside: Tensor | None) -> Views:
+        whole = image if inside is None else torch.cat([image, inside.to(image.dtype)], 1)
+        part, seen = before, whole
         for i, axis in enumerate(range(2, image.ndim)):
             places = before.shape[axis]
             length = places // 2
             first = (place[:, i] * (places - length + 1)).long()
             part, seen = window(part, axis, first, length), window(seen, axis, first * self.scale, length * self.scale)
-        return {
-            name: (made, F.interpolate(target, made.shape[2:], mode="area"))
-            for name, made, target in (("whole", self.whole(last), image), ("part", self.part(part), seen))
-        }
+        views = {}
+        for name, made, target in (("whole", self.whole(last), whole), ("part", self.part(part), seen)):
+            small = F.interpolate(target, made.shape[2:], mode="area")
+            views[name] = (made, small) if inside is None else (made, small[:, :-1], (small[:, -1:] > 1 - PADDED).to(small.dtype))
+        return views

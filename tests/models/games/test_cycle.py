@@ -31,6 +31,11 @@ class Scale(nn.Module):
         return self.factor * image
 
 
+class Bend(Scale):
+    def forward(self, image):
+        return self.factor * image**2
+
+
 class Mean(Scale):
     """A D whose logit is `factor` times the mean of the image."""
 
@@ -185,3 +190,27 @@ def test_errors() -> None:
             game(**wrong)
     with pytest.raises(ValueError, match="'label'"):
         game().play(Pair(to_a=Scale(1.0), to_b=Scale(1.0)), {"image": torch.rand(2, 1, 8, 8)})
+
+
+def on_canvas(image, value):
+    """The image in a canvas of `value`, 3 pixels above and 2 on the left."""
+    return nn.functional.pad(image, (2, 0, 3, 0), value=value)
+
+
+def test_padding_takes_part_in_no_loss_by_value() -> None:
+    playing, g = game(pool=0, gradient=2.0), Pair(to_a=Bend(0.5), to_b=Bend(3.0))
+    bare = playing.draw(batch_of())
+    canvas = bare | {"image": on_canvas(bare["image"], -1.0), "inside": on_canvas(torch.ones_like(bare["image"]), 0.0)}
+    made, alike = playing.play(g, bare), playing.play(g, canvas)
+    assert set(alike) == {"image", "cycle", "identity", "gradient"}
+    for name in ("cycle", "identity", "gradient"):
+        torch.testing.assert_close(alike[name], made[name], msg=name)
+    image = bare["image"]
+    likeness = torch.stack([gradient_correlation(x[None], (x**2)[None]) for x in image]).mean()
+    torch.testing.assert_close(alike["gradient"], 2 * (1 - likeness))
+    factor = torch.tensor([3.0, 0.5, 0.5, 3.0]).view(-1, 1, 1, 1)  # to the other domain
+    back = factor**2 * 1.5 / factor * image**4
+    torch.testing.assert_close(alike["cycle"], 10 * (back - image).abs().mean())
+    a, b = image[:1], torch.rand(1, 1, 8, 8)
+    found = gradient_correlation(on_canvas(a, -1.0), on_canvas(b, 5.0), on_canvas(torch.ones_like(a), 0.0))
+    torch.testing.assert_close(found, gradient_correlation(a, b))

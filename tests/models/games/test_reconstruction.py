@@ -3,12 +3,14 @@ import torch
 from torch import Tensor, nn
 
 from medgan_pl.core.keys import Purpose, key_randomness
+from medgan_pl.models.augment import Augment
 from medgan_pl.models.games.reconstruction import Reconstruction
 from medgan_pl.models.games.synthesis import Synthesis
 from medgan_pl.models.losses.adversarial import Hinge
 from medgan_pl.models.losses.penalties import R1, NoPenalty
 from medgan_pl.models.networks.fastgan import FastDiscriminator, FastGenerator
 from medgan_pl.models.networks.layers import frozen
+from medgan_pl.models.strength import Fixed
 
 SHAPE = {"spatial_dims": 2, "channels": 1, "size": 16, "width": 4}
 
@@ -104,3 +106,42 @@ def test_the_place_is_drawn_beside_the_same_noise() -> None:
 def test_a_weight_that_is_none() -> None:
     with pytest.raises(ValueError, match="`weight` must be above 0, got 0"):
         game(weight=0.0)
+
+
+def test_padding_is_not_to_be_decoded() -> None:
+    playing, d = game(weight=3.0), FastDiscriminator(**SHAPE)
+    real, inside = torch.rand(4, 1, 16, 16), torch.ones(4, 1, 16, 16)
+    inside[:, :, :, :6] = 0
+    batch = playing.draw({"image": real, "inside": inside})
+    paid = playing.discriminator_losses(d, batch, -real).terms
+    _, views = d(real, None, batch["place"])
+    _, seen = d(real, None, batch["place"], inside)
+    for name, (made, target) in views.items():
+        known = seen[name][2]
+        assert 0 < known.mean() < 1
+        off = [(made[i] - target[i]).abs()[known[i] > 0] for i in range(4)]
+        torch.testing.assert_close(paid[name], 3 * torch.stack([each.mean() if len(each) else each.sum() for each in off]).mean())
+    columns = seen["whole"][2][0, 0].bool()
+    pixels = 16 // columns.shape[1]
+    assert columns.all(0).tolist() == [first >= 6 for first in range(0, 16, pixels)]
+
+
+def test_padding_is_moved_as_the_image_is() -> None:
+    augment = Augment(spatial_dims=2, strength=Fixed(p=1.0), shift=0.3, brightness=0.2)
+    playing = game(augment=augment)
+    inside = torch.ones(3, 1, 16, 16)
+    inside[:, :, :5] = 0
+    batch = playing.draw({"image": 2 * inside - 1, "inside": inside})
+    given = []
+
+    def watched(image, condition=None, place=None, **known):
+        logits = image.flatten(1).mean(1)
+        if place is None:
+            return logits
+        given.append((image, *known.values()))
+        return logits, {}
+
+    playing.discriminator_losses(watched, batch, torch.zeros(3, 1, 16, 16))
+    image, moved = given[0]
+    assert torch.equal(moved, (image >= 0).float())
+    assert not torch.equal(moved, inside)

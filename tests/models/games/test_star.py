@@ -33,6 +33,13 @@ class Shifts(nn.Module):
         return image.flatten(1).mean(1, keepdim=True)
 
 
+class Scales(Shifts):
+    """The image is multiplied by the style, so that padding would count."""
+
+    def translate(self, image, style):
+        return image * style.view(-1, 1, 1, 1)
+
+
 def batch_of(playing: Star, count: int = 6) -> dict:
     torch.manual_seed(0)
     return playing.draw({"image": torch.rand(count, 1, 16, 16), "label": torch.arange(count) % 3})
@@ -143,3 +150,23 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
         g.zero_grad()
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_padding_takes_part_in_no_loss_by_value() -> None:
+    """Rows differ in their padding, so that it must be that of the source."""
+    playing, g = game(style=2.0, diversity=3.0, cycle=4.0, referred=0.0), Scales()
+    torch.manual_seed(0)
+    inside = torch.ones(6, 1, 16, 16)
+    for row in range(6):
+        inside[row, :, : row + 2] = 0
+    image = torch.where(inside > 0, torch.rand(6, 1, 16, 16), -1.0)
+    batch = playing.draw({"image": image, "label": torch.arange(6) % 3, "inside": inside})
+    made, source = playing.play(g, batch), batch["source"]
+    of = [int((image == each).flatten(1).all(1).nonzero()) for each in source]
+    assert of != list(range(6))
+    style, other = batch["z"][:, 0] + 10 * batch["label"], batch["z_other"][:, 0] + 10 * batch["label"]
+    means = [source[i][inside[row] > 0].mean() for i, row in enumerate(of)]
+    apart = torch.stack([(style[i] - other[i]).abs() * means[i] for i in range(6)]).mean()
+    torch.testing.assert_close(made["diversity"], -3 * apart)
+    back = source.flatten(1).mean(1)  # the style of the source
+    torch.testing.assert_close(made["cycle"], 4 * torch.stack([(style[i] * back[i] - 1).abs() * means[i] for i in range(6)]).mean())
