@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.counts import whole_number
+from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -25,4 +26,6 @@ def analyze(config: "DictConfig") -> None:
         whole_number(name, config[name], 1)
     analysis = instantiate(config.analysis, _convert_="all")
     module = load(str(config.checkpoint), chosen_device(config.device))
-    analysis.run(module, config, Path(str(config.output)))
+    output = Path(str(config.output))
+    with only_writer(output, OTHER_OUTPUT):
+        analysis.run(module, config, output)

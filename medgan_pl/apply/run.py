@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.counts import whole_number
+from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ def apply(config: "DictConfig") -> bool:
         print(line, file=sys.stderr)
     outputs, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), inference.masks(found.items, source)
     failures, skipped = dict(found.unusable), 0
-    for item, target in track(outputs, description="applying", transient=True):
-        try:
-            skipped += not inference.write(item, target, masks.get(item.name))
-        except (ValueError, OSError, RuntimeError) as error:  # an error of this file; the next one may be usable
-            failures[item.name] = blaming(str(error), item.paths, getattr(error, "file", None))
-            print(f"{item.name}: {failures[item.name]}", file=sys.stderr)
+    with only_writer(output, OTHER_OUTPUT):
+        for item, target in track(outputs, description="applying", transient=True):
+            try:
+                skipped += not inference.write(item, target, masks.get(item.name))
+            except (ValueError, OSError, RuntimeError) as error:  # an error of this file; the next one may be usable
+                failures[item.name] = blaming(str(error), item.paths, getattr(error, "file", None))
+                print(f"{item.name}: {failures[item.name]}", file=sys.stderr)
     if empty := inference.without_holes:
         print(f"{len(empty)} have a mask in `holes` that marks nothing, so nothing was filled: {'; '.join(empty[:3])}", file=sys.stderr)
     if inference.clipped:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.compare.tables import as_markdown, as_text, printable, write_csv
+from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -47,12 +48,12 @@ def compare(paths: Sequence[Path], config: "DictConfig") -> None:
     if not in_plane:
         lines.append(f"plane.png was not drawn: no ranked run has both {' and '.join(config.plane)}.")
     print(as_text(ranking, lines))
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "comparison.md").write_text(as_markdown(ranking, lines, picture=bool(in_plane)), encoding="utf-8")
-    write_csv(ranking, output / "comparison.csv")
-    (output / "plane.png").unlink(missing_ok=True)  # of another comparison
-    if in_plane:
-        draw(in_plane, output / "plane.png")
+    with only_writer(output, OTHER_OUTPUT):
+        (output / "comparison.md").write_text(as_markdown(ranking, lines, picture=bool(in_plane)), encoding="utf-8")
+        write_csv(ranking, output / "comparison.csv")
+        (output / "plane.png").unlink(missing_ok=True)  # of another comparison
+        if in_plane:
+            draw(in_plane, output / "plane.png")
     print(f"\n{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
 
 

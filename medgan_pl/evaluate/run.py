@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.counts import whole_number
+from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.settings import for_judgement
 
 if TYPE_CHECKING:
@@ -57,18 +58,19 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
             features=target.data.cache_dir / "features",
             scale=scale_of(target.data),
         )
-        found = Judge(
-            target.sets,
-            target.extractors,
-            options,
-            membership_unknown_because=target.membership_unknown_because,
-            discriminator=target.discriminator,
-            announce=announce,
-        ).judge()
-        judgement = judgement_of(target, found, for_judgement(OmegaConf.to_container(config, resolve=True))).plain()
         output = Path(str(config.output)) if config.output is not None else target.folder
-        announce("writing the report")
-        write_report(output, judgement, pictures_of(target, found), curves(target))
+        with only_writer(output, OTHER_OUTPUT):
+            found = Judge(
+                target.sets,
+                target.extractors,
+                options,
+                membership_unknown_because=target.membership_unknown_because,
+                discriminator=target.discriminator,
+                announce=announce,
+            ).judge()
+            judgement = judgement_of(target, found, for_judgement(OmegaConf.to_container(config, resolve=True))).plain()
+            announce("writing the report")
+            write_report(output, judgement, pictures_of(target, found), curves(target))
     log_to_wandb(target, judgement, output, str(config.wandb))
     show(judgement, output)
     return judgement

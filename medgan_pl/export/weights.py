@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
 from medgan_pl.core.files import atomically
+from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.safe_load import fingerprint
 from medgan_pl.core.settings import for_weights
 from medgan_pl.models.load import load
@@ -54,6 +55,5 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
         checkpoint_sha256=module.origin.sha256,
     )
     metadata = json.dumps(state.plain(), sort_keys=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with atomically(output) as temporary:
+    with only_writer(output.parent, OTHER_OUTPUT, name=f".{output.name}.lock"), atomically(output) as temporary:
         save_file(weights, temporary, {"format": "pt", "medgan_pl": metadata, "sha256": fingerprint(metadata, weights)})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,15 +47,15 @@ def inspect(config: "DictConfig") -> bool:
     lines.append(f"UNFIT: {unfit}" if unfit else "fit to train on" + (f"; {odd} of {len(scans)} scans are odd, see above" if odd else ""))
     text = "\n".join(lines) + "\n"
     print(text, end="")
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "report.txt").write_text(text, encoding="utf-8")
-    report = {"unfit": unfit, "unusable": data.unusable, "skipped": data.source.skipped, "splits": data.sizes(), "scans": scans}
-    report |= {"covariates": data.covariates.plain()}
-    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    if scans:
-        draw_histogram(list(data.cache.entries.values()), output / "histogram.png")
-        contact_sheet(data, output / "contact_sheet.png")
-    write_table(data, output / "dataset.csv")
+    with only_writer(output, OTHER_OUTPUT):
+        (output / "report.txt").write_text(text, encoding="utf-8")
+        report = {"unfit": unfit, "unusable": data.unusable, "skipped": data.source.skipped, "splits": data.sizes(), "scans": scans}
+        report |= {"covariates": data.covariates.plain()}
+        (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if scans:
+            draw_histogram(list(data.cache.entries.values()), output / "histogram.png")
+            contact_sheet(data, output / "contact_sheet.png")
+        write_table(data, output / "dataset.csv")
     print(f"{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
     return unfit is None
 

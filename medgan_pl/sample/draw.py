@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.counts import whole_number
+from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.models.load import load, style_based
 from medgan_pl.sample.others import refuse_others, sidecars_in
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 def sample(config: "DictConfig") -> None:
     """Write `n` images with sidecars and a grid of the first 64; image i of a seed does not depend on `n` and `batch_size`."""
     quiet_libraries()
-    import torch
-    from rich.progress import track
-
-    from medgan_pl.data.pictures import to_grid
-    from medgan_pl.models.draw import fixed_batch
-
     for name in ("n", "batch_size"):
         whole_number(name, config[name], 1)
     formats = wanted_formats(config.format)
@@ -42,6 +37,19 @@ def sample(config: "DictConfig") -> None:
     run = Path(config.checkpoint).resolve().parent.parent
     # In the run folder; a checkpoint that was copied elsewhere has none.
     output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
+    with only_writer(output, OTHER_OUTPUT):
+        draw(module, config, formats, output)
+    print(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
+
+
+def draw(module: "AdversarialModule", config: "DictConfig", formats: list[str], output: Path) -> None:
+    """Write the images, their sidecars and grid.png to `output`. Raise ValueError if another draw is there."""
+    import torch
+    from rich.progress import track
+
+    from medgan_pl.data.pictures import to_grid
+    from medgan_pl.models.draw import fixed_batch
+
     there = sidecars_in(output)
     count = max([config.n, *(sidecar["index"] + 1 for sidecar in there.values())])
     labels = wanted_labels(module, config.label, count)
@@ -59,7 +67,6 @@ def sample(config: "DictConfig") -> None:
             writer.write(i, image, label, module.covariates.said(values))
         first += list(images[: max(0, 64 - len(first))])
     to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
-    print(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
 
 
 def truncate(module: "AdversarialModule", truncation: Any) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from medgan_pl.core.console import log, one_message
 from medgan_pl.core.credentials import check_secrets
 from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_learnt, check_same_place, check_same_run, check_settings
-from medgan_pl.train.resume import check_processes, checkpoint_to_resume
+from medgan_pl.train.resume import check_processes, checkpoint_to_resume, launched
 from medgan_pl.train.trainer import build_loggers, build_trainer, close_down, cut_short
 from medgan_pl.train.unread import check_read
 
@@ -36,10 +37,13 @@ def run(config: "DictConfig") -> float:
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     if hydra.mode == RunMode.MULTIRUN:
+        from medgan_pl.core.lock import only_writer
+        from medgan_pl.train.own_folder import ADVICE
         from medgan_pl.train.sweeps.children import child
 
         sweep = Path(hydra.runtime.cwd, hydra.sweep.dir)
-        return child(lambda: train(config), run=run_dir, sweep=sweep, overrides=list(hydra.overrides.task))
+        with only_writer(run_dir, ADVICE.format(kind="sweep")) if launched()[0] == 0 else nullcontext():
+            return child(lambda: train(config), run=run_dir, sweep=sweep, overrides=list(hydra.overrides.task))
     with one_message(run_dir / "train.log"):
         return train(config)
 
