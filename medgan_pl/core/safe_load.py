@@ -4,23 +4,13 @@ import hashlib
 import json
 import os
 import pickle
-import pickletools
-import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-from medgan_pl.core.untrusted import MAX_VALUES, require, shown, walk
-
-# Bytes that say which tensors there are, some 160 for each; a run of ours writes some 100 KiB. To walk through as many takes 5 seconds.
-MAX_PICKLE = 4 * 2**20
-
-# All that the pickle of a checkpoint of ours names. What torch admits under weights_only is more, a bytearray of any length among it.
-KNOWN = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
-)
+from medgan_pl.core.archive import MAX_PICKLE, read_archive
+from medgan_pl.core.untrusted import MAX_LETTERS, MAX_VALUES, require, shown, walk
 
 State = TypeVar("State")
 
@@ -51,14 +41,7 @@ def read_checkpoint(path: str | Path, parse: Callable[[Any], State]) -> Stored[S
     `parse` validates the part `medgan_pl` and returns it in its own form. The file is opened once, so nobody can exchange it in between.
     Raise FileNotFoundError if there is no such file, ValueError if it is not a whole medgan_pl checkpoint within the bounds above.
     """
-    import torch
-
-    def read(file: BinaryIO) -> dict[str, Any]:
-        check_archive(file)
-        file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-    return checked(Path(path), read, parse, "a whole checkpoint written by medgan_pl.train")
+    return checked(Path(path), read_archive, parse, "a whole checkpoint written by medgan_pl.train")
 
 
 def read_shared(path: str | Path, parse: Callable[[Any], State]) -> Stored[State]:
@@ -111,28 +94,6 @@ def fingerprint(metadata: str, weights: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def check_archive(file: BinaryIO) -> None:
-    """Holds the zip of a checkpoint to its checksums, which torch's reader passes over, and its pickle to names that we know."""
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        # Two readers must not see two files: torch's takes names without regard to case. Nothing packed can swell, nothing overlaps.
-        require(len({member.filename.lower() for member in members}) == len(members), "two of its parts have one name")
-        require(all(member.compress_type == zipfile.ZIP_STORED for member in members), "its parts must be stored, not compressed")
-        require(
-            sum(member.file_size for member in members) <= os.fstat(file.fileno()).st_size, "its parts say they are larger than the file"
-        )
-        for member in members:
-            with archive.open(member) as content:
-                while content.read(2**20):
-                    pass  # the checksum is held at the end
-        pickles = [member for member in members if member.filename.lower().endswith("/data.pkl")]
-        require(len(pickles) == 1, f"it must have one data.pkl, got {len(pickles)}")
-        require(pickles[0].file_size <= MAX_PICKLE, f"its data.pkl must have at most {MAX_PICKLE} bytes, got {pickles[0].file_size}")
-        for code, argument, _ in pickletools.genops(archive.read(pickles[0])):
-            if code.name == "GLOBAL" and not KNOWN.fullmatch(argument):
-                raise ValueError(f"it names {shown(argument)}, and a checkpoint holds nothing but tensors and plain containers")
-
-
 def check_values(content: Any, size_bytes: int) -> None:
     """Only plain values and dense tensors that together fill no more memory than the file has bytes: with strides of 0 one number can
     claim any shape."""
@@ -140,6 +101,8 @@ def check_values(content: Any, size_bytes: int) -> None:
 
     claimed = 0
     for name, value in walk(content, MAX_VALUES):
+        text = value if isinstance(value, str) else name
+        require(len(text) <= MAX_LETTERS, f"it must hold texts of at most {MAX_LETTERS} letters, got {shown(text)}… with {len(text)}")
         if isinstance(value, torch.Tensor):
             claimed += value.numel() * value.element_size()
             require(value.layout is torch.strided and value.device.type == "cpu", f"the tensor {shown(name)} must be dense")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.allowed import check_target, check_targets
 from medgan_pl.core.console import root_cause
-from medgan_pl.core.untrusted import require, shown
+from medgan_pl.core.untrusted import MAX_NODES, require, shown, walk
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +48,7 @@ def load(path: str | Path, device: str = "cpu") -> "AdversarialModule":
     whole = any(name.startswith("networks.") for name in weights)
     try:
         check_targets(without_terms(state.config["module"]))
+        check_sizes(state.config)
         if not whole:
             own = f"networks.{generator_of(state.config)}."
             weights |= {name.replace("ema.network.", own, 1): weight for name, weight in weights.items()}
@@ -121,6 +122,15 @@ def at_most(count: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def check_sizes(config: dict[str, Any]) -> None:
+    """Raise ValueError unless each `size` that a part is built with is that of the images: not every game has weights of its size."""
+    size = config["data"]["size"]
+    sides = [size] if isinstance(size, int) else size
+    for name, value in walk(without_terms(config["module"]), MAX_NODES):
+        if name == "size" and isinstance(value, int):  # or one of a list
+            require(value in sides, f"`size` must be that of the images, {sides}, got {shown(value)}")
 
 
 def check_shapes(wanted: dict[str, "Tensor"], found: dict[str, "Tensor"]) -> None:

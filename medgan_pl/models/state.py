@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from medgan_pl.core.safe_load import Stored, read_checkpoint, read_shared
-from medgan_pl.core.untrusted import MAX_LETTERS, MAX_UNITS, is_table, require, shown
+from medgan_pl.core.untrusted import MAX_LETTERS, MAX_UNITS, MAX_VALUES, is_table, require, shown, walk
 from medgan_pl.data.files.covariates import Covariates, check_covariates
 from medgan_pl.data.intensity import Inverse
 
@@ -101,10 +101,22 @@ class RunState:
 
 
 def read_stored(path: str | Path) -> Stored[RunState]:
-    """Return the content of a checkpoint, or of shared weights (.safetensors). Errors as `read_checkpoint`."""
-    if Path(path).suffix == ".safetensors":
-        return read_shared(path, shared_from_plain)
-    return read_checkpoint(path, RunState.from_plain)
+    """Return the content of a checkpoint, or of shared weights (.safetensors).
+
+    Errors as `read_checkpoint`, and ValueError for weights or states of optimizers that are NaN or infinite: their run had diverged, or
+    somebody changed them.
+    """
+    shared = Path(path).suffix == ".safetensors"
+    stored = read_shared(path, shared_from_plain) if shared else read_checkpoint(path, RunState.from_plain)
+    played = {name: weight for name, weight in stored.weights.items() if name.startswith(("networks.", "ema."))}
+    numbers = list(played.items())
+    for name, value in walk(stored.content.get("optimizer_states", []), MAX_VALUES):
+        numbers += [(f"{name} of an optimizer", value)] if isinstance(value, torch.Tensor) else []
+    odd = [name for name, value in numbers if value.is_floating_point() and not value.isfinite().all()]
+    if odd:
+        names = ", ".join(shown(name) for name in odd[:3])
+        raise ValueError(f"{path} must hold finite weights; {len(odd)} of {len(numbers)} are NaN or infinite, such as {names}")
+    return stored
 
 
 def shared_from_plain(content: Any) -> RunState:

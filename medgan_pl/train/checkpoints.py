@@ -18,11 +18,11 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from medgan_pl.core.counts import whole_number
 from medgan_pl.core.files import atomically, remove_leftovers
-from medgan_pl.core.safe_load import Stored, read_checkpoint
+from medgan_pl.core.safe_load import Stored
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.models.guards import check_finite
 from medgan_pl.models.module import AdversarialModule
-from medgan_pl.models.state import RunState
+from medgan_pl.models.state import RunState, read_stored
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class WholeFiles(CheckpointIO):
     def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         found, self.found = self.found, None
         if found is None or found.path != Path(path) or not found.content:
-            found = read_checkpoint(path, RunState.from_plain)
+            found = read_stored(path)
         content = dict(found.content)
         found.content.clear()
         return content
@@ -79,7 +79,7 @@ def newest(folder: Path) -> Stored[RunState] | None:
     found: list[Stored[RunState]] = []
     for path in [folder / name for name in NAMES if (folder / name).is_file()]:
         try:
-            found.append(read_checkpoint(path, RunState.from_plain))
+            found.append(read_stored(path))
         except ValueError as error:
             rank_zero_only(log.warning)("passing over a checkpoint: %s", error)
         if found and found[0].path.name == NAMES[0]:

@@ -86,12 +86,11 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> "Stored[RunState] | None
     checkpoint is itself. Raise FileExistsError if another run would start over the one in this folder, ValueError for a file without the
     progress of a run.
     """
-    from medgan_pl.core.safe_load import read_checkpoint
-    from medgan_pl.models.state import RunState
+    from medgan_pl.models.state import read_stored
     from medgan_pl.train.checkpoints import newest
 
     path = run_dir if resume in ("auto", "never") else Path(resume)
-    found = read_checkpoint(path, RunState.from_plain) if path.is_file() else None
+    found = read_stored(path) if path.is_file() else None
     if resume != "never":
         found = found or newest(path / "checkpoints")
     if found is None and resume not in ("auto", "never"):

@@ -76,6 +76,8 @@ def test_nothing_in_the_package_unpickles() -> None:
     found = [(where.split(":")[0], name) for where, name, given in every if name in unsafe or given.get("allow_pickle") is True]
     # A TorchScript file is a program that the user names to `evaluate` or `train`; no checkpoint can (tests/metrics/test_pretrained.py).
     assert found == [("torchscript.py", "torch.jit.load")]
+    # The reader of checkpoints knows a few names and operations (test_archive.py); there is no other one.
+    assert [path.name for path in PACKAGE.rglob("*.py") if ".Unpickler" in path.read_text()] == ["archive.py"]
 
 
 # The file ---------------------------------------------------------------------------------------------------------------------------
@@ -168,6 +170,31 @@ def test_a_part_that_claims_more_than_the_file_is_refused(written: bytes) -> Non
 def test_what_claims_more_than_it_is_or_is_not_plain_is_refused(whole, refused, put, match) -> None:
     whole["optimizer_states"] = [{"state": {0: {"exp_avg": put()}}}]
     refused(match)
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_refused(whole, refused, value: float) -> None:
+    name = next(name for name in whole["state_dict"] if name.startswith("networks.g"))
+    whole["state_dict"][name].view(-1)[0] = value
+    refused(rf"evil.ckpt must hold finite weights; 1 of \d+ are NaN or infinite, such as '{name}'")
+
+
+def test_states_of_optimizers_that_are_not_finite_are_refused(whole, refused) -> None:
+    whole["optimizer_states"] = [{"state": {0: {"exp_avg": torch.tensor([1, torch.nan])}}}]
+    refused("such as 'exp_avg of an optimizer'")
+
+
+def test_a_text_of_megabytes_is_refused(whole, refused) -> None:
+    for place in ("classes", "wandb"):
+        before = whole["medgan_pl"].get(place)
+        whole["medgan_pl"][place] = ["x" * 5000] if place == "classes" else "x" * 2_000_000
+        refused("texts of at most 4096 letters, got 'x+'… with")
+        whole["medgan_pl"][place] = before
+
+
+def test_a_part_of_another_size_than_the_images_is_refused(whole, refused) -> None:
+    whole["medgan_pl"]["config"]["module"]["game"]["size"] = 16384
+    refused(r"`size` must be that of the images, \[16\], got 16384")
 
 
 # Versions ---------------------------------------------------------------------------------------------------------------------------
