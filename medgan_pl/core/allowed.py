@@ -93,6 +93,6 @@ def check_target(target: Any, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> t
             if own or (package == "torch.optim" and issubclass(found, torch.optim.Optimizer)):
                 return found
     raise ValueError(
-        f"a module's `_target_` must be the full name of a class in {', '.join(packages)}, or of an optimizer in torch.optim; "
-        f"got {shown(target)}{why[:500]}"
+        f"a module's `_target_` must be the full name of a class that a file may name, got {shown(target)}{why[:500]} "
+        f"(those in {', '.join(packages)}, and the optimizers in torch.optim)"
     )

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.console import configuration_folder, describe_groups, describe_keys, one_message, suggest
+from medgan_pl.core.untrusted import MAX_NODES, require, walk
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+MAX_CONFIG = 2**20  # bytes of a config.yaml; one of ours has some 20,000
 Task = Callable[["DictConfig"], Any]
 
 
@@ -154,6 +156,26 @@ def read_config(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def read_foreign_config(path: Path) -> dict[str, Any]:
+    """Return the config.yaml of a run folder, which may be a stranger's, in plain containers. Nothing in it is resolved.
+
+    Raise ValueError, with the path, unless it holds settings by name, among them `data`. Aliases are refused: a few make a huge object.
+    """
+    import yaml
+
+    try:
+        text = path.read_bytes()
+        require(len(text) <= MAX_CONFIG, f"it has {len(text)} bytes, more than {MAX_CONFIG}")
+        require(not any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)), "it has aliases")
+        config = read_config(path)
+        require(isinstance(config, dict) and isinstance(config.get("data"), dict), "it has no settings of `data`")
+        for _ in walk(config, MAX_NODES):
+            pass
+    except Exception as error:  # of any type: text made to harm fails anywhere
+        raise ValueError(f"{path} must be the config.yaml of a run, and it is not: {str(error).splitlines()[0][:500]}") from error
+    return config
 
 
 # The entry point of the processes that Lightning starts for the other ranks. With Hydra they would make their own folders, and in a sweep

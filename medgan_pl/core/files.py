@@ -12,17 +12,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+MAX_TABLE = 2**28  # bytes of a metrics.csv: some 500,000 rows
+
 
 def read_table(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Return each column of a metrics.csv as (images, values), without empty rows."""
+    """Return each column of a metrics.csv as (images, values), without empty rows.
+
+    The file may come from anybody. Raise ValueError, with its path and the line, for one that is no table of numbers.
+    """
     columns: dict[str, tuple[list[float], list[float]]] = {}
-    with Path(path).open(newline="") as file:
-        for row in csv.DictReader(file):
-            for key, value in row.items():
-                if value:
-                    images, values = columns.setdefault(key, ([], []))
-                    images.append(float(row["images"]))
-                    values.append(float(value))
+    path, line = Path(path), 1
+    try:
+        if path.stat().st_size > MAX_TABLE:
+            raise ValueError(f"it has more than {MAX_TABLE} bytes")
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            names = next(reader, [])
+            place = names.index("images") if names else 0
+            for row in reader:
+                line = reader.line_num
+                for name, value in zip(names, row, strict=True) if row else ():
+                    if value:
+                        images, values = columns.setdefault(name, ([], []))
+                        images.append(float(row[place]))
+                        values.append(float(value))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} must be a table of numbers with the column images; line {line} is not: {str(error)[:200]}") from error
     return columns
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan_pl.core.allowed import DATA_PACKAGES, DATA_PARTS, check_targets
-from medgan_pl.core.command import read_config
+from medgan_pl.core.command import read_foreign_config
 from medgan_pl.core.settings import CHOOSING
 
 
@@ -28,7 +28,7 @@ def data_of_run(given: Mapping[str, Any], stored: Mapping[str, Any], overrides: 
     _check_modality(given, stored, typed)
     kept = {key: value for key, value in stored.items() if key != "cache"}
     record = run / "config.yaml"
-    here = read_config(record)["data"] if record.is_file() else {}
+    here = read_foreign_config(record)["data"] if record.is_file() else {}
     if any(here.get(key, {}) != stored.get(key, {}) for key in CHOOSING):
         kept = _without_files(kept, typed)
     # Key by key and not merged: a modality or an intensity must not mix the arguments of two classes.

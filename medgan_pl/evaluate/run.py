@@ -50,6 +50,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
     with console.status("starting") as status:
         announce = status.update if console.is_terminal else console.print
         target = open_target(config, overrides, device, announce)
+        drawn = curves(target)
         options = Options(
             groups=tuple(config.groups),
             training=instantiate(config.use),
@@ -70,7 +71,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
             ).judge()
             judgement = judgement_of(target, found, for_judgement(OmegaConf.to_container(config, resolve=True))).plain()
             announce("writing the report")
-            write_report(output, judgement, pictures_of(target, found), curves(target))
+            write_report(output, judgement, pictures_of(target, found), drawn)
     log_to_wandb(target, judgement, output, str(config.wandb))
     show(judgement, output)
     return judgement

@@ -23,7 +23,7 @@ def continued(arguments: list[str]) -> list[str]:
 
     With a run folder or a checkpoint, return the run's own command line followed by the new arguments; the run keeps writing to its folder.
     With a hydra.run.dir, the arguments stay as they are.
-    Raise FileNotFoundError if the path is neither, or if the run's overrides.yaml is missing.
+    Raise FileNotFoundError if the path is neither; errors as `recorded`, whose lines are data.
     """
     given = [argument.split("=", 1)[1].strip("'\"") for argument in arguments if argument.startswith(("resume=", "resume.path="))]
     new = [argument for argument in arguments if not argument.startswith(("resume=", "resume.path="))]
@@ -37,12 +37,10 @@ def continued(arguments: list[str]) -> list[str]:
     if any(argument.startswith("hydra.run.dir=") for argument in arguments):
         return [*new, f"resume.path='{path}'"]
     run = path.parent.parent if path.is_file() else path
-    from omegaconf import OmegaConf
+    from medgan_pl.train.recorded import recorded
 
-    record = run / "overrides.yaml"  # not Hydra's, which it writes before anything is checked
-    if not record.is_file():
-        raise FileNotFoundError(f"`resume` needs {record}, where the run's own settings stand; it does not exist")
-    own = [str(override) for override in OmegaConf.load(record) if not str(override).startswith("resume.")]
+    own = recorded(run, new)
+    print(f"with the settings of {run}: {' '.join(own) or 'the defaults'}")
     return [*own, *new, f"hydra.run.dir='{run}'", f"resume.path='{path}'"]
 
 
