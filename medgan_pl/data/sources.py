@@ -30,7 +30,7 @@ from medgan_pl.data.readers.patient import ILLEGIBLE, PATIENT, read_patient
 from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
 
 # Part of a stored table's key: raise it whenever the same files would give another table.
-TABLE_VERSION = 12
+TABLE_VERSION = 13
 OF_ONE_PERSON = (
     "{} single slices name no patient, and each counts as its own; slices of one person may be on both sides of the split: use "
     "data.patient_pattern, or a CSV with the column patient"

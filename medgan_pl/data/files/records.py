@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,17 +125,21 @@ def identity_from(item: Item, pattern: re.Pattern[str] | None) -> str | None:
 def tabulate(items: Sequence[Item], identities: Sequence[str | None], digests: Sequence[str]) -> list[Record]:
     """Return the records.
 
-    `patient` = blake2b(identity), keyed by the smallest content digest of the patient's images. Without the images the hash reveals
-    nothing about the identity, and no identity is stored. An image without an identity is a separate patient, identified by its content.
+    `patient` is a hash of the smallest content digest of the patient's images, numbered where several patients have the same. No identity
+    is in it, not even hashed: whoever has a hash can find the identity by trying names and numbers. An image without an identity is a
+    separate patient.
     """
-    salt: dict[str, str] = {}
+    first: dict[str, str] = {}
     for identity, digest in zip(identities, digests, strict=True):
         if identity:
-            salt[identity] = min(digest, salt.get(identity, digest))
+            first[identity] = min(digest, first.get(identity, digest))
+    owners: dict[str, list[str | None]] = defaultdict(list)
     table = []
     for item, identity, digest in zip(items, identities, digests, strict=True):
-        key = salt[identity] if identity else digest
-        patient = hashlib.blake2b((identity or "").encode(), key=key.encode(), digest_size=6).hexdigest()
+        key = first[identity] if identity else digest
+        if identity not in owners[key]:
+            owners[key].append(identity)
+        patient = hashlib.blake2b(f"{key} {owners[key].index(identity)}".encode(), digest_size=6).hexdigest()
         table.append(Record(item.name, item.paths, item.label, patient, item.split, digest, covariates=item.covariates, part=item.part))
     return table
 

@@ -134,14 +134,16 @@ def test_csv_beats_dicom_beats_name():
     assert identity_from(replace(film, identity="Jane").of("77"), PATTERN) == "Jane"
 
 
-def test_patients_are_hashes_that_keep_apart_who_is_apart():
+def test_patients_are_numbered_by_their_images_and_keep_apart_who_is_apart():
     films = [Item("1"), Item("2"), Item("3"), Item("4")]
-    a, b, c, d = (r.patient for r in tabulate(films, ["Jane", "Jane", "John", None], ["00", "01", "00", "02"]))
+    digests = ["00", "01", "00", "02"]
+    a, b, c, d = (r.patient for r in tabulate(films, ["Jane", "Jane", "John", None], digests))
     assert a == b
     assert len({a, c, d}) == 3
     assert all(re.fullmatch(r"[0-9a-f]{12}", p) for p in (a, c, d))
-    # Salted with the films: the same name over other films is another hash.
-    assert tabulate(films[:1], ["Jane"], ["03"])[0].patient != a
+    assert tabulate(films[:1], ["Jane"], ["03"])[0].patient != a  # of other films
+    # Whoever has the table and its digests finds no identity in it: any other names give the same table.
+    assert [r.patient for r in tabulate(films, ["Smith", "Smith", "4711", None], digests)] == [a, b, c, d]
 
 
 def test_each_folder_is_walked_once_however_links_lead_to_it(tmp_path):
