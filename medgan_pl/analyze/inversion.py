@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.allowed import DATA_PACKAGES, check_targets
+from medgan_pl.core.console import say
 from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import reading
 from medgan_pl.models.load import style_based
@@ -64,10 +65,10 @@ class Inversion:
                 rmse = float((found - target).square().mean().sqrt())
                 left = dict(zip(("pixels", *(each.name for each in extractors)), near.tolist(), strict=True))
                 rows.append({"image": name, "rmse": rmse, "left": left})
-                print(f"{name}  {names[len(rows) - 1]}  root mean square error {rmse:.4f} of a range of 2")
+                say(f"{name}  {names[len(rows) - 1]}  root mean square error {rmse:.4f} of a range of 2")
         about = {"about": "left: distances as shares of those of the average image", "steps": self.steps, "each_layer": self.each_layer}
         (output / "distances.json").write_text(json.dumps(about | {"images": rows}, indent=2) + "\n", encoding="utf-8")
-        print(f"{len(rows)} inversions, their w and distances.json are in {output}")
+        say(f"{len(rows)} inversions, their w and distances.json are in {output}")
 
 
 def read(module: "AdversarialModule", path: Path, n: int) -> tuple["Tensor", list[str]]:

@@ -1,6 +1,5 @@
 """Inference on whole films and volumes: read a scan, map it to [-1, 1], generate by windows, map back to native units, write it."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from medgan_pl.apply.inputs import masks_of
 from medgan_pl.apply.reading import Reading
 from medgan_pl.apply.reference import Reference, read_reference
 from medgan_pl.apply.windows import WINDOW_VOXELS, Generate, Windows, at_spacing, scales_to_training, window_sides
+from medgan_pl.core.console import say
 from medgan_pl.core.keys import Purpose, key_randomness, keyed_generator
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import stack_companions
@@ -127,7 +127,7 @@ class Inference:
         scales = self.scales(scan)
         loss = None if self.keeps_known else Loss.of(scan, layout, scales)
         if loss:
-            print(f"{item.name}: {loss}", file=sys.stderr)
+            say(f"{item.name}: {loss}", error=True)
         levels, unit = self.native(scan)
         clipped = self.values_lost(scan, levels, unit)
         said = [f"{what}: {each}".replace("×", "x") for what, each in (("Resampled", loss), ("Clipped", clipped)) if each]

@@ -1,10 +1,10 @@
 """A trained image-to-image generator on whole images: `python -m medgan_pl.apply checkpoint=…/best.ckpt input=DIR output=DIR`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.console import say
 from medgan_pl.core.counts import whole_number
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.models.load import load
@@ -37,7 +37,7 @@ def apply(config: "DictConfig") -> bool:
     inference = Inference(load(settings["checkpoint"], chosen_device(settings["device"])), settings)
     found = gather(source, inference.modality)
     for line in [*found.left_out, *([MOVED_LEVELS] if inference.reading.moved_levels else [])]:
-        print(line, file=sys.stderr)
+        say(line, error=True)
     outputs, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), inference.masks(found.items, source)
     failures, skipped = dict(found.unusable), 0
     with only_writer(output, OTHER_OUTPUT):
@@ -46,17 +46,17 @@ def apply(config: "DictConfig") -> bool:
                 skipped += not inference.write(item, target, masks.get(item.name))
             except (ValueError, OSError, RuntimeError) as error:  # an error of this file; the next one may be usable
                 failures[item.name] = blaming(str(error), item.paths, getattr(error, "file", None))
-                print(f"{item.name}: {failures[item.name]}", file=sys.stderr)
+                say(f"{item.name}: {failures[item.name]}", error=True)
     if empty := inference.without_holes:
-        print(f"{len(empty)} have a mask in `holes` that marks nothing, so nothing was filled: {'; '.join(empty[:3])}", file=sys.stderr)
+        say(f"{len(empty)} have a mask in `holes` that marks nothing, so nothing was filled: {'; '.join(empty[:3])}", error=True)
     if inference.clipped:
-        print(clipping(inference.clipped, len(found.items)), file=sys.stderr)
+        say(clipping(inference.clipped, len(found.items)), error=True)
     total = len(found.items) + len(found.unusable)
-    print(f"{total - len(failures)} of {total} are in {output}" + (f", {skipped} of them from before" if skipped else ""))
+    say(f"{total - len(failures)} of {total} are in {output}" + (f", {skipped} of them from before" if skipped else ""))
     if failures:
-        print(f"{len(failures)} could not be used:", file=sys.stderr)
+        say(f"{len(failures)} could not be used:", error=True)
         for name, why in failures.items():
-            print(f"  {name}: {why}", file=sys.stderr)
+            say(f"  {name}: {why}", error=True)
     return not failures and (not empty or len(empty) < total)
 
 

@@ -6,8 +6,10 @@ from os.path import commonpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medgan_pl.compare.tables import as_markdown, as_text, printable, write_csv
+from medgan_pl.compare.tables import as_markdown, as_text, write_csv
+from medgan_pl.core.console import say
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
+from medgan_pl.core.visible import visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -54,14 +56,14 @@ def compare(paths: Sequence[Path], config: "DictConfig") -> None:
         (output / "plane.png").unlink(missing_ok=True)  # of another comparison
         if in_plane:
             draw(in_plane, output / "plane.png")
-    print(f"\n{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
+    say("", f"{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
 
 
 def short_names(runs: Sequence[Path]) -> dict[Path, str]:
     """Return each run's path without the part that all have in common; for a single run the last two folders."""
     places = {run: run.resolve() for run in runs}
     shared = Path(commonpath([place.parent for place in places.values()])) if len(runs) > 1 else next(iter(places.values())).parent.parent
-    return {run: printable(str(place.relative_to(shared))) for run, place in places.items()}
+    return {run: visible(str(place.relative_to(shared))) for run, place in places.items()}
 
 
 def how_to_judge(run: Path) -> str:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan_pl.core.console import configuration_folder, describe_groups, describe_keys, one_message, suggest
+from medgan_pl.core.console import configuration_folder, describe_groups, describe_keys, one_message, say, show_visibly, suggest
 from medgan_pl.core.untrusted import MAX_NODES, require, walk
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def enter(verb: str, task: Task, *, config: str | None = None, prepare: Callable
     - `prepare`: converts the typed arguments to those that Hydra reads.
     """
     config = config or verb
+    show_visibly()
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(manual(verb, config))
         return
@@ -78,7 +79,7 @@ def launch(task: Callable[["DictConfig"], Any], name: str) -> None:
     except SystemExit:
         own = [argument for argument in sys.argv[1:] if not argument.startswith(("hydra.", "hydra/"))]
         for hint in [*suggest(own, folder), *unquoted(own, several=bool({"-m", "--multirun"} & set(sys.argv)))]:
-            print(f"hint: {hint}", file=sys.stderr)
+            say(f"hint: {hint}", error=True)
         raise
 
 

@@ -6,10 +6,13 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from medgan_pl.core.visible import block, message
 
 log = logging.getLogger("medgan_pl")
 
@@ -21,6 +24,33 @@ class ConsoleHandler(logging.Handler):
         from rich import get_console
 
         get_console().print(self.format(record), soft_wrap=True, markup=False, highlight=False)
+
+
+class VisibleFormatter(logging.Formatter):
+    """A formatter of log lines in which nothing acts on a terminal, and no name begins a line of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging names it)
+        record.message = message(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return block(super().formatException(ei))
+
+
+def show_visibly() -> None:
+    """Make warnings of libraries, and log lines of a command without a log of its own, go through `visible.message` as well."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(VisibleFormatter())
+    warnings.formatwarning = warning_line
+
+
+def warning_line(text: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    return f"{message(f'{filename}:{lineno}: {category.__name__}: {text}')}\n"
+
+
+def say(*texts: str, error: bool = False) -> None:
+    """Print each text, on a line of its own, to the screen; with `error` to the stream of errors. See `visible.message`."""
+    print(*map(message, texts), sep="\n", file=sys.stderr if error else sys.stdout)
 
 
 def configuration_folder() -> Path:
@@ -132,15 +162,15 @@ def one_message(trace: Path | None) -> Iterator[None]:
         if os.environ.get("MEDGAN_TRACEBACK") == "1":
             raise
         cause = root_cause(error)
-        where = f"\nwhere: {error.full_key}" if getattr(error, "full_key", "") else ""
         hint = f"; the traceback is in {trace}" if trace else "; MEDGAN_TRACEBACK=1 shows the traceback"
         expected = isinstance(cause, (ValueError, TypeError, OSError, FloatingPointError, KeyError, ImportError))
         kind = "" if expected and str(cause) else f"{type(cause).__name__}: "
         sys.stdout.flush()
-        print(f"error: {kind}{cause}{where}{'' if expected else hint}", file=sys.stderr)
+        said = [f"error: {kind}{cause}", *([f"where: {error.full_key}"] if getattr(error, "full_key", "") else [])]
+        say(*said[:-1], f"{said[-1]}{'' if expected else hint}", error=True)
         if trace:
             with trace.open("a", encoding="utf-8") as file:
-                file.write(traceback.format_exc())
+                file.write(block(traceback.format_exc()))
         raise SystemExit(1) from None
 
 

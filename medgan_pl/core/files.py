@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medgan_pl.core.visible import visible
+
 MAX_TABLE = 2**28  # bytes of a metrics.csv: some 500,000 rows
 
 
@@ -27,7 +29,7 @@ def read_table(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
             raise ValueError(f"it has more than {MAX_TABLE} bytes")
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
-            names = next(reader, [])
+            names = [visible(name) for name in next(reader, [])]
             place = names.index("images") if names else 0
             for row in reader:
                 line = reader.line_num

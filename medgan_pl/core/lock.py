@@ -4,11 +4,12 @@ import fcntl
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+
+from medgan_pl.core.console import say
 
 NAME = ".lock"
 OTHER_OUTPUT = "wait until it ends, or choose another output=DIR"
@@ -50,9 +51,7 @@ def claim(folder: Path, advice: str, name: str = NAME) -> bool:
             what = folder if name == NAME else folder / name[1:].removesuffix(".lock")
             raise FileExistsError(f"{what} must have one writer at a time, and {holder} writes to it; {advice}") from None
         except OSError as error:
-            print(
-                f"WARNING: {folder} cannot be locked ({error.strerror}); nothing keeps another process from writing to it", file=sys.stderr
-            )
+            say(f"WARNING: {folder} cannot be locked ({error.strerror}); nothing keeps another process from writing to it", error=True)
         if same_file(descriptor, path):
             break
         os.close(descriptor)  # the one before removed it while this one waited

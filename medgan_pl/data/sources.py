@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medgan_pl.core.files import read_json, write_json
+from medgan_pl.core.visible import visible
 from medgan_pl.data.files.containers import located, people_in
 from medgan_pl.data.files.decathlon import is_decathlon
 from medgan_pl.data.files.digests import content_digests, state
@@ -98,7 +99,7 @@ class FileSource:
                 f"`model.covariates` must be columns of a CSV (data.root=films.csv), or facts of DICOM headers ({', '.join(PATIENT)}); "
                 f"got {', '.join(strange)}"
             )
-        chosen = None if files is None else lambda name: compiled("files", files).search(name) is not None
+        chosen = None if files is None else lambda name: compiled("files", files).search(visible(name)) is not None
         self.chosen = files is not None or not root.is_dir() or is_decathlon(root / "dataset.json")
         self.listing = list_files(root, Wanted(modality.takes, modality.kinds, classes, self.covariates, chosen))
         items = picked(self.listing.items, files)

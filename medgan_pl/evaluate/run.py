@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.console import say
 from medgan_pl.core.counts import whole_number
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.settings import for_judgement
+from medgan_pl.core.visible import visible, within
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,6 +40,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
     from rich import get_console
+    from rich.markup import escape
 
     from medgan_pl.data.scale import scale_of
     from medgan_pl.evaluate.judge import Judge, Options
@@ -48,7 +51,10 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
     device = chosen_device(config.device)
     console = get_console()
     with console.status("starting") as status:
-        announce = status.update if console.is_terminal else console.print
+
+        def announce(text: str) -> None:
+            (status.update if console.is_terminal else console.print)(escape(visible(text)))
+
         target = open_target(config, overrides, device, announce)
         drawn = curves(target)
         options = Options(
@@ -69,7 +75,7 @@ def evaluate(config: "DictConfig", overrides: list[str]) -> dict[str, Any]:
                 discriminator=target.discriminator,
                 announce=announce,
             ).judge()
-            judgement = judgement_of(target, found, for_judgement(OmegaConf.to_container(config, resolve=True))).plain()
+            judgement = within(judgement_of(target, found, for_judgement(OmegaConf.to_container(config, resolve=True))).plain())
             announce("writing the report")
             write_report(output, judgement, pictures_of(target, found), drawn)
     log_to_wandb(target, judgement, output, str(config.wandb))
@@ -205,4 +211,4 @@ def show(judgement: dict[str, Any], output: Path) -> None:
             interval = f"{ends['low']:.3g} to {ends['high']:.3g}"
             table.add_row(row["name"], f"{ends['value']:.3g}", interval, f"{floor['value']:.3g}" if floor else "")
     console.print(table)
-    console.print(f"report.html, metrics.json and model_card.md are in {output}", soft_wrap=True, markup=False, highlight=False)
+    say(f"report.html, metrics.json and model_card.md are in {output}")

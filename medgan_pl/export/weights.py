@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.console import say
 from medgan_pl.core.files import atomically
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.safe_load import fingerprint
@@ -23,7 +24,7 @@ def run(config: "DictConfig") -> None:
     checkpoint = Path(str(config.checkpoint))
     output = checkpoint.with_suffix(".safetensors") if config.output is None else Path(str(config.output))
     export(checkpoint, output, whole=bool(config.whole))
-    print(f"{'all' if config.whole else 'the EMA generator'} of {checkpoint}, {output.stat().st_size:,} bytes, is in {output}")
+    say(f"{'all' if config.whole else 'the EMA generator'} of {checkpoint}, {output.stat().st_size:,} bytes, is in {output}")
 
 
 def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:

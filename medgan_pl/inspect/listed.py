@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgan_pl.core.visible import cell, path_cell
 from medgan_pl.data.files.layouts import companion_files
 from medgan_pl.data.files.records import Record, is_dicom
 
@@ -30,16 +31,18 @@ def write_table(data: "ImageDataModule", path: Path) -> bool:
     for record in data.table:
         left_out = "" if record.name in kept or not kept else "a duplicate, or left out by data.max_train"
         why = data.unusable.get(record.name) or masks.get(record.name) or left_out
-        row = {"label": record.label or "", "patient": record.patient, "use": UNUSED if why else USED, "why": why}
+        row = {"label": cell(record.label or ""), "patient": record.patient, "use": UNUSED if why else USED, "why": cell(why)}
         row |= {"split": kept[record.name].split if record.name in kept else ""}
-        row |= {key: str(found[record.name]) for key, found in companions.items()}
-        rows += [{"image": str(image)} | row for image in images_of(record, data)]
+        row |= {key: path_cell(str(found[record.name])) for key, found in companions.items()}
+        rows += [{"image": path_cell(str(image))} | row for image in images_of(record, data)]
     taken = {file for record in data.table for file in record.paths}
     elsewhere = "passed over: see report.txt"
     whys = {name: f"passed over: {why}" for name, why in data.source.passed.items()} | data.unusable
     left = [item for item in data.source.files if item.paths[0] not in taken]
-    rows += [{"image": str(item.paths[0].absolute()), "use": UNUSED, "why": whys.get(item.name, elsewhere)} for item in left]
-    rows += [{"image": str(mask.absolute()), "use": UNUSED, "why": "a mask by its name"} for mask in data.source.listing.masks]
+    rows += [
+        {"image": path_cell(str(item.paths[0].absolute())), "use": UNUSED, "why": cell(whys.get(item.name, elsewhere))} for item in left
+    ]
+    rows += [{"image": path_cell(str(mask.absolute())), "use": UNUSED, "why": "a mask by its name"} for mask in data.source.listing.masks]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["image", "label", "patient", "split", "use", *companions, "why"], restval="")
         writer.writeheader()

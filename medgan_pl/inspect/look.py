@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
+from medgan_pl.core.console import say
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
+from medgan_pl.core.visible import visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,7 +33,7 @@ def inspect(config: "DictConfig") -> bool:
     data: ImageDataModule = instantiate(config.data, _convert_="all")
     if config.descriptions:
         for description, count in data.source.descriptions().most_common():
-            print(f"series description {description!r}: {count} (on this screen only)")
+            say(f"series description {description!r}: {count} (on this screen only)")
     unfit = None
     try:
         data.read()
@@ -45,7 +47,7 @@ def inspect(config: "DictConfig") -> bool:
     lines += [*pair_lines(data), *table_lines(scans), *(f"unusable  {name}: {why}" for name, why in data.unusable.items())]
     odd = sum(bool(scan["odd"]) for scan in scans)
     lines.append(f"UNFIT: {unfit}" if unfit else "fit to train on" + (f"; {odd} of {len(scans)} scans are odd, see above" if odd else ""))
-    text = "\n".join(lines) + "\n"
+    text = "".join(f"{visible(line)}\n" for line in lines)
     print(text, end="")
     with only_writer(output, OTHER_OUTPUT):
         (output / "report.txt").write_text(text, encoding="utf-8")
@@ -56,7 +58,7 @@ def inspect(config: "DictConfig") -> bool:
             draw_histogram(list(data.cache.entries.values()), output / "histogram.png")
             contact_sheet(data, output / "contact_sheet.png")
         write_table(data, output / "dataset.csv")
-    print(f"{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
+    say(f"{', '.join(sorted(path.name for path in output.iterdir() if path.is_file()))} are in {output}")
     return unfit is None
 
 

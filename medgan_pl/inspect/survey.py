@@ -89,6 +89,6 @@ def draw_contact_sheet(records: Sequence[Record], images: Sequence[Tensor], path
     for place, (record, image) in enumerate(zip(records, images, strict=True), 1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(image.numpy(), cmap="gray", vmin=-1, vmax=1)
-        axes.set_title(record.name if len(record.name) <= 26 else "…" + record.name[-25:], fontsize=6)
+        axes.set_title(record.name if len(record.name) <= 26 else "…" + record.name[-25:], fontsize=6, parse_math=False)
         axes.axis("off")
     figure.savefig(path, dpi=100)

@@ -13,6 +13,7 @@ import torch
 
 from medgan_pl.core.safe_load import Stored, read_checkpoint, read_shared
 from medgan_pl.core.untrusted import MAX_LETTERS, MAX_UNITS, MAX_VALUES, is_table, require, shown, walk
+from medgan_pl.core.visible import visible, within
 from medgan_pl.data.files.covariates import Covariates, check_covariates
 from medgan_pl.data.intensity import Inverse
 
@@ -88,15 +89,18 @@ class RunState:
     def from_plain(cls, content: Any) -> "RunState":
         """Return the state in plain containers, which may come out of any file. Errors as `validate`."""
         validate(content)
-        inverses = {name: Inverse.from_plain(each) for name, each in content.get("inverses", {}).items()}
+        inverses = {visible(name): Inverse.from_plain(each) for name, each in content.get("inverses", {}).items()}
+        pipelines = content.get("pipelines")
         progress = {each.name: content[each.name] for each in fields(Progress) if each.name in content}
         return cls(
-            **{key: content[key] for key in ("config", "classes", "images")},
+            **{key: content[key] for key in ("config", "images")},
+            classes=within(content["classes"]),
             inverse=Inverse.from_plain(content["inverse"]),
             inverses=inverses,
             covariates=Covariates.from_plain(content.get("covariates", [])),
             progress=Progress(**progress) if "turns" in content else None,
-            **{key: content.get(key) for key in ("pipelines", "checkpoint_sha256")},
+            pipelines=pipelines and {visible(name): each for name, each in pipelines.items()},
+            checkpoint_sha256=content.get("checkpoint_sha256"),
         )
 
 

@@ -1,11 +1,11 @@
 """Draw images from a checkpoint: `python -m medgan_pl.sample checkpoint=outputs/…/checkpoints/best.ckpt n=64`."""
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import chosen_device, quiet_libraries
+from medgan_pl.core.console import say
 from medgan_pl.core.counts import whole_number
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.settings import for_sidecars
@@ -39,7 +39,7 @@ def sample(config: "DictConfig") -> None:
     output = Path(str(config.output)) if config.output is not None else (run if (run / "config.yaml").is_file() else Path()) / "generated"
     with only_writer(output, OTHER_OUTPUT):
         draw(module, config, formats, output)
-    print(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
+    say(f"{config.n} images as {', '.join(formats)} and grid.png are in {output}")
 
 
 def draw(module: "AdversarialModule", config: "DictConfig", formats: list[str], output: Path) -> None:
@@ -179,9 +179,9 @@ def wanted_covariates(module: "AdversarialModule", given: "DictConfig", seed: in
     for place, value in asked.items():
         column = module.covariates.columns[place]
         if column.outside(value):
-            print(
+            say(
                 f"WARNING: covariates.{column.name}={value:g} lies outside {column.low:.4g} to {column.high:.4g}, where 98 % or more of "
                 "the training images lie; images drawn there are an extrapolation",
-                file=sys.stderr,
+                error=True,
             )
     return module.covariates.for_images(seed, range(n), asked)

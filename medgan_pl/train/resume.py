@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgan_pl.core.console import say
 from medgan_pl.core.credentials import check_secrets
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def continued(arguments: list[str]) -> list[str]:
     from medgan_pl.train.recorded import recorded
 
     own = recorded(run, new)
-    print(f"with the settings of {run}: {' '.join(own) or 'the defaults'}")
+    say(f"with the settings of {run}: {' '.join(own) or 'the defaults'}")
     return [*own, *new, f"hydra.run.dir='{run}'", f"resume.path='{path}'"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.command import OTHER_RANK, quiet_libraries
-from medgan_pl.core.console import log, one_message
+from medgan_pl.core.console import VisibleFormatter, log, one_message
 from medgan_pl.core.credentials import check_secrets
 from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_learnt, check_same_place, check_same_run, check_settings
@@ -52,7 +52,9 @@ def follow(run_dir: Path) -> None:
     """Run another rank of the run in `run_dir`, with the configuration that rank 0 has written there."""
     from omegaconf import OmegaConf
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    screen = logging.StreamHandler()
+    screen.setFormatter(VisibleFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[screen])
     try:
         train(OmegaConf.load(run_dir / "config.yaml"))
     except SystemExit:

@@ -7,6 +7,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from medgan_pl.core.table import Table, log_failures
+from medgan_pl.core.visible import visible
 
 SPEED = "images_per_second"
 
@@ -36,7 +37,7 @@ class MetricsTable(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         table, speed = self.tables
-        table.add({key: value for key, value in metrics.items() if key != SPEED})
+        table.add({visible(key): value for key, value in metrics.items() if key != SPEED})
         if SPEED in metrics:
             speed.add({"images": metrics["images"], SPEED: metrics[SPEED]})
 

@@ -11,7 +11,8 @@ from judged_runs import fd, lay, report, with_plane
 
 from medgan_pl.compare.evaluated import find, read
 from medgan_pl.compare.run import split_arguments
-from medgan_pl.compare.tables import csv_cell, markdown, printable
+from medgan_pl.compare.tables import markdown
+from medgan_pl.core.visible import cell, visible
 from medgan_pl.metrics.result import Result
 
 
@@ -164,11 +165,11 @@ def test_texts_out_of_files_cannot_speak_for_others(here) -> None:
     code, said = here("compare", "runs")
     assert code == 0, said
     assert "\x1b" not in said
-    assert "not ranked  b: fd_random is not defined: no second line ?[0m" in said
+    assert "not ranked  b: fd_random is not defined: no\\nsecond line \\x1b[0m" in said
     head, _, *table = (line for line in Path("comparison/comparison.md").read_text().splitlines() if line.startswith("|"))
     assert {len(line.replace(r"\|", "").split("|")) for line in [head, *table]} == {8}
     with Path("comparison/comparison.csv").open(newline="") as file:
         assert [r["run"] for r in csv.DictReader(file)] == ["'=1+1|<b>", "c", "b"]
     assert markdown("a|[x](y)<b>") == r"a\|\[x\](y)\<b\>"
-    assert printable("a\x00b\nc") == "a?b c"
-    assert (csv_cell("-1.5"), csv_cell("-x"), csv_cell("=x"), csv_cell("x=")) == ("-1.5", "'-x", "'=x", "x=")
+    assert visible("a\x00b\nc") == r"a\x00b\nc"
+    assert (cell("-1.5"), cell("-x"), cell("=x"), cell("x=")) == ("-1.5", "'-x", "'=x", "x=")

@@ -11,6 +11,7 @@ import numpy as np
 
 from medgan_pl.core.files import sha256, write_whole
 from medgan_pl.core.version import __version__
+from medgan_pl.core.visible import as_json
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def write_sidecar(path: Path, provenance: Provenance, facts: Facts) -> Path:
 def write_beside(path: Path, content: dict[str, Any]) -> Path:
     """Write `<name>.json`, completely or not at all. Raise TypeError if JSON cannot hold `content`."""
     sidecar = path.with_name(path.name + ".json")
-    write_whole(sidecar, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(sidecar, (as_json(content) + "\n").encode())
     return sidecar
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medgan_pl.core.visible import visible
 from medgan_pl.data.files.covariates import MISSING, PERCENT, Covariate, Covariates, as_number, rounded
 from medgan_pl.data.files.records import Record
 
@@ -40,7 +41,7 @@ def parsed(name: str, texts: Sequence[str], owners: Sequence[str], training: np.
     Raise ValueError for a column that is empty or constant in training, for text of more than two values, for values that differ only in
     case, and for a value of another kind outside training. No message shows a value, as it is a patient's.
     """
-    texts = [text.strip() for text in texts]
+    texts = [visible(text.strip()) for text in texts]
     known = [row for row, text in enumerate(texts) if text.casefold() not in MISSING]
     learned = [row for row in known if training[row]]
     words = [row for row in learned if as_number(texts[row]) is None]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medgan_pl.core.visible import restored, uncelled
 from medgan_pl.data.files.folders import walk
 from medgan_pl.data.files.listing import COMPANION_KEYS, SPLIT_NAMES, Listing, Wanted, below_images
 from medgan_pl.data.files.records import Item
@@ -39,7 +40,7 @@ def read_csv(root: Path, wanted: Wanted) -> Listing | None:
         absent += [] if listed else [row["image"]]
         items += listed
         for key, named in companions.items():
-            named.update({item.name: root.parent / row[key] for item in listed if row.get(key)})
+            named.update({item.name: place(root.parent, row[key]) for item in listed if row.get(key)})
     if absent:
         raise FileNotFoundError(f"{root} lists {len(absent)} images that do not exist: {', '.join(absent[:20])}")
     places = Counter(os.path.relpath(item.paths[0], root.parent) for item in items)  # ./a is a, and a folder may hold a listed file
@@ -115,12 +116,18 @@ def check_rows(table: Path, rows: list[Row]) -> None:
         )
 
 
+def place(folder: Path, cell: str) -> Path:
+    """Return the path that a cell names, from `folder`; where there is none, the one whose name `inspect` wrote with escapes."""
+    path = folder / cell
+    return path if os.path.lexists(path) else folder / restored(cell)
+
+
 def items_of(row: Row, folder: Path, wanted: Wanted) -> list[Item]:
     """Return the images of a row: its file, or those of its folder; empty where there are none."""
-    path = folder / row["image"]
+    path = place(folder, row["image"])
     files = [path] if path.is_file() else [p for p in walk(path)[0] if wanted.takes(p)] if path.is_dir() else []
     split = SPLIT_NAMES.get(row.get("split", "").lower())
     covariates = tuple(row.get(column, "") for column in wanted.covariates)
     names = [row["image"] if file == path else f"{row['image']}/{file.relative_to(path)}" for file in files]
-    label, patient = row.get("label") or None, row.get("patient") or None
+    label, patient = uncelled(row.get("label", "")) or None, row.get("patient") or None
     return [Item(name, (file,), label, split, patient, covariates=covariates) for name, file in zip(names, files, strict=True)]

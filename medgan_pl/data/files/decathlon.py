@@ -4,6 +4,7 @@ import json
 from pathlib import Path, PurePath
 from typing import Any
 
+from medgan_pl.core.visible import visible
 from medgan_pl.data.files.listing import COMPANION_KEYS, Listing, Wanted
 from medgan_pl.data.files.records import Item
 
@@ -45,5 +46,5 @@ def read_decathlon(root: Path, wanted: Wanted) -> Listing | None:
 
 def labels_of(folder: Path, listed: dict[str, Any]) -> dict[str, Path]:
     """Return the label file of each training image, by the image's name. Label files outside `folder` are left out."""
-    labels = {PurePath(entry["image"]).as_posix(): folder / entry["label"] for entry in listed["training"] if "label" in entry}
+    labels = {visible(PurePath(entry["image"]).as_posix()): folder / entry["label"] for entry in listed["training"] if "label" in entry}
     return {name: path for name, path in labels.items() if path.resolve().is_relative_to(folder.resolve())}

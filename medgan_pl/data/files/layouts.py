@@ -1,5 +1,6 @@
 """The layouts that data.root may have. A new layout is one function: give it a place in LAYOUTS."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -20,8 +21,13 @@ LAYOUTS: tuple[Callable[[Path, Wanted], Listing | None], ...] = (read_csv, read_
 
 
 def list_files(root: Path, wanted: Wanted) -> Listing:
-    """Return the images of `root`, whichever layout it has. Errors as those of the layout's function."""
-    return next(listing for layout in LAYOUTS if (listing := layout(root, wanted)) is not None)
+    """Return the images of `root`, whichever layout it has. Errors as those of the layout's function, and ValueError for two images whose
+    names are one when they are shown (`core.visible`): what belongs to one would be given to the other."""
+    listing = next(listing for layout in LAYOUTS if (listing := layout(root, wanted)) is not None)
+    twice = [name for name, count in Counter(item.name for item in listing.items).items() if count > 1]
+    if twice:
+        raise ValueError(f"images must have names that differ when they are shown, got several called {twice[0]}; rename all but one")
+    return listing
 
 
 def companion_name(name: str) -> str:

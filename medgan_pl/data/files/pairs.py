@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 
+from medgan_pl.core.visible import visible
 from medgan_pl.data.files.listing import below_images
 from medgan_pl.data.files.mask_names import is_mask_name
 from medgan_pl.data.files.names import stem
@@ -45,11 +46,11 @@ def equal(some: Sequence[Path], others: Sequence[Path]) -> bool:
 
 
 def masks_of(images: Sequence[Path], masks: Sequence[Path], root: Path) -> dict[str, Path]:
-    """Return by the name of each image, a path below `root`, its mask: of the same nnU-Net case, if there is one of it."""
+    """Return by the name of each image, its path below `root` made visible, its mask: of the same nnU-Net case, if there is one of it."""
     cases: dict[str, list[Path]] = defaultdict(list)
     for mask in masks:
         cases[case(mask.as_posix())].append(root / mask)
-    return {image.as_posix(): cases[name][0] for image in images if len(cases[name := case(image.as_posix())]) == 1}
+    return {visible(image.as_posix()): cases[name][0] for image in images if len(cases[name := case(image.as_posix())]) == 1}
 
 
 def check_apart(key: str, records: Sequence[Record], found: Sequence[Sequence[Path]]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from medgan_pl.core.visible import visible
 from medgan_pl.data.files.headless import begins_as_dicom
 from medgan_pl.data.files.names import DICOMS, HEADED, OTHERS, PICTURES, bare
 from medgan_pl.data.files.people import person
@@ -33,6 +34,12 @@ class Item:
     covariates: tuple[str, ...] = field(default=(), repr=False)  # must not either
     part: int | None = None
     parent: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the name and the class visible: both are names for people, and keys of what belongs to them. The paths stay."""
+        object.__setattr__(self, "name", visible(self.name))
+        if self.label is not None:
+            object.__setattr__(self, "label", visible(self.label).strip())
 
     def of(self, identity: str | None) -> "Item":
         """Return this item with that identity, unless it already has one."""

@@ -3,9 +3,10 @@
 from html import escape
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined
 from markupsafe import Markup
 
+from medgan_pl.core.visible import block, visible
 from medgan_pl.evaluate.report import digits, judgement, text
 from medgan_pl.metrics.catalogue import GROUPS
 
@@ -16,8 +17,13 @@ def markdown(value: Any) -> Markup:
     """Return a value as one line of Markdown that can neither mark up text nor break a table."""
     if isinstance(value, Markup):  # the result of a macro
         return value
-    one_line = " ".join(escape(str(value), quote=False).split())
+    one_line = visible(" ".join(escape(str(value), quote=False).split()))
     return Markup("".join(f"\\{sign}" if sign in SPECIAL else sign for sign in one_line))
+
+
+def shown(value: Any) -> Any:
+    """Return a value of the page with all but its line breaks made visible; `pretty` writes text of several lines."""
+    return value if isinstance(value, Markup | Undefined) else block(str(value))
 
 
 def render(template: str, **context: Any) -> str:
@@ -44,5 +50,5 @@ FILTERS = (
     *(digits.number, digits.number_like, digits.spelled, judgement.entry),
     *(text.described, text.file_name, text.image_size, text.minute, text.pretty, text.recorded, text.short_name),
 )
-HTML = _environment()
+HTML = _environment(finalize=shown)
 MARKDOWN = _environment(finalize=markdown)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Undefined
 
+from medgan_pl.core.visible import visible
 from medgan_pl.evaluate.report.digits import number, spelled
 from medgan_pl.evaluate.report.judgement import Row
 
@@ -60,13 +61,13 @@ def described(row: Row) -> str:
 def pretty(value: Any, indent: int = 0) -> str:
     """Return plain containers as indented lines, similar to YAML. The result is for reading and is not parsed again."""
     if isinstance(value, Mapping) and value:
-        inner = {key: pretty(part, indent + 1) for key, part in value.items()}
+        inner = {visible(str(key)): pretty(part, indent + 1) for key, part in value.items()}
         lines = [f"{key}:{text}" if text.startswith("\n") else f"{key}: {text}" for key, text in inner.items()]
     elif isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, list, tuple)) for part in value):
         lines = [f"- {pretty(part, indent + 1).lstrip()}" for part in value]
     elif isinstance(value, (list, tuple)):
         return f"[{', '.join(map(pretty, value))}]"
     else:
-        return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+        return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else visible(str(value))
     text = "".join(f"\n{'  ' * indent}{line}" for line in lines)
     return text if indent else text.lstrip()

@@ -1,10 +1,10 @@
 """The folder of a report: report.html, metrics.json and model_card.md."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from medgan_pl.core.files import write_whole
+from medgan_pl.core.visible import as_json as as_text
 from medgan_pl.evaluate.report.card import card
 from medgan_pl.evaluate.report.charts import Curve
 from medgan_pl.evaluate.report.judgement import Judgement
@@ -34,5 +34,5 @@ def write_report(folder: Path, judgement: Judgement, pictures: Pictures, curves:
 
 
 def as_json(judgement: Judgement) -> bytes:
-    """Return strict JSON, without NaN. Bytes of a file name that are not UTF-8 stay as escapes."""
-    return (json.dumps(judgement, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
+    """Return strict JSON, without NaN. Characters without a shape, such as bytes that are not UTF-8, are escapes of JSON."""
+    return (as_text(judgement) + "\n").encode()

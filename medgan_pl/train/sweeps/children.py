@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +16,9 @@ from hydra.core.utils import env_override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from medgan_pl.core.console import log, one_message, root_cause
+from medgan_pl.core.console import log, one_message, root_cause, say
 from medgan_pl.core.files import read_table, write_whole
+from medgan_pl.core.visible import cell
 from medgan_pl.train.sweeps.folders import check_inside, job_of, keep_inside, register, runs_in
 from medgan_pl.train.sweeps.tpe import TPE, Tpe
 
@@ -81,9 +81,8 @@ def tabulate(sweep: Path) -> list[dict[str, Any]]:
         rows.append(row | {"images": images, "minutes": minutes, "error": result["error"]})
     if rows:
         table = io.StringIO()
-        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerows([cell(str(value)) for value in row] for row in ([*rows[0]], *(row.values() for row in rows)))
         write_whole(sweep / "sweep.csv", table.getvalue().encode())
     if keys and any(row["best"] for row in rows):
         write_whole(sweep / "sweep.png", draw(rows, keys))
@@ -171,11 +170,11 @@ class SweepTable(Callback):
         for group in ("sweeper", "launcher"):
             if config.hydra[group]._target_ not in plugins:
                 option = config.hydra.runtime.choices[f"hydra/{group}"]
-                print(f"error: hydra/{group}={option} needs an extra: pip install 'medgan_pl[sweeps]'", file=sys.stderr)
+                say(f"error: hydra/{group}={option} needs an extra: pip install 'medgan_pl[sweeps]'", error=True)
                 raise SystemExit(1)
         keep_inside(config)
         if config.hydra.launcher._target_.endswith(".SlurmLauncher") and not shutil.which("srun"):
-            print("error: hydra/launcher=slurm needs SLURM, and there is no srun here; use hydra/launcher=processes", file=sys.stderr)
+            say("error: hydra/launcher=slurm needs SLURM, and there is no srun here; use hydra/launcher=processes", error=True)
             raise SystemExit(1)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -188,7 +187,7 @@ class SweepTable(Callback):
         failed = [row["job"] for row in rows if row["status"] == "failed"]
         done = sorted((float(row["best"]), row["job"]) for row in rows if row["best"])
         if done:
-            print(f"best of {len(done)} finished: {done[0][0]:.6g}, job {done[0][1]}; the table is {table}")
+            say(f"best of {len(done)} finished: {done[0][0]:.6g}, job {done[0][1]}; the table is {table}")
         if failed:
-            print(f"error: {len(failed)} of {len(rows)} failed: job {', '.join(failed)}; see {table} for the reasons", file=sys.stderr)
+            say(f"error: {len(failed)} of {len(rows)} failed: job {', '.join(failed)}; see {table} for the reasons", error=True)
             raise SystemExit(1)

@@ -80,5 +80,5 @@ def test_names_that_are_not_utf8_do_not_stop_it(tmp_path: Path) -> None:
     judgement["results"] = [row for row in judgement["results"] if row["label"]]
     write_report(tmp_path, judgement, FEW, {})
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["data"]["classes"][0] == odd
-    assert "NORM?L" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "NORM?L" in (tmp_path / "model_card.md").read_text(encoding="utf-8")
+    assert r"NORM\udcc4L" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert r"NORM\\udcc4L" in (tmp_path / "model_card.md").read_text(encoding="utf-8")
