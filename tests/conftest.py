@@ -3,8 +3,12 @@
 import atexit
 import gc
 import os
+from pathlib import Path
 
 import pytest
+
+# Each process that a test starts runs the code beside the tests too, and not a copy that is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH"))))
 
 
 def pytest_configure(config: pytest.Config) -> None:

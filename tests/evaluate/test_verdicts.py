@@ -55,3 +55,23 @@ def test_nothing_measured_is_unknown_with_the_reason():
     assert "train=DIR" in found["privacy"]["text"]
     assert "paired" not in found
     assert "paired" in verdicts([Result("mae", estimate=near(3.0))], "")
+
+
+@pytest.mark.parametrize(
+    ("value", "mark"),
+    [(0.24, "good"), (0.25, "good"), (0.26, "doubtful"), (0.79, "doubtful"), (0.81, "bad")],
+)
+def test_the_upper_end_of_the_floor_and_the_nearer_ladder_decide(value, mark):
+    """The floor reaches to 0.25, beyond the first levels; the last level of the nearer ladder is 0.8."""
+    ladder = {"blur 0.5": 0.1, "blur 1": 0.4, "blur 2": 0.8, "noise 0.05": 0.3, "noise 0.1": 1.0, "noise 0.2": 3.0}
+    row = Result("fd", "random", estimate=near(value), floor=near(0.2, 0.05), ladder=ladder)
+    assert verdicts([row], "")["fidelity"]["mark"] == mark
+
+
+@pytest.mark.parametrize(("value", "mark"), [(0.2, "good"), (0.35, "doubtful"), (50.0, "doubtful")])
+def test_without_a_ladder_nothing_is_bad(value, mark):
+    assert verdicts([Result("fd", "random", estimate=near(value), floor=near(0.2, 0.05))], "")["fidelity"]["mark"] == mark
+
+
+def test_a_distance_without_a_floor_is_not_judged():
+    assert verdicts([Result("fd", "random", estimate=near(0.1), ladder=LADDER)], "")["fidelity"]["mark"] == "unknown"

@@ -93,6 +93,14 @@ def test_hausdorff_by_hand():
     assert hausdorff_95(fakes, reals, spacing_mm=(2.0, 0.5)).tolist() == pytest.approx([2.5, 0, 13, 0], abs=1e-5)
 
 
+def test_hausdorff_is_the_95th_percentile_and_no_other():
+    """A diagonal from the foot of a column has 21 voxels, 0, 1, … 20 from it: the 95th percentile is 19, the 96th 19.2."""
+    column, diagonal = torch.zeros(1, 1, 24, 24), torch.zeros(1, 1, 24, 24)
+    column[:, :, :21, 1] = 1
+    diagonal[:, :, torch.arange(21), 1 + torch.arange(21)] = 1
+    assert hausdorff_95(diagonal, column).item() == hausdorff_95(column, diagonal).item() == pytest.approx(19, abs=1e-5)
+
+
 def outline(mask):
     """The voxels of a mask with a neighbour along an axis outside it."""
     inside = np.pad(mask, 1)
