@@ -75,3 +75,32 @@ def test_without_a_ladder_nothing_is_bad(value, mark):
 
 def test_a_distance_without_a_floor_is_not_judged():
     assert verdicts([Result("fd", "random", estimate=near(0.1), ladder=LADDER)], "")["fidelity"]["mark"] == "unknown"
+
+
+@pytest.mark.parametrize(("share", "mark"), [(0.901, "good"), (0.899, "doubtful"), (0.601, "doubtful"), (0.599, "bad")])
+@pytest.mark.parametrize("key", ["coverage", "recall"])
+def test_the_thresholds_of_diversity_are_shares_of_the_floor(key, share, mark):
+    better = {"coverage": "recall", "recall": "coverage"}[key]
+    rows = [Result(key, "random", estimate=near(0.8 * share), floor=near(0.8)), Result(better, "b", estimate=near(0.9), floor=near(0.8))]
+    found = verdicts([*rows, Result(key, "zero", estimate=near(0.0), floor=near(0.0))], "")["diversity"]
+    assert found["mark"] == mark
+    assert f"{key.capitalize()} in random features" in found["text"], "the worst of all, and none without a floor above 0"
+
+
+@pytest.mark.parametrize(("gap", "mark"), [(0.019, "good"), (-0.3, "good"), (0.021, "doubtful"), (0.099, "doubtful"), (0.101, "bad")])
+@pytest.mark.parametrize("kind", ["auc", "dice"])
+def test_the_thresholds_of_use(kind, gap, mark):
+    rows = [Result(f"{kind}_real", estimate=near(0.6)), Result(f"{kind}_synthetic", estimate=near(0.6 - gap))]
+    assert verdicts(rows, "")["use"]["mark"] == mark
+
+
+def test_a_gain_is_shown_of_the_spaces_in_which_copies_were_sought():
+    rows = [
+        Result("copies", "pixels", estimate=near(0.01)),
+        Result("mia_advantage", "pixels", estimate=near(0.005)),
+        Result("mia_advantage", "discriminator", estimate=near(0.4)),
+    ]
+    text = verdicts(rows, "")["privacy"]["text"]
+    assert "near-copies in pixels 0.01 (" in text
+    assert "gain of an attacker in pixels 0.005 (" in text
+    assert "discriminator" not in text
