@@ -23,7 +23,8 @@ from medgan_pl.core.settings import for_sidecars
 from medgan_pl.data.companion import stack_companions
 from medgan_pl.data.export import Facts, Provenance
 from medgan_pl.data.export.alike import alike
-from medgan_pl.data.export.origin import digest, finite, is_done, sums_of, write_beside
+from medgan_pl.data.export.anonymous import Alias, refuse_burned_in
+from medgan_pl.data.export.origin import digest, digest_of_values, finite, is_done, sums_of, write_beside
 from medgan_pl.data.files.records import Item
 from medgan_pl.data.intensity import Levels, from_unit
 from medgan_pl.data.mask_values import inside, spelled, values_in
@@ -70,6 +71,7 @@ class Inference:
         self.windows = Windows(
             self.window, self.reading.enlarges, network.multiple, settings["overlap"], at_once, module.device, max_voxels
         )
+        self.alias = Alias() if settings["anonymize"] else None
         self.keeps_known = isinstance(module.game, Translation) and module.game.keep_known
         if self.frame.holes != (settings["holes"] is not None):
             need = "needs a folder of masks of the missing parts" if self.frame.holes else "has none to fill"
@@ -109,9 +111,10 @@ class Inference:
         if self.frame.holes and holes is None:
             raise ValueError("it has no mask of its name in `holes`")
         settings = {key: self.settings[key] for key in SETTINGS} | {"window": list(self.window), "window_voxels": self.windows.max_voxels}
-        settings["reference_sha256"] = self.reference and self.reference.sha256
+        settings["reference_sha256"] = self.reference and (self.reference.values_sha256 if self.alias else self.reference.sha256)
         content = digest([each.paths for each in (item, holes) if each is not None])
-        origin = {"checkpoint_sha256": self.provenance.checkpoint_sha256, "input_sha256": content, "settings": settings}
+        target, known_by = (target, {"input_sha256": content}) if self.alias is None else self.unnamed(item, holes)
+        origin = {"checkpoint_sha256": self.provenance.checkpoint_sha256, **known_by, "settings": settings}
         names = [target, *([target.with_name(f"{target.name}_sd")] if self.settings["uncertainty"] else [])]
         if all(is_done(name, origin) for name in names):
             return False
@@ -131,7 +134,7 @@ class Inference:
         levels, unit = self.native(scan)
         clipped = self.values_lost(scan, levels, unit)
         said = [f"{what}: {each}".replace("×", "x") for what, each in (("Resampled", loss), ("Clipped", clipped)) if each]
-        kind = alike(item, scan, layout.each_axis(self.reading.factors), origin, ". ".join(said))
+        kind = alike(item, scan, layout.each_axis(self.reading.factors), origin, ". ".join(said), self.alias)
         mean, deviation = self.made(scan, layout, scales, levels, content)
         target.parent.mkdir(parents=True, exist_ok=True)
         spacing_mm = self.made_spacing(scan, layout)
@@ -149,6 +152,18 @@ class Inference:
         self.write_sidecar(path, origin, meaning | lost | {"spacing_mm": spacing_mm})  # last: it marks the output as complete
         self.clipped |= {item.name: clipped} if clipped else {}
         return True
+
+    def unnamed(self, item: Item, holes: Item | None) -> tuple[Path, dict[str, Any]]:
+        """Return the path of an anonymous output, and what its sidecar says of the input. Print which input it is, which no file says.
+
+        Both come from the values alone: names may be those of patients, and so may what a hash of the files holds, which trying finds.
+        Raise ScanError for text in the pixels.
+        """
+        refuse_burned_in(item.paths)
+        values = digest_of_values([self.modality.read(item), *([self.reading.masks.read_mask(holes)] if holes else [])])
+        target = Path(str(self.settings["output"])).expanduser().resolve() / values[:16]
+        print(f"{item.name} -> {target.name}")
+        return target, {"anonymized": True, "input_values_sha256": values}
 
     def masks(self, items: Sequence[Item], source: Path) -> dict[str, Item]:
         """Return the masks in `holes` by the names of the scans below `source`, or none if none are needed. Raises as `masks_of`."""

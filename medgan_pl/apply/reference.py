@@ -6,17 +6,18 @@ from pathlib import Path
 from torch import Tensor
 
 from medgan_pl.apply.inputs import gather
-from medgan_pl.data.export.origin import digest
+from medgan_pl.data.export.origin import digest, digest_of_values
 from medgan_pl.data.prepare.pipelines import Pipeline
 from medgan_pl.data.readers.scan import ScanError
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A style image: `image` (1, C, *S) in [-1, 1], and `sha256` of the content of its files."""
+    """A style image: `image` (1, C, *S) in [-1, 1], and `sha256` of the content of its files, `values_sha256` of its values alone."""
 
     image: Tensor
     sha256: str
+    values_sha256: str
 
 
 def read_reference(path: Path, target: Pipeline, *, force: bool) -> Reference:
@@ -41,4 +42,4 @@ def read_reference(path: Path, target: Pipeline, *, force: bool) -> Reference:
             pipeline.check_modality(item, scan)
     except (ValueError, RuntimeError) as error:  # RuntimeError: a compression whose decoder is not installed
         raise ValueError(f"`reference` must be a usable image, got {path}: {error}") from error
-    return Reference(prepared.images[len(prepared.images) // 2][None], digest([item.paths]))
+    return Reference(prepared.images[len(prepared.images) // 2][None], digest([item.paths]), digest_of_values([scan]))

@@ -68,7 +68,7 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     for name, min_value in {"batch_size": 1, "seed": 0, "uncertainty": 2}.items():
         if settings[name] is not None:
             whole_number(name, settings[name], min_value)
-    for name in ("resample", "coarser", "force"):
+    for name in ("resample", "coarser", "force", "anonymize"):
         if not isinstance(settings[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {settings[name]}")
     if settings["coarser"] and not settings["resample"]:

@@ -126,7 +126,7 @@ COMMANDS: dict[str, Setting] = {
     "use.**": RUN,
     **dict.fromkeys(["baseline", "groups", "paired", "n", "draws", "pairs", "batch_size", "device", "wandb", "descriptions"], RUN),
     **dict.fromkeys(["label", "covariates", "truncation", "format", "whole", "score", "plane"], RUN),
-    **dict.fromkeys(["from", "to", "series", "resample", "coarser", "force", "uncertainty", "window", "overlap"], RUN),
+    **dict.fromkeys(["from", "to", "series", "resample", "coarser", "anonymize", "force", "uncertainty", "window", "overlap"], RUN),
 }
 
 TABLE = RUNS | COMMANDS

@@ -1,13 +1,15 @@
 """Write a network's result as a file of its input's kind: same orientation and geometry, same bit depth or the patient's study."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from medgan_pl.data.export.anonymous import Alias
 from medgan_pl.data.export.derived import write_derived
 from medgan_pl.data.export.nifti import write_nifti
 from medgan_pl.data.export.origin import Facts, Provenance
@@ -39,12 +41,14 @@ class Alike(Protocol):
     def spread(self, path: Path, values: np.ndarray) -> Path: ...
 
 
-def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: str = "") -> Alike:
+def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: str = "", alias: Alias | None = None) -> Alike:
     """Return the writer of results for a scan, with `factors` times as many voxels along each axis.
 
-    `settings` and `note` are those of `write_derived`. Where a volume file or a TIFF has NaN, its padding, the result has NaN, too.
+    `settings`, `note` and `alias` are those of `write_derived`. Where a volume file or a TIFF has NaN, its padding, the result has NaN,
+    too.
     """
     outside = enlarged(scan.padding, factors)
+    write = partial(write_derived, settings=settings, note=note, alias=alias)
     if scan.affine is not None:
         if item.paths[0].name.lower().endswith(VOLUMES):
             return AsNifti(frame_of(item.paths, scan.affine), factors, outside)
@@ -52,8 +56,8 @@ def alike(item: Item, scan: Scan, factors: Sequence[int], settings: dict, note: 
         near, loose = grid_or_near(headers)
         if loose and scan.loose is None:  # resampled: its slices are not those of the files
             return AsNifti(Frame.of(scan.affine, scan.affine), factors)
-        return AsSeries(Frame.of(near, scan.affine), factors, headers, settings, note, loose)
-    return AsPicture(scan, outside) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], settings, note)
+        return AsSeries(Frame.of(near, scan.affine), factors, headers, write, loose)
+    return AsPicture(scan, outside) if item.paths[0].suffix.lower() in PICTURES else AsFilm(scan, factors, item.paths[0], write)
 
 
 def enlarged(padding: np.ndarray | None, factors: Sequence[int]) -> np.ndarray | None:
@@ -91,21 +95,21 @@ class AsNifti:
 class AsSeries(AsNifti):
     """A DICOM series; labels and spreads, which do not fit its modality, as NIfTI in the geometry of the series.
 
+    `write`: `write_derived` with what is the same for all images.
     `loose`: the reason why its slices are on no even, straight grid. Each then keeps its own place, and NIfTI is refused.
     """
 
     def __init__(
-        self, frame: "Frame", factors: Sequence[int], headers: Sequence[Header], settings: dict, note: str, loose: str | None = None
+        self, frame: "Frame", factors: Sequence[int], headers: Sequence[Header], write: Callable[..., None], loose: str | None = None
     ) -> None:
         super().__init__(frame, factors)
-        self.headers, self.settings, self.note, self.loose = headers, settings, note, loose
+        self.headers, self.write, self.loose = headers, write, loose
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
         own = {axis: factor for axis, factor in zip(self.frame.order, self.factors, strict=True)}
-        write_derived(
+        self.write(
             path, self.frame.own(values), [header.path for header in self.headers], facts, provenance, modality=modality,
-            affine=self.frame.finer(self.factors), factors=[own[axis] for axis in range(3)],
-            settings=self.settings, note=self.note, moved=self.moved(),
+            affine=self.frame.finer(self.factors), factors=[own[axis] for axis in range(3)], moved=self.moved(),
         )  # fmt: skip
         return path
 
@@ -158,16 +162,13 @@ class AsPicture:
 class AsFilm(AsPicture):
     """A DICOM film as Computed Radiography; labels and spreads as pictures."""
 
-    def __init__(self, scan: Scan, factors: Sequence[int], source: Path, settings: dict, note: str) -> None:
+    def __init__(self, scan: Scan, factors: Sequence[int], source: Path, write: Callable[..., None]) -> None:
         super().__init__(scan)
-        self.factors, self.source, self.settings, self.note = factors, source, settings, note
+        self.factors, self.source, self.write = factors, source, write
 
     def image(self, path: Path, values: np.ndarray, facts: Facts, provenance: Provenance, modality: str) -> Path:
         path = path.with_name(path.name + ".dcm")
-        write_derived(
-            path, values, [self.source], facts, provenance, modality=modality, factors=(1, *self.factors), settings=self.settings,
-            note=self.note,
-        )  # fmt: skip
+        self.write(path, values, [self.source], facts, provenance, modality=modality, factors=(1, *self.factors))
         return path
 
 

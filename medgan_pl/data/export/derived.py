@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from medgan_pl.core.files import write_whole
+from medgan_pl.data.export.anonymous import Alias, anonymized
 from medgan_pl.data.export.dicom import IMAGE_TYPES, SOP_CLASSES, clean, ds, levels, sliced, uid, write_folder
 from medgan_pl.data.export.iods import TYPE_1, TYPE_2
 from medgan_pl.data.export.origin import Facts, Provenance, finite, whole_int16
@@ -31,7 +32,7 @@ LAST_SERIES = 2**31 - 1  # VR IS
 def write_derived(
     path: Path, values: np.ndarray, sources: Sequence[Path], facts: Facts, provenance: Provenance, *, modality: str,
     affine: np.ndarray | None = None, factors: Sequence[int] = (1, 1, 1), settings: dict | None = None, note: str = "",
-    moved: np.ndarray | None = None,
+    moved: np.ndarray | None = None, alias: Alias | None = None,
 ) -> None:  # fmt: skip
     """Write the result for the images in `sources`: (H, W) as one file at `path`, (D, H, W) as a folder of slices, one series.
 
@@ -41,8 +42,10 @@ def write_derived(
     - settings: plain containers; all that made these values besides `provenance`, for the UIDs: the same image has the same UIDs.
     - note: what else DerivationDescription says, such as the detail that is lost.
     - moved: (D, 3) RAS mm from the place of each slice on the even grid of `affine` to its own; None: all lie on the grid.
+    - alias: for a result without the patient (`anonymous.py`).
 
     Patient, study, frame of reference and, for the same modality, the acquisition are those of each source; series and instances are new.
+    With an `alias` patient, study and frame are replaced, and all else that may tell of the patient is removed.
     ImageType is DERIVED, ContentQualification RESEARCH. Raise ScanError for a source with a corrupt header, and as `write_dicom`.
     """
     image = finite(values)
@@ -55,6 +58,7 @@ def write_derived(
         headers = [read(source, modality) for source in sources]
         for k in range(len(stored)):
             one = header(headers[k // factors[0]], facts, provenance, modality, identity, note)
+            one = one if alias is None else anonymized(one, alias)
             one.RescaleSlope, one.RescaleIntercept = ds(slope), ds(intercept)
             one.RescaleType = "HU" if modality == "CT" else "US"
             one.PixelRepresentation = int(modality == "CT")

@@ -12,6 +12,7 @@ import numpy as np
 from medgan_pl.core.files import sha256, write_whole
 from medgan_pl.core.version import __version__
 from medgan_pl.core.visible import as_json
+from medgan_pl.data.readers.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,16 @@ def sums_of(path: Path) -> dict[str, Any]:
 def digest(groups: Sequence[Sequence[Path]]) -> str:
     """Return the SHA-256 of the content of groups of files, in order: the files of a scan, and those of its mask."""
     return hashlib.sha256(json.dumps([[sha256(path) for path in paths] for paths in groups]).encode()).hexdigest()
+
+
+def digest_of_values(scans: Sequence[Scan]) -> str:
+    """Return the SHA-256 of the values and places of scans. Unlike `digest` it depends on nothing else that stands in their files."""
+    sums = hashlib.sha256()
+    for scan in scans:
+        sums.update(json.dumps([scan.pixels.shape, scan.spacing_mm, None if scan.affine is None else scan.affine.tolist()]).encode())
+        sums.update(np.ascontiguousarray(scan.pixels).tobytes())
+        sums.update(b"" if scan.padding is None else scan.padding.tobytes())
+    return sums.hexdigest()
 
 
 def sums_in(folder: Path) -> dict[str, str]:
