@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "CHANGELOG.md", "docs/**/*.md", "benchmarks/README.md", "experiments/*/README.md")
+    for pattern in ("README.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md", "benchmarks/README.md", "experiments/*/README.md")
     for path in ROOT.glob(pattern)
 )
 MAX_LINE = 120  # characters, outside tables, code and addresses
@@ -25,6 +25,7 @@ EXPLAINED = {
     "inference": "docs/applying.md",
     "data augmentation": "docs/data.md",
     "FID": "docs/evaluation.md",
+    "not trusted": "docs/security.md",
     "EMA": "docs/training.md",
     "early stopping": "docs/training.md",
     "mixed precision": "docs/training.md",
