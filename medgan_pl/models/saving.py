@@ -1,10 +1,12 @@
 """The state of an AdversarialModule in checkpoints: saving and restoring."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from medgan_pl.data.files.covariates import Covariates
 from medgan_pl.data.intensity import Inverse
+from medgan_pl.models.resumable import check_callbacks, check_resumable
 from medgan_pl.models.state import Progress, RunState
 
 
@@ -70,12 +72,24 @@ class Saving:
         if "medgan_pl" not in checkpoint:  # the callback Checkpoints has written it already, with its best value
             checkpoint["medgan_pl"] = self.run_state().plain()
 
+    def check_states(self, content: Mapping[str, Any], state: RunState) -> None:
+        """Raise ValueError unless this module and its trainer can take back all that the content of a checkpoint should hold."""
+        config, callbacks = state.config, self._trainer.callbacks if self._trainer is not None else ()
+        written = [node.get("_target_") for node in config.get("callbacks", {}).values() if isinstance(node, dict)]
+        try:
+            check_resumable(content, state.progress, self.players, self.ownership.owned, list(config["module"]["stages"]))
+            if callbacks:
+                check_callbacks(content, callbacks, written)
+        except ValueError as error:
+            raise ValueError(f"a run cannot go on from this checkpoint: {error}; resume from another (previous.ckpt, best.ckpt)") from None
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time bounds each start, not all together
         state = RunState.from_plain(checkpoint["medgan_pl"])
         progress = state.progress
         if progress is None:
             raise ValueError("a run resumes from a checkpoint of training only; this file holds weights without the progress of a run")
+        self.check_states(checkpoint, state)
         self.take_facts(state)
         self.turns, self.turns_since = dict(progress.turns), progress.turns_since
         gone_back = self.rollbacks > progress.rollbacks
