@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, FullRange, Inverse, Percentiles, Window, ZScore, from_unit, to_unit
+from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, FullRange, Inverse, Percentiles, Window, ZScore, from_unit, seen, to_unit
 from medgan_pl.data.prepare.planes import PLANES
 from medgan_pl.data.readers.scan import Scan, ScanError
 
@@ -45,6 +45,39 @@ def test_levels_by_hand(rule, image, levels):
     assert np.allclose(rule.levels(image), levels, atol=0.2 if image.pixels.max() > 1e5 else 1e-5)
     assert rule.channels == len(levels)
     assert json.loads(json.dumps(rule.settings)) == rule.settings  # they go into the cache's key
+
+
+def test_of_a_large_scan_every_third_value_counts_without_its_padding():
+    """Three is odd, so that an image of even width gives values of all its columns."""
+    values = np.zeros((2**12, 2**12), np.uint8)
+    values[0, :20] = np.arange(20)
+    whole = Scan(values, padding=np.zeros(values.shape, bool))
+    whole.padding[0, :6] = True  # of which the values 0 and 3 would count
+    found = seen(whole, nonzero=False)
+    assert found[:3].tolist() == [6, 9, 12]
+    assert len(found) == -(-(2**24) // 3) - 2
+    small = Scan(values[:5], padding=whole.padding[:5])
+    assert seen(small, nonzero=False)[:3].tolist() == [6, 7, 8]
+
+
+def test_which_levels_follow_from_the_values():
+    rules = [Window([[0, 1]]), FullRange(), Percentiles(), ZScore()]
+    assert [rule.from_values for rule in rules] == [False, False, True, True]
+
+
+def test_the_last_value_of_the_bits_and_one_beyond():
+    assert FullRange().levels(scan([0, 255], bits=8)) == ((0.0, 255.0),)
+    for beyond in ([0, 256], [-1, 255]):
+        with pytest.raises(ScanError, match="must lie in 0 to 255"):
+            FullRange().levels(scan(beyond, bits=8))
+
+
+def test_percentiles_from_0_to_100_in_order():
+    for low, high in ((0, 100), (50, 50.5)):
+        assert Percentiles(low, high).settings == {"percentiles": [low, high], "nonzero": False}
+    for low, high in ((5, 5), (-0.1, 50), (50, 100.1), (60, 40)):
+        with pytest.raises(ValueError, match="0 <= low < high <= 100"):
+            Percentiles(low, high)
 
 
 def test_settings_tell_rules_apart():

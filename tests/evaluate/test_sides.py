@@ -51,6 +51,7 @@ def check_attack(results: dict[str, Result]) -> None:
     assert (auc.estimate.value, auc.floor.value, gain.estimate.value) == (1, 1, 0), "train and floor are both nearer than the reference"
     assert auc.estimate.low == pytest.approx(1 - reach(20)), "25 patients of train against 20 of the reference"
     assert auc.floor.low == pytest.approx(1 - reach(10)), "10 patients of the floor against 20 of the reference"
+    assert (gain.estimate.low, gain.estimate.high) == pytest.approx((-reach(20), reach(10))), "what either may lack"
 
 
 def test_the_sides_of_the_membership_attack(sets: Sets, tmp_path) -> None:

@@ -66,12 +66,15 @@ def test_images_without_patients_stand_for_themselves():
     assert 580 < len(rows.unique()) < 680  # 1 - 1/e of them
 
 
-def test_interval_of_two_sets_is_the_loops():
+@pytest.mark.parametrize("fake_patients", [None, torch.arange(12) // 3])
+def test_interval_of_two_sets_is_the_loops(fake_patients):
     fake, real, patients = normal(12, 2), normal(9, 2, seed=1), torch.arange(9) // 2
-    estimate = Resampling(40, seed=3, real_groups=patients).of_sets(lambda a, b: (a.mean(0) - b.mean(0)).norm(), fake, real)
+    estimate = Resampling(40, seed=3, fake_groups=fake_patients, real_groups=patients).of_sets(
+        lambda a, b: (a.mean(0) - b.mean(0)).norm(), fake, real
+    )
     generator, draws = torch.Generator().manual_seed(3), []
     for _ in range(40):
-        i, j = resampled(12, None, generator), resampled(9, patients, generator)
+        i, j = resampled(12, fake_patients, generator), resampled(9, patients, generator)
         draws.append((fake[i].mean(0) - real[j].mean(0)).norm().item())
     draws = torch.tensor(draws).double()
     value = (fake.mean(0) - real.mean(0)).norm().item()

@@ -88,3 +88,4 @@ def test_scores_may_come_from_a_discriminator():
     assert advantage.value == pytest.approx(0.856 - 0.5, abs=0.08)  # Φ(1.5 / √2) = 0.856
     with pytest.raises(ValueError, match="10 scores or more of each set, got 200, 200, 9"):
         membership_advantage(*logits[:2], logits[2][:9], DRAWS)
+    assert membership_advantage(*(scores[:10] for scores in logits), DRAWS).keys() == {"mia_auc", "mia_control", "mia_advantage"}

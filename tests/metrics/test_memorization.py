@@ -107,6 +107,32 @@ def test_ratio_by_hand():
         nearest_ratio(fake, torch.cat([torch.zeros(50), held_out[:9]]), DRAWS)
 
 
+def test_the_ratio_is_of_medians():
+    fake, held_out = torch.tensor([1.0] * 6 + [100.0] * 5), torch.tensor([2.0] * 6 + [1000.0] * 5)
+    assert nearest_ratio(fake, held_out, DRAWS).value == 0.5
+
+
+def test_twins_leave_with_their_patients():
+    """The interval is the one that there is without them, wherever they stand and whoever's they are."""
+    held_out, patients = torch.linspace(1, 3, 40), torch.arange(40) // 8
+    places = torch.arange(0, 40, 5)
+    mixed = torch.cat([held_out, torch.zeros(8)])[order := torch.cat([torch.arange(40), places + 0.5]).argsort()]
+    groups = torch.cat([patients, patients[places]])[order]
+    fake = torch.linspace(1, 2, 12)
+    alone, found = (nearest_ratio(fake, *each) for each in (
+        (held_out, Resampling(draws=20, real_groups=patients)), (mixed, Resampling(draws=20, real_groups=groups))
+    ))  # fmt: skip
+    assert alone == found
+
+
+def test_a_share_of_none_has_the_interval_of_the_patients_of_either_side():
+    """None of 60 images of 12 patients, in place of the fakes, is a copy: the interval is that of 12."""
+    far, held_out = torch.full((60,), 9.0), torch.linspace(1, 2, 100)
+    for groups, patients in ((None, 60), (torch.arange(60) // 5, 12)):
+        found = copies(far, held_out, Resampling(draws=20, fake_groups=groups))
+        assert (found.value, found.low, found.high) == (0, 0, pytest.approx(1 - 0.025 ** (1 / patients)))
+
+
 def test_the_threshold_by_hand():
     held_out = torch.arange(1.0, 251)[torch.randperm(250, generator=torch.Generator().manual_seed(0))]
     fake = torch.tensor([0.0, 1, 1.5, 2, 3, 3, 3, 3, 3, 3])
