@@ -108,7 +108,23 @@ def suggest(arguments: list[str], folder: Path) -> list[str]:
     for name in (name for key in keys for name in names(key) if name not in known):
         near = " or ".join(f"`{word}`" for word in difflib.get_close_matches(name, known, n=3, cutoff=0.7))
         hints[name] = f"there is no `{name}` in the configuration" + (f"; did you mean {near}?" if near else "")
-    return [*hints.values(), *misplaced(keys, folder)]
+    return [*hints.values(), *misplaced(keys, folder), *not_of_the_option(arguments, folder)]
+
+
+def not_of_the_option(arguments: list[str], folder: Path) -> list[str]:
+    """Return a hint for each key of a group whose option, typed as well, does not have it: `penalty=none penalty.weight=3`."""
+    import yaml
+
+    typed, hints = dict(argument.partition("=")[::2] for argument in arguments if "=" in argument), []
+    for key in typed:
+        group, _, name = key.partition(".")
+        files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in (folder / group).glob("*.yaml")}
+        option = files.get(typed.get(group, ""))
+        if name and option is not None and "defaults" not in option and name.split(".")[0] not in option:
+            having = sorted(other for other, file in files.items() if name.split(".")[0] in file)
+            choose = f"; {name} is a setting of {group}={', '.join(having)}" if having else ""
+            hints.append(f"{group}={typed[group]} has no `{name}`{choose}")
+    return hints
 
 
 def misplaced(keys: list[str], folder: Path) -> list[str]:
@@ -120,7 +136,7 @@ def misplaced(keys: list[str], folder: Path) -> list[str]:
 
     places = [("", folder.glob("*.yaml")), ("data.", (folder / "data").rglob("*.yaml"))]
     files = [(prefix, yaml.safe_load(file.read_text(encoding="utf-8"))) for prefix, found in places for file in found]
-    known = {prefix + key: value for prefix, tree in files for key, value in nested(tree)}
+    known = {prefix + key: value for prefix, tree in files for key, value in nested(tree) if not key.startswith("hydra")}
     judged = [key for key in keys if re.fullmatch(r"(data\.|image\.)?\w+", key) and key not in known and not (folder / key).is_dir()]
     hints = []
     for key in judged:

@@ -90,8 +90,8 @@ class ImageDataModule(StreamedDataModule):
         self.modality, self.spatial_dims, self.channels, self.degrade = modality, spatial_dims, channels, degrade or None
         self.split, self.fractions, self.split_seed, self.max_train = split, fractions, split_seed, max_train
         self.max_corrupt, self.duplicates, self.patches = max_corrupt, duplicates, patches
-        self.check_settings(root, classes, mirrored=laterality and (augment or {}).get("flip", False))
         self.randomize = Randomize(**(augment or {}))
+        self.check_settings(root, classes, mirrored=laterality and self.randomize.flip)
         self.covariate_names, self.covariates = check_names(covariates), Covariates()
         self.add_companions(intensity, beside or {})
         self.add_pipeline(intensity, size, spacing_mm, crop, slices or {})

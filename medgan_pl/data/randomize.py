@@ -27,8 +27,10 @@ class Randomize:
 
     def __init__(self, *, scale: float = 0.0, rotate_deg: float = 0.0, shift: float = 0.0, flip: bool = False, noise: float = 0.0) -> None:
         for name, value, top in (("scale", scale, 1.0), ("rotate_deg", rotate_deg, 180.0), ("shift", shift, 0.5), ("noise", noise, 1.0)):
-            if not 0 <= value <= top:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= top:
                 raise ValueError(f"data.augment.{name} must lie in 0 to {top:g}, got {value}; 0 turns it off")
+        if not isinstance(flip, bool):
+            raise ValueError(f"data.augment.flip must be true or false, got {flip!r}")
         self.scale, self.rotate_deg, self.shift, self.flip, self.noise = scale, rotate_deg, shift, flip, noise
 
     def __call__(self, image: Float[Tensor, "b c *space"], clean: int = 0) -> Float[Tensor, "b c *space"]:

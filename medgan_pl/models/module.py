@@ -171,7 +171,14 @@ class AdversarialModule(Reporting, Saving, pl.LightningModule):
     # Optimizers -----------------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[Optimizer]:
-        return [player.build_optimizer(self.ownership.owned[name]) for name, player in self.players.items()]
+        return [self.build_optimizer(name) for name in self.players]
+
+    def build_optimizer(self, name: str) -> Optimizer:
+        """Return the optimizer of a player. Raise ValueError, with the key, for a setting that it does not take."""
+        try:
+            return self.players[name].build_optimizer(self.ownership.owned[name])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"`optimizer_{name}` must be settings that its optimizer takes: {error}") from error
 
     def optimizers_by_player(self, *, wrapped: bool = True) -> dict[str, Any]:
         """Return each player's optimizer, as Lightning wraps it or, without `wrapped`, itself."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgan_pl.core.counts import whole_number
 from medgan_pl.core.settings import FILES, difference, select
+from medgan_pl.train.kinds import check_kinds
 
 if TYPE_CHECKING:
     from medgan_pl.data.protocol import Data
@@ -28,9 +29,10 @@ STRATEGIES = ("auto", "ddp_find_unused_parameters_true")
 
 
 def check_settings(config: dict[str, Any]) -> None:
-    """Raise ValueError for a count that is not a whole number and for a GPU that is not there; errors as `check_files` too."""
+    """Raise ValueError for a count that is not a whole number and for a GPU that is not there; errors as `check_kinds`, `check_files`."""
     import torch
 
+    check_kinds(config)
     for key, least in COUNTS.items():
         if key == "model.latent" and "latent" not in config["model"]:
             continue  # a model that draws nothing

@@ -200,6 +200,9 @@ class Run:
             OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
         for line in data.describe():
             log_line(line)
+        batch, images = self.plain["data"]["batch_size"] * trainer.world_size, data.sizes()["train"]
+        if batch > images:
+            log.warning("a batch of %d holds training images more than once, got %d; use a smaller data.batch_size", batch, images)
         weights = ", ".join(f"{name} {count(network)}" for name, network in self.module.networks.items())
         log_line(f"weights of the players: {weights}; {self.plain['total_images']:,} images to show")
         for logger in self.loggers:

@@ -5,6 +5,13 @@ import pytest
 from medgan_pl.core.console import configuration_folder, suggest
 
 
+def test_a_key_that_the_chosen_option_lacks_is_told_which_have_it() -> None:
+    (hint,) = suggest(["penalty=none", "penalty.weight=3"], configuration_folder())
+    assert hint.startswith("penalty=none has no `weight`; weight is a setting of penalty=")
+    assert "r1" in hint
+    assert suggest(["penalty=r1", "penalty.weight=3", "+penalty.weight=3"], configuration_folder()) == []
+
+
 @pytest.mark.parametrize(
     ("argument", "meant"),
     [
