@@ -107,14 +107,8 @@ def sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content that `write_json` wrote; None if the file is missing or incomplete: it can be made again."""
+    """Return the content of a JSON file; None if it is missing or incomplete."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON `atomically`, since other ranks may write the same. Make the folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(content).encode())

@@ -12,7 +12,7 @@ from medgan_pl.core.counts import whole_number
 from medgan_pl.data import phantom
 from medgan_pl.data.files.records import Item, Record, tabulate
 from medgan_pl.data.modality import Modality
-from medgan_pl.data.prepare.cache import Task
+from medgan_pl.data.prepare.fill import Task
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.scan import Scan
 

@@ -21,7 +21,7 @@ from medgan_pl.data.mask_values import inside, values_in
 from medgan_pl.data.masks import as_image
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.phantom import Patient
-from medgan_pl.data.prepare.cache import Task
+from medgan_pl.data.prepare.fill import Task
 from medgan_pl.data.prepare.layouts import Layout
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.scan import Scan, ScanError

@@ -24,7 +24,8 @@ from medgan_pl.data.intensity import Intensity, Inverse
 from medgan_pl.data.mask_kinds import masks_among_scans
 from medgan_pl.data.modality import Modality
 from medgan_pl.data.oddities import warnings
-from medgan_pl.data.prepare.cache import Cache, Undecoded, available_cores, prepare
+from medgan_pl.data.prepare.cache import Cache
+from medgan_pl.data.prepare.fill import Undecoded, available_cores, can_hold, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.patches import laid_out
 from medgan_pl.data.prepare.pipelines import Pipeline
@@ -157,6 +158,7 @@ class ImageDataModule(StreamedDataModule):
         """
         if self.table:
             return
+        can_hold(self.cache_dir)  # before the files are hashed, which may take minutes
         table, tasks = with_companions(self.source, self.companions, self.source.table())
         workers = available_cores(8 if self.modality.spatial_dims == 2 else 4)  # each holds a scan in memory
         try:

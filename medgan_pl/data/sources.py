@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from medgan_pl.core.files import read_json, write_json
+from medgan_pl.core.sealed import recall, remember
 from medgan_pl.core.visible import visible
 from medgan_pl.data.files.containers import located, people_in
 from medgan_pl.data.files.decathlon import is_decathlon
@@ -24,7 +24,7 @@ from medgan_pl.data.files.people import doubts
 from medgan_pl.data.files.records import Item, Record, identity_from, is_dicom, several, tabulate
 from medgan_pl.data.modality import Modality, noun
 from medgan_pl.data.named_masks import doubts_about
-from medgan_pl.data.prepare.cache import Task
+from medgan_pl.data.prepare.fill import Task
 from medgan_pl.data.prepare.prepared import CompanionReader
 from medgan_pl.data.readers.films import PROJECTIONS
 from medgan_pl.data.readers.patient import ILLEGIBLE, PATIENT, read_patient
@@ -147,7 +147,7 @@ class FileSource:
 
     def recalled(self) -> bool:
         """Return True if the table is stored, and load it. It refers to files by their index in `files`: no name is stored."""
-        stored = read_json(self.memory)
+        stored = recall(self.memory)
         if stored is None:
             return False
         for places, patient, digest, part in stored["records"]:
@@ -199,7 +199,7 @@ class FileSource:
             records = [([place[path] for path in record.paths], record.patient, record.digest, record.part) for record in self.records]
             passed = [(i, self.passed[item.name]) for i, item in enumerate(self.files) if item.name in self.passed]
             known = {"skipped": self.skipped, "nameless": self.nameless, "doubts": self.doubts, "joined": self.joined}
-            write_json(self.memory, {"records": records, "passed": passed, **known})
+            remember(self.memory, {"records": records, "passed": passed, **known})
 
     def descriptions(self) -> Counter[str]:
         return self.modality.gather(self.files).descriptions

@@ -1,6 +1,8 @@
 """Features of whole sets of images; those of reals are cached on disk from one judgement to the next."""
 
+import io
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan_pl.core.files import atomically
+from medgan_pl.core.sealed import read_sealed, write_sealed
 from medgan_pl.data.sets import ImageSet, digest
 from medgan_pl.metrics.extractors.features import Extractor
+
+log = logging.getLogger(__name__)
 
 
 def mirrored(images: Tensor) -> Tensor:
@@ -37,9 +41,9 @@ class FeatureStore:
         """Return the features of `images`, with `mirror` of their mirror images; `what` names the set on the screen and in errors."""
         if mirror:
             images = images.changed(mirrored, "mirrored")
-        path = images.key and self.folder / f"{digest(images.key, json.dumps(extractor.rules, sort_keys=True))}.npy"
-        if path and path.is_file():
-            return torch.from_numpy(np.load(path))
+        path = images.key and self.folder / f"{digest(images.key, json.dumps(extractor.rules, sort_keys=True))}.features"
+        if path and (known := recalled(path)) is not None:
+            return torch.from_numpy(known)
         self.announce(f"{extractor.name} features of {len(images):,} {what}")
         found = self.extract(extractor, images)
         if not found.isfinite().all():
@@ -54,8 +58,17 @@ class FeatureStore:
         return torch.cat([extractor(part.to(self.device)).float().cpu() for part in images.parts(self.batch_size)])
 
 
+def recalled(path: Path) -> np.ndarray | None:
+    """Return the values that `remember` wrote; None if there are none, or if the file was changed."""
+    content = read_sealed(path)
+    return None if content is None else np.load(io.BytesIO(content))
+
+
 def remember(path: Path, values: np.ndarray) -> None:
-    """Write the values `atomically`: another judgement may be writing the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomically(path) as temporary, temporary.open("wb") as file:
-        np.save(file, values)
+    """Write the values `sealed`; another judgement may be writing the same. Warn if they cannot be written: nothing needs the file."""
+    file = io.BytesIO()
+    np.save(file, values)
+    try:
+        write_sealed(path, file.getvalue())
+    except OSError as error:
+        log.warning("%s cannot be written (%s): these features are computed again by each judgement", path, error.strerror)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medgan_pl.core.files import atomically, read_json, remove_leftovers, write_json, write_whole
+from medgan_pl.core.files import atomically, read_json, remove_leftovers, write_whole
 from medgan_pl.core.table import Table
 
 
@@ -97,8 +97,11 @@ def test_two_writers_of_one_path_do_not_meet(tmp_path: Path) -> None:
 
 def test_readers_never_see_half_of_what_several_threads_write(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.json"
-    threads = [threading.Thread(target=lambda n=n: [write_json(path, [n] * 2000) for _ in range(20)]) for n in range(3)]
-    write_json(path, [0] * 2000)
+    threads = [
+        threading.Thread(target=lambda n=n: [write_whole(path, json.dumps([n] * 2000).encode()) for _ in range(20)]) for n in range(3)
+    ]
+    path.parent.mkdir()
+    write_whole(path, json.dumps([0] * 2000).encode())
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -111,7 +114,7 @@ def test_readers_never_see_half_of_what_several_threads_write(tmp_path: Path) ->
 def test_json_that_is_torn_or_missing_is_none(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     assert read_json(path) is None
-    write_json(path, {"a": "é"})
+    path.write_text('{"a": "é"}')
     assert read_json(path) == {"a": "é"}
     path.write_text('{"a"')
     assert read_json(path) is None

@@ -8,7 +8,7 @@ from test_datamodule import films
 from test_datamodule_volumes import hu
 from test_datamodule_volumes import module as volumes
 
-from medgan_pl.data.prepare.cache import Undecoded
+from medgan_pl.data.prepare.fill import Undecoded
 from medgan_pl.data.readers.scan import ScanError
 from medgan_pl.data.readers.series import read_series
 

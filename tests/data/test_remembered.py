@@ -1,5 +1,6 @@
 """What is remembered of files, and that it never stands for other files: hashes, finished tables, headers whose data lie elsewhere."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,26 @@ def test_torn_memories_are_made_anew(tmp_path):
     table = source(root, CT()).table()
     memories = [Path("cache/digests.json"), *Path("cache/tables").iterdir()]
     whole = [memory.read_bytes() for memory in memories]
-    for torn in (lambda kept: kept[: len(kept) // 2], lambda kept: b"", lambda kept: bytes(len(kept)), lambda kept: b"\xff" + kept):
+    torn = [lambda kept: kept[: len(kept) // 2], lambda kept: b"", lambda kept: bytes(len(kept)), lambda kept: b"\xff" + kept]
+    edited = [lambda kept: kept.replace(b"0", b"1"), lambda kept: kept.partition(b"\n")[2], lambda kept: kept.replace(b"[", b"[ ")]
+    for broken in torn + edited:
         for memory, kept in zip(memories, whole, strict=True):
-            memory.write_bytes(torn(kept))
+            memory.write_bytes(broken(kept))
         assert source(root, CT()).table() == table
         assert [memory.read_bytes() for memory in memories] == whole
+
+
+def test_a_file_is_hashed_again_when_its_time_is_set_back(tmp_path):
+    """A clock that goes backwards, or a tool that keeps times, gives a changed file the size and time of the old one."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"same")
+    os.utime(path, ns=(10**18, 10**18))
+    before = content_digests(items(path), tmp_path / "c")
+    path.write_bytes(b"else")
+    os.utime(path, ns=(10**18, 10**18))
+    assert content_digests(items(path), tmp_path / "c") != before
+    os.utime(path, ns=(1, 1))  # long before
+    assert content_digests(items(path), tmp_path / "c") != before
 
 
 META = """ObjectType = Image

@@ -59,3 +59,27 @@ def test_what_is_not_finite_is_refused(images, tmp_path):
     with pytest.raises(ValueError, match="some of the reals"):
         FeatureStore(tmp_path)(Means(float("inf")), images, "reals")
     assert not list(tmp_path.iterdir())
+
+
+def test_features_that_were_changed_on_the_disk_are_computed_again(images, tmp_path):
+    features, extractor = FeatureStore(tmp_path), Means()
+    first = features(extractor, images, "reals")
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for n, content in enumerate((whole[:-1], whole[:-1] + bytes([whole[-1] ^ 64]), b"", bytes(len(whole)), whole[33:]), 2):
+        file.write_bytes(content)
+        assert torch.equal(features(extractor, images, "reals"), first)
+        assert extractor.calls == n
+        assert file.read_bytes() == whole
+    features(extractor, images, "reals", mirror=True)
+    for other in set(tmp_path.iterdir()) - {file}:
+        file.write_bytes(other.read_bytes())  # of other images
+    assert torch.equal(features(extractor, images, "reals"), first)
+
+
+def test_a_store_that_cannot_be_written_computes_again(images, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    features, extractor = FeatureStore(tmp_path / "file" / "features"), Means()
+    assert torch.equal(features(extractor, images, "reals"), features(extractor, images, "reals"))
+    assert extractor.calls == 2
+    assert "cannot be written (Not a directory)" in caplog.text

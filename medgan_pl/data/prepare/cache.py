@@ -1,83 +1,115 @@
-"""The deterministic part of a pipeline, run once per content: one memory-mapped array per (set of scans, pipeline, number format)."""
+"""The images that one pipeline made of one set of scans: one memory-mapped array, whose parts are checked when they are first read."""
 
-import fcntl
-import hashlib
 import json
-import logging
 import os
-import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from medgan_pl.core.console import watched
-from medgan_pl.core.files import sync
-from medgan_pl.data.intensity import Unit
+from medgan_pl.core.sealed import read_sealed, write_sealed
+from medgan_pl.data.prepare.checked import Checked
 from medgan_pl.data.prepare.formats import Format
-from medgan_pl.data.prepare.journal import append, inside_of, journal, mend
-from medgan_pl.data.prepare.prepared import Prepared
-from medgan_pl.data.readers.scan import NoDecoder, Scan, ScanError
+from medgan_pl.data.prepare.journal import JOURNAL, VALUES, inside_of, intact, told
 
-log = logging.getLogger(__name__)
+DAMAGED = "damaged"  # the file in a cache's folder by which a reader says that it found damage
+SAMPLED_BYTES = 2**26  # read to check a cache when it is opened
+REMEDY = (
+    "; start again, and the damaged scans are prepared again from their files; if it happens again, the disk may be failing: set "
+    "data.cache.dir to another one"
+)
 
 
-@dataclass(frozen=True)
-class Task:
-    """The task that fills an entry. `digest` names it; `read()` returns a Scan or raises ScanError; `unit(scan)` returns its unit."""
+class Damaged(OSError):
+    """A cache is not as it was made. In a worker process the loader adds a traceback to the message, which is cut off again here."""
 
-    digest: str
-    read: Callable[[], Scan]
-    unit: Callable[[Scan], Unit]
+    def __init__(self, said: str) -> None:
+        super().__init__(said.rstrip().rpartition(f"{__name__}.Damaged: ")[2])
 
 
 class Cache:
-    """The images that one pipeline made of one set of scans, opened at the first read, so that worker processes receive only its path.
+    """A folder of images, opened to be read.
 
-    `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and the facts of `Entries`}; `unusable`: digest -> reason.
+    `entries`: digest -> {"shape": [n, C, *S], "offset": elements before it, and the facts of `fill.Entries`}; `unusable`: digest -> reason.
     `faulty`: digest -> the place of the file at fault among those of the scan, where it is known.
     An entry with `inside`, the share that is image, has padding: `inside/<digest>.npy` says where.
+
+    Each entry is compared with its checksum when it is first read, and again if the file was written to meanwhile. Another process that
+    gets the object by pickle opens the folder for itself. Raise Damaged for what is not as it was made.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.format = Format(json.loads((folder / "format.json").read_text())["dtype"])
-        found = dict(journal(folder))
+        try:
+            self.format = format_of(folder)
+            lines = [told(folder, line) for line in (folder / JOURNAL).read_bytes().splitlines(keepends=True)]
+        except FileNotFoundError as error:
+            raise Damaged(f"the cache {folder} was changed: it has no {Path(error.filename).name}{REMEDY}") from None
+        if bad := lines.count(None):
+            raise Damaged(f"the cache {folder} was changed: {bad} of {len(lines)} lines of {JOURNAL} are not as they were written{REMEDY}")
+        found = {digest: entry for digest, entry, _ in lines}
         self.entries: dict[str, dict[str, Any]] = {digest: entry for digest, entry in found.items() if "shape" in entry}
         self.unusable: dict[str, str] = {digest: entry["unusable"] for digest, entry in found.items() if "unusable" in entry}
         self.faulty: dict[str, int] = {digest: entry["file"] for digest, entry in found.items() if "file" in entry}
+        self.elements = lines[-1][2] if lines else 0
+        self._checked = Checked(self.entries)
         self._values: np.ndarray | None = None
+        self.open()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_values": None}
 
+    def open(self) -> None:
+        """Map the values into memory. Processes that are forked afterwards share the map, even if the folder is removed."""
+        path = self.folder / VALUES
+        try:
+            with path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                self._opened, self._since = (stat.st_dev, stat.st_ino), stat.st_mtime_ns
+                self.check_size(stat.st_size)
+                empty = not self.elements
+                found = np.empty(0, self.format.dtype) if empty else np.memmap(file, self.format.dtype, "r", shape=self.elements)
+        except FileNotFoundError:
+            raise self.damaged(f"it has no {VALUES}") from None
+        self._values = np.asarray(found)
+
     @property
     def values(self) -> np.ndarray:
-        """Return all values (elements,) in the stored type."""
+        """Return all values (elements,) in the stored type, as the file is now; its entries are checked by those who read them."""
         if self._values is None:
-            self._values = np.asarray(np.memmap(self.folder / "values.bin", self.format.dtype, "r"))
+            self.open()
+        with suppress(FileNotFoundError):  # removed files stay as they are for those who have them open
+            stat = os.stat(self.folder / VALUES)
+            if (stat.st_dev, stat.st_ino) == self._opened and stat.st_mtime_ns != self._since:
+                self.check_size(stat.st_size)  # to read beyond the end of a mapped file would kill the process
+                self._since = stat.st_mtime_ns
+                self._checked.forget()
         return self._values
 
     def images(self, rows: np.ndarray, shape: Sequence[int]) -> Tensor:
         """Return images (B, C, *S), float32 in [-1, 1], at rows (B,) of a cache whose images all have one `shape` (C, *S)."""
-        return self.format.restore(self.values.reshape(-1, *shape)[rows])
+        values = self.values
+        for number in self._checked.unread_at(rows * int(np.prod(shape))):
+            self.check(number, values)
+        return self.format.restore(values.reshape(-1, *shape)[rows])
 
     def whole(self, digest: str, number: int = 0) -> Tensor:
         """Return image `number` of a scan, (C, *S), at its own size."""
         return self.format.restore(self.stored(digest, number))
 
+    def entry(self, digest: str) -> np.ndarray:
+        """Return the images of a scan as they are stored, (n, C, *S)."""
+        values, number = self.values, self._checked.numbers[digest]
+        if not self._checked.done[number]:
+            self.check(number, values)
+        return self._checked.part(number, values).reshape(self.entries[digest]["shape"])
+
     def stored(self, digest: str, number: int) -> np.ndarray:
         """Return image `number` of a scan as it is stored, (C, *S)."""
-        entry = self.entries[digest]
-        shape = entry["shape"][1:]
-        return self.values[entry["offset"] + number * int(np.prod(shape)) :][: int(np.prod(shape))].reshape(shape)
+        return self.entry(digest)[number]
 
     def patches(self, digests: Sequence[str], corners: np.ndarray, patch: Sequence[int], numbers: Sequence[int] | None = None) -> Tensor:
         """Return from image `numbers` (B,) (None: the first) of each scan the patch at `corners` (B, N): (B, C, *patch).
@@ -94,151 +126,66 @@ class Cache:
         """Return which voxels of a scan's images are image (n, *S), the last axis as packed bits; None if all are."""
         if "inside" not in self.entries[digest]:
             return None
-        return np.load(inside_of(self.folder, digest), mmap_mode="r")
+        path = inside_of(self.folder, digest)
+        if not intact(path, self.entries[digest]["inside_crc"]):
+            raise self.damaged(f"{path.relative_to(self.folder)} is not as it was written", found_by_reader=True)
+        return np.load(path, mmap_mode="r")
 
     def picture(self, digest: str) -> Tensor:
         """Return a picture (H, W) in [-1, 1] of a scan: the first channel of its middle image, of a volume the middle slice."""
-        entry = self.entries[digest]
-        values = self.values[entry["offset"] :][: int(np.prod(entry["shape"]))].reshape(entry["shape"])
+        values = self.entry(digest)
         image = values[len(values) // 2, 0]
         return self.format.restore(image if image.ndim == 2 else image[len(image) // 2])
 
+    # Checks -----------------------------------------------------------------------------------------------------------------------------
 
-class Undecoded(NoDecoder):
-    """Some scans need a decoder that is not installed. `reasons`: digest -> why; `cache` holds the others, unfinished."""
+    def check_all(self, digests: Iterable[str], dtype: np.dtype) -> None:
+        """Check that this is the finished cache of these scans, and a sample of its values. Raise Damaged, also if a reader did."""
+        if (self.folder / DAMAGED).exists():
+            raise self.damaged("its values were not those that were written")
+        if self.format.dtype != dtype:
+            raise self.damaged(f"its format is {self.format.dtype} and not {dtype}")
+        known = self.entries.keys() | self.unusable.keys()
+        if missing := len(set(digests) - known):
+            raise self.damaged(f"{missing} of its {len(known) + missing} scans are missing")
+        self.check_size((self.folder / VALUES).stat().st_size)
+        for number in self._checked.sample(SAMPLED_BYTES // self.format.dtype.itemsize):
+            self.check(number, self.values)
+            self.inside(self._checked.digests[number])
 
-    def __init__(self, reasons: dict[str, str], cache: Cache) -> None:
-        why, more = next(iter(reasons.values())), f"; so do {len(reasons) - 1} others" if len(reasons) > 1 else ""
-        super().__init__(why + more)
-        self.reasons, self.cache = reasons, cache
+    def check_size(self, size: int) -> None:
+        wanted = self.elements * self.format.dtype.itemsize
+        if size < wanted:
+            raise self.damaged(f"{VALUES} has {size:,} of its {wanted:,} bytes", found_by_reader=True)
+
+    def check(self, number: int, values: np.ndarray) -> None:
+        """Compare entry `number` with its checksum."""
+        if not self._checked.compare(number, values):
+            digest = self._checked.digests[number]
+            raise self.damaged(f"the values of scan {digest} are not those that were written", found_by_reader=True)
+
+    def damaged(self, why: str, found_by_reader: bool = False) -> Damaged:
+        """Return the error; a reader leaves a note in the folder too, so that the next start mends the cache."""
+        if found_by_reader:
+            with suppress(OSError):
+                (self.folder / DAMAGED).touch()
+        return Damaged(f"the cache {self.folder} was changed: {why}{REMEDY}")
+
+
+def mark(folder: Path, form: Format) -> None:
+    """Write into the folder of a cache its format."""
+    write_sealed(folder / "format.json", json.dumps({"dtype": form.dtype.name}).encode())
+
+
+def format_of(folder: Path) -> Format:
+    """Return the format of a cache. Raise Damaged unless it is as `mark` wrote it."""
+    content = read_sealed(folder / "format.json")
+    if content is None:
+        raise Damaged(f"the cache {folder} was changed: its format.json is missing, or not as it was written{REMEDY}")
+    return Format(json.loads(content)["dtype"])
 
 
 def window(corner: Sequence[float], sides: Sequence[int], patch: Sequence[int]) -> tuple[slice, ...]:
     """Return the place of a patch in an image of these sides, at a corner (fractions of the possible range)."""
     starts = [int(c * (n - p + 1)) for c, n, p in zip(corner, sides, patch, strict=True)]
     return tuple(slice(s, s + p) for s, p in zip(starts, patch, strict=True))
-
-
-class Pipeline(Protocol):
-    """A map of a scan to Prepared, or ScanError; `settings` holds all that the result depends on besides the scan."""
-
-    settings: Mapping[str, Any]
-
-    def __call__(self, scan: Scan) -> Prepared: ...
-
-
-def prepare(tasks: Iterable[Task], pipeline: Pipeline, folder: Path, dtype: str = "uint16", workers: int = 2) -> Cache:
-    """Return the cache of these tasks under this pipeline; make it unless it exists.
-
-    `workers` processes share the work (0: this one), each with one scan. The cache is built in a temporary folder, scan by scan, and then
-    renamed: after a kill or Ctrl-C there is no incomplete cache, and the next call resumes after the last complete scan.
-    Processes that need the same cache wait for the first. Raise OSError if the disk is full, ValueError for a lossy `dtype`,
-    Undecoded at the end if scans need a decoder that is not installed.
-    """
-    tasks = sorted({task.digest: task for task in tasks}.values(), key=lambda task: task.digest)
-    digests = [task.digest for task in tasks]
-    key = hashlib.blake2b(json.dumps([pipeline.settings, dtype, digests], sort_keys=True).encode(), digest_size=10).hexdigest()
-    whole = folder / key
-    if whole.is_dir():
-        return Cache(whole)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / f"{key}.lock"):
-        if not whole.is_dir():
-            aside = folder / f"{key}.unfinished"
-            build(tasks, pipeline, aside, Format(dtype), workers)
-            aside.rename(whole)
-    return Cache(whole)
-
-
-def build(tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format, workers: int) -> None:
-    started = time.monotonic()
-    folder.mkdir(exist_ok=True)
-    (folder / "format.json").write_text(json.dumps({"dtype": form.dtype.name}))
-    mend(folder)
-    done = {digest for digest, _ in journal(folder)}
-    left = [task for task in tasks if task.digest not in done]
-    if done:
-        log.info("resuming a stopped preparation: %d of %d are done", len(done), len(tasks))
-    few = len(left) < 4  # too few to start processes
-    loader = DataLoader(
-        Entries(left, pipeline, folder, form),
-        batch_size=None,
-        num_workers=0 if few else min(workers, len(left)),
-        generator=torch.Generator(),  # otherwise the loader draws from the global one
-    )
-    undecoded = {}
-    for task, error in zip(left, watched(loader, len(left), "preparing images"), strict=True):
-        if isinstance(error, NoDecoder):
-            undecoded[task.digest] = str(error)
-        elif error is not None:
-            raise error
-    if undecoded:
-        raise Undecoded(undecoded, Cache(folder))
-    sync(folder)  # before the rename marks it as complete
-    log.info("prepared %d images or volumes in %.1f s: %s", len(left), time.monotonic() - started, folder.with_suffix(""))
-
-
-class Entries(Dataset):
-    """A dataset whose element i reads, prepares and appends task i. The element is None, or an error that must stop the preparation.
-
-    An error raised in a worker process would show that process's traceback as its message.
-    """
-
-    def __init__(self, tasks: list[Task], pipeline: Pipeline, folder: Path, form: Format) -> None:
-        self.tasks, self.pipeline, self.folder, self.format = tasks, pipeline, folder, form
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __getitem__(self, index: int) -> Exception | None:
-        try:
-            self.fill(self.tasks[index])
-        except (OSError, ValueError, RuntimeError) as error:
-            if error.__cause__ is not None:  # MONAI wraps our own errors, whose traceback is needed
-                raise
-            return error
-        return None
-
-    def fill(self, task: Task) -> None:
-        try:
-            scan = task.read()
-            prepared, unit = self.pipeline(scan), task.unit(scan)
-        except ScanError as error:
-            append(self.folder, task.digest, {"unusable": str(error)} | ({} if error.file is None else {"file": error.file}), None)
-            return
-        entry = {
-            "shape": list(prepared.images.shape),
-            "levels": prepared.levels,
-            "spacing_mm": prepared.spacing_mm,
-            "affine": None if prepared.affine is None else prepared.affine.tolist(),
-            "facts": prepared.facts,
-            "unit": unit.name,
-            "loss": self.format.check(prepared.levels, unit),
-            "loss_unit": unit.of_loss,
-        }
-        if prepared.inside is not None:  # before the journal: an entry that is listed is complete
-            bits = np.ascontiguousarray(np.packbits(prepared.inside.numpy(), axis=-1))
-            entry |= {"inside": float(prepared.inside.float().mean()), "inside_crc": zlib.crc32(bits)}
-            inside_of(self.folder, task.digest).parent.mkdir(exist_ok=True)
-            np.save(inside_of(self.folder, task.digest), bits)
-        append(self.folder, task.digest, entry, self.format.quantize(prepared.images))
-
-
-def available_cores(top: int = 8) -> int:
-    """Return the number of cores that this process may use, at most `top`."""
-    try:
-        return min(top, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not on macOS
-        return min(top, os.cpu_count() or 1)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on the file `path`; the system releases it when the process ends for any reason."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process is preparing the same images; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

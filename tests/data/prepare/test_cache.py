@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from medgan_pl.data.intensity import GRAY_LEVELS, HU, SIGNAL, FullRange, Percentiles, Window
-from medgan_pl.data.prepare.cache import Cache, Task, prepare
+from medgan_pl.data.prepare.cache import Cache
+from medgan_pl.data.prepare.fill import Task, prepare
 from medgan_pl.data.prepare.formats import Format
 from medgan_pl.data.prepare.layouts import Film, Patches, Slices
 from medgan_pl.data.prepare.pipelines import Pipeline
@@ -223,7 +224,7 @@ def test_no_room_on_the_disk_is_said_before(tmp_path, monkeypatch):
 def test_the_journal_holds_hashes_and_what_was_measured_and_nothing_else(tmp_path):
     cache = prepare(tasks(), pipeline(), tmp_path, workers=0)
     for line in (cache.folder / "journal.jsonl").read_text().splitlines():
-        _, entry, _ = json.loads(line)
+        _, entry, _, _ = json.loads(line)
         assert sorted(entry) == ["affine", "crc", "facts", "levels", "loss", "loss_unit", "offset", "shape", "spacing_mm", "unit"]
     assert Cache(cache.folder).entries == cache.entries
     assert sorted(path.name for path in cache.folder.iterdir()) == ["format.json", "journal.jsonl", "values.bin"]
