@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from medgan_pl.core.visible import visible
 
@@ -63,9 +63,32 @@ def atomically(path: Path) -> Iterator[Path]:
             remove(old)
         else:
             os.replace(temporary, path)
+    except OSError as error:
+        remove(temporary)
+        if error.filename is None and error.errno is not None:  # of a write, which knows no name: a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     except BaseException:
         remove(temporary)
         raise
+
+
+class Written:
+    """A file that a library writes to, and that keeps the `error` of the disk: libraries answer it with another of their own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self.file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def temporary_path(path: Path) -> Path:

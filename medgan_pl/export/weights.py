@@ -33,6 +33,7 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
     Its metadata has `medgan_pl`, JSON of: format, config (see `for_weights`), classes, covariates, inverse, images shown, the SHA-256 of
     the checkpoint; and `sha256`, see `fingerprint`. Raises ValueError for another suffix, otherwise as `load`.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from medgan_pl.models.state import RunState
@@ -57,4 +58,7 @@ def export(checkpoint: Path, output: Path, *, whole: bool = False) -> None:
     )
     metadata = json.dumps(state.plain(), sort_keys=True)
     with only_writer(output.parent, OTHER_OUTPUT, name=f".{output.name}.lock"), atomically(output) as temporary:
-        save_file(weights, temporary, {"format": "pt", "medgan_pl": metadata, "sha256": fingerprint(metadata, weights)})
+        try:
+            save_file(weights, temporary, {"format": "pt", "medgan_pl": metadata, "sha256": fingerprint(metadata, weights)})
+        except SafetensorError as error:  # of the disk: the weights are tensors of a checkpoint that was read
+            raise OSError(f"{output} could not be written: {error}; make room, or choose another output=FILE") from error

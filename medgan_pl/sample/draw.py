@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import say
 from medgan_pl.core.counts import whole_number
+from medgan_pl.core.files import atomically
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.settings import for_sidecars
 from medgan_pl.models.load import load, style_based
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def sample(config: "DictConfig") -> None:
-    """Write `n` images with sidecars and a grid of the first 64; image i of a seed does not depend on `n` and `batch_size`."""
+    """Write `n` images with sidecars and a grid of the first 64; image i of a seed does not depend on `n` and `batch_size`,
+    except for rounding: kernels add in another order for another number of images, and a gray level may be the next one."""
     quiet_libraries()
     for name in ("n", "batch_size"):
         whole_number(name, config[name], 1)
@@ -66,7 +68,8 @@ def draw(module: "AdversarialModule", config: "DictConfig", formats: list[str], 
         for i, (image, label, values) in enumerate(zip(images, part.tolist(), rows, strict=True), start):
             writer.write(i, image, label, module.covariates.said(values))
         first += list(images[: max(0, 64 - len(first))])
-    to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(output / "grid.png")
+    with atomically(output / "grid.png") as temporary:
+        to_grid(torch.stack(first), columns=math.ceil(math.sqrt(len(first)))).save(temporary, format="PNG")
 
 
 def truncate(module: "AdversarialModule", truncation: Any) -> None:

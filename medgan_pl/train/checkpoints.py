@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from medgan_pl.core.counts import whole_number
-from medgan_pl.core.files import atomically, remove_leftovers
+from medgan_pl.core.files import Written, atomically, remove_leftovers
 from medgan_pl.core.safe_load import Stored
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.models.guards import check_finite
@@ -53,11 +53,13 @@ class WholeFiles(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         self.error = None
         remove_leftovers(Path(path))  # Lightning calls this on rank 0 alone
+        written = None
         try:
             with atomically(Path(path)) as temporary, temporary.open("wb") as file:
-                torch.save(checkpoint, file)  # to an open file: to a path, its name would stand in the file
-        except (OSError, RuntimeError) as error:  # torch wraps what the disk says in a RuntimeError
-            self.error = error
+                written = Written(file)
+                torch.save(checkpoint, written)  # to an open file: to a path, its name would stand in the file
+        except (OSError, RuntimeError) as error:  # torch says "unexpected pos" for a full disk
+            self.error = (written and written.error) or error
 
     def load_checkpoint(self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         found, self.found = self.found, None

@@ -1,5 +1,7 @@
 """The folder of a run or a sweep: one that no other run has, for this process alone. It is taken before Hydra writes there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,21 @@ class OwnFolder(Callback):
     def take(self, config: DictConfig, kind: str) -> None:
         if launched()[0] > 0:
             return
-        with one_message(None):
+        with one_message(None), usable(kind, folder_of(config, kind)):
             if not any(str(each).startswith(f"hydra.{kind}.dir=") for each in config.hydra.overrides.hydra):
                 put(config, kind, fresh(folder_of(config, kind)))
             claim(folder_of(config, kind), ADVICE.format(kind=kind))
+
+
+@contextmanager
+def usable(kind: str, folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into ValueError, with the key, for a folder that cannot be made or written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # another writer
+            raise
+        raise ValueError(f"`hydra.{kind}.dir` must be a folder that can be made and written, got {folder}: {error.strerror}") from error
 
 
 def folder_of(config: DictConfig, kind: str) -> Path:

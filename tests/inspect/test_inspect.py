@@ -138,3 +138,15 @@ def test_help_and_mistakes(here) -> None:
     code, said = here("inspect", "data=ct", "data.root=/nowhere")
     assert code == 1
     assert "data.root must be a folder or a .csv file, got /nowhere" in said
+
+
+def test_the_covariates_of_the_run_are_looked_at(tmp_path: Path, here) -> None:
+    rows = ["image,age"]
+    for i in range(20):
+        pixels = np.random.default_rng(i).integers(0, 255, (16, 16)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"film{i}.png")
+        rows.append(f"film{i}.png,{20 + i}")
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    code, said = here("inspect", "data=xray", f"data.root={tmp_path / 'films.csv'}", "data.size=16", "model.covariates=[age]")
+    assert code == 0, said
+    assert "age: known of 16 of 16 training scans" in said

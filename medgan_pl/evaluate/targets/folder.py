@@ -1,6 +1,7 @@
 """Images that any tool made, compared with a folder of real ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,8 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
     for side in ("fake", "real", "train"):
         if config[side] is not None:
             announce(f"reading the images of {side}={config[side]}")
-            modules[side] = open_data(config.data, root=str(config[side]), split="none")
+            with blamed(side):
+                modules[side] = open_data(config.data, root=str(config[side]), split="none")
     data = modules["real"]
     for side, other in modules.items():
         if other.classes and data.classes and other.classes != data.classes:
@@ -62,6 +64,17 @@ def target_from_folder(config: "DictConfig", overrides: list[str], device: str, 
         "" if train else "it is not known which images the tool was trained on; add train=DIR",
         notes=[*notes_on(modules, paired=config.paired), *filter(None, values.values())],
     )
+
+
+@contextmanager
+def blamed(side: str) -> Iterator[None]:
+    """Name the setting `side` of the command line in place of data.root, which the user has not set, in an error about its files."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        if "data.root" not in str(error):
+            raise
+        raise type(error)(str(error).replace("data.root", side)) from error
 
 
 def notes_on(modules: "dict[str, ImageDataModule]", *, paired: bool) -> list[str]:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from medgan_pl.core.console import log, one_message, root_cause, say
 from medgan_pl.core.files import read_table, write_whole
-from medgan_pl.core.visible import cell
+from medgan_pl.core.visible import cell, visible
 from medgan_pl.train.sweeps.folders import check_inside, job_of, keep_inside, register, runs_in
 from medgan_pl.train.sweeps.tpe import TPE, Tpe
 
@@ -113,13 +113,13 @@ def draw(rows: list[dict[str, Any]], keys: list[str]) -> bytes:
         axes = figure.add_subplot(math.ceil(len(keys) / across), across, place + 1)
         x = positions(axes, [row[key] for row in rows])
         axes.scatter([x[i] for i in done], list(done.values()), s=28, alpha=0.8)
-        axes.scatter(x[best], done[best], s=110, facecolors="none", edgecolors="C3", label=f"best: job {rows[best]['job']}")
+        axes.scatter(x[best], done[best], s=110, facecolors="none", edgecolors="C3", label=f"best: job {shortened(rows[best]['job'])}")
         if failed:
             top = axes.get_xaxis_transform()  # x in values, y in the height of the panel
             axes.scatter([x[i] for i in failed], [0.97] * len(failed), marker="x", color="C3", transform=top, label="failed")
         if spans_decades(list(done.values())):
             axes.set_yscale("log")
-        axes.set(xlabel=key, ylabel="" if place % across else "best value of monitor")
+        axes.set(xlabel=shortened(key, 40), ylabel="" if place % across else "best value of monitor")
         axes.grid(alpha=0.3)
     figure.axes[0].legend()
     picture = io.BytesIO()
@@ -135,7 +135,8 @@ def positions(axes: Any, values: list[str]) -> list[float]:
         numbers = [float(value) for value in values]
     except ValueError:
         names = sorted(set(values))
-        axes.set_xticks(range(len(names)), names, rotation=20 if len(names) > 3 else 0)
+        shown = [shortened(name) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=20 if len(names) > 3 or max(map(len, shown)) > 12 else 0)
         axes.set_xlim(-0.5, len(names) - 0.5)
         return [names.index(value) + 0.08 * (i % 5 - 2) for i, value in enumerate(values)]  # spread, so that no point hides another
     if spans_decades(numbers):
@@ -144,6 +145,13 @@ def positions(axes: Any, values: list[str]) -> list[float]:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     return numbers
+
+
+def shortened(name: Any, most: int = 20) -> str:
+    """Return a name of a folder or a value in at most `most` letters, its beginning and its end: a longer one leaves a panel no room."""
+    name = visible(str(name)).replace("$", r"\$")  # a dollar sign would begin a formula
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
 def spans_decades(values: list[float]) -> bool:
