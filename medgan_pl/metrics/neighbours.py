@@ -95,7 +95,7 @@ class _Neighborhoods(ABC):
         found = {}
         for key, values, own in zip(self.keys, self._per_image(fake, real), groups, strict=True):
             found[key] = resampling.of_mean(values, own)
-            if key in self.shares:
+            if key in self.shares or not values.any():  # no fake in any ball: density 0, of which no resample knows more than 0
                 found[key] = found[key].as_share(cases(len(values), own))
         return found
 

@@ -162,6 +162,7 @@ def test_shares_of_images_and_patients_have_it() -> None:
     draws = Resampling(20, real_groups=groups)
     apart = PrecisionRecall().estimates(far, real, draws) | DensityCoverage().estimates(far, real, draws)
     assert [round(apart[key].high, 3) for key in ("precision", "recall", "coverage")] == [0.06, 0.168, 0.168], "60 fakes, 20 patients"
+    assert round(apart["density"].high, 3) == 0.06, "as many fakes may lie in a ball, each counted as a real: as 1"
     assert DensityCoverage().estimates(real, real, draws)["coverage"].low == pytest.approx(1 - 0.168, abs=1e-3)
     held_out = 1 + torch.rand(200, generator=torch.Generator().manual_seed(0))
     assert copies(torch.full((40,), 3.0), held_out, Resampling(20)).high == pytest.approx(0.0881, abs=1e-4)
