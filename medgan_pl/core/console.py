@@ -141,7 +141,8 @@ def misplaced(keys: list[str], folder: Path) -> list[str]:
     hints = []
     for key in judged:
         last = key.rpartition(".")[2]
-        ends = sorted(each for each, value in known.items() if each.rpartition(".")[2] == last and not str(value).startswith("${"))
+        own = {each: value for each, value in known.items() if not each.startswith("hydra.")}
+        ends = sorted(each for each, value in own.items() if each.rpartition(".")[2] == last and not str(value).startswith("${"))
         if ends:
             hints.append(f"there is no `{key}` in the configuration; did you mean {' or '.join(f'`{each}`' for each in ends[:3])}?")
     return hints

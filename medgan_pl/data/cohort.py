@@ -59,10 +59,13 @@ class CohortSource:
             items.append(Item(patient.id, label=self.classes[self.modality.label(patient)], identity=patient.id, covariates=covariates))
             content = f"{drawn.hexdigest()} {self.modality.settings} {self.seed} {index} {self.shape}"
             digests.append(hashlib.blake2b(content.encode(), digest_size=16).hexdigest())
-        # The hash of a patient depends on no image here, so that a patient is the same in every modality.
-        people = [hashlib.blake2b(f"{self.seed} {index}".encode(), digest_size=16).hexdigest() for index in range(self.patients)]
-        records = tabulate(items, [item.identity for item in items], people)
-        return [replace(record, digest=digest) for record, digest in zip(records, digests, strict=True)]
+        records = tabulate(items, [item.identity for item in items], digests)
+        return [replace(record, patient=self.number(index, record.name)) for index, record in enumerate(records)]
+
+    def number(self, index: int, name: str) -> str:
+        """Return the number of a patient, 12 hex digits. It depends on no image, so that a patient is the same in every modality."""
+        key = hashlib.blake2b(f"{self.seed} {index}".encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(name.encode(), key=key.encode(), digest_size=6).hexdigest()
 
     def facts(self, patient: phantom.Patient) -> dict[str, Any]:
         """Return the simulated facts about a patient, by the names of covariates."""

@@ -19,7 +19,7 @@ RUN = "/a run"  # a name for its folder
 
 
 def recorded(run: Path, typed: Sequence[str]) -> list[str]:
-    """Return the lines of a run's overrides.yaml, without those whose key is `typed` anew.
+    """Return the lines of a run's overrides.yaml, without those whose key is `typed` anew, and without those about resuming.
 
     Raise FileNotFoundError if there is none, and ValueError, with the line where one is at fault, for lines that do more than choose
     settings: keys of Hydra, interpolations, targets that no run of ours has, other places to write to.
@@ -36,7 +36,7 @@ def recorded(run: Path, typed: Sequence[str]) -> list[str]:
         lines = yaml.safe_load(record.read_bytes())
         require(isinstance(lines, list) and len(lines) <= MAX_LINES, f"it must be a list of at most {MAX_LINES} lines")
         require(all(isinstance(line, str) for line in lines), "each line must be a text")
-        lines = [line for line in lines if key_of(line) not in {*anew, "resume", "resume.path"}]
+        lines = [line for line in lines if key_of(line) not in anew and key_of(line).split(".")[0] != "resume"]
         parser = OverridesParser.create()
         for line in lines:
             check_line(line, parser)

@@ -97,7 +97,7 @@ def built(settings, *overrides):
 
 def test_folders_of_patients_are_refused_as_classes_and_taken_as_patients(tmp_path, settings):
     for i in range(60):
-        path = tmp_path / "films" / f"patient {i // 3}" / f"{i}.png"
+        path = tmp_path / "films" / f"Doe {i // 3}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 20), np.uint8)).save(path)
     root = f"data.root={tmp_path / 'films'}"

@@ -179,7 +179,7 @@ def test_mistakes_on_the_command_line_are_told_in_one_message(argument: str, mes
         (("data.root=/nowhere", "data.cohort.patients=2000"), "/nowhere"),
         (("data.root=empty", "data.cohort.patients=2000"), "empty"),
         (("model.classes=3",), "use model.classes=4"),
-        (("image.spatial_dims=3",), "`image.spatial_dims` must be 2 for films, got 3"),
+        (("image.spatial_dims=3",), "`image.spatial_dims` must be 2 for films and slices in pictures, got 3"),
         (("total_images=0",), "`total_images` must be a whole number of at least 1, got 0"),
         (("seed=x",), "`seed` must be a whole number of at least 0, got 'x'"),
         (("data.size=abc",), "data.size must be a number or [H, W]"),
