@@ -61,15 +61,19 @@ class OfPairs(Metric):
         Pairs are resampled whole: by `real_groups` (N,), in the order of `update`, if there are any. Raises ValueError for another number
         of groups.
         """
-        values, groups = self.values.cpu(), resampling.real_groups
-        if groups is not None and groups.shape != (len(values),):
-            raise ValueError(f"`real_groups` must name the patient of each of the {len(values)} pairs, got {tuple(groups.shape)}")
-        found = {}
-        for key, column in zip(self.keys, values.T, strict=True):
-            known = ~column.isnan()
-            if known.any():
-                found[key] = resampling.of_mean(column[known], None if groups is None else groups.cpu()[known])
-        return found
+        found = {key: self.estimate(key, resampling) for key in self.keys}
+        return {key: estimate for key, estimate in found.items() if estimate is not None}
+
+    def estimate(self, key: str, resampling: Resampling) -> Estimate | None:
+        """Return the mean of one key with its interval, None if it is defined for no image.
+
+        Raises ValueError as `estimates`, and if too few images or patients have the value.
+        """
+        column, groups = self.values.cpu()[:, self.keys.index(key)], resampling.real_groups
+        if groups is not None and groups.shape != column.shape:
+            raise ValueError(f"`real_groups` must name the patient of each of the {len(column)} pairs, got {tuple(groups.shape)}")
+        known = ~column.isnan()
+        return resampling.of_mean(column[known], None if groups is None else groups.cpu()[known]) if known.any() else None
 
     def undefined(self) -> dict[str, int]:
         """Return for each key how many pairs have no such value and are left out of its mean."""

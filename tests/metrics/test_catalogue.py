@@ -5,7 +5,7 @@ import torch
 
 from medgan_pl.data.sets import ImageSet
 from medgan_pl.evaluate.fidelity import Ladder, Sets, judge_space
-from medgan_pl.metrics.catalogue import CATALOGUE, Entry, measures
+from medgan_pl.metrics.catalogue import CATALOGUE, Entry, clipped, measures
 from medgan_pl.metrics.distances import Frechet, Kernel
 from medgan_pl.metrics.estimate import Estimate, Resampling
 from medgan_pl.metrics.extractors.features import RandomFeatures
@@ -42,6 +42,15 @@ def test_the_measures_are_those_of_the_catalogue_each_once() -> None:
     assert {Frechet, Kernel, PrecisionRecall, DensityCoverage} <= {*found}
     assert len(found) == len({*found})
     assert {type(each) for each in measures(validated=True)} == {entry.measure for entry in CATALOGUE.values() if entry.validated}
+
+
+def test_intervals_end_at_the_range_of_the_metric() -> None:
+    wide = Estimate(0.5, -0.25, 1.25)
+    assert clipped("fd", wide) == Estimate(0.5, 0, 1.25)
+    assert clipped("precision", wide) == Estimate(0.5, 0, 1)
+    assert clipped("kid", wide) == wide
+    inner = Estimate(0.5, 0.25, 0.75)
+    assert clipped("precision", inner) == inner
 
 
 @pytest.mark.usefixtures("_added")

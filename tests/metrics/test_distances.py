@@ -60,6 +60,10 @@ def test_frechet_properties():
     assert frechet_distance(3 * a, 3 * b).item() == pytest.approx(9 * value, rel=1e-10)
 
 
+def test_rounding_makes_no_distance_negative():
+    assert all(frechet_distance(a, a.flip(0)) >= 0 for a in (normal(30, 5, seed) for seed in range(20)))
+
+
 def test_frechet_bias_falls_with_the_count():
     small, large = (
         np.mean([frechet_distance(normal(n, 10, 2 * s), normal(n, 10, 2 * s + 1)).item() for s in range(20)]) for n in (50, 200)
@@ -102,6 +106,28 @@ def test_kernel_distance_of_large_sets_is_the_mean_over_keyed_draws():
     assert drawn == pytest.approx(whole, rel=0.1)
     assert kernel_distance(a, b, subsets=30, subset_size=100, seed=1).item() != drawn
     assert kernel_distance(a, b, subset_size=400).item() == whole
+
+
+def test_one_small_set_is_used_whole_and_the_large_one_is_drawn_from():
+    a, b = normal(50, 4), normal(200, 4, seed=1) + 0.5
+    generator = torch.Generator().manual_seed(3)
+    rows = [torch.randperm(len(x), generator=generator)[:100] for x in (a, b)]
+    by_hand = kernel_loop(a[rows[0]], b[rows[1]])
+    assert kernel_distance(a, b, subsets=1, subset_size=100, seed=3).item() == pytest.approx(by_hand, rel=1e-8)
+
+
+def test_the_interval_of_subsets_by_hand():
+    """± 1.96 √(100 / 300) of the spread of the subsets: the smaller set has 300 rows."""
+    a, b = normal(400, 4), normal(300, 4, seed=1) + 0.5
+    generator = torch.Generator().manual_seed(0)
+    values = []
+    for _ in range(5):
+        parts = [x[torch.randperm(len(x), generator=generator)[:100]] for x in (a, b)]
+        values.append(kernel_distance(*parts).item())
+    found = Kernel(5, 100).estimates(a, b, Resampling(20))["kid"]
+    assert found.value == pytest.approx(np.mean(values))
+    assert found.high - found.value == pytest.approx(1.96 * np.std(values, ddof=1) / 3**0.5)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])

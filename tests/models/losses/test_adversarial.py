@@ -150,6 +150,16 @@ def test_accuracy_of_logits_that_are_not_finite_is_none(wrong):
     assert accuracy(torch.tensor([1.0, 2.0]), torch.tensor([0.0, wrong])).isnan()
 
 
+def test_accuracy_is_the_share_of_pairs_in_order_ties_half():
+    real, fake = torch.tensor([3.0, 1.0, -2.0]), torch.tensor([1.0, 0.0])
+    assert accuracy(real, fake).item() == pytest.approx((2 + 1.5 + 0) / 6)
+    assert accuracy(fake, real).item() == pytest.approx((0.5 + 2) / 6)
+    assert accuracy(torch.zeros(4), torch.zeros(3)).item() == 0.5
+    maps = torch.tensor([[1.0, 2.0, 3.0], [-4.0, 0.0, 5.5]])  # means 2 and 0.5
+    assert accuracy(maps, torch.tensor([[1.9], [0.6]])).item() == 0.5, "by the mean of its logits, however many there are"
+    assert accuracy(maps.requires_grad_(), fake).requires_grad is False
+
+
 def test_far_logits_have_their_limits():
     far = torch.full((2,), 200.0)
     assert NonSaturating().discriminator(-far, far).item() == pytest.approx(400)
