@@ -109,9 +109,11 @@ class Masks:
 
 
 def stack_companions(scan: Scan, others: Mapping[str, Scan]) -> Scan:
-    """Return the scan with the others as its companions. Raise ScanError for one that does not lie on the scan's grid."""
+    """Return the scan with the others as its companions. Raise ScanError for one that is not finite or not on the scan's grid."""
     placed = []
     for key, other in others.items():
+        if bad := other.pixels.size - np.count_nonzero(np.isfinite(other.pixels)):
+            raise ScanError(f"its {key}: every value must be a finite number, got {bad} NaN or infinite of {other.pixels.size}")
         if other.pixels.shape != scan.pixels.shape:
             raise ScanError(
                 f"its {key} must lie on the image's grid, {' × '.join(map(str, scan.pixels.shape))}, got "
