@@ -16,7 +16,7 @@ from medgan_pl.metrics.extractors.features import RandomFeatures
 from medgan_pl.metrics.extractors.radiomics import RadiomicsFeatures
 from medgan_pl.metrics.paired import ssim
 from medgan_pl.models.losses.image import L1, MSE, CrossEntropy, FeatureMatching, Gradient, Perceptual, SoftDice, StructuralSimilarity
-from medgan_pl.models.losses.structure import WEIGHTS, scale_weights, scales_within, similarity
+from medgan_pl.models.losses.structure import WEIGHTS, mean_inside, scale_weights, scales_within, similarity
 
 
 def pair(shape, noise=0.2, dtype=torch.float32):
@@ -72,6 +72,47 @@ def test_float32_under_autocast(name):
     paid.backward()
     assert half.grad.isfinite().all()
     assert half.grad.any()
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", TERMS)
+def test_both_half_precisions_are_widened_first(name, half):
+    fake, real = (images.to(half) for images in pair((1, 1, 24, 24)))
+    paid = TERMS[name](fake, real, lambda images: maps(images.float()))
+    assert paid.dtype == torch.float32
+    assert paid == TERMS[name](fake.float(), real.float(), maps)
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+@pytest.mark.parametrize("term", [SoftDice(weight=0.5), CrossEntropy(weight=0.5), L1(weight=0.5), MSE(weight=0.5), Gradient(weight=0.5)])
+def test_nothing_in_padding_counts_whatever_stands_there(term, side):
+    """The value is that of the image cut out of its padding, in which the real and the fake say the same or the opposite."""
+    fake, real = pair((2, 2, 12, 10))
+    inside = torch.zeros(2, 1, 12, 10)
+    inside[..., 2:9, 1:8] = 1
+    cut = (..., slice(2, 9), slice(1, 8))
+    expected = term(fake[cut], real[cut])
+    filled = torch.where(inside > 0, fake, 0.9 * side), torch.where(inside > 0, real, 1.0)
+    torch.testing.assert_close(term(*filled, None, inside), expected)
+    assert (term(*filled) - expected).abs() > 0.001
+
+
+@pytest.mark.parametrize("name", ["ssim", "ms_ssim", "features"])
+def test_what_differs_in_padding_alone_costs_nothing(name):
+    """The padding begins at an odd place, so that halving mixes a column of it with one of the image."""
+    fake, real = pair((2, 1, 50, 52))
+    inside = torch.ones(2, 1, 50, 52)
+    inside[..., 45:], inside[:, :, :3] = 0, 0
+    fake = torch.where(inside > 0, real, fake)
+    assert TERMS[name](fake, real, maps, inside).item() == pytest.approx(0, abs=1e-6)
+    assert ms_ssim(fake, real, inside).tolist() == pytest.approx([1, 1], abs=1e-6)
+    assert TERMS[name](fake, real, maps) > 0.001
+
+
+def test_means_inside_by_hand():
+    values = torch.arange(12.0).view(2, 2, 3)
+    inside = torch.tensor([[[1.0, 0, 1]], [[0, 0, 0]]])
+    assert mean_inside(values, inside, empty=7.0).tolist() == [(0 + 2 + 3 + 5) / 4, 7]
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 6), (2, 1, 4, 5, 6)])
