@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medgan_pl.core.allowed import DATA_PACKAGES, check_targets
 from medgan_pl.core.console import say
 from medgan_pl.core.counts import whole_number
+from medgan_pl.core.files import atomically, write_whole
 from medgan_pl.core.settings import reading
 from medgan_pl.models.load import style_based
 
@@ -60,14 +61,16 @@ class Inversion:
                 search.step(step / self.steps, self.rate)
             for target, found, w, near in zip(part, search.images(), search.w.detach(), search.left(), strict=True):
                 name = f"{len(rows):06d}"
-                to_grid(torch.stack([target, found, (found - target) / 2]), columns=3).save(output / f"{name}.png")
-                save_file({"w": w.squeeze(0).cpu().contiguous()}, output / f"{name}.safetensors")
+                with atomically(output / f"{name}.png") as temporary:
+                    to_grid(torch.stack([target, found, (found - target) / 2]), columns=3).save(temporary, "PNG")
+                with atomically(output / f"{name}.safetensors") as temporary:
+                    save_file({"w": w.squeeze(0).cpu().contiguous()}, temporary)
                 rmse = float((found - target).square().mean().sqrt())
                 left = dict(zip(("pixels", *(each.name for each in extractors)), near.tolist(), strict=True))
                 rows.append({"image": name, "rmse": rmse, "left": left})
                 say(f"{name}  {names[len(rows) - 1]}  root mean square error {rmse:.4f} of a range of 2")
         about = {"about": "left: distances as shares of those of the average image", "steps": self.steps, "each_layer": self.each_layer}
-        (output / "distances.json").write_text(json.dumps(about | {"images": rows}, indent=2) + "\n", encoding="utf-8")
+        write_whole(output / "distances.json", (json.dumps(about | {"images": rows}, indent=2) + "\n").encode())
         say(f"{len(rows)} inversions, their w and distances.json are in {output}")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from medgan_pl.core.command import chosen_device, quiet_libraries
 from medgan_pl.core.console import say
 from medgan_pl.core.counts import whole_number
-from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
+from medgan_pl.core.lock import OTHER_OUTPUT, clear, only_writer
 from medgan_pl.models.load import load
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def apply(config: "DictConfig") -> bool:
     outputs, masks = targets(found.items, source, output, spread=bool(settings["uncertainty"])), inference.masks(found.items, source)
     failures, skipped = dict(found.unusable), 0
     with only_writer(output, OTHER_OUTPUT):
+        for folder in {target.parent for _, target in outputs} - {output}:
+            clear(folder)
         for item, target in track(outputs, description="applying", transient=True):
             try:
                 skipped += not inference.write(item, target, masks.get(item.name))

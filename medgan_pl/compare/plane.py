@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medgan_pl.compare.ranking import Ranked, measurement
+from medgan_pl.core.files import atomically
 from medgan_pl.metrics.catalogue import CATALOGUE
 from medgan_pl.metrics.result import Result
 
@@ -71,7 +72,8 @@ def draw(found: Sequence[Point], path: Path) -> None:
     figure.legend(
         loc="outside right upper", fontsize=9, title="place, run; blue: first or tied\nred cross: caught copying", title_fontsize=8
     )
-    figure.savefig(path, dpi=110)
+    with atomically(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def label_offsets(found: Sequence[Point]) -> list[tuple[float, float]]:

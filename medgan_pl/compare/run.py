@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from medgan_pl.compare.tables import as_markdown, as_text, write_csv
 from medgan_pl.core.console import say
+from medgan_pl.core.files import write_whole
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.visible import visible
 
@@ -51,7 +52,7 @@ def compare(paths: Sequence[Path], config: "DictConfig") -> None:
         lines.append(f"plane.png was not drawn: no ranked run has both {' and '.join(config.plane)}.")
     print(as_text(ranking, lines))
     with only_writer(output, OTHER_OUTPUT):
-        (output / "comparison.md").write_text(as_markdown(ranking, lines, picture=bool(in_plane)), encoding="utf-8")
+        write_whole(output / "comparison.md", as_markdown(ranking, lines, picture=bool(in_plane)).encode())
         write_csv(ranking, output / "comparison.csv")
         (output / "plane.png").unlink(missing_ok=True)  # of another comparison
         if in_plane:

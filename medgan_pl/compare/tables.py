@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgan_pl.core.files import atomically
 from medgan_pl.core.visible import cell, visible
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def write_csv(ranking: "Ranking", path: Path) -> None:
     settings = differences([run.evaluated for run in ranking.runs])
     keys = list(next(iter(settings.values()), {}))
     own = ("place", "tied", "run", "score", "value", "low", "high", "floor", "floor_low", "floor_high", "n_fake", "n_real", "privacy")
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(
             file, [*own, "path", "why_not_ranked", *(cell(f"set:{key}") for key in keys)], restval="", lineterminator="\n"
         )

@@ -7,8 +7,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -122,6 +122,19 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file `atomically`."""
     with atomically(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that tell of one thing to a folder, which is made if it is missing. A kill never leaves old ones beside new ones.
+
+    An error, such as a full disk, leaves the old ones.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for name, content in files.items():
+            stack.enter_context(atomically(folder / name)).write_bytes(content)
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """A folder has one writer at a time: a lock that the death of its holder releases."""
 
 import fcntl
+import glob
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from medgan_pl.core.console import say
+from medgan_pl.core.files import remove
 
 NAME = ".lock"
 OTHER_OUTPUT = "wait until it ends, or choose another output=DIR"
@@ -18,16 +20,30 @@ held: dict[Path, tuple[int, bool]] = {}  # by this process: the lock's file, its
 
 @contextmanager
 def only_writer(folder: Path, advice: str, name: str = NAME) -> Iterator[None]:
-    """Hold the lock of a folder, which is made if it is missing. A process that holds it already may enter again.
+    """Hold the lock of a folder, which is made if it is missing, and `clear` it. A process that holds it already may enter again.
 
     `advice`: what a user can do while another process holds it. `name`: of the lock's file. Errors as `claim`.
     """
     mine = claim(folder, advice, name)
+    if mine:
+        clear(folder, name)
     try:
         yield
     finally:
         if mine:
             release(folder, name)
+
+
+def clear(folder: Path, name: str = NAME) -> None:
+    """Remove what kills left in a folder (`files.atomically`), of the files that the holder of the lock `name` alone writes.
+
+    Those of the whole folder's lock are all but those that have a lock of their own.
+    """
+    one = glob.escape(name[1:].removesuffix(".lock")) if name != NAME else "*"
+    for leftover in folder.glob(f"{one}.{'[0-9a-f]' * 8}.part"):
+        own = f".{leftover.name.rsplit('.', 2)[0]}.lock"
+        if own == name or not (folder / own).exists():
+            remove(leftover)
 
 
 def claim(folder: Path, advice: str, name: str = NAME) -> bool:

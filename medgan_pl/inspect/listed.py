@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgan_pl.core.files import atomically
 from medgan_pl.core.visible import cell, path_cell
 from medgan_pl.data.files.layouts import companion_files
 from medgan_pl.data.files.records import Record, is_dicom
@@ -43,7 +44,7 @@ def write_table(data: "ImageDataModule", path: Path) -> bool:
         {"image": path_cell(str(item.paths[0].absolute())), "use": UNUSED, "why": cell(whys.get(item.name, elsewhere))} for item in left
     ]
     rows += [{"image": path_cell(str(mask.absolute())), "use": UNUSED, "why": "a mask by its name"} for mask in data.source.listing.masks]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["image", "label", "patient", "split", "use", *companions, "why"], restval="")
         writer.writeheader()
         writer.writerows(once(rows))

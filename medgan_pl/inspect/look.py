@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medgan_pl.core.command import quiet_libraries
 from medgan_pl.core.console import say
+from medgan_pl.core.files import write_whole
 from medgan_pl.core.lock import OTHER_OUTPUT, only_writer
 from medgan_pl.core.visible import visible
 
@@ -50,10 +51,10 @@ def inspect(config: "DictConfig") -> bool:
     text = "".join(f"{visible(line)}\n" for line in lines)
     print(text, end="")
     with only_writer(output, OTHER_OUTPUT):
-        (output / "report.txt").write_text(text, encoding="utf-8")
+        write_whole(output / "report.txt", text.encode())
         report = {"unfit": unfit, "unusable": data.unusable, "skipped": data.source.skipped, "splits": data.sizes(), "scans": scans}
         report |= {"covariates": data.covariates.plain()}
-        (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_whole(output / "report.json", (json.dumps(report, indent=2) + "\n").encode())
         if scans:
             draw_histogram(list(data.cache.entries.values()), output / "histogram.png")
             contact_sheet(data, output / "contact_sheet.png")

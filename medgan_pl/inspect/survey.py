@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from medgan_pl.core.files import atomically
 from medgan_pl.data.files.records import Record
 from medgan_pl.data.oddities import oddities, sizes
 from medgan_pl.data.prepare.cache import Cache
@@ -76,7 +77,8 @@ def draw_histogram(entries: Sequence[dict[str, Any]], path: Path) -> None:
             axes.axvline(median(value), color="C3", linestyle="--", linewidth=1)
             axes.annotate(end, (median(value), 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", color="C3")
     axes.set(yscale="log", xlabel=f"value ({entries[0]['unit']})", ylabel="share of a scan")
-    figure.savefig(path, dpi=100)
+    with atomically(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
 
 
 def draw_contact_sheet(records: Sequence[Record], images: Sequence[Tensor], path: Path) -> None:
@@ -91,4 +93,5 @@ def draw_contact_sheet(records: Sequence[Record], images: Sequence[Tensor], path
         axes.imshow(image.numpy(), cmap="gray", vmin=-1, vmax=1)
         axes.set_title(record.name if len(record.name) <= 26 else "…" + record.name[-25:], fontsize=6, parse_math=False)
         axes.axis("off")
-    figure.savefig(path, dpi=100)
+    with atomically(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

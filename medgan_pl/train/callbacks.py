@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from medgan_pl.core.batch import Batch
 from medgan_pl.core.counts import whole_number
-from medgan_pl.core.files import read_table
+from medgan_pl.core.files import atomically, read_table
 from medgan_pl.core.keys import Purpose
 from medgan_pl.core.table import log_failures
 from medgan_pl.data.pictures import to_grid
@@ -62,8 +62,8 @@ class Curves(pl.Callback):
             axes.grid(alpha=0.3)
             if len(keys) > 1:
                 axes.legend()
-        with log_failures(f"write {self.path}"):
-            figure.savefig(self.path, dpi=100)
+        with log_failures(f"write {self.path}"), atomically(self.path) as temporary:
+            figure.savefig(temporary, dpi=100, format="png")
 
 
 class SampleGrid(pl.Callback):
@@ -87,7 +87,8 @@ class SampleGrid(pl.Callback):
         path = self.folder / f"{module.images:08d}.png"
         with log_failures(f"write {path}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            to_grid(images, columns).save(path)
+            with atomically(path) as temporary:
+                to_grid(images, columns).save(temporary, "PNG")
             module.call_loggers(lambda logger: self.show(logger, path, module.images))
 
     def held_out(self, trainer: pl.Trainer, module: AdversarialModule) -> tuple[Tensor, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medgan_pl.core.command import OTHER_RANK, quiet_libraries
 from medgan_pl.core.console import VisibleFormatter, log, one_message
 from medgan_pl.core.credentials import check_secrets
+from medgan_pl.core.files import write_whole
 from medgan_pl.models.build import build_module, count
 from medgan_pl.train.checks import check_data, check_learnt, check_same_place, check_same_run, check_settings
 from medgan_pl.train.resume import check_processes, checkpoint_to_resume, launched
@@ -195,9 +196,9 @@ class Run:
         if self.found:
             device, force = trainer.strategy.root_device.type, self.resume["force"]
             check_same_place(self.found.state.progress, trainer.world_size, device, data.fingerprint, force)
-        OmegaConf.save(self.plain, self.folder / "config.yaml")
+        write_whole(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.plain)).encode())
         if HydraConfig.initialized():
-            OmegaConf.save(list(HydraConfig.get().overrides.task), self.folder / "overrides.yaml")
+            write_whole(self.folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task).encode())
         for line in data.describe():
             log_line(line)
         batch, images = self.plain["data"]["batch_size"] * trainer.world_size, data.sizes()["train"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from medgan_pl.core.files import write_whole
+from medgan_pl.core.files import write_together
 from medgan_pl.core.visible import as_json as as_text
 from medgan_pl.evaluate.report.card import card
 from medgan_pl.evaluate.report.charts import Curve
@@ -14,7 +14,7 @@ from medgan_pl.metrics.judgement import validate
 
 
 def write_report(folder: Path, judgement: Judgement, pictures: Pictures, curves: Mapping[str, Curve]) -> Path:
-    """Write the three files, each atomically, and return the path of report.html.
+    """Write the three files, each whole and none beside one of an earlier report, and return the path of report.html.
 
     `judgement` has the containers of metrics.json (medgan_pl.metrics.judgement). `curves` maps a column of metrics.csv to its (images,
     values), {} for none. All three are made before the first is written. Raise ValueError for a judgement that its validator refuses, such
@@ -27,9 +27,7 @@ def write_report(folder: Path, judgement: Judgement, pictures: Pictures, curves:
         "model_card.md": card(judgement).encode("utf-8", "replace"),
         "report.html": page(judgement, pictures, curves).encode("utf-8", "replace"),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_whole(folder / name, content)
+    write_together(folder, files)
     return folder / "report.html"
 
 

@@ -1,6 +1,7 @@
 """The children of a sweep: a failed child does not end the sweep, a finished child is not run again, and a table shows all of them."""
 
 import csv
+import gc
 import io
 import json
 import math
@@ -56,6 +57,7 @@ def child(task: Callable[[], float], *, run: Path, sweep: Path, overrides: list[
     finally:
         write_whole(file, json.dumps(result).encode())
         tabulate(sweep)
+        gc.collect()  # a run refers to itself: its files stay open and its memory taken, on a GPU too, beside the next child
     return math.nan if result["best"] is None else result["best"]
 
 
