@@ -183,7 +183,8 @@ def one_message(trace: Path | None) -> Iterator[None]:
         expected = isinstance(cause, (ValueError, TypeError, OSError, FloatingPointError, KeyError, ImportError))
         kind = "" if expected and str(cause) else f"{type(cause).__name__}: "
         sys.stdout.flush()
-        said = [f"error: {kind}{cause}", *([f"where: {error.full_key}"] if getattr(error, "full_key", "") else [])]
+        short = "; use a smaller batch_size, or device=cpu" if type(cause).__name__ == "OutOfMemoryError" else ""
+        said = [f"error: {kind}{cause}{short}", *([f"where: {error.full_key}"] if getattr(error, "full_key", "") else [])]
         say(*said[:-1], f"{said[-1]}{'' if expected else hint}", error=True)
         if trace:
             with trace.open("a", encoding="utf-8") as file:

@@ -9,6 +9,7 @@ from medgan_pl.train.kinds import check_kinds
 
 if TYPE_CHECKING:
     from medgan_pl.data.protocol import Data
+    from medgan_pl.models.module import AdversarialModule
     from medgan_pl.models.state import Progress, RunState
 
 # The least value of what must be a whole number.
@@ -91,6 +92,15 @@ def check_data(config: dict[str, Any], data: "Data") -> None:
         )
 
 
+def check_depth(module: "AdversarialModule", data: "Data") -> None:
+    """Raise ValueError, before the images are prepared, for a discriminator of patches that is too deep for their size."""
+    from medgan_pl.models.networks.patchgan import PatchDiscriminator
+
+    for part in module.networks.modules():
+        if isinstance(part, PatchDiscriminator):
+            part.check_size(data.size)
+
+
 def check_learnt(config: dict[str, Any], data: "Data") -> None:
     """Raise ValueError if a class of a conditional model has no training image: it would be drawn from noise. After `data.setup`."""
     import numpy as np
@@ -105,6 +115,13 @@ def check_learnt(config: dict[str, Any], data: "Data") -> None:
             f"each class of a conditional model must have a training image, got none of {never} (train: {shown}); add patients of it, "
             "split otherwise (data.split_seed, the column split), leave its files out (data.files, a CSV), or use model.classes=0"
         )
+
+
+def repeated(config: dict[str, Any], world: int, data: "Data") -> str:
+    """Return a warning for a batch of all devices that is larger than the training split, "" for another. After `data.setup`."""
+    batch, images = config["data"]["batch_size"] * world, data.sizes()["train"]
+    said = f"a batch of {batch} holds training images more than once, got {images} of them; use a smaller data.batch_size"
+    return said if batch > images else ""
 
 
 def check_same_run(path: Path, state: "RunState", config: dict[str, Any], force: bool) -> None:

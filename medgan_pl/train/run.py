@@ -17,7 +17,8 @@ from medgan_pl.core.console import VisibleFormatter, log, one_message
 from medgan_pl.core.credentials import check_secrets
 from medgan_pl.core.files import write_whole
 from medgan_pl.models.build import build_module, count
-from medgan_pl.train.checks import check_data, check_learnt, check_same_place, check_same_run, check_settings
+from medgan_pl.train.checks import check_data, check_depth, check_learnt, check_same_place, check_same_run, check_settings, repeated
+from medgan_pl.train.memory import explained
 from medgan_pl.train.resume import check_processes, checkpoint_to_resume, launched
 from medgan_pl.train.trainer import build_loggers, build_trainer, close_down, cut_short
 from medgan_pl.train.unread import check_read
@@ -95,7 +96,8 @@ def train(config: "DictConfig") -> float:
             log_line(f"{ended}; for a longer one: resume.force=true with total_images=… or stop_after=…")
             return minimized(plain["monitor"], float(progress.best))
     try:
-        return Run(config, plain, found).train()
+        with explained(plain):
+            return Run(config, plain, found).train()
     finally:
         close_down()
 
@@ -129,6 +131,7 @@ class Run:
             if plain["init_from"] is not None:
                 log_line(f"init_from is not read: the run resumes from {found.path}")
         self.module = self.new_module()
+        check_depth(self.module, self.data)
         self.module.configure_optimizers()  # only this raises for an option that an optimizer does not have
         self.callbacks = {name: instantiate(node, _convert_="all") for name, node in config.callbacks.items() if node}
         own = found and found.path.resolve().is_relative_to(
@@ -201,9 +204,8 @@ class Run:
             write_whole(self.folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task).encode())
         for line in data.describe():
             log_line(line)
-        batch, images = self.plain["data"]["batch_size"] * trainer.world_size, data.sizes()["train"]
-        if batch > images:
-            log.warning("a batch of %d holds training images more than once, got %d; use a smaller data.batch_size", batch, images)
+        if line := repeated(self.plain, trainer.world_size, data):
+            log.warning(line)
         weights = ", ".join(f"{name} {count(network)}" for name, network in self.module.networks.items())
         log_line(f"weights of the players: {weights}; {self.plain['total_images']:,} images to show")
         for logger in self.loggers:

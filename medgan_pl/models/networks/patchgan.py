@@ -1,5 +1,6 @@
 """A discriminator of patches, at one scale or several (PatchGAN: Isola et al. 2017; pix2pixHD: Wang et al. 2018), 2-D and 3-D."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -76,13 +77,17 @@ class PatchDiscriminator(nn.Module):
         """Return the maps (B, C, *S') of all layers before the logits, first to last, from the finest scale to the coarsest."""
         return [features for maps in self._maps(images) for features in maps[:-1]]
 
-    def _maps(self, images: Tensor) -> list[list[Tensor]]:
-        """Return the output of each layer, for each scale."""
-        if min(images.shape[2:]) < self.smallest:
+    def check_size(self, sides: Sequence[int]) -> None:
+        """Raise ValueError for images with an axis that is too short for the layers and scales."""
+        if min(sides) < self.smallest:
             raise ValueError(
                 f"`size` must be at least {self.smallest} an axis for layers={self.layers} and scales={len(self.scales)} of "
-                f"PatchDiscriminator, got {list(images.shape[2:])}; use fewer layers or scales, or larger images"
+                f"PatchDiscriminator, got {list(sides)}; use fewer layers or scales, or larger images"
             )
+
+    def _maps(self, images: Tensor) -> list[list[Tensor]]:
+        """Return the output of each layer, for each scale."""
+        self.check_size(images.shape[2:])
         found = []
         for scale, network in enumerate(self.scales):
             maps = [self.halve(images) if scale else images]
