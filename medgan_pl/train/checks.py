@@ -33,13 +33,13 @@ def check_settings(config: dict[str, Any]) -> None:
     """Raise ValueError for a count that is not a whole number and for a GPU that is not there; errors as `check_kinds`, `check_files`."""
     import torch
 
-    check_kinds(config)
     for key, least in COUNTS.items():
         if key == "model.latent" and "latent" not in config["model"]:
             continue  # a model that draws nothing
         whole_number(key, select(config, key), least)
     if config["d_per_g"] != "auto":
         whole_number("d_per_g", config["d_per_g"], 1, "or auto")
+    check_kinds(config)  # after the counts, which others refer to: seed
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError("trainer=gpu needs a CUDA GPU that torch can see, and there is none; use trainer=auto or trainer=cpu")

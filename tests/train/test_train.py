@@ -182,7 +182,7 @@ def test_mistakes_on_the_command_line_are_told_in_one_message(argument: str, mes
         (("image.spatial_dims=3",), "`image.spatial_dims` must be 2 for films and slices in pictures, got 3"),
         (("total_images=0",), "`total_images` must be a whole number of at least 1, got 0"),
         (("seed=x",), "`seed` must be a whole number of at least 0, got 'x'"),
-        (("data.size=abc",), "data.size must be a number or [H, W]"),
+        (("data.size=abc",), "`data.size` must be a whole number or a list, got 'abc'"),
         (("data.root=empty",), "`data.cohort.patients` changes nothing here, got 60: data.root names files"),
         (("penalty=r1", "penalty.weight=-1"), "`weight` must be above 0, got -1"),
         (("optimizer_d.lr=-1",), "learning rate"),
@@ -190,7 +190,7 @@ def test_mistakes_on_the_command_line_are_told_in_one_message(argument: str, mes
             ("metrics=[random,inception]", "metrics.inception.extractor.weights=none.pth"),
             "or give its path: metrics.inception.extractor.weights=PATH",
         ),
-        (("trainer.precision=17",), "Precision 17 is invalid"),
+        (("trainer.precision=17",), "`trainer.precision` must be one of "),
         (("monitor=val/fid",), "`monitor` must be one of the validation metrics"),
     ],
 )
