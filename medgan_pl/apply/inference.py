@@ -162,7 +162,7 @@ class Inference:
         refuse_burned_in(item.paths)
         values = digest_of_values([self.modality.read(item), *([self.reading.masks.read_mask(holes)] if holes else [])])
         target = Path(str(self.settings["output"])).expanduser().resolve() / values[:16]
-        print(f"{item.name} -> {target.name}")
+        say(f"{item.name} -> {target.name}")
         return target, {"anonymized": True, "input_values_sha256": values}
 
     def masks(self, items: Sequence[Item], source: Path) -> dict[str, Item]:

@@ -1,5 +1,6 @@
 """Names that act on a terminal, break a line or compute are shown with escapes, and every one of them reads back."""
 
+import ast
 import csv
 import json
 import logging
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import medgan_pl
 from medgan_pl.core.console import VisibleFormatter, one_message, say
 from medgan_pl.core.visible import as_json, cell, message, path_cell, restored, uncelled, visible, within
 from medgan_pl.data.files.csv_table import read_csv
@@ -91,3 +93,13 @@ def test_page_and_card_show_no_raw_character() -> None:
         page = environment.from_string("{{ name }} {{ {'a': [name]} | pretty }} {{ [name] | recorded }}").render(name=EVIL)
         assert all(visible(line) == line for line in page.split("\n"))
         assert page.count("202egnp") == 3
+
+
+def test_no_print_passes_by_say() -> None:
+    package = Path(medgan_pl.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())) if path.name != "console.py" else ():
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
+                assert not any(isinstance(part, ast.JoinedStr) for part in node.args), (
+                    f"{path}:{node.lineno} prints names with print, not say"
+                )
