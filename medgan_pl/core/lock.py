@@ -24,7 +24,8 @@ def only_writer(folder: Path, advice: str, name: str = NAME) -> Iterator[None]:
 
     `advice`: what a user can do while another process holds it. `name`: of the lock's file. Errors as `claim`.
     """
-    mine = claim(folder, advice, name)
+    with needed(folder):
+        mine = claim(folder, advice, name)
     if mine:
         clear(folder, name)
     try:
@@ -77,6 +78,18 @@ def claim(folder: Path, advice: str, name: str = NAME) -> bool:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
     return True
+
+
+@contextmanager
+def needed(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into one in words, of the same kind, for a folder that cannot be made or written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # another writer
+            raise
+        why = f"{folder} must be a folder that can be made and written, and it is not: {error.strerror}; choose another"
+        raise type(error)(why) from error
 
 
 def release(folder: Path, name: str = NAME) -> None:

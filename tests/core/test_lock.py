@@ -124,3 +124,26 @@ def test_an_empty_folder_that_was_made_for_the_lock_goes_with_it(tmp_path: Path)
         with only_writer(tmp_path / name, ""):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("at", ["mkdir", "open"])
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """The disk is read-only, or the folder is another user's; so is a file in its place."""
+
+    def taken(name: str):
+        return only_writer(tmp_path / name, "")
+
+    def refused(*arguments, **options) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied") if at == "mkdir" else OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path if at == "mkdir" else os, at, refused)
+    why = "Permission denied" if at == "mkdir" else "Read-only file system"
+    with pytest.raises(OSError, match=rf"out must be a folder that can be made and written, and it is not: {why}; choose"), taken("out"):
+        pass
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OSError, match=r"file must be a folder that can be made and written, and it is not: File exists"),
+        taken("file"),
+    ):
+        pass
