@@ -57,6 +57,12 @@ def test_what_torch_wrote_is_read_as_it_was(archive: bytes) -> None:
     assert numbers["a"].untyped_storage().data_ptr() == numbers["b"].untyped_storage().data_ptr()  # one part, read once
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3), (2, 0, 4)])
+def test_a_tensor_without_numbers_has_any_shape(shape: tuple[int, ...]) -> None:
+    found = read(saved({"state_dict": {"a": torch.zeros(shape), "b": torch.ones(2)}}))
+    assert found["state_dict"]["a"].shape == shape
+
+
 # The zip --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +113,7 @@ FORGED = {
     "bytes between two parts": two_members,
     "twice the same": lambda data: data + data,
     "a part of another name": lambda data: repacked(data, lambda new, parts: parts.update({"archive/DATA.pkl": parts["archive/data.pkl"]})),
+    "a part whose name differs in case": lambda data: repacked(data, lambda new, parts: parts.update({"archive/VERSION": b"3"})),
     "two pickles": lambda data: repacked(data, lambda new, parts: parts.update({"other/data.pkl": parts["archive/data.pkl"]})),
     "big endian": lambda data: repacked(data, lambda new, parts: parts.update({"archive/byteorder": b"big"})),
     "a part that is missing": lambda data: repacked(data, lambda new, parts: parts.pop("archive/data/0") and None),
@@ -130,6 +137,13 @@ def flips(data: bytes, every: int) -> Iterator[bytes]:
 def test_a_flipped_bit_never_changes_the_content(archive: bytes, every: int) -> None:
     outcomes = [refused(data) for data in flips(archive, every)]
     assert sum(outcomes) > len(outcomes) / 4  # the rest are dates, flags and the space between parts, which say nothing
+
+
+def test_a_part_that_nothing_refers_to_is_held_to_its_checksum_too(archive: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(archive)) as parts:
+        content, place = parts.read("archive/version"), parts.getinfo("archive/version").header_offset
+    place = archive.index(content, place + 30 + len("archive/version"))
+    assert refused(archive[:place] + b"4" + archive[place + 1 :])
 
 
 @pytest.mark.parametrize("every", [97, pytest.param(1, marks=pytest.mark.slow)])

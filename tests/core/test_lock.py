@@ -55,6 +55,19 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path: Path) -> None
     assert [path.name for path in folder.iterdir()] == ["metrics.csv"]
 
 
+def test_the_holder_enters_again_by_another_path_and_keeps_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, link = tmp_path / "run", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    with only_writer(folder, ""):
+        for other in (folder / ".." / "run", link, Path("run")):
+            with only_writer(other, ""):
+                pass
+            assert "must have one writer" in entered(folder)
+    assert entered(folder) == ""
+
+
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     child = os.fork()
@@ -116,6 +129,17 @@ def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b'{"pid": "\\u001b[2J", "host": "x", "since": "now"}', b"\xff"])
 def test_the_words_of_a_damaged_lock_are_not_repeated(content: bytes) -> None:
     assert lock.described(content) == "another process"
+
+
+def test_what_a_killed_holder_wrote_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / lock.NAME).write_text("{" + 500 * "x")
+    with only_writer(tmp_path, ""):
+        assert f"process {os.getpid()} on" in entered(tmp_path)
+
+
+def test_a_long_name_of_a_host_is_cut() -> None:
+    content = b'{"pid": 7, "host": "' + 1000 * b"h" + b'", "since": "2026-01-02 03:04:05"}'
+    assert lock.described(content) == f"process 7 on {'h' * 64!r} since 2026-01-02 03:04:05"
 
 
 def test_an_empty_folder_that_was_made_for_the_lock_goes_with_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from medgan_pl.models.losses.adversarial import Hinge, Relative
 from medgan_pl.models.losses.penalties import NoPenalty, WassersteinPenalty
 
 REAL = torch.tensor([0.5, -0.25, 1.0]).view(3, 1, 1, 1)
-FAKE = torch.tensor([-0.75, 0.125, 2.0]).view(3, 1, 1, 1)
+FAKE = torch.tensor([-0.75, 0.125, 0.5]).view(3, 1, 1, 1)
 
 
 class Plain(Game):
@@ -64,12 +64,12 @@ def test_what_d_pays_and_logs() -> None:
     game = Plain(objective=Hinge(), penalty=NoPenalty(), augment=Times(), regularizers={"kept": term})
     numbers = torch.rand(3, 2)
     found = game.losses("d", {"d": d, "g": None}, batch(regularize_kept=numbers), FAKE)
-    real, fake = 10 * REAL.flatten() * AUGMENTED, 10 * FAKE.flatten() * AUGMENTED  # 5, -5, 5 and -7.5, 2.5, 10
-    assert found.terms["adversarial"].item() == pytest.approx((0 + 6 + 0) / 3 + (0 + 3.5 + 11) / 3)
+    real, fake = 10 * REAL.flatten() * AUGMENTED, 10 * FAKE.flatten() * AUGMENTED  # 5, -5, 5 and -7.5, 2.5, 2.5
+    assert found.terms["adversarial"].item() == pytest.approx((0 + 6 + 0) / 3 + (0 + 3.5 + 3.5) / 3)
     assert found.terms["kept"].item() == 7
-    assert found.total.item() == pytest.approx(7 + 6 / 3 + 14.5 / 3)
+    assert found.total.item() == pytest.approx(7 + 6 / 3 + 7 / 3)
     assert {name: value.item() for name, value in found.logged.items()} == pytest.approx(
-        {"real": 5 / 3, "fake": 5 / 3, "accuracy": 5 / 9}  # of nine pairs 2 + 1 + 2 are in order
+        {"real": 5 / 3, "fake": -2.5 / 3, "accuracy": 7 / 9}  # of nine pairs 3 + 1 + 3 are in order
     )
     critic, *images, real_logits, fake_logits, given = term.given
     assert [torch.equal(*pair) for pair in zip(images, (REAL, FAKE), strict=True)] == [True, True], "before the augmentation"
@@ -80,9 +80,9 @@ def test_what_d_pays_and_logs() -> None:
 
 def test_what_g_pays() -> None:
     game = Plain(objective=Hinge(), penalty=NoPenalty(), augment=Times())
-    assert game.losses("g", {"d": d, "g": None}, batch(), FAKE).total.item() == pytest.approx(-(-7.5 + 2.5 + 10) / 3)
+    assert game.losses("g", {"d": d, "g": None}, batch(), FAKE).total.item() == pytest.approx(-(-7.5 + 2.5 + 2.5) / 3)
     paired = Plain(objective=Relative(Hinge()), penalty=NoPenalty(), augment=Times())
-    assert paired.losses("g", {"d": d, "g": None}, batch(), FAKE).total.item() == pytest.approx((5 - 5 + 5) / 3 - (-7.5 + 2.5 + 10) / 3)
+    assert paired.losses("g", {"d": d, "g": None}, batch(), FAKE).total.item() == pytest.approx((5 - 5 + 5) / 3 - (-7.5 + 2.5 + 2.5) / 3)
     with pytest.raises(TypeError, match="has no loss for G without the discriminator"):
         game.losses("g", {"d": d}, batch(), FAKE, adversarial=False)
     with pytest.raises(ValueError, match="no losses for a player `e`; its players are d, g"):

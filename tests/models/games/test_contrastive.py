@@ -86,6 +86,14 @@ def test_who_is_judged_and_what_is_paid() -> None:
     assert set(game(identity=0.0).play(g, batch)) == {"image", "nce"}
 
 
+def test_the_side_of_the_source_learns_nothing() -> None:
+    g, source = translator(), torch.rand(2, 1, 8, 8, requires_grad=True)
+    fake = torch.rand(2, 1, 8, 8, requires_grad=True)
+    slopes = torch.autograd.grad(game().contrast(g, source, fake, torch.rand(2, 12)), (source, fake), allow_unused=True)
+    assert slopes[0] is None
+    assert slopes[1].abs().sum() > 0
+
+
 @pytest.mark.parametrize("objective", [NonSaturating(), Relative(NonSaturating())])
 @pytest.mark.parametrize("penalty", [R1(weight=1.0), WassersteinPenalty()])
 def test_each_players_losses_reach_only_that_player(objective, penalty) -> None:

@@ -18,3 +18,7 @@ def test_a_condition_is_the_class_then_values_then_what_is_unknown() -> None:
     assert game(classes=2).condition(batch).tolist() == [row[:2] for row in both]
     assert game(covariates=["age", "sex"]).condition(batch).tolist() == [row[2:] for row in both]
     assert game().condition(batch) is None
+
+
+def test_the_first_class_is_known() -> None:
+    assert game(classes=2).condition({"label": torch.tensor([0, -1, 1])}).tolist() == [[1, 0], [0, 0], [0, 1]]
