@@ -104,6 +104,16 @@ def test_the_penalty_is_due_each_fourth_turn_on_half_a_batch_and_follows_the_mea
     assert game(path_weight=0).generator_penalties(g, batch, 0) == {}
 
 
+@pytest.mark.parametrize(("images", "half"), [(1, 1), (3, 2), (4, 2)])
+def test_half_of_an_odd_batch_is_rounded_up(images: int, half: int) -> None:
+    rows, playing = [], game()
+    g = Linear(torch.randn(16, 8))
+    g.synthesis = lambda w, noise: rows.append(len(w)) or (w @ g.matrix.T).view(-1, 1, 4, 4)
+    batch = {"z": torch.randn(images, 8), "noise": torch.zeros(images, 1)}
+    assert playing.generator_penalties(g, batch, 0)["path"].isfinite()
+    assert rows == [half]
+
+
 def test_the_papers_weight_at_every_size() -> None:
     # 2 (‖·‖/√L - a)² with y over √pixels is γ (‖·‖ - a')² with y of unit variance, γ = ln 2 / (r² (ln r - ln 2)).
     for size in (64, 256, 1024):

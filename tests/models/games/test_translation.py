@@ -67,6 +67,30 @@ def test_g_pays_the_adversary_and_the_extras_or_the_extras_alone() -> None:
     torch.testing.assert_close(alone.total, error)
 
 
+class Farthest(nn.Module):
+    """A term of a user's own, which knows nothing of padding."""
+
+    of_critic = False
+
+    def forward(self, fake, real, features=None):
+        return (fake - real).abs().max()
+
+
+def test_padding_takes_no_part_in_any_extra() -> None:
+    given, fake = batch(), torch.full((4, 1, 8, 8), 0.25)
+    inside = torch.zeros(4, 1, 8, 8)
+    inside[..., :5] = 1
+    given["image"][..., :5], given["image"][..., 5:] = 0.5, -1
+    playing = game(extras={"l1": L1(weight=3.0), "own": Farthest()})
+    for paid in (
+        playing.content_losses(given | {"inside": inside}, fake),
+        playing.generator_losses(Mean(), given | {"inside": inside}, fake),
+    ):
+        assert (paid.terms["l1"].item(), paid.terms["own"].item()) == (0.75, 0.25)
+    without = playing.content_losses(given, fake).terms
+    assert (without["l1"].item(), without["own"].item()) == (3 * (5 * 0.25 + 3 * 1.25) / 8, 1.25)
+
+
 def test_a_segmentation_is_held_against_its_masks_and_judged_beside_its_image() -> None:
     given = {"image": torch.rand(4, 1, 8, 8), "mask": (torch.rand(4, 2, 8, 8) > 0.5).float()}
     playing, d = game(Segmentation), Mean()
