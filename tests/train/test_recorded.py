@@ -77,6 +77,11 @@ def test_a_file_that_is_no_list_of_lines_is_refused(tmp_path: Path, content: str
     assert not Path("ran").exists()
 
 
+def test_more_lines_than_a_run_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="it must be a list of at most 1000 lines"):
+        recorded(folder_of(tmp_path, json.dumps(["a=1"] * 1001)), [])
+
+
 def test_what_is_typed_anew_is_the_users_own(tmp_path: Path) -> None:
     run = folder_of(tmp_path, json.dumps(["model=resnet_gan", "logger.table._target_=mine.Table", "data.root=${oc.env:DATA}"]))
     assert recorded(run, ["logger.table._target_=mine.Table", "++data.root=/x"]) == ["model=resnet_gan"]

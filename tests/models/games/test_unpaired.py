@@ -35,7 +35,7 @@ def test_fakes_moved_to_the_last_domain_meet_reals_of_it() -> None:
     fewer = {key: value[:4] for key, value in batch.items()}
     fakes, reals = star().compared(fewer, numbered(4) + 100)
     assert (fakes.flatten().tolist(), reals.flatten().tolist()) == ([100, 102], [1, 3])
-    fakes, reals = star().compared({key: value[:2] for key, value in batch.items()}, numbered(2) + 100)
+    fakes, reals = star().compared({key: value[:3] for key, value in batch.items()}, numbered(3) + 100)
     assert (fakes.flatten().tolist(), reals.flatten().tolist()) == ([100], [1]), "as many of each"
 
 
