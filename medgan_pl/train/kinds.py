@@ -78,9 +78,12 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if hint in (int, float):
         return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
-    if not isinstance(hint, type) or hint is object or isinstance(value, list):
+    if hint in (Any, object) or not isinstance(hint, type) or isinstance(value, list):  # without an annotation it is Any
         return True
-    return isinstance(value, str) and issubclass(hint, Path | Enum)
+    try:
+        return isinstance(value, hint) or (isinstance(value, str) and issubclass(hint, Path | Enum))
+    except TypeError:  # a protocol, of which no value can be asked
+        return True
 
 
 def fits_many(value: Any, kind: Any, inner: tuple[Any, ...]) -> bool:

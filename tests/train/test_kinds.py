@@ -1,13 +1,15 @@
 """A setting of another kind than its class declares is refused by its key, before anything is built."""
 
 import copy
-from typing import Any
+from numbers import Real
+from typing import Any, SupportsIndex
 
 import pytest
 
 from medgan_pl.data.randomize import Randomize
 from medgan_pl.models.build import build_module
 from medgan_pl.train.checks import check_settings
+from medgan_pl.train.kinds import check_node
 
 SMALL = ("data.size=16", "model.width=4", "model.latent=8", "metrics.random.extractor.width=4", "trainer=cpu", "penalty=r1")
 
@@ -43,6 +45,16 @@ def test_a_value_of_another_kind_is_refused(settings, key: str, value: Any, said
     node[last] = value
     with pytest.raises(ValueError, match=said):
         check_settings(config)
+
+
+class Lenient:
+    def __init__(self, plain, wide: Any, real: Real, able: SupportsIndex, other: object = None) -> None: ...
+
+
+def test_a_class_of_the_user_without_annotations_or_with_wide_ones_takes_any_value() -> None:
+    check_node("mine", {"_target_": f"{__name__}.Lenient", "plain": 0.01, "wide": "x", "real": 0.5, "able": 3, "other": True})
+    with pytest.raises(ValueError, match=r"`mine.real` must be settings of an object, got 'x'"):
+        check_node("mine", {"_target_": f"{__name__}.Lenient", "real": "x"})
 
 
 def test_a_number_that_an_optimizer_does_not_take_is_named(settings) -> None:
