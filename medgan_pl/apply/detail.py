@@ -1,4 +1,4 @@
-"""What an image loses on its way: the detail through the spacing of training, and the values outside the intensity window."""
+"""The losses of an image on its way: the detail through the spacing of training, and the values outside the intensity window."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

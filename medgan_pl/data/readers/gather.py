@@ -103,12 +103,13 @@ def gather_volumes(items: Sequence[Item], modality: str, choice: Choice = ANY) -
     if (choice.series or choice.image_type) and not headers:
         name = "image_type" if choice.series is None else "series"
         raise ValueError(f"data.modality.{name} chooses among DICOM series, got none; choose files by their path with data.files")
-    joined = (
-        f"{sum(slices)} single slices with a SeriesInstanceUID each joined to {len(slices)} volume{'s' * (len(slices) > 1)}"
-        if slices
-        else ""
-    )
-    return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions, passed, joined)
+    return Gathered(sorted(scans, key=lambda item: item.name), unusable, skipped, descriptions, passed, said_of(slices))
+
+
+def said_of(slices: Sequence[int]) -> str:
+    """Return a sentence about single slices that were joined to volumes of so many `slices`, "" for none."""
+    volumes = f"{len(slices)} volume{'s' * (len(slices) > 1)}"
+    return f"{sum(slices)} single slices with a SeriesInstanceUID each joined to {volumes}" if slices else ""
 
 
 def copies(items: Sequence[Item], headers: Mapping[tuple[Path, ...], Header]) -> dict[tuple[Path, ...], str]:
